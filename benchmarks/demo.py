@@ -1,0 +1,101 @@
+"""`make demo`: one real face through the command line, a table of what it cost, and a picture.
+
+The face is the crop around astronaut Eileen Collins's head in scikit-image's public-domain portrait.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+from rich.console import Console
+from rich.table import Table
+from skimage import data
+
+OUT = Path("demo")
+CROP = (96, 0, 352, 256)  # left, top, right, bottom
+QUALITIES = (1, 2, 4, 6)
+FACECODEC = [sys.executable, "-m", "facecodec"]
+
+
+def psnr(a: Image.Image, b: Image.Image) -> float:
+    error = np.square(np.asarray(a, float) - np.asarray(b, float)).mean()
+    return 10 * math.log10(255**2 / error)
+
+
+def jpeg_of_equal_psnr(face: Image.Image, target: float) -> tuple[int, int]:
+    """Bytes and quality of the smallest JPEG (Pillow, optimised) that is at least as close to the face."""
+    for quality in range(1, 101):
+        buffer = io.BytesIO()
+        face.save(buffer, "JPEG", quality=quality, optimize=True)
+        if psnr(face, Image.open(buffer)) >= target:
+            return buffer.tell(), quality
+    raise RuntimeError("no JPEG quality is that close")
+
+
+def run(*arguments: object) -> float:
+    """Seconds of one facecodec process."""
+    started = time.perf_counter()
+    subprocess.run([*FACECODEC, *map(str, arguments)], check=True)
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    OUT.mkdir(exist_ok=True)
+    face = Image.fromarray(data.astronaut()).crop(CROP)
+    face.save(OUT / "face.png")
+    size = (OUT / "face.png").stat().st_size
+    pixels = face.width * face.height
+
+    table = Table(title=f"face.png: {face.width}x{face.height}, {size} bytes")
+    for name in ("q", "bytes", "bpp", "of the PNG", "PSNR", "JPEG of equal PSNR", "of that JPEG", "encode", "decode"):
+        table.add_column(name, justify="right")
+    panels = [("original", face)]
+    for q in QUALITIES:
+        fic, png = OUT / f"face-q{q}.fic", OUT / f"face-q{q}.png"
+        encode_seconds = run("encode", OUT / "face.png", "-q", q, "-o", fic, "-f", "--quiet")
+        decode_seconds = run("decode", fic, "-o", png, "-f", "--quiet")
+        decoded = Image.open(png)
+        count, quality = fic.stat().st_size, psnr(face, decoded)
+        jpeg_bytes, jpeg_quality = jpeg_of_equal_psnr(face, quality)
+        table.add_row(
+            str(q), str(count), f"{8 * count / pixels:.3f}", f"{count / size:.1%}", f"{quality:.1f} dB",
+            f"{jpeg_bytes} (q {jpeg_quality})", f"{count / jpeg_bytes:.0%}",
+            f"{encode_seconds:.2f} s", f"{decode_seconds:.2f} s",
+        )  # fmt: skip
+        panels.append((f"facecodec q {q}: {count} bytes", decoded))
+    # A JPEG of the same size as the second of them, to look at beside it.
+    budget = (OUT / f"face-q{QUALITIES[1]}.fic").stat().st_size
+    panels.append(smallest_fitting_jpeg(face, budget))
+
+    Console().print(table)
+    sheet = Image.new("RGB", (len(panels) // 2 * face.width, 2 * (face.height + 18)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for i, (label, image) in enumerate(panels):
+        left, top = i % 3 * face.width, i // 3 * (face.height + 18)
+        draw.text((left + 4, top + 3), label, "black")
+        sheet.paste(image, (left, top + 18))
+    sheet.save(OUT / "side-by-side.png")
+    print(f"the faces side by side: {OUT / 'side-by-side.png'}")
+
+
+def smallest_fitting_jpeg(face: Image.Image, budget: int) -> tuple[str, Image.Image]:
+    """The best JPEG of at most `budget` bytes, or quality 1 if none is that small."""
+    best = b""
+    for quality in range(1, 101):
+        buffer = io.BytesIO()
+        face.save(buffer, "JPEG", quality=quality, optimize=True)
+        if best and buffer.tell() > budget:
+            break
+        best = buffer.getvalue()
+    return f"JPEG: {len(best)} bytes", Image.open(io.BytesIO(best)).convert("RGB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""facecodec: images of faces at a fraction of the bits, still recognisable.
+
+    data = facecodec.encode(image, quality=4)      # PIL image or uint8 array -> bytes of a .fic file
+    image = facecodec.decode(data)                 # -> PIL.Image.Image, RGB
+    codec = facecodec.open_model("l2-rec")         # for many images: codec.encode, codec.decode
+
+Nothing heavy is imported before the first call, and torch never is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from facecodec.errors import FacecodecError, FormatError, ImageError, ModelError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+    from facecodec.codec import Codec
+
+__version__ = "0.1.0"
+__all__ = [
+    "FacecodecError",
+    "FormatError",
+    "ImageError",
+    "ModelError",
+    "UsageError",
+    "decode",
+    "encode",
+    "open_model",
+]
+
+
+def encode(image: Image.Image | np.ndarray, quality: float = 4, model: str | None = None) -> bytes:
+    """The bytes of a .fic file.
+
+    `image` is a Pillow image, converted as the command line converts files, or a uint8 array,
+    (H, W, 3) RGB or (H, W) grey. `quality` is 1 (smallest) to 8, rounded to the nearest 1/32.
+    `model` is the name of an installed model or the path of a model file.
+
+    Raises UsageError for a quality or model that does not exist, ImageError for another array.
+    """
+    return open_model(model).encode(image, quality)
+
+
+def decode(data: bytes) -> Image.Image:
+    """The RGB picture in the bytes of a .fic file.
+
+    Raises FormatError for bytes that are not a whole .fic file, ModelError if the model that made
+    it is not installed, ImageError for more than 2^26 pixels (`open_model(...).decode` takes a limit).
+    """
+    from facecodec.codec import codec_of, open_container
+
+    parsed = open_container(data)
+    return codec_of(parsed).decode_container(parsed)
+
+
+def open_model(name: str | None = None) -> Codec:
+    """A model by name or path, loaded once a process; None is the default model."""
+    from facecodec.checkpoint import model_path
+    from facecodec.codec import open_codec
+
+    return open_codec(model_path(name))

@@ -1,0 +1,143 @@
+"""Frozen models: where they lie, which file is meant, and whether it is what it says.
+
+A model is one safetensors file. Its fingerprint, the first four bytes of a SHA-256 over everything
+decoding depends on, is what a .fic names; ENCODER_ONLY tensors and the metadata are outside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from facecodec.errors import ModelError, UsageError
+
+DEFAULT_MODEL = "l2-rec"
+ENCODER_ONLY = ("g_a.onnx", "h_a.onnx")
+FORMAT = "facecodec-1"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a model file says of itself, read without its tensors. `rates` holds q, bpp and psnr."""
+
+    name: str
+    path: Path
+    fingerprint: str
+    family: str
+    objective: str
+    distortion: str
+    data: str
+    steps: int
+    rates: list[dict[str, float]]
+
+
+def search_path() -> list[Path]:
+    """Folders that hold models: $FACECODEC_MODELS, then those shipped with the package or the checkout."""
+    package = Path(__file__).resolve().parent
+    extra = os.environ.get("FACECODEC_MODELS", "")
+    folders = [Path(part) for part in extra.split(os.pathsep) if part]
+    return [*folders, package / "weights", package.parent / "weights"]
+
+
+def installed_models() -> dict[str, Path]:
+    """Name -> file of every model found; the first folder that has a name wins."""
+    found: dict[str, Path] = {}
+    for folder in search_path():
+        for path in sorted(folder.glob("*.safetensors")):
+            found.setdefault(path.stem, path)
+    return found
+
+
+def model_path(name: str | None) -> Path:
+    """The file of a model given by name or path. Raises UsageError listing what is installed."""
+    name = name or DEFAULT_MODEL
+    if name.endswith(".safetensors") or os.sep in name:
+        if not Path(name).is_file():
+            raise UsageError(f"no model file {name}")
+        return Path(name)
+    models = installed_models()
+    if name not in models:
+        raise UsageError(f"no model '{name}'; {_listing(models)}")
+    return models[name]
+
+
+def path_of_fingerprint(fingerprint: bytes) -> Path:
+    """The installed model a file was made with. Raises ModelError."""
+    models = installed_models()
+    for path in models.values():
+        try:
+            if read_card(path).fingerprint == fingerprint.hex():
+                return path
+        except ModelError:
+            continue  # a damaged neighbour must not keep a good file from decoding
+    raise ModelError(
+        f"made with model {fingerprint.hex()}, which is not installed; {_listing(models)}. "
+        "Put its .safetensors file into a folder named by FACECODEC_MODELS"
+    )
+
+
+def _listing(models: dict[str, Path]) -> str:
+    return "installed: " + (", ".join(sorted(models)) or "none")
+
+
+def read_card(path: Path) -> ModelCard:
+    """The card of a model file. Raises ModelError if it is not one."""
+    try:
+        with safe_open(path, "numpy") as file:
+            return _card(path, file.metadata())
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: not a readable model file: {error}") from None
+
+
+def _card(path: Path, metadata: dict[str, str] | None) -> ModelCard:
+    if not metadata or metadata.get("format") != FORMAT:
+        raise ModelError(f"{path}: not a frozen facecodec model of format {FORMAT}")
+    try:
+        values: dict[str, Any] = json.loads(metadata["card"])
+        return ModelCard(name=path.stem, path=path, fingerprint=metadata["fingerprint"], **values)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path}: its card is malformed: {error}") from None
+
+
+def load(path: Path) -> tuple[ModelCard, dict[str, np.ndarray]]:
+    """Card and tensors, after checking the fingerprint. Raises ModelError."""
+    try:
+        with safe_open(path, "numpy") as file:
+            card = _card(path, file.metadata())
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: not a readable model file: {error}") from None
+    if fingerprint(card.family, tensors) != card.fingerprint:
+        raise ModelError(f"{path}: its fingerprint does not match its content: the file is damaged")
+    return card, tensors
+
+
+def fingerprint(family: str, tensors: dict[str, np.ndarray]) -> str:
+    """Eight hexadecimal digits over the family and, by name, what decoding depends on."""
+    digest = hashlib.sha256(family.encode())
+    for name in sorted(tensors):
+        if name not in ENCODER_ONLY:
+            tensor = np.ascontiguousarray(tensors[name])
+            digest.update(f"\0{name}\0{tensor.dtype.newbyteorder('<').str}\0{tensor.shape}\0".encode())
+            digest.update(tensor.astype(tensor.dtype.newbyteorder("<"), copy=False).tobytes())
+    return digest.digest()[:4].hex()
+
+
+def save(path: Path, card: dict[str, Any], tensors: dict[str, np.ndarray]) -> str:
+    """Write a model file whole or not at all; returns its fingerprint. `card` lacks name, path, fingerprint."""
+    import safetensors.numpy
+
+    mark = fingerprint(card["family"], tensors)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    metadata = {"format": FORMAT, "fingerprint": mark, "card": json.dumps(card)}
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(safetensors.numpy.save(tensors, metadata))
+    os.replace(partial, path)
+    return mark

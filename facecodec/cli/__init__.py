@@ -1,0 +1,69 @@
+"""The command line, one module per subcommand. A subcommand is imported when it is called."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from facecodec import __version__
+from facecodec.errors import FacecodecError, UsageError
+
+COMMANDS = {
+    "encode": "Compress images to .fic files.",
+    "decode": "Restore images from .fic files.",
+    "info": "Show what a .fic file holds.",
+    "models": "List the installed models.",
+    "train": "Train a model (needs the 'train' extra).",
+    "freeze": "Turn a training run into a model file (needs the 'train' extra).",
+}
+INTERRUPTED = 130
+
+
+class LazyGroup(click.Group):
+    """Lists the subcommands without importing them: `facecodec --help` stays instant."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        return getattr(import_module(f"facecodec.cli.{name}"), name) if name in COMMANDS else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "-V", "--version", prog_name="facecodec")
+def cli() -> None:
+    """A learned codec for images of faces.
+
+    \b
+      facecodec encode face.jpg -q 3        writes face.fic
+      facecodec decode face.fic             writes face.png
+      find . -name '*.jpg' -print0 | facecodec encode --files0-from - -o out/
+
+    Exit status: 0 all good, 1 some input failed, 2 wrong usage, 130 interrupted.
+    """
+
+
+def main() -> None:
+    """Console entry point: our exit codes, and one line instead of a traceback for expected errors."""
+    try:
+        status = cli.main(standalone_mode=False, prog_name="facecodec")
+    except click.exceptions.Abort:
+        print("facecodec: interrupted", file=sys.stderr)
+        status = INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except FacecodecError as error:
+        print(f"facecodec: {error}", file=sys.stderr)
+        status = 2 if isinstance(error, UsageError) else 1
+    except BrokenPipeError:
+        # The reader of our output has gone; nothing is left to tell it.
+        sys.stderr.close()
+        status = 1
+    sys.exit(status or 0)

@@ -1,0 +1,139 @@
+"""What `encode` and `decode` share: options, the loop over jobs, and how results are told."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import IO, Any
+
+import click
+
+from facecodec.cli.files import Job, Plan, explain, make_folders, open_input, refuse_existing, write_output
+from facecodec.codec import DEFAULT_MAX_PIXELS
+from facecodec.errors import FacecodecError
+
+
+def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that encode and decode have in common."""
+    for option in reversed(
+        (
+            click.option("-f", "--force", is_flag=True, help="Overwrite outputs that exist."),
+            click.option("--files0-from", metavar="FILE", help="Read NUL-separated input paths from FILE, or '-'."),
+            click.option(
+                "--max-pixels",
+                type=click.IntRange(min=1),
+                default=DEFAULT_MAX_PIXELS,
+                show_default=True,
+                metavar="N",
+                help="Refuse larger pictures.",
+            ),
+            click.option("--json", "as_json", is_flag=True, help="One JSON object a line for each input."),
+            click.option("--quiet", is_flag=True, help="Say nothing but errors."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+class Reporter:
+    """Tells what happens: lines and notes on stderr, progress where stderr is a terminal, JSON where asked."""
+
+    def __init__(self, as_json: bool, quiet: bool, stdout_is_data: bool) -> None:
+        self.json_to: IO[str] | None = (sys.stderr if stdout_is_data else sys.stdout) if as_json else None
+        self.text = self.json_to is not sys.stderr
+        self.chatty = self.text and not quiet
+        self.interactive = self.chatty and sys.stderr.isatty()
+        self.noted: set[str] = set()
+        self.progress: Any = None
+
+    def line(self, text: str) -> None:
+        if self.progress is not None:
+            self.progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(text, file=sys.stderr)
+
+    def success(self, result: dict[str, Any], verbose: bool) -> None:
+        if self.json_to:
+            print(json.dumps(result), file=self.json_to, flush=True)
+        if verbose and self.interactive and not self.json_to:
+            self.line(
+                f"{result['input']} -> {result['output']}: {result['width']}x{result['height']}, "
+                f"{result['bytes']} bytes, {result['bpp']:.3f} bpp, q {result['quality']:g}, {result['model']}"
+            )
+
+    def failure(self, name: str, reason: str) -> None:
+        if self.json_to:
+            print(json.dumps({"input": name, "error": reason}), file=self.json_to, flush=True)
+        if self.text:
+            self.line(f"facecodec: {name}: {reason}")
+
+    def note(self, name: str, text: str, kind: str) -> None:
+        """Said for the first input it holds for, then not again."""
+        if self.chatty and kind not in self.noted:
+            self.noted.add(kind)
+            self.line(f"facecodec: note: {name}: {text}")
+
+
+def run(
+    plan: Plan,
+    out: str | None,
+    force: bool,
+    reporter: Reporter,
+    work: Callable[[IO[bytes], Job], tuple[bytes, dict[str, Any]]],
+) -> None:
+    """Do every job; exit with 1 if any failed. `work` gives the output's bytes and what to report."""
+    failed = len(plan.failures)
+    for name, reason in plan.failures:
+        reporter.failure(name, reason)
+    make_folders(plan.jobs, out)
+    with _progress(reporter, len(plan.jobs)):
+        for job in plan.jobs:
+            try:
+                refuse_existing(job, force)
+                started = time.perf_counter()
+                with nullcontext(open_input(job)) if job.source is None else open_input(job) as file:
+                    data, result = work(file, job)
+                write_output(job, data)
+            except BrokenPipeError:
+                raise
+            except FacecodecError as error:
+                failed += 1
+                reporter.failure(job.input_name, str(error))
+            except OSError as error:
+                failed += 1
+                reporter.failure(job.input_name, explain(error))
+            except MemoryError:
+                failed += 1
+                reporter.failure(job.input_name, "not enough memory for a picture of this size")
+            else:
+                result |= {"seconds": round(time.perf_counter() - started, 4)}
+                named = {"input": job.input_name, "output": job.output_name}
+                reporter.success(named | result, verbose=len(plan.jobs) == 1)
+            if reporter.progress is not None:
+                reporter.progress.advance(reporter.progress.task_ids[0])
+    total = len(plan.jobs) + len(plan.failures)
+    if failed and total > 1 and reporter.text:
+        reporter.line(f"facecodec: {failed} of {total} inputs failed, {total - failed} done")
+    if failed:
+        sys.exit(1)
+
+
+def _progress(reporter: Reporter, count: int) -> Any:
+    if not reporter.interactive or count < 2:
+        return nullcontext()
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    reporter.progress = Progress(
+        BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True), transient=True
+    )
+    reporter.progress.add_task("", total=count)
+    return reporter.progress
+
+
+def has_suffix(suffixes: frozenset[str]) -> Callable[[Path], bool]:
+    return lambda path: path.suffix.lower() in suffixes

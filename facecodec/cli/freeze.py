@@ -1,0 +1,21 @@
+"""facecodec freeze: a training run -> a model file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from facecodec.cli.train import require_training_extra
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("-o", "--output", "out", required=True, type=click.Path(path_type=Path), metavar="FILE.safetensors")
+def freeze(run: Path, out: Path) -> None:
+    """Turn the run in DIR into the model FILE, and train/FILE beside it for later runs to start from."""
+    require_training_extra()
+    from facecodec.training.freeze import freeze as freeze_run
+
+    mark = freeze_run(run, out)
+    print(f"{out}: {out.stat().st_size} bytes, fingerprint {mark}")

@@ -1,0 +1,92 @@
+"""facecodec info: what a .fic file holds, without decoding its picture."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from facecodec.cli.files import STANDARD, explain
+from facecodec.codec import DEFAULT_MAX_PIXELS
+from facecodec.errors import FacecodecError, ModelError
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True, metavar="FILE...")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line for each file.")
+def info(names: tuple[str, ...], as_json: bool) -> None:
+    """Show what .fic files hold: size, quality, model, streams and their bytes.
+
+    No model needs to be installed; with the file's own, streams have names and escapes are counted.
+    """
+    failed = False
+    for name in names:
+        try:
+            data = sys.stdin.buffer.read() if name == STANDARD else Path(name).read_bytes()
+            facts = {"input": name} | describe(data)
+        except (FacecodecError, OSError) as error:
+            failed = True
+            reason = explain(error) if isinstance(error, OSError) else str(error)
+            if as_json:
+                print(json.dumps({"input": name, "error": reason}))
+            print(f"facecodec: {name}: {reason}", file=sys.stderr)
+            continue
+        if as_json:
+            print(json.dumps(facts))
+        else:
+            _print(facts)
+    if failed:
+        sys.exit(1)
+
+
+def describe(data: bytes) -> dict[str, Any]:
+    """The facts that `info --json` prints (docs/cli.md), less the input's name. Raises FormatError."""
+    from facecodec import container
+    from facecodec.checkpoint import path_of_fingerprint
+    from facecodec.codec import open_codec
+
+    parsed = container.unpack(data)
+    stored = sum(map(len, parsed.streams)) + sum(len(chunk) for _, chunk in parsed.chunks)
+    streams: list[dict[str, Any]] = [{"name": None, "bytes": len(s), "escapes": None} for s in parsed.streams]
+    model = None
+    try:
+        codec = open_codec(path_of_fingerprint(parsed.fingerprint))
+    except ModelError:
+        pass  # the header is worth showing all the same
+    else:
+        model = codec.card.name
+        for stream, name in zip(streams, codec.stream_names, strict=False):
+            stream["name"] = name
+        if parsed.width * parsed.height <= DEFAULT_MAX_PIXELS:
+            escapes = codec.symbols(parsed).escapes
+            for stream in streams:
+                stream["escapes"] = escapes[stream["name"]]
+    return {
+        "version": container.VERSION,
+        "width": parsed.width,
+        "height": parsed.height,
+        "bytes": len(data),
+        "bpp": round(8 * len(data) / (parsed.width * parsed.height), 5),
+        "quality": parsed.q,
+        "fingerprint": parsed.fingerprint.hex(),
+        "model": model,
+        "header_bytes": len(data) - stored,
+        "streams": streams,
+        "chunks": [{"type": kind, "bytes": len(chunk)} for kind, chunk in parsed.chunks],
+    }
+
+
+def _print(facts: dict[str, Any]) -> None:
+    model = facts["model"] or "not installed here"
+    print(f"{facts['input']}: {facts['width']}x{facts['height']}, {facts['bytes']} bytes, {facts['bpp']:.3f} bpp")
+    print(f"  quality  {facts['quality']:g}")
+    print(f"  model    {model} ({facts['fingerprint']})")
+    print(f"  header   {facts['header_bytes']} bytes, format version {facts['version']}")
+    for number, stream in enumerate(facts["streams"]):
+        escapes = "" if stream["escapes"] is None else f", {stream['escapes']} escapes"
+        print(f"  stream   {stream['name'] or number}: {stream['bytes']} bytes{escapes}")
+    for chunk in facts["chunks"]:
+        print(f"  chunk    {chunk['type']}: {chunk['bytes']} bytes")

@@ -1,0 +1,54 @@
+"""facecodec train: a configuration -> a training run."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from facecodec.errors import UsageError
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path), metavar="CONFIG.toml")
+@click.option("--run", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder of the run.")
+@click.option("--data", type=click.Path(path_type=Path), metavar="DIR", help="Folder of datasets.")
+@click.option("--from", "start", type=click.Path(path_type=Path), metavar="FILE", help="Start from these weights.")
+@click.option("--minutes", type=float, metavar="M", help="Stop after M minutes; --resume goes on.")
+@click.option("--resume", is_flag=True, help="Go on from the run's last checkpoint.")
+def train(config: Path, run: Path, data: Path | None, start: Path | None, minutes: float | None, resume: bool) -> None:
+    """Train a model as CONFIG.toml says. DIR gets log.jsonl and checkpoint.pt, and `freeze` reads it."""
+    require_training_extra()
+    from facecodec.training.config import load_config
+    from facecodec.training.data import data_root
+    from facecodec.training.loop import train as train_run
+
+    if start is not None and resume:
+        raise UsageError("--from begins a run and --resume goes on with one: give one of them")
+    train_run(load_config(config), run, data_root(data), start, minutes, resume, _show)
+
+
+def require_training_extra() -> None:
+    """Raise UsageError, naming the extra, where training's packages are missing."""
+    from importlib.util import find_spec
+
+    missing = [name for name in ("torch", "compressai", "onnx") if find_spec(name) is None]
+    if missing:
+        raise UsageError(f"{', '.join(missing)} not installed: pip install 'facecodec[train]'")
+
+
+def _show(row: dict[str, Any]) -> None:
+    if "loss" in row:
+        share = row["step"] / row["steps"]
+        left = row["seconds"] / share * (1 - share) / 60
+        text = f"step {row['step']}/{row['steps']}  loss {row['loss']:.4f}  bpp {row['bpp']:.4f}  {left:.0f} min left"
+        print(text, end="\r" if sys.stderr.isatty() else "\n", file=sys.stderr, flush=True)
+    elif "validation" in row:
+        print(f"step {row['step']}  validation objective {row['objective']:.4f}", file=sys.stderr)
+        for rates in row["validation"]:
+            print(f"    q {rates['q']}  {rates['bpp']:.4f} bpp  {rates['psnr']:.2f} dB", file=sys.stderr)
+    else:
+        print(json.dumps(row), file=sys.stderr)

@@ -1,0 +1,102 @@
+"""The whole way from pixels to bytes and back."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from facecodec import checkpoint, container
+from facecodec.errors import FormatError, ImageError, ModelError, UsageError
+from facecodec.families import family_module
+from facecodec.images import as_rgb
+from facecodec.transforms import Transforms
+
+DEFAULT_QUALITY = 4.0
+DEFAULT_MAX_PIXELS = 1 << 26
+
+
+def quality_byte(quality: float) -> int:
+    """The stored byte of q, 1..8, rounded to the nearest 1/32. Raises UsageError outside the range."""
+    if not 1 <= quality <= 8:
+        raise UsageError(f"quality {quality:g} is outside 1..8 (1 gives the smallest file)")
+    return round((quality - 1) * container.QUALITY_STEPS)
+
+
+class Codec:
+    """A loaded model. Keep one for many images; `threads` is per call, 0 for one a core."""
+
+    def __init__(self, path: Path, threads: int = 0) -> None:
+        self.card, tensors = checkpoint.load(path)
+        try:
+            family = family_module(self.card.family)
+            self.family = family.build(tensors)
+        except (KeyError, ValueError, IndexError) as error:
+            raise ModelError(f"{path}: malformed or of an unknown family: {error}") from None
+        self.transforms = Transforms(tensors, family.DOWNSAMPLING, family.HYPER, threads)
+
+    def encode(self, image: Image.Image | np.ndarray, quality: float = DEFAULT_QUALITY) -> bytes:
+        """A Pillow image, or a uint8 array (H, W, 3) or (H, W), -> the bytes of a .fic file."""
+        byte = quality_byte(quality)
+        pixels = as_rgb(image)
+        y, z = self.transforms.analyse(pixels)
+        try:
+            streams = self.family.encode(y, z, byte)
+        except OverflowError as error:
+            raise ImageError(str(error)) from None
+        height, width = pixels.shape[:2]
+        return container.pack(container.Container(bytes.fromhex(self.card.fingerprint), byte, width, height, streams))
+
+    def decode(self, data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
+        """The bytes of a .fic file of this model -> an RGB picture."""
+        return self.decode_container(open_container(data, max_pixels))
+
+    def decode_container(self, parsed: container.Container) -> Image.Image:
+        """As `decode`, for a file that `open_container` has checked."""
+        self._check(parsed)
+        y_hat = self.family.decode(parsed.streams, self._latent_size(parsed), parsed.quality)
+        return Image.fromarray(self.transforms.synthesise(y_hat, parsed.height, parsed.width))
+
+    @property
+    def stream_names(self) -> tuple[str, ...]:
+        return family_module(self.card.family).STREAMS
+
+    def symbols(self, parsed: container.Container) -> Any:
+        """The latents of a file as integers, before any floating point (the family's own type)."""
+        self._check(parsed)
+        return self.family.decode_symbols(parsed.streams, self._latent_size(parsed), parsed.quality)
+
+    def _check(self, parsed: container.Container) -> None:
+        if parsed.fingerprint.hex() != self.card.fingerprint:
+            raise ModelError(f"made with model {parsed.fingerprint.hex()}, not with {self.card.name}")
+        if len(parsed.streams) != len(self.stream_names):
+            expected = len(self.stream_names)
+            raise FormatError(f"{len(parsed.streams)} streams where a {self.card.family} file has {expected}")
+
+    def _latent_size(self, parsed: container.Container) -> tuple[int, int]:
+        step = family_module(self.card.family).DOWNSAMPLING
+        return -(-parsed.height // step), -(-parsed.width // step)
+
+
+def open_container(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> container.Container:
+    """Parse a file and refuse a picture larger than the limit before anything is allocated for it."""
+    parsed = container.unpack(data)
+    if parsed.width * parsed.height > max_pixels:
+        raise ImageError(
+            f"{parsed.width}x{parsed.height} is more than {max_pixels} pixels: raise --max-pixels if you trust the file"
+        )
+    return parsed
+
+
+@lru_cache(maxsize=4)
+def open_codec(path: Path) -> Codec:
+    """The codec of a model file, loaded once a process."""
+    return Codec(path)
+
+
+def codec_of(parsed: container.Container) -> Codec:
+    """The installed codec that a file names."""
+    return open_codec(checkpoint.path_of_fingerprint(parsed.fingerprint))

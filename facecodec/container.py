@@ -1,0 +1,145 @@
+"""The bytes of a .fic file: header, streams, chunks and checksum. docs/format.md is the specification.
+
+This module knows nothing of models: it splits a file into its parts and joins them again, and
+refuses whatever version 1 does not define.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass, field
+
+from facecodec.errors import FormatError
+
+MAGIC = b"\xf1\xc1"  # "FIC" as far as hexadecimal goes; the last digit is the version
+VERSION = 1
+FLAG_CHUNKS = 0x01
+STREAMS_SHIFT = 1
+STREAMS_MASK = 0x0E
+FIXED = struct.Struct("<2sB4sBI")  # magic, flags, fingerprint, quality, checksum
+CHECKSUM_AT = slice(8, 12)
+MAX_SIDE = 1 << 24
+MAX_STREAMS = 7
+QUALITY_STEPS = 32  # per whole quality: q = 1 + byte / 32
+MAX_QUALITY_BYTE = 7 * QUALITY_STEPS
+
+
+@dataclass(frozen=True)
+class Container:
+    """One parsed file. `fingerprint` is 4 bytes; `quality` the stored byte, 0..224; sides in pixels.
+
+    `chunks` are optional (type, data) pairs; types are four ASCII letters.
+    """
+
+    fingerprint: bytes
+    quality: int
+    width: int
+    height: int
+    streams: list[bytes]
+    chunks: list[tuple[str, bytes]] = field(default_factory=list)
+
+    @property
+    def q(self) -> float:
+        return 1 + self.quality / QUALITY_STEPS
+
+
+def pack(container: Container) -> bytes:
+    """The file's bytes."""
+    streams, chunks = container.streams, container.chunks
+    if not 1 <= len(streams) <= MAX_STREAMS:
+        raise ValueError(f"{len(streams)} streams; a file holds 1 to {MAX_STREAMS}")
+    flags = len(streams) << STREAMS_SHIFT | (FLAG_CHUNKS if chunks else 0)
+    body = bytearray()
+    body += _varint(container.width) + _varint(container.height)
+    # Without chunks the last stream ends where the file ends, and its length would be a wasted byte or two.
+    for stream in streams if chunks else streams[:-1]:
+        body += _varint(len(stream))
+    for stream in streams:
+        body += stream
+    for kind, data in chunks:
+        body += kind.encode("ascii") + _varint(len(data)) + data
+    head = FIXED.pack(MAGIC, flags, container.fingerprint, container.quality, 0)
+    checksum = zlib.crc32(body, zlib.crc32(head[: CHECKSUM_AT.start]))
+    return head[: CHECKSUM_AT.start] + struct.pack("<I", checksum) + bytes(body)
+
+
+def unpack(data: bytes) -> Container:
+    """Parse a whole file. Raises FormatError naming what is wrong with it."""
+    if not data:
+        raise FormatError("the file is empty")
+    if data[0] != MAGIC[0] or (len(data) > 1 and data[1] >> 4 != MAGIC[1] >> 4):
+        raise FormatError("not a .fic file")
+    if len(data) < FIXED.size:
+        raise FormatError("the file is cut short inside its header")
+    if data[1] != MAGIC[1]:
+        raise FormatError(f"format version {data[1] & 15}; this program reads version {VERSION}: update it")
+    _, flags, fingerprint, quality, checksum = FIXED.unpack_from(data)
+    if flags & ~(FLAG_CHUNKS | STREAMS_MASK):
+        raise FormatError(f"unknown flags 0x{flags & ~(FLAG_CHUNKS | STREAMS_MASK):02x}: update this program")
+    if zlib.crc32(data[CHECKSUM_AT.stop :], zlib.crc32(data[: CHECKSUM_AT.start])) != checksum:
+        raise FormatError("the checksum does not match: the file is damaged or cut short")
+    # From here on the bytes are those that some writer meant, yet that writer may be hostile.
+    if quality > MAX_QUALITY_BYTE:
+        raise FormatError(f"quality byte {quality} is above {MAX_QUALITY_BYTE}")
+    reader = _Reader(data, FIXED.size)
+    width, height = reader.varint(), reader.varint()
+    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
+        raise FormatError(f"impossible size {width}x{height}")
+    count = (flags & STREAMS_MASK) >> STREAMS_SHIFT
+    if count == 0:
+        raise FormatError("the file declares no streams")
+    has_chunks = bool(flags & FLAG_CHUNKS)
+    lengths = [reader.varint() for _ in range(count if has_chunks else count - 1)]
+    streams = [reader.take(length) for length in lengths]
+    chunks = []
+    if has_chunks:
+        while not reader.at_end():
+            kind = reader.take(4)
+            if not kind.isalpha():
+                raise FormatError("a chunk's type is not four letters")
+            chunks.append((kind.decode("ascii"), reader.take(reader.varint())))
+        if not chunks:
+            raise FormatError("the file declares chunks and holds none")
+    else:
+        streams.append(reader.rest())
+    return Container(fingerprint, quality, width, height, streams, chunks)
+
+
+def _varint(value: int) -> bytes:
+    """Little-endian base 128: seven bits a byte, the top bit set on all but the last."""
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+class _Reader:
+    def __init__(self, data: bytes, position: int) -> None:
+        self.data, self.position = data, position
+
+    def at_end(self) -> bool:
+        return self.position == len(self.data)
+
+    def take(self, length: int) -> bytes:
+        end = self.position + length
+        if end > len(self.data):
+            raise FormatError("a length in the file reaches past its end")
+        part, self.position = self.data[self.position : end], end
+        return part
+
+    def rest(self) -> bytes:
+        return self.take(len(self.data) - self.position)
+
+    def varint(self) -> int:
+        value = 0
+        for shift in range(0, 35, 7):
+            byte = self.take(1)[0]
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                if byte == 0 and shift:
+                    raise FormatError("a number in the header is not in its shortest form")
+                return value
+        raise FormatError("a number in the header is too long")

@@ -1,0 +1,114 @@
+"""Mean-scale hyperprior: latents y (M, h, w) and z (C, ceil(h/4), ceil(w/4)) <-> streams "z" and "y".
+
+z is coded with one table per channel and quality; y, less its mean, with the table that the
+hyper-synthesis of z selects. Both happen in bands of BAND rows of y, so that memory does not grow
+with the height of the picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from facecodec.entropy import Decoder, Encoder, Tables
+from facecodec.exact import FRACTION, GAIN_FRACTION, HyperSynthesis, Layer, rescale
+
+STREAMS = ("z", "y")
+DOWNSAMPLING = 16  # pixels per position of y
+HYPER = 4  # positions of y per position of z
+BAND = 16  # rows of y coded together
+
+# What decoding depends on, besides the synthesis graph; the fingerprint covers all of them.
+GAINS = ("y_log_gain", "y_gain", "z_inverse_gain", "z_table")
+
+
+@dataclass(frozen=True)
+class Symbols:
+    """What a file holds: z (C, ., .) and y (M, h, w) as coded; y's means in units of 2^-10; escapes by stream."""
+
+    z: np.ndarray
+    y: np.ndarray
+    means: np.ndarray
+    escapes: dict[str, int]
+
+
+class Hyperprior:
+    """Built from the frozen tensors. Raises KeyError or ValueError where they are malformed."""
+
+    def __init__(self, tensors: dict[str, np.ndarray]) -> None:
+        self.tables = Tables(tensors["table_counts"], tensors["table_starts"])
+        shifts, upsample = tensors["h_s.shifts"], tensors["h_s.upsample"]
+        layers = [
+            Layer(tensors[f"h_s.{i}.weight"], tensors[f"h_s.{i}.bias"], int(shifts[i]), bool(upsample[i]))
+            for i in range(len(shifts))
+        ]
+        self.h_s = HyperSynthesis(layers)
+        self.gains = {name: tensors[name].astype(np.int64) for name in GAINS}
+        self.channels = self.gains["y_gain"].shape[1]
+        self.hyper_channels = self.gains["z_table"].shape[1]
+        if (self.gains["y_gain"] <= 0).any():
+            raise ValueError("a gain is not positive")
+        if not ((self.gains["z_table"] >= 0) & (self.gains["z_table"] < len(self.tables))).all():
+            raise ValueError("a table index is out of range")
+
+    def encode(self, y: np.ndarray, z: np.ndarray, quality: int) -> list[bytes]:
+        """Streams of float latents at a quality byte."""
+        z_gain = 2.0**GAIN_FRACTION / self.gains["z_inverse_gain"][quality]
+        z_symbols = np.rint(z * z_gain[:, None, None]).astype(np.int64)
+        z_encoder, y_encoder = Encoder(self.tables), Encoder(self.tables)
+        for rows in _bands(z.shape[1], BAND // HYPER):
+            z_encoder.add(z_symbols[:, rows], self._z_tables(z_symbols[:, rows].shape, quality))
+        y_gain = (self.gains["y_gain"][quality] / 2.0**GAIN_FRACTION)[:, None, None]
+        for rows, indices, means in self._predictions(z_symbols, y.shape[1:], quality):
+            y_encoder.add(np.rint(y[:, rows] * y_gain - means * 2.0**-FRACTION), indices)
+        return [z_encoder.finish(), y_encoder.finish()]
+
+    def decode_symbols(self, streams: list[bytes], size: tuple[int, int], quality: int) -> Symbols:
+        """The integers in the streams. Raises FormatError for streams no encoder writes."""
+        height, width = (-(-side // HYPER) for side in size)
+        z_decoder, y_decoder = Decoder(self.tables, streams[0]), Decoder(self.tables, streams[1])
+        z = np.empty((self.hyper_channels, height, width), np.int64)
+        for rows in _bands(height, BAND // HYPER):
+            z[:, rows] = z_decoder.band(self._z_tables(z[:, rows].shape, quality))
+        z_decoder.finish()
+        bands = [(y_decoder.band(indices), means) for _, indices, means in self._predictions(z, size, quality)]
+        y_decoder.finish()
+        y, means = (np.concatenate(parts, axis=1) for parts in zip(*bands, strict=True))
+        return Symbols(z, y, means, {"z": z_decoder.escapes, "y": y_decoder.escapes})
+
+    def decode(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
+        """y_hat, float32 (M, *size)."""
+        symbols = self.decode_symbols(streams, size, quality)
+        step = (2.0 ** (GAIN_FRACTION - FRACTION) / self.gains["y_gain"][quality]).astype(np.float32)
+        return ((symbols.y << FRACTION) + symbols.means).astype(np.float32) * step[:, None, None]
+
+    def _z_tables(self, shape: tuple[int, ...], quality: int) -> np.ndarray:
+        return np.broadcast_to(self.gains["z_table"][quality][:, None, None], shape)
+
+    def _predictions(
+        self, z_symbols: np.ndarray, size: tuple[int, int], quality: int
+    ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+        """For each band of y: its rows, the table of each symbol, and the means in units of 2^-10."""
+        inverse = self.gains["z_inverse_gain"][quality][:, None, None]
+        z_hat = rescale(z_symbols, inverse, GAIN_FRACTION - FRACTION)
+        log_gain = self.gains["y_log_gain"][quality][:, None, None]
+        gain = self.gains["y_gain"][quality][:, None, None]
+        for rows in _bands(size[0], BAND):
+            first = rows.start // HYPER
+            above = max(0, first - HyperSynthesis.MARGIN)
+            below = -(-rows.stop // HYPER) + HyperSynthesis.MARGIN
+            skip = HYPER * (first - above)
+            out = self.h_s(z_hat[:, above:below])[:, skip : skip + rows.stop - rows.start, : size[1]]
+            scales, means = out[: self.channels], out[self.channels :]
+            indices = np.clip((scales + log_gain + (1 << (FRACTION - 1))) >> FRACTION, 0, len(self.tables) - 1)
+            yield rows, indices.astype(np.uint8), rescale(means, gain, GAIN_FRACTION)
+
+
+def _bands(rows: int, height: int) -> Iterator[slice]:
+    return (slice(top, min(top + height, rows)) for top in range(0, rows, height))
+
+
+def build(tensors: dict[str, np.ndarray]) -> Hyperprior:
+    return Hyperprior(tensors)

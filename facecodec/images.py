@@ -1,0 +1,108 @@
+"""Image files to RGB arrays and back, with what Pillow users expect of every mode."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from facecodec.errors import ImageError
+
+# What `encode` looks for in a folder; a file named outright may be anything that Pillow opens.
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+    | {".gif", ".ppm", ".pgm", ".pnm", ".jp2", ".j2k", ".avif", ".tga"}
+)
+FORMATS = {"png": "PNG", "jpg": "JPEG", "ppm": "PPM"}
+SUFFIX_FORMATS = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".ppm": "ppm"}
+
+
+def read(file: BinaryIO, max_pixels: int) -> tuple[np.ndarray, list[str]]:
+    """An image file as uint8 RGB (H, W, 3), upright and in sRGB; and what of it was dropped, in words.
+
+    Raises ImageError for what is not an image, is cut short, or has more than `max_pixels`.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # max_pixels is the limit here, and damage is an error or none
+            with Image.open(file) as image:
+                width, height = image.size
+                if width * height > max_pixels:
+                    raise ImageError(f"{width}x{height} is more than {max_pixels} pixels: raise --max-pixels")
+                return to_rgb(image)
+    except UnidentifiedImageError:
+        empty = file.seekable() and not file.seek(0, io.SEEK_END)
+        raise ImageError("the file is empty" if empty else "not an image that Pillow can read") from None
+    except Image.DecompressionBombError:
+        raise ImageError(f"more than {max_pixels} pixels, far more: not opened") from None
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
+        # Pillow's decoders raise all of these for damaged files.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise ImageError(f"damaged image: {error}") from None
+
+
+def to_rgb(image: Image.Image) -> tuple[np.ndarray, list[str]]:
+    """A Pillow image as uint8 RGB (H, W, 3), upright and in sRGB; and what was dropped."""
+    dropped = []
+    if getattr(image, "n_frames", 1) > 1:
+        dropped.append(f"{image.n_frames - 1} further frames")
+    # Read before load(), which empties it.
+    deep = any(";16" in str(tile[3] if len(tile) > 3 else "") for tile in getattr(image, "tile", ()))
+    image.load()
+    profile = image.info.get("icc_profile")
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        image, deep = _to_8_bits(image), True
+    if deep:
+        dropped.append("depth beyond 8 bits")
+    if image.has_transparency_data:
+        dropped.append("alpha")
+    if image.mode in ("P", "PA"):
+        image = image.convert("RGBA")
+    if profile:
+        image = _to_srgb(image, profile, dropped)
+    return np.asarray(image.convert("RGB")), dropped
+
+
+def as_rgb(image: Image.Image | np.ndarray) -> np.ndarray:
+    """uint8 RGB (H, W, 3) from a Pillow image or a uint8 array, (H, W, 3) RGB or (H, W) grey."""
+    if isinstance(image, Image.Image):
+        return to_rgb(image)[0]
+    if image.dtype == np.uint8 and image.size:
+        if image.ndim == 3 and image.shape[2] == 3:
+            return image
+        if image.ndim == 2:
+            return np.repeat(image[..., None], 3, axis=2)
+    raise ImageError(f"expected a uint8 array (H, W, 3) or (H, W), not {image.dtype} {image.shape}")
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """Integers are taken as 16-bit, floats as 0..1; Pillow's own convert would clip both at 255."""
+    values = np.asarray(image)
+    scaled = values.astype(np.float64) * (255 if image.mode == "F" else 255 / 65535)
+    return Image.fromarray(np.clip(np.rint(np.nan_to_num(scaled)), 0, 255).astype(np.uint8), "L")
+
+
+def _to_srgb(image: Image.Image, profile: bytes, dropped: list[str]) -> Image.Image:
+    if image.mode == "RGBA":
+        image = image.convert("RGB")
+    elif image.mode == "LA":
+        image = image.convert("L")
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        dropped.append("a colour profile that does not fit the image")
+        return image
+
+
+def write(image: Image.Image, format: str) -> bytes:
+    """An RGB picture as the bytes of a `png`, `jpg` (quality 95, 4:4:4) or `ppm` file."""
+    buffer = io.BytesIO()
+    options = {"jpg": {"quality": 95, "subsampling": 0}, "png": {"compress_level": 3}, "ppm": {}}[format]
+    image.save(buffer, FORMATS[format], **options)
+    return buffer.getvalue()

@@ -1,0 +1,141 @@
+"""Mean-scale hyperprior with learned per-channel gains: one network for a whole range of rates.
+
+Ballé et al., "Variational image compression with a scale hyperprior" (2018); means after Minnen
+et al. (2018); gains after Cui et al., "Asymmetric Gained Deep Image Compression With Continuous
+Rate Adaptation" (CVPR 2021): the latents are scaled by a gain per channel before rounding and by
+its inverse after it, and qualities between two learned anchors interpolate the log-gains.
+
+The hyper-synthesis and the gains are later frozen to integers (facecodec/exact.py); the layers
+here are chosen so that this is possible: convolutions, ReLU and pixel shuffles only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from compressai.ops import LowerBound, quantize_ste
+from torch import Tensor, nn
+
+from facecodec.networks.transforms import TRANSFORMS, Centred, Uncentred
+
+ANCHORS = 8  # learned qualities 1..8
+HYPER_DOWNSAMPLING = 4  # latent positions per hyper-latent position
+SCALE_MIN = 0.11  # smallest standard deviation of a coded symbol
+LIKELIHOOD_MIN = 1e-9
+
+
+@dataclass
+class Coded:
+    """What one pass gives: x_hat (B, 3, H, W), and the bits of y and of z for each image (B,)."""
+
+    x_hat: Tensor
+    y_bits: Tensor
+    z_bits: Tensor
+
+
+class Hyperprior(nn.Module):
+    """The whole codec. Images are (B, 3, H, W) in 0..1, H and W multiples of 16.
+
+    `latents` is M, the channels of y; `hyper` is the channels of z; `span` is the ratio of the
+    largest to the smallest rate weight the gains start from (docs/training.md).
+    """
+
+    def __init__(
+        self,
+        transform: str = "depthwise",
+        latents: int = 160,
+        hyper: int = 64,
+        hyper_width: int = 96,
+        span: float = 160.0,
+        **transform_options: object,
+    ) -> None:
+        super().__init__()
+        analysis, synthesis, log_scale = TRANSFORMS[transform](latents, **transform_options)
+        self.g_a = Centred(analysis)
+        self.g_s = Uncentred(synthesis)
+        width = hyper_width
+        self.h_a = nn.Sequential(
+            nn.Conv2d(latents, width, 1),
+            nn.LeakyReLU(),
+            nn.Conv2d(width, width, 3, 2, 1),
+            nn.LeakyReLU(),
+            nn.Conv2d(width, hyper, 3, 2, 1),
+        )
+        self.h_s = nn.Sequential(
+            nn.Conv2d(hyper, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, 4 * width, 1),
+            nn.PixelShuffle(2),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, 4 * width, 1),
+            nn.PixelShuffle(2),
+            nn.ReLU(),
+            nn.Conv2d(width, 2 * latents, 1),
+        )
+        # The hyperprior starts with latents of unit variance coming in and their scales going out.
+        with torch.no_grad():
+            self.h_a[0].weight.mul_(torch.exp2(-log_scale)[:, None, None])
+            self.h_s[-1].bias[:latents] = log_scale
+            self.h_s[-1].bias[latents:] = 0
+        # A step that is optimal for weight w is proportional to sqrt(w) (high-rate theory), so the
+        # log-gains start on that line and the network learns only the departure from it.
+        line = torch.linspace(-0.5, 0.5, ANCHORS)[:, None] * torch.log2(torch.tensor(span)) / 2
+        self.y_log_gain = nn.Parameter(line.repeat(1, latents))
+        self.z_log_gain = nn.Parameter(line.repeat(1, hyper) / 2)
+        self.z_log_scale = nn.Parameter(torch.zeros(ANCHORS, hyper))
+        self.lower_scale = LowerBound(SCALE_MIN)
+        self.lower_likelihood = LowerBound(LIKELIHOOD_MIN)
+
+    def forward(self, x: Tensor, quality: Tensor, noisy_rate: bool = False) -> Coded:
+        """Code `x` at `quality` (B,), real numbers from 1 to 8.
+
+        Rounding is straight-through for the decoder; with `noisy_rate` the rate is taken from
+        additive uniform noise instead (Xiao et al. 2022, section 3.1).
+        """
+        y = self.g_a(x).float()
+        y_gain = torch.exp2(interpolate(self.y_log_gain, quality))
+        z_gain = torch.exp2(interpolate(self.z_log_gain, quality))
+
+        z = self.h_a(pad_to_hyper(y)) * z_gain
+        z_scale = torch.exp2(interpolate(self.z_log_scale, quality))
+        z_bits = self.bits(z, z_scale, noisy_rate)
+        log_scale, mean = self.hyper_synthesis(quantize_ste(z) / z_gain, y.shape[-2:])
+
+        mean = mean * y_gain
+        residual = y * y_gain - mean
+        y_bits = self.bits(residual, torch.exp2(log_scale.clamp(-8, 8)) * y_gain, noisy_rate)
+        x_hat = self.g_s((quantize_ste(residual) + mean) / y_gain)
+        return Coded(x_hat, y_bits, z_bits)
+
+    def hyper_synthesis(self, z_hat: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """log2 of the scale and the mean of y before its gain, each (B, M, *size)."""
+        with torch.autocast(z_hat.device.type, enabled=False):
+            log_scale, mean = self.h_s(z_hat.float())[..., : size[0], : size[1]].chunk(2, 1)
+        return log_scale, mean
+
+    def bits(self, values: Tensor, scale: Tensor, noisy: bool) -> Tensor:
+        """-log2 of the zero-mean Gaussian mass of each rounded value, summed per image (B,)."""
+        values = values.float()
+        values = values + torch.empty_like(values).uniform_(-0.5, 0.5) if noisy else quantize_ste(values)
+        scale = self.lower_scale(scale.float())
+        magnitude = values.abs()
+        mass = torch.special.ndtr((0.5 - magnitude) / scale) - torch.special.ndtr((-0.5 - magnitude) / scale)
+        return -torch.log2(self.lower_likelihood(mass)).flatten(1).sum(1)
+
+
+def interpolate(anchors: Tensor, quality: Tensor) -> Tensor:
+    """Rows of `anchors` (8, C) at `quality` (B,) in 1..8, linear between anchors: (B, C, 1, 1)."""
+    position = (quality - 1).clamp(0, ANCHORS - 1)
+    lower = position.floor().long().clamp(max=ANCHORS - 2)
+    weight = (position - lower)[:, None]
+    return torch.lerp(anchors[lower], anchors[lower + 1], weight)[..., None, None]
+
+
+def pad_to_hyper(y: Tensor) -> Tensor:
+    """Repeat the last row and column of y until both sides are multiples of 4."""
+    height, width = y.shape[-2:]
+    return F.pad(y, (0, -width % HYPER_DOWNSAMPLING, 0, -height % HYPER_DOWNSAMPLING), mode="replicate")

@@ -1,0 +1,156 @@
+"""Analysis and synthesis transforms: image (B, 3, H, W) in 0..1 <-> latent y (B, M, H/16, W/16).
+
+`depthwise` is the one that ships; `gdn` is the transform of Ballé et al. (2018), kept as the
+reference of the bake-off in docs/bakeoff.md. Both see and return images centred on zero, so that
+an untrained synthesis starts from mid-grey.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from compressai.layers import GDN
+from compressai.models.utils import conv, deconv
+from torch import Tensor, nn
+
+DOWNSAMPLING = 16  # pixels per latent position, in both transforms
+LATENT_SCALE = 16.0
+PHOTO_VARIANCE = 0.2  # of grey, in the orthonormal colour axes of markov_transform, values 0..1
+
+# Analysis, synthesis, and log2 of the standard deviation each latent starts with, (M,).
+Parts = tuple[nn.Module, nn.Module, Tensor]
+
+
+class DepthwiseBlock(nn.Module):
+    """Two residual halves: pointwise, depthwise 3x3, pointwise; then a gated pointwise pair.
+
+    The last pointwise layer of each half starts at zero, so a fresh network is the linear transform
+    around its blocks, and trains without normalisation layers.
+    After the intra codec of DCVC-RT (Jia et al., CVPR 2025, section 3.2), with a sigmoid gate.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.mix = nn.Sequential(
+            nn.Conv2d(channels, channels, 1),
+            nn.LeakyReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1, groups=channels),
+            nn.Conv2d(channels, channels, 1),
+        )
+        self.gate = nn.Conv2d(channels, 2 * channels, 1)
+        self.project = nn.Conv2d(channels, channels, 1)
+        for last in (self.mix[-1], self.project):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.mix(x)
+        value, gate = self.gate(x).chunk(2, 1)
+        return x + self.project(value * gate.sigmoid())
+
+
+def depthwise_transforms(latents: int, fine: int = 128, coarse: int = 160, blocks: tuple[int, int] = (3, 3)) -> Parts:
+    """Analysis and synthesis with `fine` channels at 1/8 and `coarse` at 1/16 of the resolution.
+
+    The stem takes whole 8x8 blocks of pixels, the grid that JPEG inputs already carry. The linear
+    layers start as an orthonormal transform and its inverse (`markov_transform`), which is where a
+    long training from random weights would first have to arrive.
+    """
+    n_fine, n_coarse = blocks
+    analysis = nn.Sequential(
+        nn.Conv2d(3, fine, 8, 8),
+        *(DepthwiseBlock(fine) for _ in range(n_fine)),
+        nn.Conv2d(fine, coarse, 2, 2),
+        *(DepthwiseBlock(coarse) for _ in range(n_coarse)),
+        nn.Conv2d(coarse, latents, 1),
+    )
+    synthesis = nn.Sequential(
+        nn.Conv2d(latents, coarse, 1),
+        *(DepthwiseBlock(coarse) for _ in range(n_coarse)),
+        nn.Conv2d(coarse, 4 * fine, 1),
+        nn.PixelShuffle(2),
+        *(DepthwiseBlock(fine) for _ in range(n_fine)),
+        nn.Conv2d(fine, 3 * 64, 1),
+        nn.PixelShuffle(8),
+    )
+    stem, merge, log_scale = markov_transform(fine, coarse)
+    # A rounding step of 1 / LATENT_SCALE in orthonormal coefficients is a middling quality.
+    keep = LATENT_SCALE * torch.eye(latents, coarse)
+    for layer, weight in (
+        (analysis[0], stem.reshape(fine, 3, 8, 8)),
+        (analysis[n_fine + 1], merge.reshape(coarse, fine, 2, 2)),
+        (analysis[-1], keep),
+        (synthesis[0], keep.T / LATENT_SCALE**2),
+        (synthesis[n_coarse + 1], merge.T),
+        (synthesis[-2], stem.T),
+    ):
+        with torch.no_grad():
+            layer.weight.copy_(weight.reshape(layer.weight.shape))
+            layer.bias.zero_()
+    start = torch.zeros(latents)
+    start[:coarse] = log_scale[:latents] + math.log2(LATENT_SCALE)
+    return analysis, synthesis, start
+
+
+def markov_transform(fine: int, coarse: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows of the Karhunen-Loève transform of a first-order Markov image, close to a DCT, in two stages.
+
+    The first, (fine, 3 * 64), keeps the strongest components of 8x8 blocks of RGB; the second,
+    (coarse, fine * 4), the strongest of four such blocks. Both have orthonormal rows. Last comes log2
+    of the standard deviation, (coarse,), that the result has on photographs.
+    """
+    distance = (torch.arange(16)[:, None] - torch.arange(16)).abs().double()
+    along = 0.95**distance
+    # Correlated colours: grey carries most of the variance, the two opponent axes little.
+    colours = torch.tensor([[0.577, 0.577, 0.577], [0.707, 0.0, -0.707], [0.408, -0.816, 0.408]]).double()
+    colour = colours.T @ torch.diag(torch.tensor([1.0, 0.05, 0.02]).double()) @ colours
+    image = torch.einsum("ij,kl,mn->ikmjln", colour, along, along)  # (colour, row, column) twice
+    block = image[:, :8, :8, :, :8, :8].reshape(192, 192)
+    stem = torch.linalg.eigh(block).eigenvectors.flip(1)[:, :fine].T
+    tiles = image.reshape(3, 2, 8, 2, 8, 3, 2, 8, 2, 8)  # each side of 16 as (tile, pixel)
+    basis = stem.reshape(fine, 3, 8, 8)
+    four = torch.einsum("fcuv,cxuyvdktlw->fxydktlw", basis, tiles)
+    four = torch.einsum("gdtw,fxydktlw->fxygkl", basis, four).reshape(4 * fine, 4 * fine)
+    variances, vectors = torch.linalg.eigh(four)
+    merge = vectors.flip(1)[:, :coarse].T
+    log_scale = 0.5 * torch.log2(PHOTO_VARIANCE * variances.flip(0)[:coarse])
+    return stem.float(), merge.float(), log_scale.float()
+
+
+def gdn_transforms(latents: int, width: int = 128) -> Parts:
+    """The four 5x5 convolutions with GDN of Ballé et al. (2018), figure 4, from CompressAI's layers."""
+    analysis = nn.Sequential(
+        conv(3, width), GDN(width), conv(width, width), GDN(width),
+        conv(width, width), GDN(width), conv(width, latents),
+    )  # fmt: skip
+    synthesis = nn.Sequential(
+        deconv(latents, width), GDN(width, inverse=True), deconv(width, width), GDN(width, inverse=True),
+        deconv(width, width), GDN(width, inverse=True), deconv(width, 3),
+    )  # fmt: skip
+    return analysis, synthesis, torch.zeros(latents)
+
+
+TRANSFORMS = {"depthwise": depthwise_transforms, "gdn": gdn_transforms}
+
+
+class Centred(nn.Module):
+    """Moves an image-to-latent network to inputs in 0..1."""
+
+    def __init__(self, analysis: nn.Module) -> None:
+        super().__init__()
+        self.body = analysis
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x - 0.5)
+
+
+class Uncentred(nn.Module):
+    """Moves a latent-to-image network to outputs in 0..1 (not clipped)."""
+
+    def __init__(self, synthesis: nn.Module) -> None:
+        super().__init__()
+        self.body = synthesis
+
+    def forward(self, y_hat: Tensor) -> Tensor:
+        return self.body(y_hat) + 0.5

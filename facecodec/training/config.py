@@ -1,0 +1,90 @@
+"""The TOML file that describes a training run."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from facecodec.errors import UsageError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@dataclass(frozen=True)
+class Source:
+    """A share of the crops: `set` names a dataset of facecodec/training/data.py or a folder."""
+
+    set: str
+    share: float = 1.0
+
+
+@dataclass(frozen=True)
+class Config:
+    """One training run. Defaults are what the shipped checkpoints use; docs/training.md explains them."""
+
+    name: str
+    steps: int
+    data: tuple[Source, ...]
+    description: str = ""
+    family: str = "hyperprior"
+    objective: str = "rec"
+    distortion: str = "l2"
+    seed: int = 0
+    batch: int = 8
+    crop: int = 128
+    learning_rate: float = 1e-3
+    warmup: int = 200
+    decay: float = 0.3  # last share of the steps, over which the learning rate falls to zero
+    rounded_from: float = 0.5  # share of the steps after which the rate is that of rounded latents
+    rate_weights: tuple[float, float] = (16.0, 0.1)  # lambda_rate at q = 1 and at q = 8
+    validate_every: int = 2000
+    validation_images: int = 48
+    network: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+OBJECTIVES = ("rec",)
+DISTORTIONS = ("l2",)
+
+
+def parse_config(values: dict[str, Any]) -> Config:
+    """Config from parsed TOML (or `to_dict` output). Raises UsageError naming the key that is wrong."""
+    known = {f.name for f in fields(Config)}
+    for key in values:
+        if key not in known:
+            raise UsageError(f"unknown key '{key}' in the training configuration; known: {', '.join(sorted(known))}")
+    for key in ("name", "steps", "data"):
+        if key not in values:
+            raise UsageError(f"the training configuration lacks '{key}'")
+    values = dict(values)
+    try:
+        values["data"] = tuple(Source(**source) for source in values["data"])
+        if "rate_weights" in values:
+            low, high = values["rate_weights"]
+            values["rate_weights"] = (float(low), float(high))
+        config = Config(**values)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"bad value in the training configuration: {error}") from None
+    for key, allowed in (("objective", OBJECTIVES), ("distortion", DISTORTIONS)):
+        if getattr(config, key) not in allowed:
+            raise UsageError(f"{key} '{getattr(config, key)}' is not one of {', '.join(allowed)}")
+    if config.crop % 64 or config.crop <= 0:
+        raise UsageError(f"crop must be a positive multiple of 64, not {config.crop}")
+    return config
+
+
+def load_config(path: Path) -> Config:
+    try:
+        with open(path, "rb") as file:
+            return parse_config(tomllib.load(file))
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path}: not a TOML file: {error}") from None

@@ -1,0 +1,199 @@
+"""The training loop: a run is a folder with config.json, log.jsonl and checkpoint.pt.
+
+All randomness of a step is a function of the seed and the step, so a resumed run repeats what the
+uninterrupted one would have done.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from facecodec.errors import UsageError
+from facecodec.networks.hyperprior import ANCHORS, Hyperprior
+from facecodec.training.config import Config, parse_config
+from facecodec.training.data import GRID, CropSampler, validation_images
+from facecodec.training.losses import distortion, rate_weight, rec_objective
+
+CHECKPOINT = "checkpoint.pt"
+CHECKPOINT_SECONDS = 180
+
+
+def build_network(config: Config) -> Hyperprior:
+    low, high = config.rate_weights
+    return Hyperprior(span=low / high, **config.network)
+
+
+def learning_rate(config: Config, step: int) -> float:
+    """Warm-up, a constant, then a straight line to zero over the last `decay` of the steps."""
+    rising = (step + 1) / config.warmup
+    falling = (config.steps - step) / (config.decay * config.steps)
+    return config.learning_rate * min(1.0, rising, falling)
+
+
+def load_start(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """State dict (float32) and configuration of a weights/train/NAME.safetensors file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            config = json.loads(file.metadata()["config"])
+            return {name: file.get_tensor(name).float() for name in file.keys()}, config  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, TypeError) as error:
+        raise UsageError(f"{path}: not a training start (weights/train/NAME.safetensors): {error}") from None
+
+
+def save_atomically(state: dict[str, Any], path: Path) -> None:
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    os.replace(partial, path)
+
+
+def to_tensor(pixels: np.ndarray, device: torch.device) -> Tensor:
+    """uint8 (B, H, W, 3) to float (B, 3, H, W) in 0..1, channels last in memory."""
+    return torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float() / 255
+
+
+@torch.no_grad()
+def validate(network: Hyperprior, images: list[np.ndarray], device: torch.device) -> list[dict[str, float]]:
+    """bpp and PSNR at q = 1..8, with rounded latents, on whole images padded as the codec pads them."""
+    rows = []
+    for q in range(1, ANCHORS + 1):
+        bpp, psnr = [], []
+        for pixels in images:
+            x = to_tensor(pixels[None], device)
+            height, width = x.shape[-2:]
+            padded = F.pad(x, (0, -width % GRID, 0, -height % GRID), mode="reflect")
+            coded = network(padded, torch.tensor([float(q)], device=device))
+            x_hat = (coded.x_hat[..., :height, :width].clamp(0, 1) * 255).round()
+            error = (x_hat - x * 255).double().square().mean().item()
+            bpp.append((coded.y_bits + coded.z_bits).item() / (height * width))
+            psnr.append(10 * math.log10(255**2 / max(error, 1e-10)))
+        rows.append({"q": q, "bpp": float(np.mean(bpp)), "psnr": float(np.mean(psnr))})
+    return rows
+
+
+def validation_loss(rows: list[dict[str, float]], config: Config) -> float:
+    """The objective over the whole range, from the mean rate and PSNR of each quality."""
+    losses = []
+    for row in rows:
+        weight = rate_weight(torch.tensor(float(row["q"])), config.rate_weights)
+        error = 1000.0 * 10 ** (-row["psnr"] / 10)
+        losses.append(rec_objective(torch.tensor(row["bpp"]), torch.tensor(error), weight).item())
+    return float(np.mean(losses))
+
+
+def uses_bfloat16(device: torch.device) -> bool:
+    """On CPUs bfloat16 pays only with matrix instructions for it; without, it is 15 times slower."""
+    if device.type == "cuda":
+        return True
+    return getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+
+
+def train(
+    config: Config,
+    run: Path,
+    root: Path,
+    start: Path | None = None,
+    minutes: float | None = None,
+    resume: bool = False,
+    report: Callable[[dict[str, Any]], None] = lambda row: None,
+) -> None:
+    """Train until `config.steps` or for `minutes`; `report` gets each row that goes to log.jsonl.
+
+    With `resume` the run goes on from its last checkpoint; `start` gives the parameters to begin
+    with instead of random ones. Raises UsageError for a folder that already holds a run.
+    """
+    begun = time.monotonic()
+    checkpoint_path = run / CHECKPOINT
+    if checkpoint_path.exists() and not resume:
+        raise UsageError(f"{run} already holds a run: continue it with --resume, or give another --run")
+    if resume and not checkpoint_path.exists():
+        raise UsageError(f"{run} holds no checkpoint to resume")
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(config.seed)
+    network = build_network(config)
+    step, seconds, history = 0, 0.0, []
+    if start is not None:
+        network.load_state_dict(load_start(start)[0])
+    network.to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate, fused=True)
+    if resume:
+        saved = torch.load(checkpoint_path, map_location=device, weights_only=True)
+        if parse_config(saved["config"]) != config:
+            report({"note": "the configuration differs from the checkpoint's; the new one holds from here"})
+        network.load_state_dict(saved["network"])
+        optimizer.load_state_dict(saved["optimizer"])
+        step, seconds, history = saved["step"], saved["seconds"], saved["history"]
+
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "config.json").write_text(json.dumps(config.to_dict(), indent=2) + "\n")
+    sampler = CropSampler(config.data, root, config.crop)
+    held_back = validation_images(config.data, root, config.validation_images)
+    report({"images": sampler.counts, "held_back": len(held_back), "device": str(device)})
+    bfloat16 = uses_bfloat16(device)
+    # Reading the data counts towards the limit, not towards the hours that the card will state.
+    trained_from = time.monotonic()
+
+    def save() -> None:
+        elapsed = seconds + time.monotonic() - trained_from
+        state = {"config": config.to_dict(), "network": network.state_dict(), "optimizer": optimizer.state_dict()}
+        save_atomically(state | {"step": step, "seconds": elapsed, "history": history}, checkpoint_path)
+
+    def out_of_time() -> bool:
+        return minutes is not None and time.monotonic() - begun > minutes * 60
+
+    with open(run / "log.jsonl", "a", buffering=1) as log:
+
+        def emit(row: dict[str, Any]) -> None:
+            row = {"step": step, "seconds": round(seconds + time.monotonic() - trained_from, 1)} | row
+            log.write(json.dumps(row) + "\n")
+            report(row)
+
+        saved_at, sums = time.monotonic(), np.zeros(3)
+        while step < config.steps and not out_of_time():
+            rng = np.random.default_rng([config.seed, step])
+            torch.manual_seed(int(rng.integers(2**63)))
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(config, step)
+            x = to_tensor(sampler.batch(config.batch, rng), device)
+            quality = torch.from_numpy(rng.uniform(1, ANCHORS, config.batch).astype(np.float32)).to(device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+                coded = network(x, quality, noisy_rate=step < config.rounded_from * config.steps)
+            bpp = (coded.y_bits + coded.z_bits) / config.crop**2
+            error = distortion(coded.x_hat, x, config.distortion)
+            loss = rec_objective(bpp, error, rate_weight(quality, config.rate_weights))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            if not torch.isfinite(norm):
+                raise FloatingPointError(f"the gradient at step {step} is not finite; lower learning_rate and --resume")
+            optimizer.step()
+            step += 1
+
+            sums += (loss.item(), bpp.mean().item(), norm.item())
+            if step % 100 == 0:
+                loss_mean, bpp_mean, norm_mean = (sums / 100).tolist()
+                emit({"steps": config.steps, "loss": loss_mean, "bpp": bpp_mean, "gradient": norm_mean})
+                sums[:] = 0
+            if step % config.validate_every == 0 or step == config.steps:
+                history.append({"step": step, "rows": validate(network, held_back, device)})
+                emit({"validation": history[-1]["rows"], "objective": validation_loss(history[-1]["rows"], config)})
+            if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
+                save()
+                saved_at = time.monotonic()
+        if not history or history[-1]["step"] != step:
+            history.append({"step": step, "rows": validate(network, held_back, device)})
+            emit({"validation": history[-1]["rows"], "objective": validation_loss(history[-1]["rows"], config)})
+        save()

@@ -1,0 +1,65 @@
+"""Shared fixtures. Tests that need real faces find them as users do, and skip, saying so, without."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from facecodec import checkpoint
+from facecodec.codec import Codec
+
+DATA = Path(__file__).parent / "data"
+TINY = DATA / "tiny.safetensors"
+CHECKOUT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Codec:
+    return Codec(TINY)
+
+
+@pytest.fixture(scope="session")
+def shipped() -> Codec:
+    """The default model."""
+    return Codec(checkpoint.model_path(None))
+
+
+@pytest.fixture(scope="session")
+def faces_root() -> Path:
+    """The folder of real data sets, in the layout that docs/data.md describes."""
+    given = os.environ.get("FACECODEC_DATA")
+    root = Path(given) if given else CHECKOUT.parent / "shared" / "data"
+    if not (root / "lfw-deepfunneled").is_dir():
+        pytest.skip("no LFW: set FACECODEC_DATA to a folder that holds lfw-deepfunneled")
+    return root
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    """A small colourful picture, not a multiple of anything."""
+    row, column = np.mgrid[0:45, 0:61]
+    channels = [128 + 100 * np.sin(row / 9), 2 * row + column / 2, 255 - 3 * column]
+    texture = np.random.default_rng(5).integers(-20, 20, (45, 61, 3))
+    return np.clip(np.stack(channels, axis=2) + texture, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def run_cli(tmp_path):
+    """Runs the command line in a process of its own, in tmp_path, with the tiny model beside the shipped one."""
+
+    def run(*args: object, stdin: bytes | None = None, **environment: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [sys.executable, "-m", "facecodec", *map(str, args)],
+            input=stdin if stdin is not None else b"",
+            capture_output=True,
+            cwd=tmp_path,
+            env={**os.environ, "FACECODEC_MODELS": str(DATA), **environment},
+            timeout=120,
+        )
+
+    return run

@@ -1,0 +1,54 @@
+"""How the golden files were made, once, with version 0.1.0 and tiny.safetensors.
+
+Kept as a record: files of a release stay as they are, so that later releases are held to them.
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from facecodec.codec import Codec, open_container
+from facecodec.container import Container, pack
+
+HERE = Path(__file__).parent
+
+
+def pictures() -> dict[str, tuple[np.ndarray, float]]:
+    """Name -> pixels and quality: smooth, flat, tiny, several bands high, and noise that needs escapes."""
+    rng = np.random.default_rng(7)
+    row, column = np.mgrid[0:90, 0:70]
+    smooth = np.stack([128 + 100 * np.sin(row / 9), 2 * row + column / 2, 255 - 3 * column], axis=2)
+    board = 255 * ((np.mgrid[0:300, 0:40].prod(axis=0) // 400) % 2)
+    return {
+        "smooth-q4": (np.clip(smooth, 0, 255).astype(np.uint8), 4),
+        "flat-q1": (np.full((33, 47, 3), 90, np.uint8), 1),
+        "pixel-q8": (np.array([[[250, 3, 77]]], np.uint8), 8),
+        "bands-q6.5": (np.repeat(board[..., None], 3, axis=2).astype(np.uint8), 6.5),
+        "noise-q8": (255 * rng.integers(0, 2, (64, 64, 3), dtype=np.uint8), 8),
+    }
+
+
+def write(codec: Codec, name: str, data: bytes) -> dict[str, object]:
+    """Store a file and its picture; returns its symbols."""
+    (HERE / f"{name}.fic").write_bytes(data)
+    codec.decode(data).save(HERE / f"{name}.png")
+    symbols = codec.symbols(open_container(data))
+    print(name, len(data), symbols.escapes)
+    return {"z": symbols.z.tolist(), "y": symbols.y.tolist(), "escapes": symbols.escapes}
+
+
+if __name__ == "__main__":
+    codec = Codec(HERE / "tiny.safetensors")
+    expected = {name: write(codec, name, codec.encode(*picture)) for name, picture in pictures().items()}
+    # Latents that no picture gives, to reach every limit of the integer arithmetic.
+    rng = np.random.default_rng(8)
+    y = rng.normal(0, 1, (8, 19, 3)) * 10 ** rng.uniform(-2, 3, (8, 19, 3))
+    z = rng.normal(0, 1, (4, 5, 1)) * 10 ** rng.uniform(-1, 4, (4, 5, 1))
+    mark = bytes.fromhex(codec.card.fingerprint)
+    extreme = Container(mark, 200, 41, 300, codec.family.encode(y, z, 200))
+    expected["extreme-q7.25"] = write(codec, "extreme-q7.25", pack(extreme))
+    chunked = replace(open_container((HERE / "flat-q1.fic").read_bytes()), chunks=[("EXIF", b"x" * 200), ("zzzz", b"")])
+    expected["chunks-q1"] = write(codec, "chunks-q1", pack(chunked))
+    (HERE / "golden.json").write_text(json.dumps(expected) + "\n")

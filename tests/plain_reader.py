@@ -1,0 +1,258 @@
+"""An independent reader of .fic files, written from docs/format.md alone, with the standard library only.
+
+It shares no code with the facecodec package: it exists to prove that the page is enough to write another reader. It
+goes as far as the symbols, where the integers end, and leaves out the synthesis of the picture. Names follow the page.
+"""
+
+import hashlib
+import itertools
+import json
+import math
+import struct
+import zlib
+from bisect import bisect_right
+from pathlib import Path
+
+FORMATS = {"U8": ("|u1", "B"), "I16": ("<i2", "h"), "I32": ("<i4", "i"), "I64": ("<i8", "q")}
+FOR_ENCODERS = ("g_a.onnx", "h_a.onnx")
+LARGEST = 2**24
+TOTAL = 2**24
+
+Array = list[list[list[int]]]  # channel, row, column
+
+
+def require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+# The model
+
+
+def read_model(path: str | Path) -> dict:
+    """Return `metadata`, `family` and `tensors`: name to (dtype, shape, bytes, nested lists or, for .onnx, None)."""
+    data = Path(path).read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    metadata = header.pop("__metadata__", {})
+    require(metadata.get("format") == "facecodec-1", "not a model of facecodec")
+    tensors = {}
+    for name, info in header.items():
+        begin, end = info["data_offsets"]
+        raw, shape = data[start + begin : start + end], tuple(info["shape"])
+        values = None if name.endswith(".onnx") else nested(raw, info["dtype"], shape)
+        tensors[name] = (info["dtype"], shape, raw, values)
+    return {"metadata": metadata, "family": json.loads(metadata["card"])["family"], "tensors": tensors}
+
+
+def nested(raw: bytes, dtype: str, shape: tuple[int, ...]) -> list:
+    values = list(struct.unpack(f"<{math.prod(shape)}{FORMATS[dtype][1]}", raw))
+    for size in reversed(shape[1:]):
+        values = [values[i : i + size] for i in range(0, len(values), size)]
+    return values
+
+
+def fingerprint(model: dict) -> str:
+    digest = hashlib.sha256(model["family"].encode())
+    for name, (dtype, shape, raw, _) in sorted(model["tensors"].items()):
+        if name not in FOR_ENCODERS:
+            digest.update(b"\0" + b"\0".join([name.encode(), FORMATS[dtype][0].encode(), str(shape).encode(), raw]))
+    return digest.hexdigest()[:8]
+
+
+# The file
+
+
+def read_varint(data: bytes, at: int) -> tuple[int, int]:
+    """Return the number at an offset and the offset behind it."""
+    value = 0
+    for i in range(5):
+        require(at + i < len(data), "a number is cut off")
+        byte = data[at + i]
+        value |= (byte & 127) << 7 * i
+        if byte < 128:
+            require(byte > 0 or i == 0, "a number is not in its shortest form")
+            return value, at + i + 1
+    raise ValueError("a number is longer than five bytes")
+
+
+def take(data: bytes, at: int, size: int) -> tuple[bytes, int]:
+    require(at + size <= len(data), "a length reaches past the end of the file")
+    return data[at : at + size], at + size
+
+
+def parse_file(data: bytes) -> dict:
+    require(len(data) >= 12, "the header is cut off")
+    require(data[0] == 0xF1 and data[1] >> 4 == 0xC, "not a .fic file")
+    require(data[1] & 15 == 1, "another version of the format")
+    flags, quality = data[2], data[7]
+    chunked, count = flags & 1, flags >> 1 & 7
+    require(flags >> 4 == 0 and count >= 1, "unknown flags")
+    require(quality <= 224, "the quality byte is out of range")
+    require(zlib.crc32(data[:8] + data[12:]) == int.from_bytes(data[8:12], "little"), "the checksum does not match")
+    width, at = read_varint(data, 12)
+    height, at = read_varint(data, at)
+    require(1 <= width <= LARGEST and 1 <= height <= LARGEST, "the picture's size is out of range")
+    lengths = []
+    for _ in range(count if chunked else count - 1):
+        length, at = read_varint(data, at)
+        lengths.append(length)
+    streams = []
+    for length in lengths:
+        stream, at = take(data, at, length)
+        streams.append(stream)
+    if not chunked:
+        streams.append(data[at:])
+    while chunked and at < len(data):  # every chunk is of a type unknown to this reader
+        kind, at = take(data, at, 4)
+        require(kind.isalpha(), "a chunk's type is not four letters")  # of bytes: ASCII letters
+        length, at = read_varint(data, at)
+        _, at = take(data, at, length)
+    return {"fingerprint": data[3:7].hex(), "quality": quality, "width": width, "height": height, "streams": streams}
+
+
+# Symbols in a stream
+
+
+class Stream:
+    """The entropy decoder: a stack of 32-bit words and a state of 64 bits."""
+
+    def __init__(self, data: bytes) -> None:
+        require(not data.endswith(b"\0"), "a stream ends in a zero byte")
+        data += bytes(-len(data) % 4)
+        self.words = list(struct.unpack(f"<{len(data) // 4}I", data))
+        self.state = 0
+        self.refill()
+        self.refill()
+
+    def refill(self) -> None:
+        if self.state < 2**32 and self.words:
+            self.state = self.state << 32 | self.words.pop()
+
+    def entry(self, starts: list[int]) -> int:
+        """Decode one entry of a distribution, given as the sums of the counts before each entry and the total."""
+        u = self.state % TOTAL
+        k = bisect_right(starts, u) - 1
+        self.state = (self.state >> 24) * (starts[k + 1] - starts[k]) + u - starts[k]
+        self.refill()
+        return k
+
+    def finish(self) -> None:
+        require(not self.words and self.state == 0, "a stream does not end cleanly")
+
+
+def uniform(n: int) -> list[int]:
+    return [k * (TOTAL // n) for k in range(n)] + [TOTAL]
+
+
+def read_tables(tensors: dict) -> list[list[int]]:
+    """Return for each table the sums of the counts before each entry, and the total."""
+    counts, begins = tensors["table_counts"][3], tensors["table_starts"][3]
+    tables = [[0, *itertools.accumulate(counts[a:b])] for a, b in itertools.pairwise(begins)]
+    for table in tables:
+        require(len(table) >= 3 and len(table) % 2 == 1 and table[-1] == TOTAL, "a bad probability table")
+        require(all(a < b for a, b in itertools.pairwise(table)), "a count is not positive")
+    return tables
+
+
+def read_array(data: bytes, band_rows: int, which: Array, tables: list[list[int]]) -> Array:
+    """Read a whole stream, given which table each symbol has."""
+    stream = Stream(data)
+    x = [[[0] * len(row) for row in rows] for rows in which]
+    for top in range(0, len(x[0]), band_rows):
+        places: dict[int, list[tuple[int, int, int]]] = {}  # by table
+        for c, rows in enumerate(which):
+            for i in range(top, min(top + band_rows, len(rows))):
+                for j, table in enumerate(rows[i]):
+                    places.setdefault(table, []).append((c, i, j))
+        beyond = []  # places, which sort in the band's order, each with T
+        for table in sorted(places):
+            starts = tables[table]
+            n = len(starts) - 1
+            reach = (n - 2) // 2
+            for c, i, j in places[table]:
+                k = stream.entry(starts)
+                if k < n - 1:
+                    x[c][i][j] = k - reach
+                else:
+                    beyond.append((c, i, j, reach))
+        beyond.sort()
+        exponents = [stream.entry(uniform(20)) for _ in beyond]
+        values = [1] * len(beyond)
+        for bit in reversed(range(max(exponents, default=0))):
+            for index, e in enumerate(exponents):
+                if e > bit:
+                    values[index] = 2 * values[index] + stream.entry(uniform(2))
+        for (c, i, j, reach), v in zip(beyond, values, strict=True):
+            x[c][i][j] = -(reach + v) if stream.entry(uniform(2)) else reach + v
+    stream.finish()
+    return x
+
+
+# Family hyperprior
+
+
+def convolve(x: Array, weight: list[Array], bias: list[int], shift: int) -> Array:
+    r = (len(weight[0][0]) - 1) // 2
+    width = len(x[0][0])
+    edge = [[0] * (width + 2 * r)] * r
+    padded = [edge + [[0] * r + row + [0] * r for row in rows] + edge for rows in x]
+    rounding = 1 << shift >> 1
+    result = []
+    for kernels, b in zip(weight, bias, strict=True):
+        taps = [
+            (padded[c], dy, dx, w)
+            for c, kernel in enumerate(kernels)
+            for dy, line in enumerate(kernel)
+            for dx, w in enumerate(line)
+        ]
+        result.append(
+            [
+                [sum(w * p[i + dy][j + dx] for p, dy, dx, w in taps) + b + rounding >> shift for j in range(width)]
+                for i in range(len(x[0]))
+            ]
+        )
+    return result
+
+
+def upsample(x: Array) -> Array:
+    rows, columns = range(2 * len(x[0])), range(2 * len(x[0][0]))
+    return [
+        [[x[4 * c + 2 * (i % 2) + j % 2][i // 2][j // 2] for j in columns] for i in rows] for c in range(len(x) // 4)
+    ]
+
+
+def hyper_synthesis(z: Array, inverse_gain: list[int], tensors: dict) -> Array:
+    x = [
+        [[min(max(v * gain + 2**5 >> 6, -(2**20)), 2**20) for v in row] for row in rows]
+        for rows, gain in zip(z, inverse_gain, strict=True)
+    ]
+    shifts, upsamples = tensors["h_s.shifts"][3], tensors["h_s.upsample"][3]
+    for i, (shift, up) in enumerate(zip(shifts, upsamples, strict=True)):
+        x = convolve(x, tensors[f"h_s.{i}.weight"][3], tensors[f"h_s.{i}.bias"][3], shift)
+        if i < len(shifts) - 1:
+            x = [[[min(max(v, 0), 2**20) for v in row] for row in rows] for rows in x]
+        if up:
+            x = upsample(x)
+    return x
+
+
+def read_symbols(data: bytes, model: dict) -> dict:
+    """Return `width`, `height`, `quality` (the byte), and the symbols `z` and `y` (channel, row, column)."""
+    file = parse_file(data)
+    require(file["fingerprint"] == fingerprint(model), "the file was made with another model")
+    require(model["family"] == "hyperprior", "an unknown family")
+    require(len(file["streams"]) == 2, "this family has two streams")
+    tensors, b = model["tensors"], file["quality"]
+    tables = read_tables(tensors)
+    h, w = -(-file["height"] // 16), -(-file["width"] // 16)
+    h_z, w_z = -(-h // 4), -(-w // 4)
+    which = [[[table] * w_z for _ in range(h_z)] for table in tensors["z_table"][3][b]]
+    z = read_array(file["streams"][0], 4, which, tables)
+    s = hyper_synthesis(z, tensors["z_inverse_gain"][3][b], tensors)  # the first half of it, thanks to zip
+    which = [
+        [[min(max(v + gain + 2**9 >> 10, 0), len(tables) - 1) for v in row[:w]] for row in rows[:h]]
+        for rows, gain in zip(s, tensors["y_log_gain"][3][b], strict=False)
+    ]
+    y = read_array(file["streams"][1], 16, which, tables)
+    return {"width": file["width"], "height": file["height"], "quality": b, "z": z, "y": y}

@@ -1,0 +1,111 @@
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from facecodec.exact import LIMIT, HyperSynthesis, Layer, rescale
+
+
+def random_layers(rng: np.random.Generator) -> list[Layer]:
+    shapes = [(8, 3, 3, 3), (24, 8, 1, 1), (6, 6, 3, 3), (10, 6, 1, 1)]
+    return [
+        Layer(
+            rng.integers(-(2**15), 2**15, shape).astype(np.int16),
+            rng.integers(-(2**24), 2**24, shape[0]),
+            shift=15,
+            upsample=number == 1,
+        )
+        for number, shape in enumerate(shapes)
+    ]
+
+
+def reference(layers: list[Layer], z_hat: np.ndarray) -> np.ndarray:
+    """The same by loops over int64, written from docs/format.md."""
+    x = np.clip(z_hat, -LIMIT, LIMIT).astype(np.int64)
+    for number, layer in enumerate(layers):
+        out_channels, _, kernel, _ = layer.weight.shape
+        height, width = x.shape[1:]
+        r = kernel // 2
+        padded = np.pad(x, ((0, 0), (r, r), (r, r)))
+        out = np.zeros((out_channels, height, width), np.int64)
+        for dy in range(kernel):
+            for dx in range(kernel):
+                view = padded[:, dy : dy + height, dx : dx + width]
+                out += np.einsum("oi,ihw->ohw", layer.weight[:, :, dy, dx].astype(np.int64), view)
+        x = (out + layer.bias[:, None, None] + (1 << (layer.shift - 1))) >> layer.shift
+        if number < len(layers) - 1:
+            x = np.clip(x, 0, LIMIT)
+        if layer.upsample:
+            shuffled = np.zeros((out_channels // 4, 2 * height, 2 * width), np.int64)
+            for i in range(2):
+                for j in range(2):
+                    shuffled[:, i::2, j::2] = x[2 * i + j :: 4]
+            x = shuffled
+    return x
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_float64_gives_the_integers_of_an_int64_reference(seed):
+    rng = np.random.default_rng(seed)
+    layers = random_layers(rng)
+    z_hat = rng.integers(-2 * LIMIT, 2 * LIMIT, (3, 5, 7))
+    np.testing.assert_array_equal(HyperSynthesis(layers)(z_hat), reference(layers, z_hat))
+
+
+def test_the_shipped_model_agrees_with_the_reference_far_outside_what_it_was_trained_on(shipped):
+    h_s = shipped.family.h_s
+    z_hat = np.random.default_rng(0).integers(-LIMIT, LIMIT, (shipped.family.hyper_channels, 4, 4))
+    from facecodec.checkpoint import load
+
+    _, tensors = load(shipped.card.path)
+    layers = [
+        Layer(tensors[f"h_s.{i}.weight"], tensors[f"h_s.{i}.bias"], int(shift), bool(tensors["h_s.upsample"][i]))
+        for i, shift in enumerate(tensors["h_s.shifts"])
+    ]
+    np.testing.assert_array_equal(h_s(z_hat), reference(layers, z_hat))
+
+
+def test_weights_that_could_overflow_are_refused():
+    layer = Layer(np.full((1, 1, 1, 1), 2**40), np.zeros(1, np.int64), 15, False)
+    with pytest.raises(ValueError, match="overflow"):
+        HyperSynthesis([layer])
+
+
+def test_rescale_rounds_half_up_for_negative_numbers_too():
+    np.testing.assert_array_equal(
+        rescale(np.array([-3, -2, -1, 0, 1, 2, 3]), np.array([1]), 1), [-1, -1, 0, 0, 1, 1, 2]
+    )
+
+
+SYMBOLS = """
+import hashlib, sys
+from facecodec.codec import Codec, open_container
+from pathlib import Path
+codec = Codec(Path(sys.argv[1]), threads=int(sys.argv[2]))
+for name in sorted(Path(sys.argv[3]).glob("*.fic")):
+    symbols = codec.symbols(open_container(name.read_bytes()))
+    print(name.name, hashlib.sha256(symbols.z.tobytes() + symbols.y.tobytes() + symbols.means.tobytes()).hexdigest())
+"""
+
+
+def test_symbols_are_the_same_under_other_threads_and_blas_kernels(shipped, tmp_path):
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        pixels = rng.integers(0, 256, (9, 9, 3), dtype=np.uint8).repeat(20, axis=0).repeat(20, axis=1)
+        (tmp_path / f"{number}.fic").write_bytes(shipped.encode(pixels, 2 * number + 1))
+
+    def digests(threads: str, **environment: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-c", SYMBOLS, str(shipped.card.path), threads, str(tmp_path)],
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+    expected = digests("1", OPENBLAS_NUM_THREADS="1")
+    assert expected.count("\n") == 4
+    for kernel in ("Prescott", "Nehalem", "Sandybridge", "Haswell"):
+        assert digests("2", OPENBLAS_CORETYPE=kernel, OPENBLAS_NUM_THREADS="2") == expected

@@ -1,0 +1,158 @@
+"""What becomes of every kind of picture that Pillow opens."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from facecodec.errors import ImageError
+from facecodec.images import read, write
+
+LIMIT = 1 << 20
+
+
+def reread(image: Image.Image, format: str = "PNG", **options) -> tuple[np.ndarray, list[str]]:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return read(io.BytesIO(buffer.getvalue()), LIMIT)
+
+
+def test_rgb_is_untouched(picture):
+    pixels, dropped = reread(Image.fromarray(picture))
+    np.testing.assert_array_equal(pixels, picture)
+    assert dropped == []
+
+
+def test_grey_and_palette_are_converted_without_a_word(picture):
+    grey, dropped = reread(Image.fromarray(picture[..., 0]))
+    np.testing.assert_array_equal(grey, np.repeat(picture[..., :1], 3, axis=2))
+    assert dropped == []
+    palette = Image.fromarray(picture).quantize(16)
+    pixels, dropped = reread(palette)
+    np.testing.assert_array_equal(pixels, np.asarray(palette.convert("RGB")))
+    assert dropped == []
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_alpha_is_dropped_and_said(picture, mode):
+    image = Image.fromarray(picture).convert(mode)
+    image.putalpha(100)
+    pixels, dropped = reread(image)
+    assert dropped == ["alpha"]
+    np.testing.assert_array_equal(pixels, np.asarray(image.convert("RGB")))
+
+
+def test_palette_transparency_is_said(picture):
+    image = Image.fromarray(picture).quantize(16)
+    _, dropped = reread(image, transparency=3)
+    assert dropped == ["alpha"]
+
+
+def test_16_bit_grey_is_scaled_and_said():
+    values = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+    pixels, dropped = reread(Image.fromarray(values))
+    np.testing.assert_array_equal(pixels[..., 0].ravel(), np.arange(256))
+    assert dropped == ["depth beyond 8 bits"]
+
+
+def test_16_bit_rgb_is_said():
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    row = b"\0" + struct.pack(">6H", 65535, 0, 257, 0, 65535, 257)
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">2I5B", 2, 1, 16, 2, 0, 0, 0))
+    png += chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
+    pixels, dropped = read(io.BytesIO(png), LIMIT)
+    assert pixels.tolist() == [[[255, 0, 1], [0, 255, 1]]]
+    assert dropped == ["depth beyond 8 bits"]
+
+
+def test_cmyk_jpeg_is_converted_as_pillow_does(picture):
+    image = Image.fromarray(picture).convert("CMYK")
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=95)
+    pixels, dropped = read(io.BytesIO(buffer.getvalue()), LIMIT)
+    np.testing.assert_array_equal(pixels, np.asarray(Image.open(buffer).convert("RGB")))
+    assert dropped == []
+
+
+def test_exif_orientation_is_applied(picture):
+    image = Image.fromarray(picture)
+    exif = image.getexif()
+    exif[0x0112] = 6
+    pixels, _ = reread(image, exif=exif)
+    np.testing.assert_array_equal(pixels, np.rot90(picture, -1))
+
+
+def test_an_embedded_srgb_profile_changes_nothing(picture):
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    pixels, dropped = reread(Image.fromarray(picture), icc_profile=srgb)
+    assert np.abs(pixels.astype(int) - picture).max() <= 1
+    assert dropped == []
+
+
+def test_a_linear_profile_changes_the_pixels_as_it_should(picture):
+    pixels, dropped = reread(Image.fromarray(picture), icc_profile=linear_rgb_profile())
+    assert dropped == []
+    linear = picture / 255
+    expected = 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    assert np.abs(pixels - expected).max() < 4
+
+
+def linear_rgb_profile() -> bytes:
+    """sRGB's own profile with its tone curves replaced by gamma 1."""
+    import struct
+
+    data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    count = struct.unpack_from(">I", data, 128)[0]
+    for i in range(count):
+        tag, offset, _ = struct.unpack_from(">4s2I", data, 132 + 12 * i)
+        if tag in (b"rTRC", b"gTRC", b"bTRC"):
+            struct.pack_into(">4sIHHi", data, offset, b"para", 0, 0, 0, 1 << 16)
+    return bytes(data)
+
+
+def test_a_profile_that_does_not_fit_is_said(picture):
+    pixels, dropped = reread(Image.fromarray(picture), icc_profile=b"not a profile at all")
+    np.testing.assert_array_equal(pixels, picture)
+    assert dropped == ["a colour profile that does not fit the image"]
+
+
+def test_further_frames_are_said(picture):
+    frames = [Image.fromarray(np.roll(picture, i, axis=0)) for i in range(3)]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
+    _, dropped = read(io.BytesIO(buffer.getvalue()), LIMIT)
+    assert dropped == ["2 further frames"]
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])
+def test_a_file_cut_anywhere_is_an_image_error(picture, format):
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format)
+    data = buffer.getvalue()
+    messages = []
+    for length in range(0, len(data) * 9 // 10, len(data) // 25):
+        try:
+            read(io.BytesIO(data[:length]), LIMIT)
+        except ImageError as error:
+            messages.append(str(error))
+    assert len(messages) >= 15
+    assert "\n" not in "".join(messages)
+
+
+def test_too_many_pixels_are_refused_before_they_are_decoded():
+    buffer = io.BytesIO()
+    Image.new("1", (2000, 2000)).save(buffer, "PNG")
+    with pytest.raises(ImageError, match="2000x2000 is more than 1048576 pixels"):
+        read(buffer, LIMIT)
+
+
+def test_written_formats_are_what_they_say(picture):
+    for format, name in (("png", "PNG"), ("jpg", "JPEG"), ("ppm", "PPM")):
+        image = Image.open(io.BytesIO(write(Image.fromarray(picture), format)))
+        assert (image.format, image.size) == (name, (61, 45))

@@ -1,6 +1,13 @@
 # Two commands from a fresh clone: `make demo`, then `make test`.
 
-PYTHON ?= $(firstword $(foreach v,python3.12 python3.11 python3.10 python3,$(shell $(v) -c "import sys, ensurepip; print('$(v)') if (3, 10) <= sys.version_info < (3, 13) else None" 2>/dev/null | grep -v None)))
+comma := ,
+
+# The first Python that has what it takes; CompressAI has no wheels beyond 3.12, so later ones do without training.
+USABLE = import sys, ensurepip, venv; sys.exit(not (3, 10) <= sys.version_info < $(1))
+find = $(firstword $(foreach v,python3 python3.12 python3.11 python3.10 $(2),$(shell $(v) -c '$(call USABLE,$(1))' 2>/dev/null && echo $(v))))
+TRAINING_PYTHON := $(call find,(3,13),)
+PYTHON ?= $(or $(TRAINING_PYTHON),$(call find,(3,15),python3.13))
+EXTRAS := $(if $(TRAINING_PYTHON),train$(comma)bench$(comma)dev,bench$(comma)dev)
 BIN := .venv/bin
 STAMP := .venv/.complete
 
@@ -9,11 +16,14 @@ STAMP := .venv/.complete
 setup: $(STAMP)  ## everything for development, training and benchmarking, in .venv
 
 $(STAMP): pyproject.toml
-	@test -n "$(PYTHON)" || { echo "make: no Python 3.10 to 3.12 with venv found: install python3-venv, or set PYTHON=..." >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.10+ with venv: apt install python3-venv, or set PYTHON=..." >&2; exit 1; }
+	@test -n "$(findstring train,$(EXTRAS))" || echo "make: training needs Python 3.10 to 3.12; setting up without it" >&2
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[train,bench,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]'
+ifneq ($(findstring train,$(EXTRAS)),)
 	@# Its metadata pins old releases of torch, numpy and pillow; it works with current ones.
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps 'facenet-pytorch>=2.6,<2.7'
+endif
 	touch $@
 
 demo: $(STAMP)  ## compress a real face and show what came of it

@@ -10,20 +10,11 @@ import numpy as np
 from PIL import Image
 
 from facecodec import checkpoint, container
-from facecodec.errors import FormatError, ImageError, ModelError, UsageError
+from facecodec.container import DEFAULT_MAX_PIXELS, DEFAULT_QUALITY, quality_byte
+from facecodec.errors import FormatError, ImageError, ModelError
 from facecodec.families import family_module
 from facecodec.images import as_rgb
 from facecodec.transforms import Transforms
-
-DEFAULT_QUALITY = 4.0
-DEFAULT_MAX_PIXELS = 1 << 26
-
-
-def quality_byte(quality: float) -> int:
-    """The stored byte of q, 1..8, rounded to the nearest 1/32. Raises UsageError outside the range."""
-    if not 1 <= quality <= 8:
-        raise UsageError(f"quality {quality:g} is outside 1..8 (1 gives the smallest file)")
-    return round((quality - 1) * container.QUALITY_STEPS)
 
 
 class Codec:

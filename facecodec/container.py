@@ -10,7 +10,7 @@ import struct
 import zlib
 from dataclasses import dataclass, field
 
-from facecodec.errors import FormatError
+from facecodec.errors import FormatError, UsageError
 
 MAGIC = b"\xf1\xc1"  # "FIC" as far as hexadecimal goes; the last digit is the version
 VERSION = 1
@@ -23,6 +23,8 @@ MAX_SIDE = 1 << 24
 MAX_STREAMS = 7
 QUALITY_STEPS = 32  # per whole quality: q = 1 + byte / 32
 MAX_QUALITY_BYTE = 7 * QUALITY_STEPS
+DEFAULT_QUALITY = 4.0
+DEFAULT_MAX_PIXELS = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,13 @@ class Container:
     @property
     def q(self) -> float:
         return 1 + self.quality / QUALITY_STEPS
+
+
+def quality_byte(quality: float) -> int:
+    """The stored byte of q, 1..8, rounded to the nearest 1/32. Raises UsageError outside the range."""
+    if not 1 <= quality <= 8:
+        raise UsageError(f"quality {quality:g} is outside 1..8 (1 gives the smallest file)")
+    return round((quality - 1) * QUALITY_STEPS)
 
 
 def pack(container: Container) -> bytes:

@@ -7,7 +7,8 @@ from PIL import Image
 
 import facecodec
 from facecodec import container
-from facecodec.codec import open_container, quality_byte
+from facecodec.codec import open_container
+from facecodec.container import quality_byte
 from facecodec.errors import FormatError, ImageError, ModelError, UsageError
 
 GOLDEN = sorted(path.stem for path in DATA.glob("*.fic"))

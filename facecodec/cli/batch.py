@@ -13,7 +13,7 @@ from typing import IO, Any
 import click
 
 from facecodec.cli.files import Job, Plan, explain, make_folders, open_input, refuse_existing, write_output
-from facecodec.codec import DEFAULT_MAX_PIXELS
+from facecodec.container import DEFAULT_MAX_PIXELS
 from facecodec.errors import FacecodecError
 
 

@@ -8,7 +8,7 @@ from typing import IO, Any
 import click
 
 from facecodec.cli import batch, files
-from facecodec.codec import DEFAULT_QUALITY, quality_byte
+from facecodec.container import DEFAULT_QUALITY, quality_byte
 
 
 @click.command()

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from facecodec.cli.files import STANDARD, explain
-from facecodec.codec import DEFAULT_MAX_PIXELS
+from facecodec.container import DEFAULT_MAX_PIXELS
 from facecodec.errors import FacecodecError, ModelError
 
 

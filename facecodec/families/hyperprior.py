@@ -61,7 +61,7 @@ class Hyperprior:
         for rows in _bands(z.shape[1], BAND // HYPER):
             z_encoder.add(z_symbols[:, rows], self._z_tables(z_symbols[:, rows].shape, quality))
         y_gain = (self.gains["y_gain"][quality] / 2.0**GAIN_FRACTION)[:, None, None]
-        for rows, indices, means in self._predictions(z_symbols, y.shape[1:], quality):
+        for rows, indices, means in self.predictions(z_symbols, y.shape[1:], quality):
             y_encoder.add(np.rint(y[:, rows] * y_gain - means * 2.0**-FRACTION), indices)
         return [z_encoder.finish(), y_encoder.finish()]
 
@@ -73,7 +73,7 @@ class Hyperprior:
         for rows in _bands(height, BAND // HYPER):
             z[:, rows] = z_decoder.band(self._z_tables(z[:, rows].shape, quality))
         z_decoder.finish()
-        bands = [(y_decoder.band(indices), means) for _, indices, means in self._predictions(z, size, quality)]
+        bands = [(y_decoder.band(indices), means) for _, indices, means in self.predictions(z, size, quality)]
         y_decoder.finish()
         y, means = (np.concatenate(parts, axis=1) for parts in zip(*bands, strict=True))
         return Symbols(z, y, means, {"z": z_decoder.escapes, "y": y_decoder.escapes})
@@ -87,7 +87,7 @@ class Hyperprior:
     def _z_tables(self, shape: tuple[int, ...], quality: int) -> np.ndarray:
         return np.broadcast_to(self.gains["z_table"][quality][:, None, None], shape)
 
-    def _predictions(
+    def predictions(
         self, z_symbols: np.ndarray, size: tuple[int, int], quality: int
     ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
         """For each band of y: its rows, the table of each symbol, and the means in units of 2^-10."""

@@ -58,7 +58,8 @@ def freeze(run: Path, out: Path) -> str:
     start = out.parent / "train" / out.name
     start.parent.mkdir(exist_ok=True)
     partial = start.with_suffix(".partial")
-    half = {name: value.half().contiguous() for name, value in network.state_dict().items()}
+    # Buffers hold bounds such as 1e-9, which half precision would turn into zero.
+    half = dict(network.named_buffers()) | {name: value.detach().half() for name, value in network.named_parameters()}
     partial.write_bytes(save(half, {"config": json.dumps(saved["config"])}))
     os.replace(partial, start)
     return mark

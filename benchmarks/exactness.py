@@ -1,0 +1,122 @@
+"""Decodes the same files in different ways and compares every symbol.
+
+    python benchmarks/exactness.py [--images N] [--data DIR]
+
+N faces of the LFW test people at qualities spread over the range, the Kodak photographs at q 8, white noise, a
+checkerboard and a flat picture: with 1 and 2 threads, all in one process and each in a process of its own,
+under other BLAS kernels, and with the hyper-synthesis replaced by a loop over int64. Prints one line a variation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from facecodec import checkpoint
+from facecodec.codec import Codec, open_container
+from facecodec.exact import LIMIT
+from facecodec.training.data import data_root, lfw
+
+
+def digest(codec: Codec, path: Path) -> str:
+    symbols = codec.symbols(open_container(path.read_bytes()))
+    return hashlib.sha256(symbols.z.tobytes() + symbols.y.tobytes() + symbols.means.tobytes()).hexdigest()
+
+
+def digests(files: list[Path], threads: int = 0) -> list[str]:
+    codec = Codec(checkpoint.model_path(None), threads)
+    return [digest(codec, file) for file in files]
+
+
+def in_a_process(files: list[Path], threads: int, **environment: str) -> list[str]:
+    command = [sys.executable, __file__, "--digest", str(threads), *map(str, files)]
+    return subprocess.run(
+        command, env={**os.environ, **environment}, capture_output=True, text=True, check=True
+    ).stdout.split()
+
+
+def int64_hyper_synthesis(tensors: dict[str, np.ndarray]) -> object:
+    """The hyper-synthesis of docs/format.md in int64, without a matrix product."""
+    layers = [
+        (tensors[f"h_s.{i}.weight"].astype(np.int64), tensors[f"h_s.{i}.bias"], int(shift), tensors["h_s.upsample"][i])
+        for i, shift in enumerate(tensors["h_s.shifts"])
+    ]
+
+    def run(z_hat: np.ndarray) -> np.ndarray:
+        x = np.clip(z_hat, -LIMIT, LIMIT)
+        for number, (weight, bias, shift, upsample) in enumerate(layers):
+            height, width = x.shape[1:]
+            radius = weight.shape[2] // 2
+            padded = np.pad(x, ((0, 0), (radius, radius), (radius, radius)))
+            total = np.zeros((len(weight), height, width), np.int64)
+            for dy in range(weight.shape[2]):
+                for dx in range(weight.shape[3]):
+                    view = padded[:, dy : dy + height, dx : dx + width]
+                    total += np.einsum("oi,ihw->ohw", weight[:, :, dy, dx], view)
+            x = (total + bias[:, None, None] + (1 << (shift - 1))) >> shift
+            if number < len(layers) - 1:
+                x = np.clip(x, 0, LIMIT)
+            if upsample:
+                x = x.reshape(-1, 2, 2, height, width).transpose(0, 3, 1, 4, 2).reshape(-1, 2 * height, 2 * width)
+        return x
+
+    return run
+
+
+def write_files(folder: Path, root: Path, count: int) -> list[Path]:
+    codec = Codec(checkpoint.model_path(None))
+    rng = np.random.default_rng(0)
+    photos = lfw(root, "test")
+    pictures = [np.asarray(Image.open(p.path)) for p in photos[:: len(photos) // count][:count]]
+    qualities = [1 + 7 * i / (count - 1) for i in range(count)]
+    board = (255 * (np.indices((250, 250)).sum(axis=0) % 2)).astype(np.uint8)
+    pictures += [rng.integers(0, 256, (250, 250, 3), dtype=np.uint8), np.repeat(board[..., None], 3, axis=2)]
+    pictures += [np.full((250, 250, 3), 200, np.uint8)]
+    pictures += [np.asarray(Image.open(path).convert("RGB")) for path in sorted((root / "kodak").glob("*.png"))]
+    qualities += [8.0] * (len(pictures) - count)
+    files, escapes = [], 0
+    for number, (picture, quality) in enumerate(zip(pictures, qualities, strict=True)):
+        files.append(folder / f"{number:04}.fic")
+        data = codec.encode(picture, quality)
+        files[-1].write_bytes(data)
+        escapes += sum(codec.symbols(open_container(data)).escapes.values())
+    print(f"{len(files)} files, {escapes} escapes")
+    return files
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--digest"]:
+        print("\n".join(digests([Path(name) for name in sys.argv[3:]], int(sys.argv[2]))))
+        return
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--data", type=Path)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        files = write_files(Path(folder), data_root(arguments.data), arguments.images)
+        expected = digests(files, threads=1)
+
+        def compare(name: str, found: list[str]) -> None:
+            differing = sum(a != b for a, b in zip(expected, found, strict=True))
+            print(f"{name}: {differing} of {len(expected)} files differ", flush=True)
+
+        compare("2 threads", in_a_process(files, 2, OPENBLAS_NUM_THREADS="2"))
+        compare("1 BLAS thread", in_a_process(files, 1, OPENBLAS_NUM_THREADS="1"))
+        for kernel in ("Prescott", "Nehalem", "Sandybridge", "Haswell", "Zen"):
+            compare(f"BLAS kernel {kernel}", in_a_process(files, 2, OPENBLAS_CORETYPE=kernel))
+        compare("one process a file", [in_a_process([file], 0)[0] for file in files])
+        codec = Codec(checkpoint.model_path(None))
+        codec.family.h_s = int64_hyper_synthesis(checkpoint.load(codec.card.path)[1])
+        compare("int64 reference", [digest(codec, file) for file in files])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Rate and PSNR on the LFW test people, really encoded and decoded through files, beside HEVC intra.
+
+    python benchmarks/lfw_rate.py [-q 1 2 ...] [--crf 23 28 33] [--limit N] [--model NAME] [--data DIR]
+
+For each quality one `facecodec encode` and one `facecodec decode` over all images. bpp is total bits over
+total pixels, PSNR is over RGB per image and then the mean. HEVC is ffmpeg's libx265, preset medium, 4:2:0,
+without the text that x265 writes about its settings, the size of the raw stream. Prints a JSON object a line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from facecodec.training.data import data_root, lfw
+
+FACECODEC = [sys.executable, "-m", "facecodec"]
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    error = np.square(a.astype(float) - b).mean()
+    return 10 * math.log10(255**2 / max(error, 1e-3))
+
+
+def facecodec(files: list[Path], q: float, model: list[str]) -> Iterator[tuple[int, np.ndarray]]:
+    """Bytes and decoded pixels of each file, by two processes in all."""
+    with tempfile.TemporaryDirectory() as work:
+        root = files[0].parents[1]
+        names = b"\0".join(str(file.relative_to(root)).encode() for file in files)
+        encoded, decoded = Path(work, "fic"), Path(work, "ppm")
+        command = [*FACECODEC, "encode", "--files0-from", "-", "-o", encoded, "-q", str(q), "--quiet", *model]
+        subprocess.run(command, input=names, cwd=root, check=True)
+        subprocess.run([*FACECODEC, "decode", encoded, "-o", decoded, "--format", "ppm", "--quiet"], check=True)
+        for file in files:
+            place = file.relative_to(root)
+            size = (encoded / place).with_suffix(".fic").stat().st_size
+            yield size, np.asarray(Image.open((decoded / place).with_suffix(".ppm")))
+
+
+def hevc(file: Path, crf: int) -> tuple[int, np.ndarray]:
+    from imageio_ffmpeg import get_ffmpeg_exe
+
+    pixels = np.asarray(Image.open(file).convert("RGB"))
+    height, width = pixels.shape[:2]
+    raw = ["-f", "rawvideo", "-pix_fmt", "rgb24"]
+    ffmpeg = [get_ffmpeg_exe(), "-v", "error", "-threads", "1"]
+    settings = f"crf={crf}:info=0:log-level=none:pools=none:frame-threads=1"
+    encode = [*ffmpeg, *raw, "-s", f"{width}x{height}", "-i", "-", "-pix_fmt", "yuv420p", "-c:v", "libx265"]
+    encode += ["-preset", "medium", "-x265-params", settings, "-f", "hevc", "-"]
+    data = subprocess.run(encode, input=pixels.tobytes(), stdout=subprocess.PIPE, check=True).stdout
+    decode = [*ffmpeg, "-f", "hevc", "-i", "-", *raw, "-"]
+    back = subprocess.run(decode, input=data, stdout=subprocess.PIPE, check=True).stdout
+    return len(data), np.frombuffer(back, np.uint8).reshape(height, width, 3)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-q", nargs="*", type=float, default=list(range(1, 9)))
+    parser.add_argument("--crf", nargs="*", type=int, default=[])
+    parser.add_argument("--limit", type=int, help="only so many images, evenly spread over the list")
+    parser.add_argument("--model")
+    parser.add_argument("--data", type=Path)
+    arguments = parser.parse_args()
+    files = [photo.path for photo in lfw(data_root(arguments.data), "test")]
+    if arguments.limit:
+        files = files[:: -(-len(files) // arguments.limit)]
+    originals = [np.asarray(Image.open(file).convert("RGB")) for file in files]
+    pixels = sum(image.shape[0] * image.shape[1] for image in originals)
+
+    def tell(codec: str, setting: float, results: list[tuple[int, np.ndarray]]) -> None:
+        bpp = 8 * sum(size for size, _ in results) / pixels
+        mean = float(np.mean([psnr(x, x_hat) for x, (_, x_hat) in zip(originals, results, strict=True)]))
+        row = {"codec": codec, "setting": setting, "images": len(files), "bpp": round(bpp, 4), "psnr": round(mean, 3)}
+        print(json.dumps(row), flush=True)
+
+    model = ["-m", arguments.model] if arguments.model else []
+    for q in arguments.q:
+        tell(arguments.model or "facecodec", q, list(facecodec(files, q, model)))
+    with ThreadPoolExecutor(2) as pool:
+        for crf in arguments.crf:
+            tell("hevc", crf, list(pool.map(lambda file, crf=crf: hevc(file, crf), files)))
+
+
+if __name__ == "__main__":
+    main()

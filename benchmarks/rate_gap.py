@@ -1,0 +1,75 @@
+"""What exactness costs: real file sizes against -log2 p of the torch network's rounded latents.
+
+    python benchmarks/rate_gap.py [--images N] [--model NAME] [--data DIR]
+
+For each quality: bytes a file of the network's ideal (float hyper-synthesis and continuous scales), of the
+files' streams, and of whole files; and the ideal size of the same symbols under the integer tables, which
+isolates what going from float to integers costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+import facecodec
+from facecodec.codec import open_container
+from facecodec.container import quality_byte
+from facecodec.entropy import PRECISION, Tables
+from facecodec.training.config import parse_config
+from facecodec.training.data import data_root, lfw
+from facecodec.training.loop import build_network, load_start, to_tensor
+from facecodec.transforms import pad
+
+
+def ideal_bits(tables: Tables, symbols: np.ndarray, indices: np.ndarray) -> float:
+    """-log2 of the counts; escapes are charged their table entry and 20 bits."""
+    reach = tables.reach[indices]
+    outside = np.abs(symbols) > reach
+    entry = tables.starts[indices] + np.where(outside, 2 * reach + 1, symbols + reach)
+    return float((PRECISION - np.log2(tables.counts[entry])).sum() + 20 * outside.sum())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=100)
+    parser.add_argument("--model")
+    parser.add_argument("--data", type=Path)
+    arguments = parser.parse_args()
+    codec = facecodec.open_model(arguments.model)
+    state, config = load_start(codec.card.path.parent / "train" / codec.card.path.name)
+    network = build_network(parse_config(config))
+    network.load_state_dict(state)
+    network.eval()
+    photos = lfw(data_root(arguments.data), "test")
+    files = [photo.path for photo in photos[:: len(photos) // arguments.images]]
+    family, tables = codec.family, codec.family.tables
+    print(f"{len(files)} images; bytes a file")
+    print("  q   float ideal   integer ideal       streams          file   integer/float   file/float")
+    for q in range(1, 9):
+        byte = quality_byte(q)
+        sums = np.zeros(4)
+        for file in files:
+            pixels = np.array(Image.open(file).convert("RGB"))
+            with torch.no_grad():
+                coded = network(to_tensor(pad(pixels, 16)[None], torch.device("cpu")), torch.tensor([float(q)]))
+            data = codec.encode(pixels, q)
+            parsed = open_container(data)
+            symbols = codec.symbols(parsed)
+            z_tables = np.broadcast_to(family.gains["z_table"][byte][:, None, None], symbols.z.shape)
+            bits = ideal_bits(tables, symbols.z, z_tables)
+            for rows, indices, _ in family.predictions(symbols.z, symbols.y.shape[1:], byte):
+                bits += ideal_bits(tables, symbols.y[:, rows], indices)
+            streams = sum(map(len, parsed.streams))
+            sums += ((coded.y_bits + coded.z_bits).item() / 8, bits / 8, streams, len(data))
+        ideal, integer, streams, whole = sums / len(files)
+        ratios = f"{integer / ideal:16.4f}{whole / ideal:13.4f}"
+        print(f"{q:3}{ideal:14.1f}{integer:16.1f}{streams:14.1f}{whole:14.1f}{ratios}")
+
+
+if __name__ == "__main__":
+    main()

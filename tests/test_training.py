@@ -1,0 +1,238 @@
+"""Training on small pictures that the test makes: the loop, resumption, and the way into a frozen model."""
+
+import json
+from dataclasses import replace
+from itertools import count, islice
+
+import numpy as np
+import pytest
+from PIL import Image
+
+torch = pytest.importorskip("torch", reason="the 'train' extra is not installed")
+pytest.importorskip("compressai", reason="the 'train' extra is not installed")
+
+from facecodec import checkpoint  # noqa: E402
+from facecodec.codec import Codec, open_container  # noqa: E402
+from facecodec.errors import UsageError  # noqa: E402
+from facecodec.networks.hyperprior import Hyperprior  # noqa: E402
+from facecodec.training import loop  # noqa: E402
+from facecodec.training.config import load_config, parse_config  # noqa: E402
+from facecodec.training.data import CropSampler, Photo, is_held_back, lfw, validation_images  # noqa: E402
+from facecodec.training.freeze import freeze  # noqa: E402
+
+NETWORK = {"transform": "depthwise", "latents": 6, "hyper": 4, "hyper_width": 6, "fine": 8, "coarse": 8}
+CONFIG = parse_config(
+    {
+        "name": "test",
+        "steps": 12,
+        "batch": 2,
+        "crop": 64,
+        "warmup": 3,
+        "seed": 3,
+        "data": [{"set": "people"}],
+        "network": {**NETWORK, "blocks": [1, 1]},
+        "validation_images": 2,
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A data folder with eight people, two of them held back."""
+    root = tmp_path_factory.mktemp("data")
+    names = (f"person{i}" for i in count())
+    rng = np.random.default_rng(0)
+    held = list(islice((n for n in names if is_held_back(Photo(root, n))), 2))
+    kept = list(islice((n for n in names if not is_held_back(Photo(root, n))), 6))
+    for name in held + kept:
+        (root / "people" / name).mkdir(parents=True)
+        coarse = rng.integers(0, 256, (5, 6, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((97, 80), Image.BICUBIC).save(root / "people" / name / "1.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def finished(root, tmp_path_factory):
+    run = tmp_path_factory.mktemp("run") / "whole"
+    loop.train(CONFIG, run, root)
+    return run
+
+
+def saved(run) -> dict:
+    return torch.load(run / loop.CHECKPOINT, weights_only=True)
+
+
+def test_a_run_that_was_killed_resumes_exactly(root, finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0)
+    batch, calls = CropSampler.batch, iter(range(100))
+
+    def killed(self, size, rng):
+        if next(calls) == 7:
+            raise KeyboardInterrupt
+        return batch(self, size, rng)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CropSampler, "batch", killed)
+        with pytest.raises(KeyboardInterrupt):
+            loop.train(CONFIG, tmp_path / "run", root)
+    assert saved(tmp_path / "run")["step"] == 7
+    loop.train(CONFIG, tmp_path / "run", root, resume=True)
+    expected, resumed = saved(finished), saved(tmp_path / "run")
+    assert resumed["step"] == expected["step"] == 12
+    for name, value in expected["network"].items():
+        assert torch.equal(value, resumed["network"][name]), name
+    assert resumed["history"][-1] == expected["history"][-1]
+
+
+def test_the_log_is_json_lines_with_validation(finished):
+    rows = [json.loads(line) for line in (finished / "log.jsonl").read_text().splitlines()]
+    (validation,) = [row["validation"] for row in rows if "validation" in row]
+    assert [row["q"] for row in validation] == list(range(1, 9))
+    assert all(0 < row["bpp"] < 50 and 3 < row["psnr"] < 60 for row in validation)
+
+
+def test_training_from_a_frozen_start_begins_where_the_run_ended(root, finished, tmp_path):
+    freeze(finished, tmp_path / "models" / "test.safetensors")
+    rows = []
+    start = tmp_path / "models" / "train" / "test.safetensors"
+    loop.train(CONFIG, tmp_path / "next", root, start=start, minutes=0, report=rows.append)
+    (begun,) = [row["objective"] for row in rows if "objective" in row]
+    ended = loop.validation_loss(saved(finished)["history"][-1]["rows"], CONFIG)
+    assert begun == pytest.approx(ended, rel=0.01)
+
+
+def test_a_frozen_run_codes_what_the_network_codes(root, finished, tmp_path):
+    freeze(finished, tmp_path / "test.safetensors")
+    codec = Codec(tmp_path / "test.safetensors")
+    assert codec.card.steps == 12
+    assert [row["q"] for row in codec.card.rates] == list(range(1, 9))
+    for pixels in validation_images(CONFIG.data, root, 2):
+        assert_files_match_network(codec, load_network(finished), pixels, [1, 4.5, 8])
+
+
+def load_network(run) -> Hyperprior:
+    network = loop.build_network(CONFIG)
+    network.load_state_dict(saved(run)["network"])
+    return network.eval()
+
+
+def assert_files_match_network(codec: Codec, network: Hyperprior, pixels: np.ndarray, qualities) -> None:
+    """File sizes within 1% and 24 bytes of -log2 p of the torch network's rounded latents; pixels alike."""
+    from facecodec.transforms import pad
+
+    height, width = pixels.shape[:2]
+    x = loop.to_tensor(pad(pixels, 16)[None], torch.device("cpu"))
+    for quality in qualities:
+        with torch.no_grad():
+            coded = network(x, torch.tensor([float(quality)]))
+        data = codec.encode(pixels, quality)
+        ideal = (coded.y_bits + coded.z_bits).item() / 8
+        assert abs(len(data) - ideal) < 0.01 * ideal + 24
+        x_hat = coded.x_hat[0, :, :height, :width].clamp(0, 1).permute(1, 2, 0).numpy() * 255
+        assert np.abs(np.asarray(codec.decode(data)) - x_hat).mean() < 1
+
+
+def test_the_shipped_model_codes_what_its_network_codes(shipped, faces_root):
+    start = shipped.card.path.parent / "train" / f"{shipped.card.name}.safetensors"
+    state, config = loop.load_start(start)
+    network = loop.build_network(parse_config(config))
+    network.load_state_dict(state)
+    network.eval()
+    for photo in lfw(faces_root, "test")[:600:100]:
+        assert_files_match_network(shipped, network, np.array(Image.open(photo.path)), [1, 4, 8])
+
+
+def test_every_quality_step_gets_its_own_rate(shipped):
+    """Gains rise with q, channel by channel on average, so that no step of 1/32 is without effect."""
+    gains = shipped.family.gains["y_gain"].astype(float)
+    assert (np.diff(np.log(gains).mean(axis=1)) > 0).all()
+    assert len(gains) == 225
+
+
+def test_test_people_are_in_no_training_set(faces_root):
+    train = {photo.person for photo in lfw(faces_root, "train")}
+    test = {photo.person for photo in lfw(faces_root, "test")}
+    assert not train & test
+    assert len(lfw(faces_root, "train")) == 9525
+    assert len(lfw(faces_root, "test")) == 3708
+
+
+def test_held_back_people_are_not_trained_on(root):
+    sampler = CropSampler(CONFIG.data, root, CONFIG.crop)
+    assert sampler.counts == {"people": 6}
+    assert len(validation_images(CONFIG.data, root, 10)) == 2
+
+
+def test_crops_lie_on_the_grid_of_their_picture(root):
+    sampler = CropSampler(CONFIG.data, root, CONFIG.crop)
+    crops = sampler.batch(20, np.random.default_rng(0))
+    whole = sampler.images[0]
+    for crop in crops:
+        places = [
+            (top, left)
+            for image in whole
+            for top in range(image.shape[0] - 63)
+            for left in range(image.shape[1] - 63)
+            for candidate in (crop, crop[:, ::-1])
+            if (image[top : top + 64 : 9, left : left + 64 : 9] == candidate[::9, ::9]).all()
+        ]
+        assert any(top % 16 == 0 and left % 16 == 0 for top, left in places)
+
+
+def test_a_run_is_not_begun_over_another(root, finished, tmp_path):
+    with pytest.raises(UsageError, match="--resume"):
+        loop.train(CONFIG, finished, root)
+    with pytest.raises(UsageError, match="no checkpoint"):
+        loop.train(CONFIG, tmp_path, root, resume=True)
+    with pytest.raises(UsageError, match="no checkpoint"):
+        freeze(tmp_path, tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stesp": 3}, "unknown key 'stesp'"),
+        ({"objective": "magic"}, "objective 'magic' is not one of"),
+        ({"crop": 100}, "multiple of 64"),
+        ({"data": [{"sett": "lfw"}]}, "bad value"),
+    ],
+)
+def test_a_wrong_configuration_names_its_key(change, message):
+    with pytest.raises(UsageError, match=message):
+        parse_config({**CONFIG.to_dict(), **change})
+
+
+def test_committed_configurations_parse():
+    from conftest import CHECKOUT
+
+    paths = [*(CHECKOUT / "configs").glob("*.toml"), *(CHECKOUT / "benchmarks" / "bakeoff").glob("*.toml")]
+    assert len(paths) >= 3
+    for path in paths:
+        config = load_config(path)
+        assert replace(config) == parse_config(config.to_dict())
+
+
+def test_an_orthonormal_start_reconstructs_before_any_training():
+    """The untrained linear transform keeps a smooth picture to better than 35 dB, unquantised."""
+    network = Hyperprior()
+    row, column = np.mgrid[0:64, 0:64]
+    picture = np.stack([np.sin(row / 9), np.cos(column / 7), np.sin((row + column) / 11)]) * 0.4 + 0.5
+    x = torch.from_numpy(picture).float()[None]
+    with torch.no_grad():
+        error = (network.g_s(network.g_a(x)) - x).square().mean()
+    assert -10 * torch.log10(error) > 35
+
+
+def test_the_model_file_holds_its_own_fingerprint(finished, tmp_path):
+    mark = freeze(finished, tmp_path / "a.safetensors")
+    assert freeze(finished, tmp_path / "b.safetensors") == mark
+    card, tensors = checkpoint.load(tmp_path / "b.safetensors")
+    assert card.fingerprint == mark
+    for name in checkpoint.ENCODER_ONLY:
+        changed = tensors | {name: tensors[name][::-1]}
+        assert checkpoint.fingerprint(card.family, changed) == mark
+    for name in sorted(tensors.keys() - set(checkpoint.ENCODER_ONLY)):
+        changed = tensors | {name: tensors[name] ^ 1}
+        assert checkpoint.fingerprint(card.family, changed) != mark, name
+    data = Codec(tmp_path / "a.safetensors").encode(np.zeros((8, 8, 3), np.uint8))
+    assert open_container(data).fingerprint.hex() == mark

@@ -3,11 +3,10 @@
 comma := ,
 
 # The first Python that has what it takes; CompressAI has no wheels beyond 3.12, so later ones do without training.
-USABLE = import sys, ensurepip, venv; sys.exit(not (3, 10) <= sys.version_info < $(1))
-find = $(firstword $(foreach v,python3 python3.12 python3.11 python3.10 $(2),$(shell $(v) -c '$(call USABLE,$(1))' 2>/dev/null && echo $(v))))
-TRAINING_PYTHON := $(call find,(3,13),)
-PYTHON ?= $(or $(TRAINING_PYTHON),$(call find,(3,15),python3.13))
-EXTRAS := $(if $(TRAINING_PYTHON),train$(comma)bench$(comma)dev,bench$(comma)dev)
+usable = $(shell $(1) -c 'import sys, ensurepip, venv; sys.exit(not (3, 10) <= sys.version_info < (3, $(2)))' 2>/dev/null && echo $(1))
+first = $(firstword $(foreach python,python3 python3.12 python3.11 python3.10 python3.13,$(call usable,$(python),$(1))))
+PYTHON ?= $(or $(call first,13),$(call first,14))
+EXTRAS := $(if $(call usable,$(PYTHON),13),train$(comma))bench$(comma)dev
 BIN := .venv/bin
 STAMP := .venv/.complete
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,36 +56,40 @@ def installed_models() -> dict[str, Path]:
     return found
 
 
-def model_path(name: str | None) -> Path:
+def model_path(name: str | os.PathLike[str] | None) -> Path:
     """The file of a model given by name or path. Raises UsageError listing what is installed."""
-    name = name or DEFAULT_MODEL
+    name = os.fspath(name or DEFAULT_MODEL)
     if name.endswith(".safetensors") or os.sep in name:
-        if not Path(name).is_file():
+        if not os.path.isfile(name):
             raise UsageError(f"no model file {name}")
         return Path(name)
     models = installed_models()
     if name not in models:
-        raise UsageError(f"no model '{name}'; {_listing(models)}")
+        raise UsageError(f"no model '{name}'; {_listing()}")
     return models[name]
 
 
-def path_of_fingerprint(fingerprint: bytes) -> Path:
-    """The installed model a file was made with. Raises ModelError."""
-    models = installed_models()
-    for path in models.values():
-        try:
-            if read_card(path).fingerprint == fingerprint.hex():
-                return path
-        except ModelError:
-            continue  # a damaged neighbour must not keep a good file from decoding
-    raise ModelError(
-        f"made with model {fingerprint.hex()}, which is not installed; {_listing(models)}. "
+def paths_of_fingerprint(fingerprint: bytes) -> Iterator[Path]:
+    """Installed files, of any name, that say they are the model a .fic was made with."""
+    for folder in search_path():
+        for path in sorted(folder.glob("*.safetensors")):
+            try:
+                card = read_card(path)
+            except ModelError:
+                continue  # a damaged neighbour must not keep a good file from decoding
+            if card.fingerprint == fingerprint.hex():
+                yield path
+
+
+def not_installed(fingerprint: bytes) -> ModelError:
+    return ModelError(
+        f"made with model {fingerprint.hex()}, which is not installed; {_listing()}. "
         "Put its .safetensors file into a folder named by FACECODEC_MODELS"
     )
 
 
-def _listing(models: dict[str, Path]) -> str:
-    return "installed: " + (", ".join(sorted(models)) or "none")
+def _listing() -> str:
+    return "installed: " + (", ".join(sorted(installed_models())) or "none")
 
 
 def read_card(path: Path) -> ModelCard:
@@ -110,23 +115,32 @@ def load(path: Path) -> tuple[ModelCard, dict[str, np.ndarray]]:
     """Card and tensors, after checking the fingerprint. Raises ModelError."""
     try:
         with safe_open(path, "numpy") as file:
-            card = _card(path, file.metadata())
+            metadata = file.metadata()
+            card = _card(path, metadata)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path}: not a readable model file: {error}") from None
-    if fingerprint(card.family, tensors) != card.fingerprint:
+    if fingerprint(card.family, tensors) != card.fingerprint or encoder_hash(tensors) != metadata.get("encoder"):
         raise ModelError(f"{path}: its fingerprint does not match its content: the file is damaged")
     return card, tensors
 
 
 def fingerprint(family: str, tensors: dict[str, np.ndarray]) -> str:
     """Eight hexadecimal digits over the family and, by name, what decoding depends on."""
-    digest = hashlib.sha256(family.encode())
-    for name in sorted(tensors):
-        if name not in ENCODER_ONLY:
-            tensor = np.ascontiguousarray(tensors[name])
-            digest.update(f"\0{name}\0{tensor.dtype.newbyteorder('<').str}\0{tensor.shape}\0".encode())
-            digest.update(tensor.astype(tensor.dtype.newbyteorder("<"), copy=False).tobytes())
+    return _hash(family, tensors, [name for name in tensors if name not in ENCODER_ONLY])
+
+
+def encoder_hash(tensors: dict[str, np.ndarray]) -> str:
+    """The same over what encoding alone depends on, so that damage to it is noticed too."""
+    return _hash("encoder", tensors, [name for name in tensors if name in ENCODER_ONLY])
+
+
+def _hash(start: str, tensors: dict[str, np.ndarray], names: list[str]) -> str:
+    digest = hashlib.sha256(start.encode())
+    for name in sorted(names):
+        tensor = np.ascontiguousarray(tensors[name])
+        digest.update(f"\0{name}\0{tensor.dtype.newbyteorder('<').str}\0{tensor.shape}\0".encode())
+        digest.update(tensor.astype(tensor.dtype.newbyteorder("<"), copy=False).tobytes())
     return digest.digest()[:4].hex()
 
 
@@ -136,7 +150,12 @@ def save(path: Path, card: dict[str, Any], tensors: dict[str, np.ndarray]) -> st
 
     mark = fingerprint(card["family"], tensors)
     path.parent.mkdir(parents=True, exist_ok=True)
-    metadata = {"format": FORMAT, "fingerprint": mark, "card": json.dumps(card)}
+    metadata = {
+        "format": FORMAT,
+        "fingerprint": mark,
+        "encoder": encoder_hash(tensors),
+        "card": json.dumps(card),
+    }
     partial = path.with_suffix(".partial")
     partial.write_bytes(safetensors.numpy.save(tensors, metadata))
     os.replace(partial, path)

@@ -16,6 +16,8 @@ from facecodec.families import family_module
 from facecodec.images import as_rgb
 from facecodec.transforms import Transforms
 
+THINNEST = 64  # what a narrow side is padded to, at most, on its way through the transforms
+
 
 class Codec:
     """A loaded model. Keep one for many images; `threads` is per call, 0 for one a core."""
@@ -33,12 +35,14 @@ class Codec:
         """A Pillow image, or a uint8 array (H, W, 3) or (H, W), -> the bytes of a .fic file."""
         byte = quality_byte(quality)
         pixels = as_rgb(image)
+        height, width = pixels.shape[:2]
+        if max(height, width) > container.MAX_SIDE:
+            raise ImageError(f"{width}x{height}: a side is longer than {container.MAX_SIDE} pixels")
         y, z = self.transforms.analyse(pixels)
         try:
             streams = self.family.encode(y, z, byte)
         except OverflowError as error:
             raise ImageError(str(error)) from None
-        height, width = pixels.shape[:2]
         return container.pack(container.Container(bytes.fromhex(self.card.fingerprint), byte, width, height, streams))
 
     def decode(self, data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
@@ -74,12 +78,15 @@ class Codec:
 
 def open_container(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> container.Container:
     """Parse a file and refuse a picture larger than the limit before anything is allocated for it."""
-    parsed = container.unpack(data)
-    if parsed.width * parsed.height > max_pixels:
-        raise ImageError(
-            f"{parsed.width}x{parsed.height} is more than {max_pixels} pixels: raise --max-pixels if you trust the file"
-        )
+    parsed = container.unpack(bytes(data))
+    check_size(parsed.width, parsed.height, max_pixels)
     return parsed
+
+
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Raise ImageError for more pixels than allowed, thin pictures counted as wide as they are padded."""
+    if width * height > max_pixels or max(width, height) * THINNEST > max(max_pixels, 1 << 20):
+        raise ImageError(f"{width}x{height} is more than {max_pixels} pixels: raise --max-pixels if you trust the file")
 
 
 @lru_cache(maxsize=4)
@@ -89,5 +96,11 @@ def open_codec(path: Path) -> Codec:
 
 
 def codec_of(parsed: container.Container) -> Codec:
-    """The installed codec that a file names."""
-    return open_codec(checkpoint.path_of_fingerprint(parsed.fingerprint))
+    """The installed codec that a file names. Raises ModelError."""
+    damaged = None
+    for path in checkpoint.paths_of_fingerprint(parsed.fingerprint):
+        try:
+            return open_codec(path)
+        except ModelError as error:
+            damaged = error  # another copy may be whole
+    raise damaged or checkpoint.not_installed(parsed.fingerprint)

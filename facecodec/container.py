@@ -24,7 +24,7 @@ MAX_STREAMS = 7
 QUALITY_STEPS = 32  # per whole quality: q = 1 + byte / 32
 MAX_QUALITY_BYTE = 7 * QUALITY_STEPS
 DEFAULT_QUALITY = 4.0
-DEFAULT_MAX_PIXELS = 1 << 26
+DEFAULT_MAX_PIXELS = 1 << 25
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ bound is proved from the weights when the model is loaded, not trusted.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,18 +35,30 @@ class HyperSynthesis:
     """z_hat (C, h, w) -> scale and mean of y before its gain, (2M, 4h, 4w), all integers.
 
     z_hat and means are in units of 2^-10; scales are table indices in units of 2^-10, so that a
-    gain is an addition. Raises ValueError if a partial sum could reach 2^53.
+    gain is an addition. Raises ValueError if a layer is malformed or a partial sum could reach 2^53.
     """
 
-    MARGIN = 2  # rows of z beyond its own that a row of the result depends on
-
     def __init__(self, layers: list[Layer]) -> None:
+        resolution, reach = 1, 0.0
         for number, layer in enumerate(layers):
-            if layer.weight.ndim != 4 or layer.weight.shape[2:] not in ((1, 1), (3, 3)) or not 0 < layer.shift < 53:
+            if (
+                layer.weight.ndim != 4
+                or layer.weight.shape[2:] not in ((1, 1), (3, 3))
+                or layer.bias.shape != layer.weight.shape[:1]
+                or not 0 < layer.shift < 53
+            ):
                 raise ValueError(f"layer {number} of the hyper-synthesis is malformed")
-            largest = np.abs(layer.weight.astype(np.float64)).sum(axis=(1, 2, 3)) * LIMIT + np.abs(layer.bias)
-            if largest.max() + 2.0**layer.shift >= 2.0**53:
+            weights, bias = np.abs(layer.weight.astype(np.float64)), np.abs(layer.bias.astype(np.float64))
+            largest = (weights.sum(axis=(1, 2, 3)) * LIMIT + bias).max() + 2.0**layer.shift
+            if largest >= 2.0**53:
                 raise ValueError(f"layer {number} of the hyper-synthesis could overflow exact arithmetic")
+            reach += (layer.weight.shape[2] // 2) / resolution
+            resolution *= 2 if layer.upsample else 1
+        if resolution != 4:
+            raise ValueError("the hyper-synthesis does not upsample four times")
+        self.margin = math.ceil(reach)  # rows of z beyond its own that a row of the result depends on
+        self.largest = largest / 2.0**layer.shift  # magnitude that no result exceeds
+        self.channels = (layers[0].weight.shape[1], len(layers[-1].weight))
         self.layers = [
             (
                 np.ascontiguousarray(layer.weight.reshape(len(layer.weight), -1), np.float64),

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import BinaryIO
 
 import numpy as np
@@ -11,11 +14,15 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from facecodec.errors import ImageError
 
-# What `encode` looks for in a folder; a file named outright may be anything that Pillow opens.
+# What `encode` looks for in a folder.
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff"}
     | {".gif", ".ppm", ".pgm", ".pnm", ".jp2", ".j2k", ".avif", ".tga"}
 )
+# What is opened, whatever a file is called; left out are formats that run other programs on their content
+# (EPS) or take memory for it before its size can be checked (ICO).
+COMMON = ("JPEG", "PNG", "BMP", "GIF", "PPM")
+FURTHER = ("WEBP", "MPO", "TIFF", "JPEG2000", "TGA", "AVIF")
 FORMATS = {"png": "PNG", "jpg": "JPEG", "ppm": "PPM"}
 SUFFIX_FORMATS = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".ppm": "ppm"}
 
@@ -25,28 +32,55 @@ def read(file: BinaryIO, max_pixels: int) -> tuple[np.ndarray, list[str]]:
 
     Raises ImageError for what is not an image, is cut short, or has more than `max_pixels`.
     """
+    with _damage_as_image_error():
+        try:
+            image = _open(file)
+        except UnidentifiedImageError:
+            empty = not file.seek(0, os.SEEK_END)
+            raise ImageError("the file is empty" if empty else "not an image that can be read") from None
+        except Image.DecompressionBombError:
+            raise ImageError(f"far more than {max_pixels} pixels: raise --max-pixels if you trust the file") from None
+        with image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise ImageError(f"{width}x{height} is more than {max_pixels} pixels: raise --max-pixels")
+            return _to_rgb(image)
+
+
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """A Pillow image as uint8 RGB (H, W, 3), upright and in sRGB. Raises ImageError if it does not load."""
+    with _damage_as_image_error():
+        return _to_rgb(image)[0]
+
+
+@contextmanager
+def _damage_as_image_error() -> Iterator[None]:
+    """Pillow's decoders raise almost anything for damaged files, and warn of what is an error or is none."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # max_pixels is the limit here, and damage is an error or none
-            with Image.open(file) as image:
-                width, height = image.size
-                if width * height > max_pixels:
-                    raise ImageError(f"{width}x{height} is more than {max_pixels} pixels: raise --max-pixels")
-                return to_rgb(image)
-    except UnidentifiedImageError:
-        empty = file.seekable() and not file.seek(0, io.SEEK_END)
-        raise ImageError("the file is empty" if empty else "not an image that Pillow can read") from None
-    except Image.DecompressionBombError:
-        raise ImageError(f"more than {max_pixels} pixels, far more: not opened") from None
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
-        # Pillow's decoders raise all of these for damaged files.
+            warnings.simplefilter("ignore")
+            yield
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise ImageError(f"damaged image: {error}") from None
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"damaged image ({reason}): fetch or copy it again") from None
 
 
-def to_rgb(image: Image.Image) -> tuple[np.ndarray, list[str]]:
-    """A Pillow image as uint8 RGB (H, W, 3), upright and in sRGB; and what was dropped."""
+def _open(file: BinaryIO) -> Image.Image:
+    """Image.open for the formats above. Loading all of Pillow's plugins takes time, so the common come first."""
+    try:
+        return Image.open(file, formats=COMMON)
+    except UnidentifiedImageError:
+        Image.init()
+        file.seek(0)
+        return Image.open(file, formats=[name for name in (*COMMON, *FURTHER) if name in Image.OPEN])
+
+
+def _to_rgb(image: Image.Image) -> tuple[np.ndarray, list[str]]:
+    """The pixels, and what was dropped."""
     dropped = []
     if getattr(image, "n_frames", 1) > 1:
         dropped.append(f"{image.n_frames - 1} further frames")
@@ -54,7 +88,7 @@ def to_rgb(image: Image.Image) -> tuple[np.ndarray, list[str]]:
     deep = any(";16" in str(tile[3] if len(tile) > 3 else "") for tile in getattr(image, "tile", ()))
     image.load()
     profile = image.info.get("icc_profile")
-    image = ImageOps.exif_transpose(image)
+    image = _upright(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image, deep = _to_8_bits(image), True
     if deep:
@@ -68,10 +102,19 @@ def to_rgb(image: Image.Image) -> tuple[np.ndarray, list[str]]:
     return np.asarray(image.convert("RGB")), dropped
 
 
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # a damaged EXIF block does not make the picture a damaged one
+        return image
+
+
 def as_rgb(image: Image.Image | np.ndarray) -> np.ndarray:
     """uint8 RGB (H, W, 3) from a Pillow image or a uint8 array, (H, W, 3) RGB or (H, W) grey."""
     if isinstance(image, Image.Image):
-        return to_rgb(image)[0]
+        return to_rgb(image)
+    if not isinstance(image, np.ndarray):
+        raise ImageError(f"expected a Pillow image or an array, not {type(image).__name__}")
     if image.dtype == np.uint8 and image.size:
         if image.ndim == 3 and image.shape[2] == 3:
             return image

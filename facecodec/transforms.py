@@ -50,7 +50,12 @@ class Transforms:
                 raise ModelError(f"the model's {name} graph does not load: {error}") from None
             self._sessions[name] = session
         session = self._sessions[name]
-        return session.run(None, {session.get_inputs()[0].name: values})[0]
+        try:
+            return session.run(None, {session.get_inputs()[0].name: values})[0]
+        except Exception as error:
+            if "alloc" in str(error).lower():
+                raise MemoryError from None
+            raise ModelError(f"the model's {name} graph does not run: {error}") from None
 
 
 def pad(pixels: np.ndarray, multiple: int) -> np.ndarray:

@@ -2,10 +2,15 @@
 
 import json
 import os
+import pty
+import resource
+import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
+import zlib
 
 import numpy as np
 import pytest
@@ -119,6 +124,7 @@ def test_existing_outputs_are_kept_without_force(run_cli, face, tmp_path):
         (["face.png", "-m", "./none.safetensors"], "no model file ./none.safetensors"),
         (["face.png", "--max-pixels", "0"], "--max-pixels"),
         (["--files0-from", "absent"], "--files0-from absent"),
+        ([""], "name is empty"),
         (["face.png", "--no-such-option"], "--no-such-option"),
     ],
 )
@@ -147,25 +153,32 @@ def make_bad_images(folder, picture) -> dict[str, str]:
     (folder / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
     (folder / "text.jpg").write_text("These are words.")
     (folder / "empty.png").touch()
-    # A PNG whose header claims 60000x60000 pixels.
-    Image.new("1", (60000, 600)).save(folder / "large.png")
-    Image.MAX_IMAGE_PIXELS = None
-    Image.new("1", (20000, 20000)).save(folder / "bomb.png")
+    Image.new("1", (9000, 4000)).save(folder / "large.png")
+    bomb = bytearray((folder / "large.png").read_bytes())
+    bomb[16:24] = struct.pack(">2I", 60000, 60000)
+    bomb[29:33] = struct.pack(">I", zlib.crc32(bomb[12:29]))
+    (folder / "bomb.png").write_bytes(bomb)
+    # An icon says its size only when it has been decoded, and PostScript is a program.
+    icon = struct.pack("<3H4B2H2I", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(bomb), 22) + bomb
+    (folder / "icon.jpg").write_bytes(icon)
+    (folder / "program.jpg").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n")
     (folder / "no-images").mkdir()
     return {
         "missing.jpg": "no such file or folder",
         "truncated.jpg": "damaged image",
-        "text.jpg": "not an image that Pillow can read",
+        "text.jpg": "not an image that can be read",
         "empty.png": "the file is empty",
-        "large.png": "60000x600 is more than 30000000 pixels",
-        "bomb.png": "more than 30000000 pixels",
+        "large.png": "9000x4000 is more than 33554432 pixels",
+        "bomb.png": "far more than 33554432 pixels",
+        "icon.jpg": "not an image that can be read",
+        "program.jpg": "not an image that can be read",
         "no-images": "the folder holds no images",
     }
 
 
 def test_each_bad_image_costs_only_itself(run_cli, face, tmp_path, picture):
     bad = make_bad_images(tmp_path, picture)
-    done = run_cli("encode", *bad, "face.png", "-o", "out", "--json", "--max-pixels", 30_000_000)
+    done = run_cli("encode", *bad, "face.png", "-o", "out", "--json")
     assert done.returncode == 1
     rows = {row["input"]: row for row in objects(done.stdout)}
     for name, message in bad.items():
@@ -198,10 +211,12 @@ def make_bad_files(folder, good: bytes) -> dict[str, str]:
     mark = bytes.fromhex("00c0ffee")
     (folder / "stranger.fic").write_bytes(pack(Container(mark, 0, 8, 8, [b"", b""])))
     (folder / "huge.fic").write_bytes(pack(Container(good[3:7], 0, 60000, 60000, [b"", b""])))
+    (folder / "thin.fic").write_bytes(pack(Container(good[3:7], 0, 1 << 24, 1, [b"", b""])))
     messages = {name: message for name, (_, message) in contents.items()}
     return messages | {
         "stranger.fic": "made with model 00c0ffee, which is not installed; installed: ",
-        "huge.fic": "60000x60000 is more than 67108864 pixels",
+        "huge.fic": "60000x60000 is more than 33554432 pixels",
+        "thin.fic": "16777216x1 is more than 33554432 pixels",
         "missing.fic": "no such file or folder",
     }
 
@@ -295,12 +310,12 @@ def test_notes_are_said_once_and_not_when_quiet(run_cli, tmp_path, picture):
 
 
 def test_growing_is_noted(run_cli, tmp_path):
-    Image.new("RGB", (1, 1)).save(tmp_path / "dot.gif")
-    Image.new("1", (64, 64)).save(tmp_path / "flat.png")
     noise = np.random.default_rng(0).integers(0, 2, (64, 64), dtype=np.uint8) * 255
-    Image.fromarray(noise).convert("1").save(tmp_path / "noise.png")
-    done = run_cli("encode", "noise.png", "-q", "8", "-m", "l2-rec")
-    assert b"note: noise.png: its " in done.stderr
+    for number in range(2):
+        Image.fromarray(noise).convert("1").save(tmp_path / f"{number}.png")
+    done = run_cli("encode", "0.png", "1.png", "-q", "8", "-m", "l2-rec")
+    assert b"note: 0.png: its " in done.stderr
+    assert b"note: 1.png: its " in done.stderr
 
 
 def test_info_needs_no_model(run_cli, tmp_path):
@@ -352,6 +367,177 @@ def test_a_damaged_model_is_an_error_and_not_a_wrong_picture(run_cli, face, tmp_
     done = run_cli("encode", "face.png", "-m", "text.safetensors")
     assert done.returncode == 1
     assert done.stderr.count(b"\n") == 1
+
+
+def test_damage_to_the_encoders_half_is_noticed_too(run_cli, face, tmp_path):
+    data = bytearray(TINY.read_bytes())
+    place = data.index(b"pytorch") if b"pytorch" in data else data.index(b"Conv")
+    data[place] ^= 1
+    (tmp_path / "damaged.safetensors").write_bytes(data)
+    done = run_cli("encode", "face.png", "-m", "damaged.safetensors")
+    assert done.returncode == 1
+    assert b"the file is damaged" in done.stderr
+
+
+def test_a_model_is_found_by_what_it_is_and_not_by_its_name(run_cli, face, tmp_path):
+    """A folder may hold another model under a shipped name, or a damaged copy; files decode all the same."""
+    run_cli("encode", "face.png", "-o", "tiny.fic", "-m", TINY)
+    run_cli("encode", "face.png", "-o", "default.fic", "-m", "l2-rec")
+    (tmp_path / "models").mkdir()
+    shutil.copy(TINY, tmp_path / "models/l2-rec.safetensors")
+    damaged = bytearray(TINY.read_bytes())
+    damaged[-200] ^= 1
+    (tmp_path / "models/a.safetensors").write_bytes(damaged)
+    (tmp_path / "models/b.safetensors").write_text("words")
+    for name in ("tiny.fic", "default.fic"):
+        done = run_cli("decode", name, FACECODEC_MODELS="models")
+        assert (done.returncode, done.stderr) == (0, b""), name
+
+
+def test_a_picture_with_a_damaged_exif_block_is_encoded(run_cli, face, tmp_path):
+    data = bytearray(face.read_bytes())
+    exif = b"eXIf" + b"Ex"
+    data[33:33] = struct.pack(">I", 2) + exif + struct.pack(">I", zlib.crc32(exif))
+    face.write_bytes(data)
+    done = run_cli("encode", "face.png")
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_names_too_long_cost_only_themselves(run_cli, face, tmp_path):
+    done = run_cli("encode", "x" * 300 + ".png", "face.png", "-o", "out/")
+    assert done.returncode == 1
+    assert b"the name is too long" in done.stderr
+    assert listing(tmp_path / "out") == ["face.fic"]
+    done = run_cli("encode", "face.png", "-o", "x" * 300 + ".fic")
+    assert done.returncode == 1
+    assert b"the name is too long" in done.stderr
+
+
+def test_a_write_that_breaks_off_leaves_the_old_output_and_nothing_else(face, tmp_path):
+    def small_files_only() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+
+    (tmp_path / "face.fic").write_text("old")
+    for force in ([], ["-f"]):
+        out = "new.fic" if not force else "face.fic"
+        done = subprocess.run(
+            [sys.executable, "-B", "-m", "facecodec", "encode", "face.png", "-o", out, *force],
+            cwd=tmp_path,
+            capture_output=True,
+            preexec_fn=small_files_only,
+        )
+        assert done.returncode == 1
+        assert b"larger than the limit for files" in done.stderr
+        assert listing(tmp_path) == ["face.fic", "face.png"]
+        assert (tmp_path / "face.fic").read_text() == "old"
+
+
+def test_an_output_folder_that_cannot_be_made_costs_only_its_inputs(run_cli, face, tmp_path):
+    for name in ("in/a/1.png", "in/b/2.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(face.read_bytes())
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/b").write_text("in the way")
+    done = run_cli("encode", "in", "-o", "out", "--json")
+    assert done.returncode == 1
+    assert [("error" in row) for row in objects(done.stdout)] == [False, True]
+    assert listing(tmp_path / "out") == ["a/1.fic", "b"]
+
+
+def test_a_missing_input_makes_no_folder(run_cli, tmp_path):
+    assert run_cli("encode", "missing.jpg", "-o", "new/").returncode == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(run_cli, face, tmp_path, monkeypatch):
+    from facecodec.cli import files
+
+    (tmp_path / "in/locked").mkdir(parents=True)
+    (tmp_path / "in/1.png").write_bytes(face.read_bytes())
+    scandir = os.scandir
+
+    def locked(path):
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    plan = files.plan((str(tmp_path / "in"),), None, None, ".fic", lambda p: p.suffix == ".png", "images")
+    assert [job.source.name for job in plan.jobs] == ["1.png"]
+    ((name, reason),) = plan.failures
+    assert name.endswith("in/locked")
+    assert reason.startswith("permission denied")
+
+
+def test_closed_and_full_standard_streams_are_errors_in_one_line(run_cli, face, tmp_path):
+    command = [sys.executable, "-m", "facecodec"]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*command, "encode", "face.png", "--json"], cwd=tmp_path, stdout=full, stderr=subprocess.PIPE
+        )
+    assert (done.returncode, done.stderr) == (1, b"facecodec: No space left on device\n")
+    done = subprocess.run([*command, "encode", "-"], cwd=tmp_path, capture_output=True, preexec_fn=lambda: os.close(0))
+    assert (done.returncode, done.stderr) == (1, b"facecodec: -: standard input is closed\n")
+
+
+def test_a_reader_that_went_away_is_no_traceback(face, tmp_path):
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "facecodec", "encode", "face.png", "-o", "-"],
+        cwd=tmp_path,
+        stdout=write,
+        stderr=subprocess.PIPE,
+    )
+    os.close(write)
+    assert done.returncode == 1
+    assert b"Traceback" not in done.stderr
+
+
+def on_a_terminal(folder, *arguments: str) -> str:
+    """What the command shows on a terminal's stderr."""
+    leader, follower = pty.openpty()
+    subprocess.run([sys.executable, "-m", "facecodec", *arguments], cwd=folder, stderr=follower, timeout=60)
+    os.close(follower)
+    shown = b""
+    try:
+        while part := os.read(leader, 4096):
+            shown += part
+    except OSError:
+        pass  # how Linux says that the other side is closed
+    os.close(leader)
+    return shown.decode()
+
+
+def test_a_terminal_is_told_what_happened(face, tmp_path):
+    shown = on_a_terminal(tmp_path, "encode", "face.png", "-q", "3.02")
+    size = (tmp_path / "face.fic").stat().st_size
+    assert f"face.png -> face.fic: 61x45, {size} bytes" in shown
+    assert "q 3.03125" in shown
+    shutil.copy(face, tmp_path / "other.png")
+    assert "2/2" in on_a_terminal(tmp_path, "encode", "face.png", "other.png", "-o", "out")
+    assert on_a_terminal(tmp_path, "encode", "face.png", "other.png", "-o", "out2", "--quiet") == ""
+
+
+def test_an_unforeseen_error_costs_only_its_input(monkeypatch, face, tmp_path, capsys):
+    from facecodec.cli import batch, files
+
+    jobs = [files.Job(face, tmp_path / f"{i}.out") for i in range(3)]
+
+    def work(data, job):
+        if job.target.name == "0.out":
+            raise ZeroDivisionError("surprise")
+        if job.target.name == "1.out":
+            raise MemoryError
+        return b"whole", {}
+
+    with pytest.raises(SystemExit) as end:
+        batch.run(files.Plan(jobs, []), False, batch.Reporter(False, False, False), work)
+    assert end.value.code == 1
+    message = capsys.readouterr().err
+    assert "internal error, please report it: ZeroDivisionError: surprise" in message
+    assert "not enough memory" in message
+    assert (tmp_path / "2.out").read_bytes() == b"whole"
 
 
 HEAVY = ("torch", "compressai", "torchvision", "facenet_pytorch", "scipy", "pandas", "matplotlib", "sklearn")

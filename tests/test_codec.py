@@ -32,8 +32,21 @@ def test_any_size_comes_back_with_its_size(tiny, size):
     assert np.asarray(tiny.decode(tiny.encode(pixels, 4))).shape == (*size, 3)
 
 
+def assert_rounded_latents(family, y, z, byte: int, symbols) -> None:
+    """What was read is what rounding the latents gives."""
+    gain = family.gains["y_gain"][byte][:, None, None] / 2**16
+    np.testing.assert_array_equal(symbols.y, np.rint(y * gain - symbols.means / 2**10))
+    z_gain = 2**16 / family.gains["z_inverse_gain"][byte][:, None, None]
+    np.testing.assert_array_equal(symbols.z, np.rint(z * z_gain))
+
+
+def assert_symbols_round_trip(codec, pixels: np.ndarray, byte: int) -> None:
+    y, z = codec.transforms.analyse(pixels)
+    streams = codec.family.encode(y, z, byte)
+    assert_rounded_latents(codec.family, y, z, byte, codec.family.decode_symbols(streams, y.shape[1:], byte))
+
+
 def test_the_encoders_symbols_are_the_decoders(shipped):
-    """White noise, a checkerboard and a flat picture at q 8: what was rounded is what is read."""
     rng = np.random.default_rng(0)
     board = (255 * (np.indices((70, 90)).sum(0) % 2)).astype(np.uint8)
     for pixels in (
@@ -42,14 +55,7 @@ def test_the_encoders_symbols_are_the_decoders(shipped):
         np.repeat(board[..., None], 3, axis=2),
         np.full((50, 50, 3), 255, np.uint8),
     ):
-        byte = quality_byte(8)
-        y, z = shipped.transforms.analyse(pixels)
-        streams = shipped.family.encode(y, z, byte)
-        symbols = shipped.family.decode_symbols(streams, y.shape[1:], byte)
-        gain = shipped.family.gains["y_gain"][byte][:, None, None] / 2**16
-        np.testing.assert_array_equal(symbols.y, np.rint(y * gain - symbols.means / 2**10))
-        z_gain = 2**16 / shipped.family.gains["z_inverse_gain"][byte][:, None, None]
-        np.testing.assert_array_equal(symbols.z, np.rint(z * z_gain))
+        assert_symbols_round_trip(shipped, pixels, 224)
 
 
 def test_a_better_quality_takes_more_bytes_and_loses_less(shipped, faces_root):
@@ -109,3 +115,58 @@ def test_an_unknown_model_is_named_with_what_is_installed(tiny, picture):
         facecodec.decode(tiny.encode(picture))
     with pytest.raises(UsageError, match=r"no model 'none-such'; installed: .*l2-rec"):
         facecodec.encode(picture, model="none-such")
+
+
+def test_a_file_of_another_model_is_refused_by_name(tiny, shipped, picture):
+    with pytest.raises(ModelError, match="not with tiny"):
+        tiny.decode(shipped.encode(picture))
+
+
+def test_kodak_round_trips_its_symbols_at_the_best_quality(shipped, faces_root):
+    for path in sorted((faces_root / "kodak").glob("*.png"))[::4]:
+        assert_symbols_round_trip(shipped, np.asarray(Image.open(path).convert("RGB")), 224)
+
+
+def test_latents_beyond_everything_are_escaped_and_come_back(shipped):
+    """Latents that no picture gives: mostly escapes, in both streams."""
+    rng = np.random.default_rng(3)
+    family = shipped.family
+    y = rng.normal(0, 1, (family.channels, 33, 5)) * 10 ** rng.uniform(-2, 3, (family.channels, 33, 5))
+    z = rng.normal(0, 1, (family.hyper_channels, 9, 2)) * 10 ** rng.uniform(-1, 3, (family.hyper_channels, 9, 2))
+    symbols = family.decode_symbols(family.encode(y, z, 100), (33, 5), 100)
+    assert min(symbols.escapes.values()) > 100
+    assert_rounded_latents(family, y, z, 100, symbols)
+
+
+def test_a_latent_too_large_to_code_is_an_image_error(tiny, picture, monkeypatch):
+    y, z = tiny.transforms.analyse(picture)
+    monkeypatch.setattr(tiny.transforms, "analyse", lambda pixels: (y * 1e9, z))
+    with pytest.raises(ImageError, match="cannot be coded"):
+        tiny.encode(picture)
+
+
+def test_the_api_raises_its_own_errors_alone(tiny, picture, tmp_path):
+    Image.fromarray(picture).save(tmp_path / "whole.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:-400])
+    with pytest.raises(ImageError, match="damaged"):
+        tiny.encode(Image.open(tmp_path / "cut.jpg"))
+    with pytest.raises(ImageError, match="not list"):
+        tiny.encode([[1, 2]])
+    data = tiny.encode(picture)
+    assert tiny.decode(memoryview(data)) == tiny.decode(data)
+    assert facecodec.open_model(DATA / "tiny.safetensors").card.name == "tiny"
+
+
+def test_a_side_the_format_cannot_hold_is_refused(tiny):
+    flat = np.broadcast_to(np.zeros((1, 1, 3), np.uint8), (1, container.MAX_SIDE + 1, 3))
+    with pytest.raises(ImageError, match="a side is longer"):
+        tiny.encode(flat)
+
+
+def test_the_shipped_model_keeps_its_promises(shipped):
+    """At most 5 MB, and rates on held-back people that fall at every step from over 0.8 to under 0.1 bpp."""
+    assert shipped.card.path.stat().st_size <= 5_000_000
+    rates = [row["bpp"] for row in shipped.card.rates]
+    assert rates == sorted(set(rates))
+    assert rates[0] <= 0.1
+    assert rates[-1] >= 0.8

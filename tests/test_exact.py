@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,13 +10,13 @@ from facecodec.exact import LIMIT, HyperSynthesis, Layer, rescale
 
 
 def random_layers(rng: np.random.Generator) -> list[Layer]:
-    shapes = [(8, 3, 3, 3), (24, 8, 1, 1), (6, 6, 3, 3), (10, 6, 1, 1)]
+    shapes = [(8, 3, 3, 3), (24, 8, 1, 1), (8, 6, 3, 3), (10, 2, 1, 1)]
     return [
         Layer(
             rng.integers(-(2**15), 2**15, shape).astype(np.int16),
             rng.integers(-(2**24), 2**24, shape[0]),
             shift=15,
-            upsample=number == 1,
+            upsample=number in (1, 2),
         )
         for number, shape in enumerate(shapes)
     ]
@@ -73,6 +74,22 @@ def test_weights_that_could_overflow_are_refused():
         HyperSynthesis([layer])
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weight": np.zeros((10, 2, 2, 2), np.int16)}, "malformed"),
+        ({"shift": 0}, "malformed"),
+        ({"bias": np.zeros(9, np.int64)}, "malformed"),
+        ({"bias": np.full(10, -(2**63))}, "overflow"),
+        ({"upsample": True}, "upsample four times"),
+    ],
+)
+def test_malformed_layers_are_refused(change, message):
+    layers = random_layers(np.random.default_rng(0))
+    with pytest.raises(ValueError, match=message):
+        HyperSynthesis([*layers[:-1], replace(layers[-1], **change)])
+
+
 def test_rescale_rounds_half_up_for_negative_numbers_too():
     np.testing.assert_array_equal(
         rescale(np.array([-3, -2, -1, 0, 1, 2, 3]), np.array([1]), 1), [-1, -1, 0, 0, 1, 1, 2]
@@ -81,12 +98,14 @@ def test_rescale_rounds_half_up_for_negative_numbers_too():
 
 SYMBOLS = """
 import hashlib, sys
+import threadpoolctl
 from facecodec.codec import Codec, open_container
 from pathlib import Path
 codec = Codec(Path(sys.argv[1]), threads=int(sys.argv[2]))
 for name in sorted(Path(sys.argv[3]).glob("*.fic")):
     symbols = codec.symbols(open_container(name.read_bytes()))
     print(name.name, hashlib.sha256(symbols.z.tobytes() + symbols.y.tobytes() + symbols.means.tobytes()).hexdigest())
+print({info.get("architecture") for info in threadpoolctl.threadpool_info()}, file=sys.stderr)
 """
 
 
@@ -97,14 +116,17 @@ def test_symbols_are_the_same_under_other_threads_and_blas_kernels(shipped, tmp_
         (tmp_path / f"{number}.fic").write_bytes(shipped.encode(pixels, 2 * number + 1))
 
     def digests(threads: str, **environment: str) -> str:
-        return subprocess.run(
+        done = subprocess.run(
             [sys.executable, "-c", SYMBOLS, str(shipped.card.path), threads, str(tmp_path)],
             env={**os.environ, **environment},
             capture_output=True,
             text=True,
             check=True,
-        ).stdout
+        )
+        assert environment.get("OPENBLAS_CORETYPE", "") in done.stderr
+        return done.stdout
 
+    pytest.importorskip("threadpoolctl", reason="the 'bench' extra is not installed")
     expected = digests("1", OPENBLAS_NUM_THREADS="1")
     assert expected.count("\n") == 4
     for kernel in ("Prescott", "Nehalem", "Sandybridge", "Haswell"):

@@ -194,12 +194,35 @@ def test_a_run_is_not_begun_over_another(root, finished, tmp_path):
         ({"stesp": 3}, "unknown key 'stesp'"),
         ({"objective": "magic"}, "objective 'magic' is not one of"),
         ({"crop": 100}, "multiple of 64"),
+        ({"family": "nonsense"}, "family 'nonsense' is not one of"),
+        ({"steps": 0}, "steps must be a whole number above zero"),
+        ({"steps": "many"}, "steps must be a whole number above zero"),
+        ({"decay": 0}, "decay must be a number above zero"),
+        ({"data": []}, "there must be a"),
         ({"data": [{"sett": "lfw"}]}, "bad value"),
     ],
 )
 def test_a_wrong_configuration_names_its_key(change, message):
     with pytest.raises(UsageError, match=message):
         parse_config({**CONFIG.to_dict(), **change})
+
+
+def test_a_network_that_does_not_fit_is_named(root, finished, tmp_path):
+    with pytest.raises(UsageError, match=r"\[network\] table"):
+        loop.build_network(replace(CONFIG, network={"transform": "zzz"}))
+    freeze(finished, tmp_path / "test.safetensors")
+    other = replace(CONFIG, network={**CONFIG.network, "latents": 7})
+    with pytest.raises(UsageError, match="another shape"):
+        loop.train(other, tmp_path / "run", root, start=tmp_path / "train" / "test.safetensors")
+
+
+def test_a_folder_without_sub_folders_has_people_too(root, tmp_path):
+    for number in range(60):
+        Image.new("RGB", (64, 64)).save(tmp_path / f"{number}.png")
+    config = replace(CONFIG, data=(replace(CONFIG.data[0], set=str(tmp_path)),))
+    held = len(validation_images(config.data, root, 60))
+    assert 0 < held < 15
+    assert CropSampler(config.data, root, 64).counts == {str(tmp_path): 60 - held}
 
 
 def test_committed_configurations_parse():

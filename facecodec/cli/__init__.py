@@ -66,4 +66,8 @@ def main() -> None:
         # The reader of our output has gone; nothing is left to tell it.
         sys.stderr.close()
         status = 1
+    except OSError as error:
+        # What is told on stdout could not be; the outputs themselves are handled where they are written.
+        print(f"facecodec: {error.strerror or error}", file=sys.stderr)
+        status = 1
     sys.exit(status or 0)

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import click
 
-from facecodec.cli.files import Job, Plan, explain, make_folders, open_input, refuse_existing, write_output
+from facecodec.cli.files import Job, Plan, explain, read_input, refuse_existing, write_output
 from facecodec.container import DEFAULT_MAX_PIXELS
 from facecodec.errors import FacecodecError
 
@@ -71,33 +71,34 @@ class Reporter:
         if self.text:
             self.line(f"facecodec: {name}: {reason}")
 
-    def note(self, name: str, text: str, kind: str) -> None:
-        """Said for the first input it holds for, then not again."""
-        if self.chatty and kind not in self.noted:
-            self.noted.add(kind)
+    def note(self, name: str, text: str) -> None:
+        if self.chatty:
             self.line(f"facecodec: note: {name}: {text}")
+
+    def note_once(self, name: str, text: str, kind: str) -> None:
+        """Said for the first input it holds for, then not again."""
+        if kind not in self.noted:
+            self.noted.add(kind)
+            self.note(name, text)
 
 
 def run(
     plan: Plan,
-    out: str | None,
     force: bool,
     reporter: Reporter,
-    work: Callable[[IO[bytes], Job], tuple[bytes, dict[str, Any]]],
+    work: Callable[[bytes, Job], tuple[bytes, dict[str, Any]]],
 ) -> None:
-    """Do every job; exit with 1 if any failed. `work` gives the output's bytes and what to report."""
+    """Do every job; exit with 1 if any failed. `work` turns an input's bytes into an output's and what to report."""
     failed = len(plan.failures)
     for name, reason in plan.failures:
         reporter.failure(name, reason)
-    make_folders(plan.jobs, out)
     with _progress(reporter, len(plan.jobs)):
         for job in plan.jobs:
             try:
                 refuse_existing(job, force)
                 started = time.perf_counter()
-                with nullcontext(open_input(job)) if job.source is None else open_input(job) as file:
-                    data, result = work(file, job)
-                write_output(job, data)
+                data, result = work(read_input(job), job)
+                write_output(job, data, force)
             except BrokenPipeError:
                 raise
             except FacecodecError as error:
@@ -109,6 +110,9 @@ def run(
             except MemoryError:
                 failed += 1
                 reporter.failure(job.input_name, "not enough memory for a picture of this size")
+            except Exception as error:  # a fault of ours must not cost the inputs that follow
+                failed += 1
+                reporter.failure(job.input_name, f"internal error, please report it: {type(error).__name__}: {error}")
             else:
                 result |= {"seconds": round(time.perf_counter() - started, 4)}
                 named = {"input": job.input_name, "output": job.output_name}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import click
 
@@ -46,8 +46,7 @@ def decode(
     image_format = format_ or _format_of(targets[0] if len(targets) == 1 else None)
     reporter = batch.Reporter(as_json, quiet, None in targets)
 
-    def work(file: IO[bytes], job: files.Job) -> tuple[bytes, dict[str, Any]]:
-        data = file.read()
+    def work(data: bytes, job: files.Job) -> tuple[bytes, dict[str, Any]]:
         parsed = open_container(data, max_pixels)
         codec = codec_of(parsed)
         image = codec.decode_container(parsed)
@@ -60,7 +59,7 @@ def decode(
             "model": codec.card.name,
         }
 
-    batch.run(plan, out, force, reporter, work)
+    batch.run(plan, force, reporter, work)
 
 
 def _format_of(target: Path | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import IO, Any
+from typing import Any
 
 import click
 
@@ -46,7 +46,7 @@ def encode(
     from facecodec import checkpoint, images
     from facecodec.codec import open_codec
 
-    Image.MAX_IMAGE_PIXELS = None  # --max-pixels is the limit, above Pillow's own too
+    Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow's own limit, checked before it takes memory
 
     byte = quality_byte(quality)
     path = checkpoint.model_path(model)
@@ -56,14 +56,13 @@ def encode(
     reporter = batch.Reporter(as_json, quiet, to_stdout)
     codec = open_codec(path)
 
-    def work(file: IO[bytes], job: files.Job) -> tuple[bytes, dict[str, Any]]:
-        content = file.read()
+    def work(content: bytes, job: files.Job) -> tuple[bytes, dict[str, Any]]:
         pixels, dropped = images.read(io.BytesIO(content), max_pixels)
         for what in dropped:
-            reporter.note(job.input_name, f"dropped {what}", what.lstrip("0123456789 "))
+            reporter.note_once(job.input_name, f"dropped {what}", what.lstrip("0123456789 "))
         data = codec.encode(pixels, quality)
         if len(data) >= len(content):
-            reporter.note(job.input_name, f"its {len(content)} bytes became {len(data)}, not fewer", "growth")
+            reporter.note(job.input_name, f"its {len(content)} bytes became {len(data)}, not fewer")
         height, width = pixels.shape[:2]
         return data, {
             "width": width,
@@ -74,4 +73,4 @@ def encode(
             "model": codec.card.name,
         }
 
-    batch.run(plan, out, force, reporter, work)
+    batch.run(plan, force, reporter, work)

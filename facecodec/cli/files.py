@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from facecodec.errors import FacecodecError, UsageError
 
@@ -26,6 +26,7 @@ class Job:
 
     source: Path | None
     target: Path | None
+    makes_folders: bool = False  # whether the target lies below a folder OUT, made as needed
 
     @property
     def input_name(self) -> str:
@@ -60,6 +61,8 @@ def plan(
     names = list(inputs) + (listed or [])
     if listed is None and not inputs:
         raise UsageError("no input given: name files or folders, '-' for standard input, or --files0-from")
+    if "" in names:
+        raise UsageError("an input's name is empty: is a shell variable unset?")
     if STANDARD in names:
         if len(names) > 1:
             raise UsageError("'-' cannot be combined with other inputs")
@@ -70,17 +73,20 @@ def plan(
     if out == STANDARD and several:
         raise UsageError("standard output takes one picture: give one input file, or -o a folder")
     folder = None if out is None or out == STANDARD or not (several or _is_folder(out)) else Path(out)
-    if folder is not None and folder.exists() and not folder.is_dir():
+    if folder is not None and os.path.exists(folder) and not os.path.isdir(folder):
         raise UsageError(f"{out} is a file, and several inputs need a folder")
 
     failures: list[tuple[str, str]] = []
     found: list[tuple[Path, Path]] = []  # each file, and the folder its place below OUT is relative to
     named = [Path(name) for name in inputs]
-    base = Path(os.path.commonpath([os.path.abspath(p if p.is_dir() else p.parent) for p in named])) if named else None
+    folders = [os.path.abspath(path if os.path.isdir(path) else path.parent) for path in named]
+    base = Path(os.path.commonpath(folders)) if folders else Path.cwd()
     for path, root in [*((p, base) for p in named), *((Path(name), Path.cwd()) for name in listed or [])]:
-        if path.is_dir():
-            files = [p for p in _walk(path) if is_wanted(p)]
-            if not files:
+        if os.path.isdir(path):
+            unreadable: list[tuple[str, str]] = []
+            files = [p for p in _walk(path, unreadable) if is_wanted(p)]
+            failures += unreadable
+            if not files and not unreadable:
                 failures.append((str(path), f"the folder holds no {kind}"))
             found += [(file, root) for file in files]
         else:
@@ -96,7 +102,7 @@ def plan(
             target = Path(out)
         else:
             target = path.with_suffix(suffix)
-        jobs.append(Job(path, target))
+        jobs.append(Job(path, target, makes_folders=folder is not None))
     _refuse_collisions(jobs)
     return Plan(jobs, failures)
 
@@ -114,8 +120,13 @@ def _is_folder(out: str) -> bool:
     return out.endswith(("/", os.sep)) or os.path.isdir(out)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder):
+def _walk(folder: Path, unreadable: list[tuple[str, str]]) -> Iterator[Path]:
+    """Files below a folder, in order; folders that cannot be listed go to `unreadable`, with the reason."""
+
+    def note(error: OSError) -> None:
+        unreadable.append((str(error.filename), explain(error)))
+
+    for parent, folders, files in os.walk(folder, onerror=note):
         folders.sort()
         for file in sorted(files):
             yield Path(parent) / file
@@ -138,59 +149,86 @@ def _refuse_collisions(jobs: list[Job]) -> None:
             raise UsageError(f"{job.output_name} is an input too, and inputs are never overwritten: give another -o")
         if real in targets:
             first = targets[real].input_name
-            raise UsageError(f"{first} and {job.input_name} would both write {job.output_name}: encode one at a time")
+            raise UsageError(f"{first} and {job.input_name} would both write {job.output_name}: take one at a time")
         targets[real] = job
 
 
 def is_special(path: Path) -> bool:
     """A device or pipe, which is written to and never replaced."""
-    return path.exists() and not path.is_file() and not path.is_dir()
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
 
 
 def refuse_existing(job: Job, force: bool) -> None:
     """Raise OutputError, before any work is done, where the output is there already."""
-    if job.target is not None and not force and (job.target.is_file() or job.target.is_dir()):
-        raise OutputError(f"{job.target} exists: -f overwrites it")
+    if job.target is None:
+        return
+    if os.path.isdir(job.target):
+        raise OutputError(f"{job.target} is a folder: give -o another name")
+    if not force and os.path.isfile(job.target):
+        raise _exists(job)
 
 
-def write_output(job: Job, data: bytes) -> None:
+def _exists(job: Job) -> OutputError:
+    return OutputError(f"{job.target} exists: -f overwrites it")
+
+
+def read_input(job: Job) -> bytes:
+    if job.source is not None:
+        return job.source.read_bytes()
+    if sys.stdin is None:
+        raise FacecodecError("standard input is closed")
+    return sys.stdin.buffer.read()
+
+
+def write_output(job: Job, data: bytes, force: bool) -> None:
     """Put `data` under the output's name once it is whole. Raises OutputError; leaves nothing partial."""
     try:
         if job.target is None:
+            if sys.stdout is None:
+                raise OutputError("standard output is closed")
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
         elif is_special(job.target):
             job.target.write_bytes(data)
         else:
-            _write_whole(Path(os.path.realpath(job.target)), data)
+            if job.makes_folders:
+                job.target.parent.mkdir(parents=True, exist_ok=True)
+            _write_whole(Path(os.path.realpath(job.target)), data, force)
     except BrokenPipeError:
         raise
+    except FileExistsError:
+        raise _exists(job) from None
     except OSError as error:
         raise OutputError(f"cannot write {job.output_name}: {explain(error)}") from None
 
 
-def _write_whole(target: Path, data: bytes) -> None:
-    partial = target.with_name(f".{target.name[:80]}.{os.getpid()}.partial")
-    try:
-        with open(partial, "xb") as file:
+def _write_whole(target: Path, data: bytes, force: bool) -> None:
+    """Raises FileExistsError where the target has come to be in the meantime, unless `force`."""
+    partial = target.with_name(f".facecodec-{secrets.token_hex(8)}.partial")
+    with open(partial, "xb") as file:
+        try:
             file.write(data)
-        os.replace(partial, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+            file.flush()
+            if force:
+                os.replace(partial, target)
+            else:
+                _name(partial, target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+            raise
+
+
+def _name(partial: Path, target: Path) -> None:
+    """Rename, but not over a file that exists; some file systems can only do the former."""
+    try:
+        os.link(partial, target)
+    except FileExistsError:
         raise
-
-
-def make_folders(jobs: Iterable[Job], out: str | None) -> None:
-    """Create the folders below OUT that the outputs need."""
-    if out is None or out == STANDARD:
-        return
-    for folder in {job.target.parent for job in jobs if job.target is not None}:
-        if folder == Path(out) or folder.is_relative_to(out):
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise OutputError(f"cannot make folder {folder}: {explain(error)}") from None
+    except OSError:
+        os.replace(partial, target)
+    else:
+        partial.unlink()
 
 
 def explain(error: OSError) -> str:
@@ -202,11 +240,8 @@ def explain(error: OSError) -> str:
         errno.EROFS: "the file system is read-only: choose another place",
         errno.EISDIR: "it is a folder",
         errno.ENOTDIR: "a part of the path is not a folder",
+        errno.ENAMETOOLONG: "the name is too long: give -o a shorter one",
+        errno.EFBIG: "larger than the limit for files: raise it",
+        errno.EDQUOT: "the disk quota is used up: free some space and run this again",
     }
     return remedies.get(error.errno or 0, error.strerror or str(error))
-
-
-def open_input(job: Job) -> IO[bytes]:
-    if job.source is None:
-        return sys.stdin.buffer
-    return open(job.source, "rb")

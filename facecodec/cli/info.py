@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import click
 
 from facecodec.cli.files import STANDARD, explain
 from facecodec.container import DEFAULT_MAX_PIXELS
-from facecodec.errors import FacecodecError, ModelError
+from facecodec.errors import FacecodecError, ImageError, ModelError
 
 
 @click.command()
@@ -45,22 +46,22 @@ def info(names: tuple[str, ...], as_json: bool) -> None:
 def describe(data: bytes) -> dict[str, Any]:
     """The facts that `info --json` prints (docs/cli.md), less the input's name. Raises FormatError."""
     from facecodec import container
-    from facecodec.checkpoint import path_of_fingerprint
-    from facecodec.codec import open_codec
+    from facecodec.codec import check_size, codec_of
 
     parsed = container.unpack(data)
     stored = sum(map(len, parsed.streams)) + sum(len(chunk) for _, chunk in parsed.chunks)
     streams: list[dict[str, Any]] = [{"name": None, "bytes": len(s), "escapes": None} for s in parsed.streams]
     model = None
     try:
-        codec = open_codec(path_of_fingerprint(parsed.fingerprint))
+        codec = codec_of(parsed)
     except ModelError:
         pass  # the header is worth showing all the same
     else:
         model = codec.card.name
         for stream, name in zip(streams, codec.stream_names, strict=False):
             stream["name"] = name
-        if parsed.width * parsed.height <= DEFAULT_MAX_PIXELS:
+        with suppress(ImageError):
+            check_size(parsed.width, parsed.height, DEFAULT_MAX_PIXELS)
             escapes = codec.symbols(parsed).escapes
             for stream in streams:
                 stream["escapes"] = escapes[stream["name"]]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from facecodec.container import MAX_QUALITY_BYTE
 from facecodec.entropy import Decoder, Encoder, Tables
 from facecodec.exact import FRACTION, GAIN_FRACTION, HyperSynthesis, Layer, rescale
 
@@ -48,8 +49,15 @@ class Hyperprior:
         self.gains = {name: tensors[name].astype(np.int64) for name in GAINS}
         self.channels = self.gains["y_gain"].shape[1]
         self.hyper_channels = self.gains["z_table"].shape[1]
-        if (self.gains["y_gain"] <= 0).any():
+        if self.h_s.channels != (self.hyper_channels, 2 * self.channels):
+            raise ValueError("the hyper-synthesis has other channels than the gains")
+        for name, gains in self.gains.items():
+            if gains.shape != (MAX_QUALITY_BYTE + 1, self.channels if name[0] == "y" else self.hyper_channels):
+                raise ValueError(f"{name} has the wrong shape")
+        if (self.gains["y_gain"] <= 0).any() or (self.gains["z_inverse_gain"] <= 0).any():
             raise ValueError("a gain is not positive")
+        if self.h_s.largest * self.gains["y_gain"].max() >= 2.0**62:
+            raise ValueError("a mean could overflow")
         if not ((self.gains["z_table"] >= 0) & (self.gains["z_table"] < len(self.tables))).all():
             raise ValueError("a table index is out of range")
 
@@ -97,13 +105,13 @@ class Hyperprior:
         gain = self.gains["y_gain"][quality][:, None, None]
         for rows in _bands(size[0], BAND):
             first = rows.start // HYPER
-            above = max(0, first - HyperSynthesis.MARGIN)
-            below = -(-rows.stop // HYPER) + HyperSynthesis.MARGIN
+            above = max(0, first - self.h_s.margin)
+            below = -(-rows.stop // HYPER) + self.h_s.margin
             skip = HYPER * (first - above)
             out = self.h_s(z_hat[:, above:below])[:, skip : skip + rows.stop - rows.start, : size[1]]
             scales, means = out[: self.channels], out[self.channels :]
             indices = np.clip((scales + log_gain + (1 << (FRACTION - 1))) >> FRACTION, 0, len(self.tables) - 1)
-            yield rows, indices.astype(np.uint8), rescale(means, gain, GAIN_FRACTION)
+            yield rows, indices.astype(np.uint16), rescale(means, gain, GAIN_FRACTION)
 
 
 def _bands(rows: int, height: int) -> Iterator[slice]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from facecodec.errors import UsageError
+from facecodec.families import FAMILIES
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -25,12 +26,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Config:
-    """One training run. Defaults are what the shipped checkpoints use; docs/training.md explains them."""
+    """One training run; docs/training.md explains the keys."""
 
     name: str
     steps: int
     data: tuple[Source, ...]
-    description: str = ""
     family: str = "hyperprior"
     objective: str = "rec"
     distortion: str = "l2"
@@ -72,11 +72,21 @@ def parse_config(values: dict[str, Any]) -> Config:
         config = Config(**values)
     except (TypeError, ValueError) as error:
         raise UsageError(f"bad value in the training configuration: {error}") from None
-    for key, allowed in (("objective", OBJECTIVES), ("distortion", DISTORTIONS)):
+    for key, allowed in (("family", FAMILIES), ("objective", OBJECTIVES), ("distortion", DISTORTIONS)):
         if getattr(config, key) not in allowed:
             raise UsageError(f"{key} '{getattr(config, key)}' is not one of {', '.join(allowed)}")
-    if config.crop % 64 or config.crop <= 0:
-        raise UsageError(f"crop must be a positive multiple of 64, not {config.crop}")
+    counts = ("steps", "batch", "crop", "warmup", "validate_every", "validation_images")
+    for key in counts:
+        if not isinstance(getattr(config, key), int) or getattr(config, key) < 1:
+            raise UsageError(f"{key} must be a whole number above zero, not {getattr(config, key)!r}")
+    for key, most in (("learning_rate", 1), ("decay", 1), ("rounded_from", 1)):
+        value = getattr(config, key)
+        if not isinstance(value, int | float) or not (0 <= value <= most) or (value == 0 and key != "rounded_from"):
+            raise UsageError(f"{key} must be a number above zero and at most {most}, not {value!r}")
+    if not config.data or min(source.share for source in config.data) <= 0 or min(config.rate_weights) <= 0:
+        raise UsageError("shares and rate_weights must be above zero, and there must be a [[data]] table")
+    if config.crop % 64:
+        raise UsageError(f"crop must be a multiple of 64, not {config.crop}")
     return config
 
 

@@ -63,9 +63,9 @@ def celeba(root: Path, name: str, split: str) -> list[Photo]:
 
 
 def folder(path: Path) -> list[Photo]:
-    """Every image below a folder; a person is the folder the image lies in."""
+    """Every image below a folder. A person is the folder an image lies in; one in no folder is a person of its own."""
     files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-    return [Photo(p, str(p.parent.relative_to(path))) for p in files]
+    return [Photo(p, str(p.parent.relative_to(path)) if p.parent != path else p.stem) for p in files]
 
 
 def training_photos(name: str, root: Path) -> list[Photo]:
@@ -107,6 +107,8 @@ class CropSampler:
     def __init__(self, sources: tuple[Source, ...], root: Path, crop: int) -> None:
         self.crop = crop
         kept = [[p for p in training_photos(s.set, root) if not is_held_back(p)] for s in sources]
+        if not all(kept):
+            raise UsageError("a dataset has too few people: all of them are held back for validation")
         self.counts = {s.set: len(photos) for s, photos in zip(sources, kept, strict=True)}
         self.images = [load(photos, crop) for photos in kept]
         shares = np.array([s.share for s in sources])
@@ -126,5 +128,7 @@ class CropSampler:
 def validation_images(sources: tuple[Source, ...], root: Path, count: int) -> list[np.ndarray]:
     """`count` whole images of held-back people, one a person, of the first source, sizes as they are."""
     held = [p for p in training_photos(sources[0].set, root) if is_held_back(p)]
+    if not held:
+        raise UsageError(f"dataset '{sources[0].set}' has too few people: none is held back for validation")
     first = list({photo.person: photo for photo in reversed(held)}.values())[::-1]
     return [np.array(Image.open(photo.path).convert("RGB")) for photo in first[:count]]

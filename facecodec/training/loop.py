@@ -16,22 +16,34 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from facecodec.errors import UsageError
+from facecodec.errors import FacecodecError, UsageError
 from facecodec.networks.hyperprior import ANCHORS, Hyperprior
 from facecodec.training.config import Config, parse_config
 from facecodec.training.data import GRID, CropSampler, validation_images
 from facecodec.training.losses import distortion, rate_weight, rec_objective
+from facecodec.transforms import pad
 
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_SECONDS = 180
 
 
 def build_network(config: Config) -> Hyperprior:
+    """A fresh network. Raises UsageError for a [network] table that does not describe one."""
     low, high = config.rate_weights
-    return Hyperprior(span=low / high, **config.network)
+    try:
+        return Hyperprior(span=low / high, **config.network)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"the [network] table of the configuration is wrong: {error}") from None
+
+
+def fill(network: Hyperprior, state: dict[str, Tensor], origin: Path) -> None:
+    """Load parameters. Raises UsageError where they are of another network."""
+    try:
+        network.load_state_dict(state)
+    except RuntimeError:
+        raise UsageError(f"{origin} holds a network of another shape than the configuration's [network]") from None
 
 
 def learning_rate(config: Config, step: int) -> float:
@@ -71,12 +83,11 @@ def validate(network: Hyperprior, images: list[np.ndarray], device: torch.device
     for q in range(1, ANCHORS + 1):
         bpp, psnr = [], []
         for pixels in images:
-            x = to_tensor(pixels[None], device)
-            height, width = x.shape[-2:]
-            padded = F.pad(x, (0, -width % GRID, 0, -height % GRID), mode="reflect")
-            coded = network(padded, torch.tensor([float(q)], device=device))
+            height, width = pixels.shape[:2]
+            x = to_tensor(pad(pixels, GRID)[None], device)
+            coded = network(x, torch.tensor([float(q)], device=device))
             x_hat = (coded.x_hat[..., :height, :width].clamp(0, 1) * 255).round()
-            error = (x_hat - x * 255).double().square().mean().item()
+            error = (x_hat - x[..., :height, :width] * 255).double().square().mean().item()
             bpp.append((coded.y_bits + coded.z_bits).item() / (height * width))
             psnr.append(10 * math.log10(255**2 / max(error, 1e-10)))
         rows.append({"q": q, "bpp": float(np.mean(bpp)), "psnr": float(np.mean(psnr))})
@@ -126,14 +137,14 @@ def train(
     network = build_network(config)
     step, seconds, history = 0, 0.0, []
     if start is not None:
-        network.load_state_dict(load_start(start)[0])
+        fill(network, load_start(start)[0], start)
     network.to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate, fused=True)
     if resume:
         saved = torch.load(checkpoint_path, map_location=device, weights_only=True)
         if parse_config(saved["config"]) != config:
             report({"note": "the configuration differs from the checkpoint's; the new one holds from here"})
-        network.load_state_dict(saved["network"])
+        fill(network, saved["network"], checkpoint_path)
         optimizer.load_state_dict(saved["optimizer"])
         step, seconds, history = saved["step"], saved["seconds"], saved["history"]
 
@@ -161,7 +172,7 @@ def train(
             log.write(json.dumps(row) + "\n")
             report(row)
 
-        saved_at, sums = time.monotonic(), np.zeros(3)
+        saved_at, recent = time.monotonic(), []
         while step < config.steps and not out_of_time():
             rng = np.random.default_rng([config.seed, step])
             torch.manual_seed(int(rng.integers(2**63)))
@@ -178,15 +189,15 @@ def train(
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             if not torch.isfinite(norm):
-                raise FloatingPointError(f"the gradient at step {step} is not finite; lower learning_rate and --resume")
+                raise FacecodecError(f"the gradient at step {step} is not finite: lower learning_rate and --resume")
             optimizer.step()
             step += 1
 
-            sums += (loss.item(), bpp.mean().item(), norm.item())
+            recent.append((loss.item(), bpp.mean().item(), norm.item()))
             if step % 100 == 0:
-                loss_mean, bpp_mean, norm_mean = (sums / 100).tolist()
-                emit({"steps": config.steps, "loss": loss_mean, "bpp": bpp_mean, "gradient": norm_mean})
-                sums[:] = 0
+                means = dict(zip(("loss", "bpp", "gradient"), np.mean(recent, axis=0).tolist(), strict=True))
+                emit({"steps": config.steps} | means)
+                recent.clear()
             if step % config.validate_every == 0 or step == config.steps:
                 history.append({"step": step, "rows": validate(network, held_back, device)})
                 emit({"validation": history[-1]["rows"], "objective": validation_loss(history[-1]["rows"], config)})

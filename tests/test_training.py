@@ -17,7 +17,7 @@ from facecodec.errors import UsageError  # noqa: E402
 from facecodec.networks.hyperprior import Hyperprior  # noqa: E402
 from facecodec.training import loop  # noqa: E402
 from facecodec.training.config import load_config, parse_config  # noqa: E402
-from facecodec.training.data import CropSampler, Photo, is_held_back, lfw, validation_images  # noqa: E402
+from facecodec.training.data import CropSampler, Photo, is_held_back, lfw, validation_photos  # noqa: E402
 from facecodec.training.freeze import freeze  # noqa: E402
 
 NETWORK = {"transform": "depthwise", "latents": 6, "hyper": 4, "hyper_width": 6, "fine": 8, "coarse": 8}
@@ -106,7 +106,8 @@ def test_a_frozen_run_codes_what_the_network_codes(root, finished, tmp_path):
     codec = Codec(tmp_path / "test.safetensors")
     assert codec.card.steps == 12
     assert [row["q"] for row in codec.card.rates] == list(range(1, 9))
-    for pixels in validation_images(CONFIG.data, root, 2):
+    for photo in validation_photos(CONFIG.data, root, 2):
+        pixels = np.array(Image.open(photo.path))
         assert_files_match_network(codec, load_network(finished), pixels, [1, 4.5, 8])
 
 
@@ -160,12 +161,12 @@ def test_test_people_are_in_no_training_set(faces_root):
 def test_held_back_people_are_not_trained_on(root):
     sampler = CropSampler(CONFIG.data, root, CONFIG.crop)
     assert sampler.counts == {"people": 6}
-    assert len(validation_images(CONFIG.data, root, 10)) == 2
+    assert len(validation_photos(CONFIG.data, root, 10)) == 2
 
 
 def test_crops_lie_on_the_grid_of_their_picture(root):
     sampler = CropSampler(CONFIG.data, root, CONFIG.crop)
-    crops = sampler.batch(20, np.random.default_rng(0))
+    crops = sampler.batch(20, np.random.default_rng(0)).pixels
     whole = sampler.images[0]
     for crop in crops:
         places = [
@@ -220,7 +221,7 @@ def test_a_folder_without_sub_folders_has_people_too(root, tmp_path):
     for number in range(60):
         Image.new("RGB", (64, 64)).save(tmp_path / f"{number}.png")
     config = replace(CONFIG, data=(replace(CONFIG.data[0], set=str(tmp_path)),))
-    held = len(validation_images(config.data, root, 60))
+    held = len(validation_photos(config.data, root, 60))
     assert 0 < held < 15
     assert CropSampler(config.data, root, 64).counts == {str(tmp_path): 60 - held}
 

@@ -44,13 +44,18 @@ class Config:
     rate_weights: tuple[float, float] = (16.0, 0.1)  # lambda_rate at q = 1 and at q = 8
     validate_every: int = 2000
     validation_images: int = 48
+    recogniser: str = "mobilefacenet-ms1m"  # of the identity loss, for ip and ipr
     network: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def keeps_identity(self) -> bool:
+        return self.objective != "rec"
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-OBJECTIVES = ("rec",)
+OBJECTIVES = ("rec", "ip", "ipr")
 DISTORTIONS = ("l2",)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,10 @@ import numpy as np
 from PIL import Image
 
 from facecodec.errors import UsageError
+from facecodec.faces.alignment import similarity
 from facecodec.training.config import Source
+
+LandmarkFinder = Callable[[list[Path]], list[np.ndarray | None]]
 
 GRID = 16
 HELD_BACK = 0.05  # share of the training people kept for validation
@@ -101,34 +104,72 @@ def load(photos: Iterable[Photo], minimum: int) -> list[np.ndarray]:
         return list(pool.map(read, photos))
 
 
-class CropSampler:
-    """Random crops on the grid, mirrored half of the time; a function of the generator alone."""
+MIRRORED = [1, 0, 2, 4, 3]  # left and right of the five points change places in a mirror
 
-    def __init__(self, sources: tuple[Source, ...], root: Path, crop: int) -> None:
+
+@dataclass(frozen=True)
+class Batch:
+    """Crops as uint8 (B, crop, crop, 3), and the alignment of the face in each, (B, 2, 3), NaN without one."""
+
+    pixels: np.ndarray
+    matrices: np.ndarray
+
+
+class CropSampler:
+    """Random crops on the grid, mirrored half of the time; a function of the generator alone.
+
+    With `landmarks`, a function from files to five points each or None, crops lie so that the face
+    is inside where it fits.
+    """
+
+    def __init__(
+        self, sources: tuple[Source, ...], root: Path, crop: int, landmarks: LandmarkFinder | None = None
+    ) -> None:
         self.crop = crop
         kept = [[p for p in training_photos(s.set, root) if not is_held_back(p)] for s in sources]
         if not all(kept):
             raise UsageError("a dataset has too few people: all of them are held back for validation")
         self.counts = {s.set: len(photos) for s, photos in zip(sources, kept, strict=True)}
         self.images = [load(photos, crop) for photos in kept]
+        self.points = [
+            landmarks([photo.path for photo in photos]) if landmarks else [None] * len(photos) for photos in kept
+        ]
         shares = np.array([s.share for s in sources])
         self.shares = shares / shares.sum()
 
-    def batch(self, size: int, rng: np.random.Generator) -> np.ndarray:
-        """`size` crops as uint8 (size, crop, crop, 3)."""
-        out = np.empty((size, self.crop, self.crop, 3), np.uint8)
+    def batch(self, size: int, rng: np.random.Generator) -> Batch:
+        pixels = np.empty((size, self.crop, self.crop, 3), np.uint8)
+        matrices = np.full((size, 2, 3), np.nan)
         for i, source in enumerate(rng.choice(len(self.shares), size, p=self.shares)):
-            image = self.images[source][rng.integers(len(self.images[source]))]
-            top, left = (GRID * rng.integers((side - self.crop) // GRID + 1) for side in image.shape[:2])
-            patch = image[top : top + self.crop, left : left + self.crop]
-            out[i] = patch[:, ::-1] if rng.random() < 0.5 else patch
-        return out
+            index = rng.integers(len(self.images[source]))
+            image, points = self.images[source][index], self.points[source][index]
+            corner = np.array([self._start(rng, image.shape[axis], points, 1 - axis) for axis in (0, 1)])
+            patch = image[corner[0] : corner[0] + self.crop, corner[1] : corner[1] + self.crop]
+            mirror = rng.random() < 0.5
+            pixels[i] = patch[:, ::-1] if mirror else patch
+            if points is not None:
+                inside = points - corner[::-1]
+                if mirror:
+                    inside = (inside * [-1, 1] + [self.crop - 1, 0])[MIRRORED]
+                if (inside >= 0).all() and (inside < self.crop).all():
+                    matrices[i] = similarity(inside)
+        return Batch(pixels, matrices)
+
+    def _start(self, rng: np.random.Generator, side: int, points: np.ndarray | None, coordinate: int) -> int:
+        """Where a crop begins along a side, on the grid, with all points inside where that is possible."""
+        first, last = 0, (side - self.crop) // GRID
+        if points is not None:
+            lowest = max(first, int(np.ceil((points[:, coordinate].max() + 1 - self.crop) / GRID)))
+            highest = min(last, int(points[:, coordinate].min() // GRID))
+            if lowest <= highest:
+                first, last = lowest, highest
+        return GRID * int(rng.integers(first, last + 1))
 
 
-def validation_images(sources: tuple[Source, ...], root: Path, count: int) -> list[np.ndarray]:
-    """`count` whole images of held-back people, one a person, of the first source, sizes as they are."""
+def validation_photos(sources: tuple[Source, ...], root: Path, count: int) -> list[Photo]:
+    """`count` photos of held-back people, one a person, of the first source."""
     held = [p for p in training_photos(sources[0].set, root) if is_held_back(p)]
     if not held:
         raise UsageError(f"dataset '{sources[0].set}' has too few people: none is held back for validation")
     first = list({photo.person: photo for photo in reversed(held)}.values())[::-1]
-    return [np.array(Image.open(photo.path).convert("RGB")) for photo in first[:count]]
+    return first[:count]

@@ -11,18 +11,22 @@ import math
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from PIL import Image
+from torch import Tensor, nn
 
 from facecodec.errors import FacecodecError, UsageError
+from facecodec.faces import cache_folder
+from facecodec.faces.alignment import similarity
 from facecodec.networks.hyperprior import ANCHORS, Hyperprior
 from facecodec.training.config import Config, parse_config
-from facecodec.training.data import GRID, CropSampler, validation_images
-from facecodec.training.losses import distortion, rate_weight, rec_objective
+from facecodec.training.data import GRID, CropSampler, LandmarkFinder, validation_photos
+from facecodec.training.losses import DISTORTION_WEIGHT, distortion, identity, objective, rate_weight
 from facecodec.transforms import pad
 
 CHECKPOINT = "checkpoint.pt"
@@ -76,13 +80,53 @@ def to_tensor(pixels: np.ndarray, device: torch.device) -> Tensor:
     return torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float() / 255
 
 
+@dataclass(frozen=True)
+class Identity:
+    """What the identity loss needs: a frozen recogniser, and where faces are."""
+
+    recogniser: nn.Module
+    landmarks: LandmarkFinder
+
+
+def prepare_identity(config: Config, root: Path, device: torch.device) -> Identity:
+    from facecodec.faces.detection import cached_landmarks
+    from facecodec.faces.recognisers import load_trainable
+
+    recogniser = load_trainable(config.recogniser, root).to(device)
+    return Identity(recogniser, lambda files: cached_landmarks(files, cache_folder() / "landmarks.json"))
+
+
+@dataclass(frozen=True)
+class HeldBack:
+    """A validation picture, uint8 (H, W, 3), and the alignment of its face, (2, 3), NaN without one."""
+
+    pixels: np.ndarray
+    matrix: np.ndarray
+
+
+def load_held_back(config: Config, root: Path, faces: Identity | None) -> list[HeldBack]:
+    photos = validation_photos(config.data, root, config.validation_images)
+    points = faces.landmarks([photo.path for photo in photos]) if faces else [None] * len(photos)
+    none = np.full((2, 3), np.nan)
+    return [
+        HeldBack(np.array(Image.open(photo.path).convert("RGB")), none if found is None else similarity(found))
+        for photo, found in zip(photos, points, strict=True)
+    ]
+
+
 @torch.no_grad()
-def validate(network: Hyperprior, images: list[np.ndarray], device: torch.device) -> list[dict[str, float]]:
-    """bpp and PSNR at q = 1..8, with rounded latents, on whole images padded as the codec pads them."""
+def validate(
+    network: Hyperprior, images: list[HeldBack], device: torch.device, faces: Identity | None = None
+) -> list[dict[str, float]]:
+    """bpp and PSNR at q = 1..8, with rounded latents, on whole images padded as the codec pads them.
+
+    With `faces` also `identity`, the mean of 1 - cosine over images with a face.
+    """
     rows = []
     for q in range(1, ANCHORS + 1):
-        bpp, psnr = [], []
-        for pixels in images:
+        bpp, psnr, distances = [], [], []
+        for image in images:
+            pixels = image.pixels
             height, width = pixels.shape[:2]
             x = to_tensor(pad(pixels, GRID)[None], device)
             coded = network(x, torch.tensor([float(q)], device=device))
@@ -90,7 +134,11 @@ def validate(network: Hyperprior, images: list[np.ndarray], device: torch.device
             error = (x_hat - x[..., :height, :width] * 255).double().square().mean().item()
             bpp.append((coded.y_bits + coded.z_bits).item() / (height * width))
             psnr.append(10 * math.log10(255**2 / max(error, 1e-10)))
+            if faces is not None and not np.isnan(image.matrix).any():
+                distances.append(identity(x_hat / 255, x[..., :height, :width], image.matrix[None], faces.recogniser))
         rows.append({"q": q, "bpp": float(np.mean(bpp)), "psnr": float(np.mean(psnr))})
+        if distances:
+            rows[-1]["identity"] = float(torch.cat(distances).mean())
     return rows
 
 
@@ -99,8 +147,9 @@ def validation_loss(rows: list[dict[str, float]], config: Config) -> float:
     losses = []
     for row in rows:
         weight = rate_weight(torch.tensor(float(row["q"])), config.rate_weights)
-        error = 1000.0 * 10 ** (-row["psnr"] / 10)
-        losses.append(rec_objective(torch.tensor(row["bpp"]), torch.tensor(error), weight).item())
+        error = DISTORTION_WEIGHT["l2"] * 10 ** (-row["psnr"] / 10)
+        terms = (torch.tensor(value) for value in (row["bpp"], error, row.get("identity", 0.0)))
+        losses.append(objective(config.objective, *terms, weight).item())
     return float(np.mean(losses))
 
 
@@ -125,6 +174,8 @@ def train(
     With `resume` the run goes on from its last checkpoint; `start` gives the parameters to begin
     with instead of random ones. Raises UsageError for a folder that already holds a run.
     """
+    if config.keeps_identity and start is None and not resume:
+        raise UsageError(f"the '{config.objective}' objective starts from a rec network: give one with --from")
     begun = time.monotonic()
     checkpoint_path = run / CHECKPOINT
     if checkpoint_path.exists() and not resume:
@@ -150,8 +201,9 @@ def train(
 
     run.mkdir(parents=True, exist_ok=True)
     (run / "config.json").write_text(json.dumps(config.to_dict(), indent=2) + "\n")
-    sampler = CropSampler(config.data, root, config.crop)
-    held_back = validation_images(config.data, root, config.validation_images)
+    faces = prepare_identity(config, root, device) if config.keeps_identity else None
+    sampler = CropSampler(config.data, root, config.crop, faces.landmarks if faces else None)
+    held_back = load_held_back(config, root, faces)
     report({"images": sampler.counts, "held_back": len(held_back), "device": str(device)})
     bfloat16 = uses_bfloat16(device)
     # Reading the data counts towards the limit, not towards the hours that the card will state.
@@ -178,13 +230,20 @@ def train(
             torch.manual_seed(int(rng.integers(2**63)))
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(config, step)
-            x = to_tensor(sampler.batch(config.batch, rng), device)
+            batch = sampler.batch(config.batch, rng)
+            x = to_tensor(batch.pixels, device)
             quality = torch.from_numpy(rng.uniform(1, ANCHORS, config.batch).astype(np.float32)).to(device)
             with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
                 coded = network(x, quality, noisy_rate=step < config.rounded_from * config.steps)
             bpp = (coded.y_bits + coded.z_bits) / config.crop**2
             error = distortion(coded.x_hat, x, config.distortion)
-            loss = rec_objective(bpp, error, rate_weight(quality, config.rate_weights))
+            distance = identity(coded.x_hat, x, batch.matrices, faces.recogniser) if faces else torch.zeros_like(error)
+            weight = rate_weight(quality, config.rate_weights)
+            loss = objective(config.objective, bpp, error, distance, weight)
+            if config.objective == "ip":  # without a face there is nothing but rate, and rate alone teaches nothing
+                has_face = torch.from_numpy(~np.isnan(batch.matrices[:, 0, 0])).to(device)
+                loss = loss * has_face
+            loss = loss.mean()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -193,18 +252,20 @@ def train(
             optimizer.step()
             step += 1
 
-            recent.append((loss.item(), bpp.mean().item(), norm.item()))
+            recent.append((loss.item(), bpp.mean().item(), distance.mean().item(), norm.item()))
             if step % 100 == 0:
-                means = dict(zip(("loss", "bpp", "gradient"), np.mean(recent, axis=0).tolist(), strict=True))
+                means = dict(
+                    zip(("loss", "bpp", "identity", "gradient"), np.mean(recent, axis=0).tolist(), strict=True)
+                )
                 emit({"steps": config.steps} | means)
                 recent.clear()
             if step % config.validate_every == 0 or step == config.steps:
-                history.append({"step": step, "rows": validate(network, held_back, device)})
+                history.append({"step": step, "rows": validate(network, held_back, device, faces)})
                 emit({"validation": history[-1]["rows"], "objective": validation_loss(history[-1]["rows"], config)})
             if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
                 save()
                 saved_at = time.monotonic()
         if not history or history[-1]["step"] != step:
-            history.append({"step": step, "rows": validate(network, held_back, device)})
+            history.append({"step": step, "rows": validate(network, held_back, device, faces)})
             emit({"validation": history[-1]["rows"], "objective": validation_loss(history[-1]["rows"], config)})
         save()

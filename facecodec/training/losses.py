@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from facecodec.faces.alignment import align
 
 # k of DESIGN section 6: brings the mean squared error of 0..1 values to the size of the other terms.
 DISTORTION_WEIGHT = {"l2": 1000.0}
@@ -22,10 +26,33 @@ def distortion(x_hat: Tensor, x: Tensor, kind: str) -> Tensor:
     return DISTORTION_WEIGHT[kind] * (x_hat.float() - x.float()).square().flatten(1).mean(1)
 
 
-def rec_objective(bpp: Tensor, distortion: Tensor, weight: Tensor) -> Tensor:
-    """Eq. 1 of Xiao et al. (2022): lambda_rate R + D for each image, then the mean.
+def identity(x_hat: Tensor, x: Tensor, matrices: np.ndarray, recogniser: nn.Module) -> Tensor:
+    """1 - cosine between the embeddings of decoded and original faces (eq. 6), (B,); 0 where there is no face.
 
-    One checkpoint covers weights 160 to 1 apart; dividing each image's loss by the root of its
-    weight keeps the low rates, whose terms are larger, from owning the shared parameters.
+    `matrices` (B, 2, 3) are those of faces/alignment.py, NaN without a face. The gradient reaches x_hat alone.
     """
-    return ((weight * bpp + distortion) / weight.sqrt()).mean()
+    has_face = torch.from_numpy(~np.isnan(matrices[:, 0, 0])).to(x.device)
+    distance = torch.zeros(len(x), device=x.device)
+    if has_face.any():
+        kept = matrices[has_face.cpu().numpy()]
+        with torch.autocast(x.device.type, enabled=False):
+            with torch.no_grad():
+                wanted = recogniser(align(x[has_face].float(), kept))
+            found = recogniser(align(x_hat[has_face].float(), kept))
+            distance = distance.masked_scatter(has_face, 1 - F.cosine_similarity(found, wanted))
+    return distance
+
+
+def objective(kind: str, bpp: Tensor, distortion: Tensor, identity: Tensor, weight: Tensor) -> Tensor:
+    """Eq. 1 (`rec`), 5 (`ip`) or 7 (`ipr`) of Xiao et al. (2022) for each image, (B,).
+
+    rec: lambda_rate R + D; ip: lambda_rate R + I; ipr: lambda_rate R + D + I. All arguments are (B,).
+    One checkpoint covers weights a hundred to one apart; dividing each image's loss by the root of
+    its weight keeps the low rates, whose terms are larger, from owning the shared parameters.
+    """
+    terms = weight * bpp
+    if kind != "ip":
+        terms = terms + distortion
+    if kind != "rec":
+        terms = terms + identity
+    return terms / weight.sqrt()

@@ -1,0 +1,60 @@
+"""Landmarks of the main face of each image, by facenet-pytorch's MTCNN, found once and kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from facecodec.errors import UsageError
+
+MIN_FACE = 40  # pixels
+INSTALL = "pip install --no-deps 'facenet-pytorch>=2.6,<2.7'"
+SAVE_EVERY = 200
+
+
+def find_landmarks(images: Iterable[Image.Image]) -> Iterable[np.ndarray | None]:
+    """Five points (5, 2), (x, y) in pixels, of the face that is large and central; None without a face."""
+    try:
+        from facenet_pytorch import MTCNN
+    except ImportError:
+        raise UsageError(f"finding faces needs facenet-pytorch: {INSTALL}") from None
+    detector = MTCNN(keep_all=True, min_face_size=MIN_FACE, post_process=False)
+    for image in images:
+        boxes, _, points = detector.detect(image.convert("RGB"), landmarks=True)
+        yield None if boxes is None else points[_main(boxes, image.size)].astype(np.float64)
+
+
+def _main(boxes: np.ndarray, size: tuple[int, int]) -> int:
+    """Area less twice the squared distance of the box from the centre, as InsightFace chooses."""
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    offset = (boxes[:, :2] + boxes[:, 2:]) / 2 - np.array(size) / 2
+    return int(np.argmax(area - 2 * np.square(offset).sum(axis=1)))
+
+
+def cached_landmarks(
+    files: list[Path], cache: Path, report: Callable[[int, int], None] = lambda done, total: None
+) -> list[np.ndarray | None]:
+    """Landmarks of each file, from `cache` (JSON, by content) where it has them; what is found is added to it."""
+    known = json.loads(cache.read_text()) if cache.exists() else {}
+    keys = [hashlib.sha256(file.read_bytes()).hexdigest()[:32] for file in files]
+    missing = [(key, file) for key, file in zip(keys, files, strict=True) if key not in known]
+    found = find_landmarks(Image.open(file) for _, file in missing) if missing else ()
+    for done, ((key, _), points) in enumerate(zip(missing, found, strict=True), 1):
+        known[key] = None if points is None else points.round(3).tolist()
+        if done % SAVE_EVERY == 0 or done == len(missing):
+            _save(known, cache)
+            report(done, len(missing))
+    return [None if known[key] is None else np.array(known[key]) for key in keys]
+
+
+def _save(known: dict[str, object], cache: Path) -> None:
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    partial = cache.with_suffix(".partial")
+    partial.write_text(json.dumps(known))
+    os.replace(partial, cache)

@@ -1,0 +1,204 @@
+"""Alignment, recognisers, landmarks, and the identity loss that they make."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+torch = pytest.importorskip("torch", reason="the 'train' extra is not installed")
+
+from facecodec.errors import UsageError  # noqa: E402
+from facecodec.faces import detection  # noqa: E402
+from facecodec.faces.alignment import SIZE, TEMPLATE, align, oversampling, similarity  # noqa: E402
+from facecodec.faces.recognisers import load_trainable, recogniser_file  # noqa: E402
+from facecodec.training.data import CropSampler, Photo, is_held_back  # noqa: E402
+from facecodec.training.losses import identity, objective  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def recogniser(faces_root):
+    try:
+        return load_trainable("mobilefacenet-ms1m", faces_root)
+    except UsageError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def large_face(faces_root):
+    """A 1024-pixel face as (1, 3, 1024, 1024) in 0..1, and its landmarks."""
+    pytest.importorskip("facenet_pytorch", reason="facenet-pytorch is not installed: make setup")
+    folder = faces_root / "celeba-hq-mini" / "images"
+    path = next(p for p in sorted(folder.iterdir()) if Image.open(p).size == (1024, 1024))
+    image = Image.open(path).convert("RGB")
+    (points,) = detection.find_landmarks([image])
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255, points
+
+
+def rotated(points: np.ndarray, angle: float, scale: float, shift: tuple[float, float]) -> np.ndarray:
+    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return points @ turn.T + shift
+
+
+def test_the_similarity_is_the_one_that_was_applied():
+    matrix = similarity(rotated(TEMPLATE, 0.3, 2.5, (40, 7)))
+    np.testing.assert_allclose(matrix[:, :2] @ TEMPLATE.T + matrix[:, 2:], rotated(TEMPLATE, 0.3, 2.5, (40, 7)).T)
+
+
+def test_a_face_in_place_is_cropped_as_it_is():
+    image = torch.rand(1, 3, 120, 130)
+    crop = align(image, similarity(TEMPLATE + [9, 4])[None])
+    assert torch.allclose(crop[..., :106, :106], image[..., 4:110, 9:115], atol=1e-4)
+
+
+@pytest.mark.parametrize(("scale", "factor"), [(0.6, 1), (1, 1), (1.9, 2), (4, 4), (4.1, 8), (40, 16)])
+def test_sampling_keeps_up_with_the_pixels_of_large_faces(scale, factor):
+    assert oversampling(similarity(scale * TEMPLATE)) == factor
+
+
+def test_a_large_face_is_averaged_and_not_sampled():
+    """Noise of one pixel averages out over the area that a crop pixel covers."""
+    image = torch.rand(1, 1, 900, 900)
+    crop = align(image, similarity(8 * TEMPLATE)[None])
+    assert crop.shape == (1, 1, SIZE, SIZE)
+    assert crop.std() < 1.3 * image.std() / 8
+
+
+def test_the_torch_recogniser_is_the_onnx_one(recogniser, faces_root):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(recogniser_file("mobilefacenet-ms1m.onnx", faces_root))
+    crops = torch.rand(2, 3, 112, 112)
+    expected = session.run(None, {"image": (crops * 255).numpy()})[0]
+    np.testing.assert_allclose(recogniser(crops).numpy(), expected, atol=2e-5)
+
+
+def test_a_large_face_shifted_by_a_pixel_keeps_its_embedding(recogniser, large_face):
+    image, points = large_face
+    shifted = torch.roll(image, (1, 1), (2, 3))
+    matrix = similarity(points)[None]
+    cosine = torch.cosine_similarity(recogniser(align(image, matrix)), recogniser(align(shifted, matrix)))
+    assert cosine.item() >= 0.99
+
+
+def test_the_identity_loss_is_zero_for_the_original_and_grows_with_damage(recogniser, large_face):
+    image, points = large_face
+    matrix = similarity(points)[None]
+    assert identity(image, image, matrix, recogniser).item() == pytest.approx(0, abs=1e-5)
+    blurred = [torch.nn.functional.avg_pool2d(image, k, 1, k // 2)[..., :1024, :1024] for k in (17, 65)]
+    slightly, badly = (identity(x, image, matrix, recogniser).item() for x in blurred)
+    assert 0.001 < slightly < badly
+
+
+def test_the_gradient_of_the_identity_loss_reaches_the_decoded_face_alone(recogniser, large_face):
+    image, points = large_face
+    images = torch.cat([image, image])
+    matrices = np.stack([similarity(points), np.full((2, 3), np.nan)])
+    decoded = (images + 0.05 * torch.rand_like(images)).requires_grad_()
+    distance = identity(decoded, images, matrices, recogniser)
+    distance.sum().backward()
+    assert distance[0] > 0
+    assert decoded.grad[0].abs().sum() > 0
+    assert distance[1] == 0
+    assert decoded.grad[1].abs().sum() == 0
+    assert all(parameter.grad is None for parameter in recogniser.parameters())
+
+
+def test_objectives_are_the_equations_of_the_paper():
+    bpp, error, distance, weight = (torch.tensor([value]) for value in (0.5, 2.0, 0.25, 4.0))
+    assert objective("rec", bpp, error, distance, weight).item() == pytest.approx((4 * 0.5 + 2) / 2)
+    assert objective("ip", bpp, error, distance, weight).item() == pytest.approx((4 * 0.5 + 0.25) / 2)
+    assert objective("ipr", bpp, error, distance, weight).item() == pytest.approx((4 * 0.5 + 2 + 0.25) / 2)
+
+
+def test_an_unknown_or_unseen_recogniser_is_not_trained_against(faces_root):
+    for name in ("mobileface-v2", "nonsense"):
+        with pytest.raises(UsageError, match="is not one of mobilefacenet-ms1m"):
+            load_trainable(name, faces_root)
+
+
+def test_a_missing_recogniser_says_where_it_was_looked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("FACECODEC_RECOGNIZERS", str(tmp_path / "mine"))
+    with pytest.raises(UsageError, match=r"mine.*recognizers.*FACECODEC_RECOGNIZERS"):
+        recogniser_file("mobilefacenet-ms1m.safetensors", tmp_path / "data")
+
+
+def test_landmarks_are_found_once_and_kept(faces_root, tmp_path, monkeypatch):
+    pytest.importorskip("facenet_pytorch", reason="facenet-pytorch is not installed: make setup")
+    face = faces_root / "lfw-deepfunneled" / "Aaron_Peirsol" / "Aaron_Peirsol_0001.jpg"
+    blank = tmp_path / "blank.png"
+    Image.new("RGB", (100, 100)).save(blank)
+    cache = tmp_path / "cache" / "landmarks.json"
+    points, none = detection.cached_landmarks([face, blank], cache)
+    assert none is None
+    # Deep-funneled faces stand upright around the centre.
+    assert (np.abs(points.mean(axis=0) - 125) < 25).all()
+    assert points[0, 0] < points[1, 0]
+    assert points[:2, 1].max() < points[3:, 1].min()
+    monkeypatch.setattr(detection, "find_landmarks", lambda images: pytest.fail("looked again"))
+    again, none = detection.cached_landmarks([face, blank], cache)
+    np.testing.assert_array_equal(points.round(3), again)
+    assert len(json.loads(cache.read_text())) == 2
+
+
+def test_missing_facenet_pytorch_is_an_error_with_its_command(monkeypatch):
+    monkeypatch.setitem(sys.modules, "facenet_pytorch", None)
+    with pytest.raises(UsageError, match="pip install --no-deps 'facenet-pytorch"):
+        list(detection.find_landmarks([]))
+
+
+def test_crops_keep_the_face_inside_and_know_where_it_is(tmp_path):
+    """Five coloured dots stand for the landmarks; in every crop, mirrored or not, they lie where they should."""
+    points = TEMPLATE.round() + [90, 60]
+    pixels = np.zeros((320, 300, 3), np.uint8)
+    for number, (x, y) in enumerate(points.astype(int)):
+        pixels[y, x] = 50 * (number + 1)
+    names = [f"p{i}" for i in range(40) if not is_held_back(Photo(tmp_path, f"p{i}"))][:3]
+    for name in names:
+        (tmp_path / "people" / name).mkdir(parents=True)
+        Image.fromarray(pixels).save(tmp_path / "people" / name / "1.png")
+    from facecodec.training.config import Source
+
+    sampler = CropSampler((Source("people"),), tmp_path, 192, lambda files: [points] * len(files))
+    batch = sampler.batch(30, np.random.default_rng(0))
+    assert not np.isnan(batch.matrices).any()
+    mirrored = 0
+    for crop, matrix in zip(batch.pixels, batch.matrices, strict=True):
+        found = np.array([np.argwhere(crop[..., 0] == 50 * (n + 1))[0][::-1] for n in range(5)])
+        mirror = found[0, 0] > found[1, 0]
+        mirrored += mirror
+        np.testing.assert_allclose(matrix, similarity(found[[1, 0, 2, 4, 3]] if mirror else found), atol=1e-9)
+    assert 0 < mirrored < 30
+
+
+def test_training_keeps_identity_in_its_log_and_leaves_images_without_a_face_out(
+    recogniser, faces_root, tmp_path, monkeypatch
+):
+    """Two steps of ipr and of ip on a few of LFW's training people, from a rec network."""
+    pytest.importorskip("facenet_pytorch", reason="facenet-pytorch is not installed: make setup")
+    from facecodec.training import loop
+    from facecodec.training.config import parse_config
+    from facecodec.training.data import lfw
+    from facecodec.training.freeze import freeze
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("FACECODEC_RECOGNIZERS", str(faces_root.resolve().parent / "recognizers"))
+    photos = lfw(faces_root, "train")
+    chosen = [p for p in photos if is_held_back(p)][:2] + [p for p in photos if not is_held_back(p)][:4]
+    for photo in chosen:
+        folder = tmp_path / "people" / photo.person
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / photo.path.name).write_bytes(photo.path.read_bytes())
+    network = {"latents": 6, "hyper": 4, "hyper_width": 6, "fine": 8, "coarse": 8, "blocks": [1, 1]}
+    values = {"name": "test", "steps": 2, "batch": 2, "crop": 192, "data": [{"set": "people"}], "network": network}
+    loop.train(parse_config(values), tmp_path / "rec", tmp_path)
+    freeze(tmp_path / "rec", tmp_path / "models" / "rec.safetensors")
+    start = tmp_path / "models" / "train" / "rec.safetensors"
+    for kind in ("ipr", "ip"):
+        config = parse_config({**values, "objective": kind})
+        with pytest.raises(UsageError, match="--from"):
+            loop.train(config, tmp_path / kind, tmp_path)
+        loop.train(config, tmp_path / kind, tmp_path, start=start)
+        rows = [json.loads(line) for line in (tmp_path / kind / "log.jsonl").read_text().splitlines()]
+        assert all(0 < row["identity"] < 2 for row in rows[-1]["validation"])

@@ -10,13 +10,11 @@ import numpy as np
 from PIL import Image
 
 from facecodec import checkpoint, container
-from facecodec.container import DEFAULT_MAX_PIXELS, DEFAULT_QUALITY, quality_byte
+from facecodec.container import DEFAULT_MAX_PIXELS, DEFAULT_QUALITY, check_size, quality_byte
 from facecodec.errors import FormatError, ImageError, ModelError
 from facecodec.families import family_module
 from facecodec.images import as_rgb
 from facecodec.transforms import Transforms
-
-THINNEST = 64  # what a narrow side is padded to, at most, on its way through the transforms
 
 
 class Codec:
@@ -81,12 +79,6 @@ def open_container(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> contain
     parsed = container.unpack(bytes(data))
     check_size(parsed.width, parsed.height, max_pixels)
     return parsed
-
-
-def check_size(width: int, height: int, max_pixels: int) -> None:
-    """Raise ImageError for more pixels than allowed, thin pictures counted as wide as they are padded."""
-    if width * height > max_pixels or max(width, height) * THINNEST > max(max_pixels, 1 << 20):
-        raise ImageError(f"{width}x{height} is more than {max_pixels} pixels: raise --max-pixels if you trust the file")
 
 
 @lru_cache(maxsize=4)

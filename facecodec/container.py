@@ -10,7 +10,7 @@ import struct
 import zlib
 from dataclasses import dataclass, field
 
-from facecodec.errors import FormatError, UsageError
+from facecodec.errors import FormatError, ImageError, UsageError
 
 MAGIC = b"\xf1\xc1"  # "FIC" as far as hexadecimal goes; the last digit is the version
 VERSION = 1
@@ -25,6 +25,7 @@ QUALITY_STEPS = 32  # per whole quality: q = 1 + byte / 32
 MAX_QUALITY_BYTE = 7 * QUALITY_STEPS
 DEFAULT_QUALITY = 4.0
 DEFAULT_MAX_PIXELS = 1 << 25
+THINNEST = 64  # what a narrow side is padded to, at most, on its way through the transforms
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,12 @@ def quality_byte(quality: float) -> int:
     return round((quality - 1) * QUALITY_STEPS)
 
 
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Raise ImageError for more pixels than allowed, thin pictures counted as wide as they are padded."""
+    if width * height > max_pixels or max(width, height) * THINNEST > max(max_pixels, 1 << 20):
+        raise ImageError(f"{width}x{height} is more than {max_pixels} pixels: raise --max-pixels if you trust it")
+
+
 def pack(container: Container) -> bytes:
     """The file's bytes."""
     streams, chunks = container.streams, container.chunks
@@ -76,18 +83,18 @@ def pack(container: Container) -> bytes:
 def unpack(data: bytes) -> Container:
     """Parse a whole file. Raises FormatError naming what is wrong with it."""
     if not data:
-        raise FormatError("the file is empty")
+        raise FormatError("the file is empty: fetch or copy it again")
     if data[0] != MAGIC[0] or (len(data) > 1 and data[1] >> 4 != MAGIC[1] >> 4):
-        raise FormatError("not a .fic file")
+        raise FormatError("not a .fic file: give one that encode has made")
     if len(data) < FIXED.size:
-        raise FormatError("the file is cut short inside its header")
+        raise FormatError("the file is cut short inside its header: fetch or copy it again")
     if data[1] != MAGIC[1]:
         raise FormatError(f"format version {data[1] & 15}; this program reads version {VERSION}: update it")
     _, flags, fingerprint, quality, checksum = FIXED.unpack_from(data)
     if flags & ~(FLAG_CHUNKS | STREAMS_MASK):
         raise FormatError(f"unknown flags 0x{flags & ~(FLAG_CHUNKS | STREAMS_MASK):02x}: update this program")
     if zlib.crc32(data[CHECKSUM_AT.stop :], zlib.crc32(data[: CHECKSUM_AT.start])) != checksum:
-        raise FormatError("the checksum does not match: the file is damaged or cut short")
+        raise FormatError("the checksum does not match, the file is damaged or cut short: fetch or copy it again")
     # From here on the bytes are those that some writer meant, yet that writer may be hostile.
     if quality > MAX_QUALITY_BYTE:
         raise FormatError(f"quality byte {quality} is above {MAX_QUALITY_BYTE}")

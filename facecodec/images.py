@@ -12,6 +12,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
+from facecodec.container import check_size
 from facecodec.errors import ImageError
 
 # What `encode` looks for in a folder.
@@ -37,13 +38,13 @@ def read(file: BinaryIO, max_pixels: int) -> tuple[np.ndarray, list[str]]:
             image = _open(file)
         except UnidentifiedImageError:
             empty = not file.seek(0, os.SEEK_END)
-            raise ImageError("the file is empty" if empty else "not an image that can be read") from None
+            if empty:
+                raise ImageError("the file is empty: fetch or copy it again") from None
+            raise ImageError("not an image that can be read: give JPEG, PNG, WebP, TIFF or the like") from None
         except Image.DecompressionBombError:
-            raise ImageError(f"far more than {max_pixels} pixels: raise --max-pixels if you trust the file") from None
+            raise ImageError(f"far more than {max_pixels} pixels: raise --max-pixels if you trust it") from None
         with image:
-            width, height = image.size
-            if width * height > max_pixels:
-                raise ImageError(f"{width}x{height} is more than {max_pixels} pixels: raise --max-pixels")
+            check_size(*image.size, max_pixels)
             return _to_rgb(image)
 
 

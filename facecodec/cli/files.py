@@ -87,7 +87,7 @@ def plan(
             files = [p for p in _walk(path, unreadable) if is_wanted(p)]
             failures += unreadable
             if not files and not unreadable:
-                failures.append((str(path), f"the folder holds no {kind}"))
+                failures.append((str(path), f"the folder holds no {kind}: check the path"))
             found += [(file, root) for file in files]
         else:
             found.append((path, root))

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from facecodec.cli.files import STANDARD, explain
-from facecodec.container import DEFAULT_MAX_PIXELS
+from facecodec.container import DEFAULT_MAX_PIXELS, check_size
 from facecodec.errors import FacecodecError, ImageError, ModelError
 
 
@@ -46,7 +46,7 @@ def info(names: tuple[str, ...], as_json: bool) -> None:
 def describe(data: bytes) -> dict[str, Any]:
     """The facts that `info --json` prints (docs/cli.md), less the input's name. Raises FormatError."""
     from facecodec import container
-    from facecodec.codec import check_size, codec_of
+    from facecodec.codec import codec_of
 
     parsed = container.unpack(data)
     stored = sum(map(len, parsed.streams)) + sum(len(chunk) for _, chunk in parsed.chunks)

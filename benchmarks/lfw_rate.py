@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import subprocess
 import sys
 import tempfile
@@ -22,14 +21,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from facecodec.bench.codecs import hevc
+from facecodec.bench.metrics import psnr
 from facecodec.training.data import data_root, lfw
 
 FACECODEC = [sys.executable, "-m", "facecodec"]
-
-
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    error = np.square(a.astype(float) - b).mean()
-    return 10 * math.log10(255**2 / max(error, 1e-3))
 
 
 def facecodec(files: list[Path], q: float, model: list[str]) -> Iterator[tuple[int, np.ndarray]]:
@@ -45,22 +41,6 @@ def facecodec(files: list[Path], q: float, model: list[str]) -> Iterator[tuple[i
             place = file.relative_to(root)
             size = (encoded / place).with_suffix(".fic").stat().st_size
             yield size, np.asarray(Image.open((decoded / place).with_suffix(".ppm")))
-
-
-def hevc(file: Path, crf: int) -> tuple[int, np.ndarray]:
-    from imageio_ffmpeg import get_ffmpeg_exe
-
-    pixels = np.asarray(Image.open(file).convert("RGB"))
-    height, width = pixels.shape[:2]
-    raw = ["-f", "rawvideo", "-pix_fmt", "rgb24"]
-    ffmpeg = [get_ffmpeg_exe(), "-v", "error", "-threads", "1"]
-    settings = f"crf={crf}:info=0:log-level=none:pools=none:frame-threads=1"
-    encode = [*ffmpeg, *raw, "-s", f"{width}x{height}", "-i", "-", "-pix_fmt", "yuv420p", "-c:v", "libx265"]
-    encode += ["-preset", "medium", "-x265-params", settings, "-f", "hevc", "-"]
-    data = subprocess.run(encode, input=pixels.tobytes(), stdout=subprocess.PIPE, check=True).stdout
-    decode = [*ffmpeg, "-f", "hevc", "-i", "-", *raw, "-"]
-    back = subprocess.run(decode, input=data, stdout=subprocess.PIPE, check=True).stdout
-    return len(data), np.frombuffer(back, np.uint8).reshape(height, width, 3)
 
 
 def main() -> None:
@@ -88,7 +68,8 @@ def main() -> None:
         tell(arguments.model or "facecodec", q, list(facecodec(files, q, model)))
     with ThreadPoolExecutor(2) as pool:
         for crf in arguments.crf:
-            tell("hevc", crf, list(pool.map(lambda file, crf=crf: hevc(file, crf), files)))
+            coded = pool.map(lambda image, crf=crf: hevc(image, crf), originals)
+            tell("hevc", crf, [(len(data), x_hat) for data, x_hat in coded])
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ from facecodec.container import quality_byte
 from facecodec.entropy import PRECISION, Tables
 from facecodec.training.config import parse_config
 from facecodec.training.data import data_root, lfw
-from facecodec.training.loop import build_network, load_start, to_tensor
+from facecodec.training.loop import build_network, load_start
+from facecodec.training.validation import to_tensor
 from facecodec.transforms import pad
 
 
@@ -41,7 +42,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     arguments = parser.parse_args()
     codec = facecodec.open_model(arguments.model)
-    state, config = load_start(codec.card.path.parent / "train" / codec.card.path.name)
+    state, config, _ = load_start(codec.card.path.parent / "train" / codec.card.path.name)
     network = build_network(parse_config(config))
     network.load_state_dict(state)
     network.eval()

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,10 @@ FORMAT = "facecodec-1"
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a model file says of itself, read without its tensors. `rates` holds q, bpp and psnr."""
+    """What a model file says of itself, read without its tensors.
+
+    `rates` holds q, bpp, psnr and more of held-back people; `runs` the training runs, in order, and `steps` their sum.
+    """
 
     name: str
     path: Path
@@ -37,6 +40,7 @@ class ModelCard:
     data: str
     steps: int
     rates: list[dict[str, float]]
+    runs: list[dict[str, Any]] = field(default_factory=list)
 
 
 def search_path() -> list[Path]:

@@ -11,10 +11,11 @@ torch = pytest.importorskip("torch", reason="the 'train' extra is not installed"
 
 from facecodec.errors import UsageError  # noqa: E402
 from facecodec.faces import detection  # noqa: E402
-from facecodec.faces.alignment import SIZE, TEMPLATE, align, oversampling, similarity  # noqa: E402
+from facecodec.faces.alignment import SIZE, TEMPLATE, align, jitter, oversampling, similarity  # noqa: E402
 from facecodec.faces.recognisers import load_trainable, recogniser_file  # noqa: E402
-from facecodec.training.data import CropSampler, Photo, is_held_back  # noqa: E402
-from facecodec.training.losses import identity, objective  # noqa: E402
+from facecodec.training.config import Source  # noqa: E402
+from facecodec.training.data import CropSampler, Photo, celeba_hq, is_held_back, lfw  # noqa: E402
+from facecodec.training.losses import IdentityLoss, objective  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +86,10 @@ def test_a_large_face_shifted_by_a_pixel_keeps_its_embedding(recogniser, large_f
 def test_the_identity_loss_is_zero_for_the_original_and_grows_with_damage(recogniser, large_face):
     image, points = large_face
     matrix = similarity(points)[None]
-    assert identity(image, image, matrix, recogniser).item() == pytest.approx(0, abs=1e-5)
+    loss = IdentityLoss(recogniser)
+    assert loss(image, image, matrix)[0].item() == pytest.approx(0, abs=1e-5)
     blurred = [torch.nn.functional.avg_pool2d(image, k, 1, k // 2)[..., :1024, :1024] for k in (17, 65)]
-    slightly, badly = (identity(x, image, matrix, recogniser).item() for x in blurred)
+    slightly, badly = (loss(x, image, matrix)[0].item() for x in blurred)
     assert 0.001 < slightly < badly
 
 
@@ -96,13 +98,104 @@ def test_the_gradient_of_the_identity_loss_reaches_the_decoded_face_alone(recogn
     images = torch.cat([image, image])
     matrices = np.stack([similarity(points), np.full((2, 3), np.nan)])
     decoded = (images + 0.05 * torch.rand_like(images)).requires_grad_()
-    distance = identity(decoded, images, matrices, recogniser)
+    distance, _ = IdentityLoss(recogniser)(decoded, images, matrices)
     distance.sum().backward()
     assert distance[0] > 0
     assert decoded.grad[0].abs().sum() > 0
     assert distance[1] == 0
     assert decoded.grad[1].abs().sum() == 0
     assert all(parameter.grad is None for parameter in recogniser.parameters())
+
+
+def test_inner_layers_of_the_recogniser_are_compared_on_request(recogniser, large_face):
+    image, points = large_face
+    matrix = similarity(points)[None]
+    blurred = torch.nn.functional.avg_pool2d(image, 17, 1, 8)
+    _, nothing = IdentityLoss(recogniser)(blurred, image, matrix)
+    assert nothing.item() == 0
+    with pytest.raises(UsageError, match=r"no layer 'features\.99'"):
+        IdentityLoss(recogniser, ["features.99"])
+    loss = IdentityLoss(recogniser, ["features.4", "conv2"])
+    assert loss(image, image, matrix)[1].item() == pytest.approx(0, abs=1e-5)
+    assert 0.001 < loss(blurred, image, matrix)[1].item() < 1
+
+
+def test_jittered_alignments_stay_near_and_absent_faces_absent():
+    matrices = np.stack([similarity(2 * TEMPLATE + [30, 20]), np.full((2, 3), np.nan)] * 50)
+    moved = jitter(matrices, np.random.default_rng(0))
+    assert np.isnan(moved[1::2]).all()
+    points = moved[::2, :, :2] @ TEMPLATE.T + moved[::2, :, 2:]
+    distance = np.abs(points - (2 * TEMPLATE + [30, 20]).T)
+    assert 1 < distance.mean() < 10
+    assert distance.max() < 40
+    shapes = moved[::2, :, :2]
+    np.testing.assert_allclose(shapes[:, 0, 0], shapes[:, 1, 1])
+    np.testing.assert_allclose(shapes[:, 0, 1], -shapes[:, 1, 0])
+
+
+def people_with_a_face(folder):
+    """Three people to train on, each one picture of 320x300 with coloured dots for landmarks; and the five points."""
+    points = TEMPLATE.round() + [90, 60]
+    pixels = np.zeros((320, 300, 3), np.uint8)
+    for number, (x, y) in enumerate(points.astype(int)):
+        pixels[y, x] = 50 * (number + 1)
+    for name in [f"p{i}" for i in range(40) if not is_held_back(Photo(folder, f"p{i}"))][:3]:
+        (folder / "people" / name).mkdir(parents=True)
+        Image.fromarray(pixels).save(folder / "people" / name / "1.png")
+    return points
+
+
+def test_crops_without_the_face_keep_clear_of_it(tmp_path):
+    points = people_with_a_face(tmp_path)
+    sampler = CropSampler((Source("people", faces="none"),), tmp_path, 64, lambda files: [points] * len(files))
+    batch = sampler.batch(200, np.random.default_rng(0))
+    assert batch.pixels.max() == 0
+    assert np.isnan(batch.matrices).all()
+
+
+def test_faces_are_cut_to_aligned_pictures(tmp_path):
+    points = people_with_a_face(tmp_path)
+    sampler = CropSampler((Source("people", faces="cut"),), tmp_path, 448, lambda files: [points] * len(files))
+    batch = sampler.batch(4, np.random.default_rng(0))
+    assert batch.pixels.shape == (4, 448, 448, 3)
+    np.testing.assert_allclose(batch.matrices, np.stack([similarity(4 * (TEMPLATE + 0.5) - 0.5)] * 4), atol=0.1)
+    eye = batch.pixels[0, 200:212, 145:160]  # at 4 * (38.3, 51.7)
+    assert eye.max() > 20
+
+
+def test_aligned_pictures_need_no_landmarks(tmp_path):
+    Image.new("RGB", (448, 448)).save(tmp_path / "a.png")
+    source = Source(str(tmp_path), faces="aligned")
+    sampler = CropSampler((source,), tmp_path, 448, lambda files: pytest.fail("looked for faces"))
+    assert not np.isnan(sampler.batch(2, np.random.default_rng(0)).matrices).any()
+
+
+def test_the_layouts_of_the_real_datasets(tmp_path):
+    """LFW as published with its lists beside its folder, and CelebAMask-HQ with CelebA's identities."""
+    (tmp_path / "lfw").mkdir()
+    (tmp_path / "peopleDevTrain.txt").write_text("2\nAnn_A\t2\nBob_B\t1\n")
+    names = [photo.path.relative_to(tmp_path).as_posix() for photo in lfw(tmp_path, "train")]
+    assert names == ["lfw/Ann_A/Ann_A_0001.jpg", "lfw/Ann_A/Ann_A_0002.jpg", "lfw/Bob_B/Bob_B_0001.jpg"]
+
+    (tmp_path / "CelebAMask-HQ").mkdir()
+    mapping = "idx orig_idx orig_file\n0 119613 119614.jpg\n1 99094 099095.jpg\n2 200121 200122.jpg\n"
+    (tmp_path / "CelebAMask-HQ" / "CelebA-HQ-to-CelebA-mapping.txt").write_text(mapping)
+    (tmp_path / "identity_CelebA.txt").write_text("119614.jpg 2880\n099095.jpg 17\n200122.jpg 2880\n")
+    (tmp_path / "celeba-split.txt").write_text("2880 train\n17 test\n")
+    train, test = (celeba_hq(tmp_path, split) for split in ("train", "test"))
+    assert [(p.path.name, p.person) for p in train] == [("0.jpg", "2880"), ("2.jpg", "2880")]
+    assert [(p.path.parent.name, p.path.name) for p in test] == [("CelebA-HQ-img", "1.jpg")]
+    (tmp_path / "celeba-split.txt").unlink()
+    assert len(celeba_hq(tmp_path, "train")) + len(celeba_hq(tmp_path, "test")) == 3
+
+
+def test_a_recogniser_of_ones_own_by_module_and_function(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text("import torch\ndef build():\n    return torch.nn.Flatten()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert load_trainable("mine:build", tmp_path)(torch.zeros(1, 3, 112, 112)).shape == (1, 3 * 112 * 112)
+    for name in ("mine:nothing", "absent:build"):
+        with pytest.raises(UsageError, match=name):
+            load_trainable(name, tmp_path)
 
 
 def test_objectives_are_the_equations_of_the_paper():
@@ -150,16 +243,7 @@ def test_missing_facenet_pytorch_is_an_error_with_its_command(monkeypatch):
 
 def test_crops_keep_the_face_inside_and_know_where_it_is(tmp_path):
     """Five coloured dots stand for the landmarks; in every crop, mirrored or not, they lie where they should."""
-    points = TEMPLATE.round() + [90, 60]
-    pixels = np.zeros((320, 300, 3), np.uint8)
-    for number, (x, y) in enumerate(points.astype(int)):
-        pixels[y, x] = 50 * (number + 1)
-    names = [f"p{i}" for i in range(40) if not is_held_back(Photo(tmp_path, f"p{i}"))][:3]
-    for name in names:
-        (tmp_path / "people" / name).mkdir(parents=True)
-        Image.fromarray(pixels).save(tmp_path / "people" / name / "1.png")
-    from facecodec.training.config import Source
-
+    points = people_with_a_face(tmp_path)
     sampler = CropSampler((Source("people"),), tmp_path, 192, lambda files: [points] * len(files))
     batch = sampler.batch(30, np.random.default_rng(0))
     assert not np.isnan(batch.matrices).any()

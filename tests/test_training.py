@@ -1,6 +1,9 @@
 """Training on small pictures that the test makes: the loop, resumption, and the way into a frozen model."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import count, islice
 
@@ -19,6 +22,7 @@ from facecodec.training import loop  # noqa: E402
 from facecodec.training.config import load_config, parse_config  # noqa: E402
 from facecodec.training.data import CropSampler, Photo, is_held_back, lfw, validation_photos  # noqa: E402
 from facecodec.training.freeze import freeze  # noqa: E402
+from facecodec.training.validation import to_tensor, validation_loss  # noqa: E402
 
 NETWORK = {"transform": "depthwise", "latents": 6, "hyper": 4, "hyper_width": 6, "fine": 8, "coarse": 8}
 CONFIG = parse_config(
@@ -97,7 +101,7 @@ def test_training_from_a_frozen_start_begins_where_the_run_ended(root, finished,
     start = tmp_path / "models" / "train" / "test.safetensors"
     loop.train(CONFIG, tmp_path / "next", root, start=start, minutes=0, report=rows.append)
     (begun,) = [row["objective"] for row in rows if "objective" in row]
-    ended = loop.validation_loss(saved(finished)["history"][-1]["rows"], CONFIG)
+    ended = validation_loss(saved(finished)["history"][-1]["rows"], CONFIG)
     assert begun == pytest.approx(ended, rel=0.01)
 
 
@@ -122,7 +126,7 @@ def assert_files_match_network(codec: Codec, network: Hyperprior, pixels: np.nda
     from facecodec.transforms import pad
 
     height, width = pixels.shape[:2]
-    x = loop.to_tensor(pad(pixels, 16)[None], torch.device("cpu"))
+    x = to_tensor(pad(pixels, 16)[None], torch.device("cpu"))
     for quality in qualities:
         with torch.no_grad():
             coded = network(x, torch.tensor([float(quality)]))
@@ -135,7 +139,7 @@ def assert_files_match_network(codec: Codec, network: Hyperprior, pixels: np.nda
 
 def test_the_shipped_model_codes_what_its_network_codes(shipped, faces_root):
     start = shipped.card.path.parent / "train" / f"{shipped.card.name}.safetensors"
-    state, config = loop.load_start(start)
+    state, config, _ = loop.load_start(start)
     network = loop.build_network(parse_config(config))
     network.load_state_dict(state)
     network.eval()
@@ -167,7 +171,7 @@ def test_held_back_people_are_not_trained_on(root):
 def test_crops_lie_on_the_grid_of_their_picture(root):
     sampler = CropSampler(CONFIG.data, root, CONFIG.crop)
     crops = sampler.batch(20, np.random.default_rng(0)).pixels
-    whole = sampler.images[0]
+    whole = [picture.pixels for picture in sampler.pictures[0]]
     for crop in crops:
         places = [
             (top, left)
@@ -215,6 +219,62 @@ def test_a_network_that_does_not_fit_is_named(root, finished, tmp_path):
     other = replace(CONFIG, network={**CONFIG.network, "latents": 7})
     with pytest.raises(UsageError, match="another shape"):
         loop.train(other, tmp_path / "run", root, start=tmp_path / "train" / "test.safetensors")
+
+
+def test_the_card_tells_every_run_that_led_to_the_model(root, finished, tmp_path):
+    freeze(finished, tmp_path / "a.safetensors")
+    second = replace(CONFIG, name="second", steps=3, seed=9)
+    loop.train(second, tmp_path / "run", root, start=tmp_path / "train" / "a.safetensors")
+    freeze(tmp_path / "run", tmp_path / "b.safetensors")
+    card = checkpoint.read_card(tmp_path / "b.safetensors")
+    assert [(run["name"], run["steps"], run["seed"]) for run in card.runs] == [("test", 12, 3), ("second", 3, 9)]
+    assert card.steps == 15
+
+
+def test_a_run_leaves_a_picture_of_its_curves(finished):
+    with Image.open(finished / "curves.png") as picture:
+        picture.load()
+        assert picture.format == "PNG"
+
+
+def test_torchrun_trains_one_network_with_several_processes(root, tmp_path):
+    """Two processes with batches of their own end with one checkpoint, and the log has each row once."""
+    from conftest import CHECKOUT
+
+    table = "\n".join(f"{key} = {json.dumps(value)}" for key, value in CONFIG.network.items())
+    plain = {"name": "two", "steps": 4, "batch": 1, "crop": 64, "validation_images": 1, "validate_every": 4}
+    lines = "\n".join(f"{key} = {json.dumps(value)}" for key, value in plain.items())
+    (tmp_path / "two.toml").write_text(f'{lines}\n[[data]]\nset = "people"\n[network]\n{table}\n')
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "--"]
+    command += ["facecodec", "train", "two.toml", "--run", "run", "--data", str(root)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT)}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, timeout=240)
+    assert done.returncode == 0, done.stderr
+    state = saved(tmp_path / "run")
+    assert state["step"] == 4
+    assert state["hardware"].startswith("2 x ")
+    rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "validation" in row] == [4]
+    alone = load_config(tmp_path / "two.toml")
+    loop.train(alone, tmp_path / "alone", root)
+    name = "y_log_gain"
+    assert not torch.equal(saved(tmp_path / "alone")["network"][name], state["network"][name])
+
+
+def test_ms_ssim_as_the_distortion(root, tmp_path):
+    with pytest.raises(UsageError, match="at least 192 for msssim"):
+        parse_config({**CONFIG.to_dict(), "distortion": "msssim"})
+    config = replace(CONFIG, distortion="msssim", crop=192, steps=2, batch=1, validation_images=1)
+    with pytest.raises(UsageError, match="sides of at least 161"):
+        loop.train(config, tmp_path / "small", root)
+    for place in (root / "people").iterdir():
+        (tmp_path / "people" / place.name).mkdir(parents=True)
+        with Image.open(place / "1.png") as image:
+            image.resize((200, 180)).save(tmp_path / "people" / place.name / "1.png")
+    loop.train(config, tmp_path / "run", tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert all(0 < row["ms_ssim"] < 1 for row in rows[-1]["validation"])
+    assert rows[-1]["objective"] > 0
 
 
 def test_a_folder_without_sub_folders_has_people_too(root, tmp_path):

@@ -35,7 +35,8 @@ def require_training_extra() -> None:
     """Raise UsageError, naming the extra, where training's packages are missing."""
     from importlib.util import find_spec
 
-    missing = [name for name in ("torch", "compressai", "onnx") if find_spec(name) is None]
+    needed = ("torch", "compressai", "onnx", "pytorch_msssim", "matplotlib")
+    missing = [name for name in needed if find_spec(name) is None]
     if missing:
         raise UsageError(f"{', '.join(missing)} not installed: pip install 'facecodec[train]'")
 
@@ -48,7 +49,9 @@ def _show(row: dict[str, Any]) -> None:
         print(text, end="\r" if sys.stderr.isatty() else "\n", file=sys.stderr, flush=True)
     elif "validation" in row:
         print(f"step {row['step']}  validation objective {row['objective']:.4f}", file=sys.stderr)
+        names = list(row["validation"][0])
+        print("  " + "".join(f"{name:>10}" for name in names), file=sys.stderr)
         for rates in row["validation"]:
-            print(f"    q {rates['q']}  {rates['bpp']:.4f} bpp  {rates['psnr']:.2f} dB", file=sys.stderr)
+            print("  " + "".join(f"{rates[name]:>10.5g}" for name in names), file=sys.stderr)
     else:
         print(json.dumps(row), file=sys.stderr)

@@ -42,14 +42,33 @@ def oversampling(matrix: np.ndarray) -> int:
     return min(MAX_OVERSAMPLING, 2 ** max(0, math.ceil(math.log2(step) - 1e-6)))
 
 
-def align(images: Tensor, matrices: np.ndarray) -> Tensor:
-    """Crops (B, C, 112, 112) of `images` (B, C, H, W) by `matrices` (B, 2, 3), differentiable in the images.
+def scaled_template(side: int) -> np.ndarray:
+    """The five points of the template in a crop of `side` pixels."""
+    return (TEMPLATE + 0.5) * side / SIZE - 0.5
 
-    Beyond the image's edge lie zeros.
+
+def jitter(matrices: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """`matrices` (B, 2, 3) as if the landmarks had been found a little differently: some pixels, degrees, percent."""
+    count = len(matrices)
+    angle, scale = rng.normal(0, 0.05, count), np.exp(rng.normal(0, 0.04, count))
+    a, b = scale * np.cos(angle), scale * np.sin(angle)
+    centre = (SIZE - 1) / 2
+    shift = centre + rng.normal(0, 2, (count, 2))
+    turn = np.stack([np.stack([a, -b], 1), np.stack([b, a], 1)], 1)
+    offset = shift - (turn @ [centre, centre])
+    linear = matrices[:, :, :2] @ turn
+    moved = np.einsum("bij,bj->bi", matrices[:, :, :2], offset) + matrices[:, :, 2]
+    return np.concatenate([linear, moved[:, :, None]], 2)
+
+
+def align(images: Tensor, matrices: np.ndarray, side: int = SIZE) -> Tensor:
+    """Crops (B, C, side, side) of `images` (B, C, H, W) by `matrices` (B, 2, 3), differentiable in the images.
+
+    `side` is 112 times a power of two. Beyond the image's edge lie zeros.
     """
-    factor = max(oversampling(matrix) for matrix in matrices)
+    samples = max(side, SIZE * max(oversampling(matrix) for matrix in matrices))
     height, width = images.shape[2:]
-    points = (torch.arange(SIZE * factor, device=images.device, dtype=torch.float32) + 0.5) / factor - 0.5
+    points = (torch.arange(samples, device=images.device, dtype=torch.float32) + 0.5) * (SIZE / samples) - 0.5
     y, x = torch.meshgrid(points, points, indexing="ij")
     crop = torch.stack([x, y, torch.ones_like(x)], -1)
     transform = torch.from_numpy(np.ascontiguousarray(matrices)).to(images.device, torch.float32)
@@ -58,4 +77,4 @@ def align(images: Tensor, matrices: np.ndarray) -> Tensor:
     extent = torch.tensor([width, height], device=images.device)
     grid = (2 * place + 1) / extent - 1
     sampled = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    return F.avg_pool2d(sampled, factor) if factor > 1 else sampled
+    return F.avg_pool2d(sampled, samples // side) if samples > side else sampled

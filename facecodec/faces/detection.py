@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from facecodec.errors import UsageError
 MIN_FACE = 40  # pixels
 INSTALL = "pip install --no-deps 'facenet-pytorch>=2.6,<2.7'"
 SAVE_EVERY = 200
+CHUNK = 100  # files that a process takes at a time
 
 
 def find_landmarks(images: Iterable[Image.Image]) -> Iterable[np.ndarray | None]:
@@ -44,13 +47,35 @@ def cached_landmarks(
     known = json.loads(cache.read_text()) if cache.exists() else {}
     keys = [hashlib.sha256(file.read_bytes()).hexdigest()[:32] for file in files]
     missing = [(key, file) for key, file in zip(keys, files, strict=True) if key not in known]
-    found = find_landmarks(Image.open(file) for _, file in missing) if missing else ()
+    found = _in_files([file for _, file in missing])
     for done, ((key, _), points) in enumerate(zip(missing, found, strict=True), 1):
         known[key] = None if points is None else points.round(3).tolist()
         if done % SAVE_EVERY == 0 or done == len(missing):
             _save(known, cache)
             report(done, len(missing))
     return [None if known[key] is None else np.array(known[key]) for key in keys]
+
+
+def _in_files(files: list[Path]) -> Iterator[np.ndarray | None]:
+    """`find_landmarks` of files, by a process for each core where there are many."""
+    chunks = [files[i : i + CHUNK] for i in range(0, len(files), CHUNK)]
+    if len(chunks) <= 1:
+        yield from find_landmarks(map(Image.open, files)) if files else ()
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(os.cpu_count(), context, initializer=_use_one_thread) as pool:
+        for found in pool.map(_in_chunk, chunks):
+            yield from found
+
+
+def _use_one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _in_chunk(files: list[Path]) -> list[np.ndarray | None]:
+    return list(find_landmarks(map(Image.open, files)))
 
 
 def _save(known: dict[str, object], cache: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -32,11 +34,28 @@ def recogniser_file(name: str, data: Path) -> Path:
 
 
 def load_trainable(name: str, data: Path) -> nn.Module:
-    """A frozen torch module: crops (B, 3, 112, 112) in 0..1 -> embeddings (B, D). Raises UsageError."""
+    """A frozen torch module: crops (B, 3, 112, 112) in 0..1 -> embeddings (B, D). Raises UsageError.
+
+    `name` is one of TRAINABLE, or PACKAGE.MODULE:FUNCTION of your own, called without arguments.
+    """
+    if ":" in name:
+        return _frozen(_imported(name)())
     if name not in TRAINABLE:
-        raise UsageError(f"recogniser '{name}' is not one of {', '.join(TRAINABLE)}")
+        raise UsageError(f"recogniser '{name}' is not one of {', '.join(TRAINABLE)}, nor MODULE:FUNCTION")
     network = TRAINABLE[name]()
     missing, unexpected = network.load_state_dict(load_file(recogniser_file(f"{name}.safetensors", data)), strict=False)
     if unexpected or any(not key.endswith("num_batches_tracked") for key in missing):
         raise UsageError(f"the parameters of recogniser '{name}' do not fit its network")
+    return _frozen(network)
+
+
+def _imported(name: str) -> Callable[[], nn.Module]:
+    module, function = name.split(":", 1)
+    try:
+        return getattr(import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(f"recogniser '{name}': {error}") from None
+
+
+def _frozen(network: nn.Module) -> nn.Module:
     return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)

@@ -18,10 +18,15 @@ else:
 
 @dataclass(frozen=True)
 class Source:
-    """A share of the crops: `set` names a dataset of facecodec/training/data.py or a folder."""
+    """A share of the crops: `set` names a dataset of facecodec/training/data.py or a folder.
+
+    `faces` is what becomes of the main face: "any" takes crops anywhere, "none" only those without
+    it, "cut" aligns each face to a 448x448 picture first, and "aligned" says that the pictures are such.
+    """
 
     set: str
     share: float = 1.0
+    faces: str = "any"
 
 
 @dataclass(frozen=True)
@@ -41,10 +46,11 @@ class Config:
     warmup: int = 200
     decay: float = 0.3  # last share of the steps, over which the learning rate falls to zero
     rounded_from: float = 0.5  # share of the steps after which the rate is that of rounded latents
-    rate_weights: tuple[float, float] = (16.0, 0.1)  # lambda_rate at q = 1 and at q = 8
+    rate_weights: tuple[float, float] = (4.8, 0.03)  # lambda_rate at q = 1 and at q = 8
     validate_every: int = 2000
     validation_images: int = 48
     recogniser: str = "mobilefacenet-ms1m"  # of the identity loss, for ip and ipr
+    features: tuple[str, ...] = ()  # its layers whose outputs are compared beside the embedding
     network: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -56,7 +62,9 @@ class Config:
 
 
 OBJECTIVES = ("rec", "ip", "ipr")
-DISTORTIONS = ("l2",)
+DISTORTIONS = ("l2", "msssim")
+FACES = ("any", "none", "cut", "aligned")
+MSSSIM_CROP = 192  # five scales need sides above 160
 
 
 def parse_config(values: dict[str, Any]) -> Config:
@@ -74,6 +82,7 @@ def parse_config(values: dict[str, Any]) -> Config:
         if "rate_weights" in values:
             low, high = values["rate_weights"]
             values["rate_weights"] = (float(low), float(high))
+        values["features"] = tuple(map(str, values.get("features", ())))
         config = Config(**values)
     except (TypeError, ValueError) as error:
         raise UsageError(f"bad value in the training configuration: {error}") from None
@@ -90,8 +99,13 @@ def parse_config(values: dict[str, Any]) -> Config:
             raise UsageError(f"{key} must be a number above zero and at most {most}, not {value!r}")
     if not config.data or min(source.share for source in config.data) <= 0 or min(config.rate_weights) <= 0:
         raise UsageError("shares and rate_weights must be above zero, and there must be a [[data]] table")
+    for source in config.data:
+        if source.faces not in FACES:
+            raise UsageError(f"faces '{source.faces}' of {source.set} is not one of {', '.join(FACES)}")
     if config.crop % 64:
         raise UsageError(f"crop must be a multiple of 64, not {config.crop}")
+    if config.distortion == "msssim" and config.crop < MSSSIM_CROP:
+        raise UsageError(f"crop must be at least {MSSSIM_CROP} for msssim, not {config.crop}")
     return config
 
 

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 from facecodec.errors import UsageError
-from facecodec.faces.alignment import similarity
+from facecodec.faces.alignment import align, scaled_template, similarity
 from facecodec.training.config import Source
 
 LandmarkFinder = Callable[[list[Path]], list[np.ndarray | None]]
@@ -25,6 +26,9 @@ LandmarkFinder = Callable[[list[Path]], list[np.ndarray | None]]
 GRID = 16
 HELD_BACK = 0.05  # share of the training people kept for validation
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+CUT = 448  # side of an aligned picture
+CLEARANCE = 1.2  # a crop without the face keeps this many times the landmarks' extent away from them
+LFW_FOLDERS = ("lfw-deepfunneled", "lfw_funneled", "lfw")
 
 
 @dataclass(frozen=True)
@@ -47,11 +51,15 @@ def data_root(given: Path | None) -> Path:
 
 
 def lfw(root: Path, split: str) -> list[Photo]:
-    """LFW's images of the people of peopleDevTrain.txt or peopleDevTest.txt (`split` train or test)."""
-    folder = root / "lfw-deepfunneled"
-    lines = (folder / f"peopleDev{split.capitalize()}.txt").read_text().splitlines()[1:]
+    """LFW's images of the people of peopleDevTrain.txt or peopleDevTest.txt (`split` train or test).
+
+    Deep-funneled, funneled or original, whichever is there; the lists lie beside the people or beside their folder.
+    """
+    folder = next((root / name for name in LFW_FOLDERS if (root / name).is_dir()), root / LFW_FOLDERS[0])
+    people = f"peopleDev{split.capitalize()}.txt"
+    listing = folder / people if (folder / people).exists() or not (root / people).exists() else root / people
     photos = []
-    for line in lines:
+    for line in listing.read_text().splitlines()[1:]:
         person, count = line.split("\t")
         photos += [Photo(folder / person / f"{person}_{i:04d}.jpg", person) for i in range(1, int(count) + 1)]
     return photos
@@ -63,6 +71,24 @@ def celeba(root: Path, name: str, split: str) -> list[Photo]:
     lines = (root / name / "identity.txt").read_text().splitlines()
     pairs = [line.split() for line in lines]
     return [Photo(root / name / "images" / file, person) for file, person in pairs if splits[person] == split]
+
+
+def celeba_hq(root: Path, split: str) -> list[Photo]:
+    """CelebAMask-HQ's 30,000 images, each with its person by CelebA's identity_CelebA.txt.
+
+    People named in celeba-split.txt are where it puts them; of the others three in ten are for testing.
+    """
+    base = root / "CelebAMask-HQ"
+    identities = dict(line.split() for line in (root / "identity_CelebA.txt").read_text().splitlines())
+    rows = [line.split() for line in (base / "CelebA-HQ-to-CelebA-mapping.txt").read_text().splitlines()[1:]]
+    photos = [Photo(base / "CelebA-HQ-img" / f"{row[0]}.jpg", identities[row[2]]) for row in rows]
+    listing = root / "celeba-split.txt"
+    splits = dict(line.split() for line in listing.read_text().splitlines()) if listing.exists() else {}
+
+    def split_of(person: str) -> str:
+        return splits.get(person) or ("test" if _draw(person) >= 1 - 0.3 else "train")
+
+    return [photo for photo in photos if split_of(photo.person) == split]
 
 
 def folder(path: Path) -> list[Photo]:
@@ -77,6 +103,8 @@ def training_photos(name: str, root: Path) -> list[Photo]:
             photos = lfw(root, "train")
         elif name in ("celeba-wild-mini", "celeba-hq-mini"):
             photos = celeba(root, name, "train")
+        elif name == "celeba-hq":
+            photos = celeba_hq(root, "train")
         else:
             photos = folder(Path(name) if Path(name).is_absolute() else root / name)
     except FileNotFoundError as error:
@@ -86,22 +114,30 @@ def training_photos(name: str, root: Path) -> list[Photo]:
     return photos
 
 
+def _draw(person: str) -> float:
+    """A number in 0..1 from a hash of the name, so that choices are the same in every run and on every machine."""
+    return hashlib.sha256(person.encode()).digest()[0] / 256
+
+
 def is_held_back(photo: Photo) -> bool:
-    """By a hash of the person's name, so that the choice is the same in every run and on every machine."""
-    return hashlib.sha256(photo.person.encode()).digest()[0] < 256 * HELD_BACK
+    return _draw(photo.person) < HELD_BACK
 
 
-def load(photos: Iterable[Photo], minimum: int) -> list[np.ndarray]:
-    """uint8 arrays (H, W, 3), mirrored outwards at the right and bottom to the grid and to `minimum`."""
+def read(photo: Photo) -> np.ndarray:
+    with Image.open(photo.path) as image:
+        return np.asarray(image.convert("RGB"))
 
-    def read(photo: Photo) -> np.ndarray:
-        with Image.open(photo.path) as image:
-            pixels = np.asarray(image.convert("RGB"))
-        height, width = (max(minimum, side + -side % GRID) for side in pixels.shape[:2])
-        return np.pad(pixels, ((0, height - pixels.shape[0]), (0, width - pixels.shape[1]), (0, 0)), mode="symmetric")
 
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(read, photos))
+def cut_face(pixels: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """The face as an aligned picture, uint8 (448, 448, 3)."""
+    image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float()
+    return align(image, similarity(points)[None], CUT)[0].round().byte().permute(1, 2, 0).numpy()
+
+
+def extend(pixels: np.ndarray, minimum: int) -> np.ndarray:
+    """Mirrored outwards at the right and bottom to the grid and to `minimum`."""
+    height, width = (max(minimum, side + -side % GRID) for side in pixels.shape[:2])
+    return np.pad(pixels, ((0, height - pixels.shape[0]), (0, width - pixels.shape[1]), (0, 0)), mode="symmetric")
 
 
 MIRRORED = [1, 0, 2, 4, 3]  # left and right of the five points change places in a mirror
@@ -115,25 +151,57 @@ class Batch:
     matrices: np.ndarray
 
 
+@dataclass(frozen=True)
+class Picture:
+    """What crops are taken from: uint8 (H, W, 3), and its face's five points (5, 2) or None."""
+
+    pixels: np.ndarray
+    points: np.ndarray | None
+
+
+def load_pictures(photos: list[Photo], points: list[np.ndarray | None], faces: str) -> list[Picture]:
+    """The photos as a source's `faces` says; those without a face are missing where it needs one."""
+    if faces == "aligned":
+        points = [scaled_template(CUT)] * len(photos)
+    elif faces == "cut":
+        photos, points = zip(*[(a, b) for a, b in zip(photos, points, strict=True) if b is not None], strict=True)
+    with ThreadPoolExecutor() as pool:
+        pixels = list(pool.map(read, photos))
+    if faces == "cut":
+        pixels = [cut_face(image, place) for image, place in zip(pixels, points, strict=True)]
+        points = [scaled_template(CUT)] * len(pixels)
+    return [Picture(image, place) for image, place in zip(pixels, points, strict=True)]
+
+
 class CropSampler:
     """Random crops on the grid, mirrored half of the time; a function of the generator alone.
 
     With `landmarks`, a function from files to five points each or None, crops lie so that the face
-    is inside where it fits.
+    is inside where it fits, or outside where the source wants none.
     """
 
     def __init__(
         self, sources: tuple[Source, ...], root: Path, crop: int, landmarks: LandmarkFinder | None = None
     ) -> None:
         self.crop = crop
-        kept = [[p for p in training_photos(s.set, root) if not is_held_back(p)] for s in sources]
-        if not all(kept):
-            raise UsageError("a dataset has too few people: all of them are held back for validation")
-        self.counts = {s.set: len(photos) for s, photos in zip(sources, kept, strict=True)}
-        self.images = [load(photos, crop) for photos in kept]
-        self.points = [
-            landmarks([photo.path for photo in photos]) if landmarks else [None] * len(photos) for photos in kept
-        ]
+        self.counts = {}
+        self.pictures: list[list[Picture]] = []
+        self.corners: list[list[np.ndarray]] = []  # of each picture, where its crops may begin, (N, 2) as (y, x)
+        for source in sources:
+            photos = [photo for photo in training_photos(source.set, root) if not is_held_back(photo)]
+            seek = landmarks is not None and source.faces != "aligned"
+            points = landmarks([photo.path for photo in photos]) if seek else [None] * len(photos)
+            pictures = [
+                Picture(extend(picture.pixels, crop), picture.points)
+                for picture in load_pictures(photos, points, source.faces)
+            ]
+            corners = [crop_corners(picture, crop, source.faces) for picture in pictures]
+            kept = [i for i in range(len(pictures)) if len(corners[i])]
+            if not kept:
+                raise UsageError(f"dataset '{source.set}' has nothing to train on: too few people, or no such crops")
+            self.pictures.append([pictures[i] for i in kept])
+            self.corners.append([corners[i] for i in kept])
+            self.counts[source.set] = len(kept)
         shares = np.array([s.share for s in sources])
         self.shares = shares / shares.sum()
 
@@ -141,29 +209,34 @@ class CropSampler:
         pixels = np.empty((size, self.crop, self.crop, 3), np.uint8)
         matrices = np.full((size, 2, 3), np.nan)
         for i, source in enumerate(rng.choice(len(self.shares), size, p=self.shares)):
-            index = rng.integers(len(self.images[source]))
-            image, points = self.images[source][index], self.points[source][index]
-            corner = np.array([self._start(rng, image.shape[axis], points, 1 - axis) for axis in (0, 1)])
-            patch = image[corner[0] : corner[0] + self.crop, corner[1] : corner[1] + self.crop]
+            index = rng.integers(len(self.pictures[source]))
+            picture, corners = self.pictures[source][index], self.corners[source][index]
+            y, x = corners[rng.integers(len(corners))]
+            patch = picture.pixels[y : y + self.crop, x : x + self.crop]
             mirror = rng.random() < 0.5
             pixels[i] = patch[:, ::-1] if mirror else patch
-            if points is not None:
-                inside = points - corner[::-1]
+            if picture.points is not None:
+                inside = picture.points - [x, y]
                 if mirror:
                     inside = (inside * [-1, 1] + [self.crop - 1, 0])[MIRRORED]
                 if (inside >= 0).all() and (inside < self.crop).all():
                     matrices[i] = similarity(inside)
         return Batch(pixels, matrices)
 
-    def _start(self, rng: np.random.Generator, side: int, points: np.ndarray | None, coordinate: int) -> int:
-        """Where a crop begins along a side, on the grid, with all points inside where that is possible."""
-        first, last = 0, (side - self.crop) // GRID
-        if points is not None:
-            lowest = max(first, int(np.ceil((points[:, coordinate].max() + 1 - self.crop) / GRID)))
-            highest = min(last, int(points[:, coordinate].min() // GRID))
-            if lowest <= highest:
-                first, last = lowest, highest
-        return GRID * int(rng.integers(first, last + 1))
+
+def crop_corners(picture: Picture, crop: int, faces: str) -> np.ndarray:
+    """Corners (N, 2), (y, x), of the crops that a source may give: with the face where it fits, or clear of it."""
+    rows, columns = (np.arange(0, side - crop + 1, GRID) for side in picture.pixels.shape[:2])
+    corners = np.stack(np.meshgrid(rows, columns, indexing="ij"), -1).reshape(-1, 2)
+    if picture.points is None:
+        return corners
+    low, high = picture.points.min(0)[::-1], picture.points.max(0)[::-1]
+    if faces == "none":
+        margin = CLEARANCE * (high - low).max()
+        clear = (corners >= high + margin) | (corners + crop <= low - margin)
+        return corners[clear.any(1)]
+    inside = ((corners <= low) & (corners + crop > high)).all(1)
+    return corners[inside] if inside.any() else corners
 
 
 def validation_photos(sources: tuple[Source, ...], root: Path, count: int) -> list[Photo]:

@@ -21,7 +21,7 @@ from facecodec.entropy import PRECISION
 from facecodec.errors import UsageError
 from facecodec.exact import FRACTION, GAIN_FRACTION
 from facecodec.networks.hyperprior import SCALE_MIN, Hyperprior, interpolate
-from facecodec.training.config import parse_config
+from facecodec.training.config import Config, parse_config
 from facecodec.training.loop import CHECKPOINT, build_network
 
 SCALE_STEPS = 8  # tables per octave of the standard deviation
@@ -46,12 +46,16 @@ def freeze(run: Path, out: Path) -> str:
     network = build_network(config)
     network.load_state_dict(saved["network"])
     network.eval()
+    this = {key: saved["config"][key] for key in ("name", "objective", "distortion", "seed", "batch", "crop")}
+    this |= {"data": data_of(config), "steps": saved["step"], "hours": round(saved["seconds"] / 3600, 2)}
+    runs = [*saved["runs"], this | {"hardware": saved["hardware"]}]
     card = {
         "family": config.family,
         "objective": config.objective,
         "distortion": config.distortion,
-        "data": ", ".join(source.set for source in config.data),
-        "steps": saved["step"],
+        "data": data_of(config),
+        "steps": sum(run["steps"] for run in runs),
+        "runs": runs,
         "rates": saved["history"][-1]["rows"] if saved["history"] else [],
     }
     mark = checkpoint.save(out, card, frozen_tensors(network))
@@ -60,9 +64,14 @@ def freeze(run: Path, out: Path) -> str:
     partial = start.with_suffix(".partial")
     # Buffers hold bounds such as 1e-9, which half precision would turn into zero.
     half = dict(network.named_buffers()) | {name: value.detach().half() for name, value in network.named_parameters()}
-    partial.write_bytes(save(half, {"config": json.dumps(saved["config"])}))
+    partial.write_bytes(save(half, {"config": json.dumps(saved["config"]), "runs": json.dumps(runs)}))
     os.replace(partial, start)
     return mark
+
+
+def data_of(config: Config) -> str:
+    """The datasets, with what became of the faces where that is not the default."""
+    return ", ".join(s.set if s.faces == "any" else f"{s.set} (faces: {s.faces})" for s in config.data)
 
 
 def frozen_tensors(network: Hyperprior) -> dict[str, np.ndarray]:

@@ -1,16 +1,21 @@
-"""Objectives. Units: rate in bits per pixel of the original image, distortion as below."""
+"""Objectives. Units: rate in bits per pixel of the original image, distortion and identity as below."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from pytorch_msssim import ms_ssim
 from torch import Tensor, nn
 
+from facecodec.errors import UsageError
 from facecodec.faces.alignment import align
 
-# k of DESIGN section 6: brings the mean squared error of 0..1 values to the size of the other terms.
-DISTORTION_WEIGHT = {"l2": 1000.0}
+# k of DESIGN section 6, against which one unit of 1 - cosine is weighed (docs/training.md says how they were chosen).
+DISTORTION_WEIGHT = {"l2": 300.0, "msssim": 12.0}
+MSSSIM_MIN_SIDE = 161  # five scales of an 11-pixel window
 
 
 def rate_weight(quality: Tensor, ends: tuple[float, float]) -> Tensor:
@@ -20,27 +25,60 @@ def rate_weight(quality: Tensor, ends: tuple[float, float]) -> Tensor:
 
 
 def distortion(x_hat: Tensor, x: Tensor, kind: str) -> Tensor:
-    """Weighted distortion of each image, (B,). l2: k times the mean squared error of 0..1 values."""
-    if kind != "l2":
-        raise ValueError(kind)
-    return DISTORTION_WEIGHT[kind] * (x_hat.float() - x.float()).square().flatten(1).mean(1)
+    """Weighted distortion of each image, (B,), of values 0..1.
 
-
-def identity(x_hat: Tensor, x: Tensor, matrices: np.ndarray, recogniser: nn.Module) -> Tensor:
-    """1 - cosine between the embeddings of decoded and original faces (eq. 6), (B,); 0 where there is no face.
-
-    `matrices` (B, 2, 3) are those of faces/alignment.py, NaN without a face. The gradient reaches x_hat alone.
+    l2: k times the mean squared error; msssim: k times 1 - MS-SSIM, sides at least MSSSIM_MIN_SIDE.
     """
-    has_face = torch.from_numpy(~np.isnan(matrices[:, 0, 0])).to(x.device)
-    distance = torch.zeros(len(x), device=x.device)
-    if has_face.any():
-        kept = matrices[has_face.cpu().numpy()]
+    x_hat, x = x_hat.float(), x.float()
+    if kind == "l2":
+        error = (x_hat - x).square().flatten(1).mean(1)
+    else:
+        error = 1 - ms_ssim(x_hat, x, data_range=1, size_average=False)
+    return DISTORTION_WEIGHT[kind] * error
+
+
+class IdentityLoss:
+    """How far decoded faces are from the originals for a frozen recogniser.
+
+    `features` names submodules of the recogniser whose outputs are compared as well: a face that
+    looks the same to its inner layers looks the same to networks that were never seen.
+    """
+
+    def __init__(self, recogniser: nn.Module, features: Sequence[str] = ()) -> None:
+        self._recogniser = recogniser
+        self._maps: list[Tensor] = []
+        for name in features:
+            try:
+                module = recogniser.get_submodule(name)
+            except AttributeError:
+                raise UsageError(f"the recogniser has no layer '{name}'") from None
+            module.register_forward_hook(lambda module, inputs, output: self._maps.append(output))
+
+    def __call__(self, x_hat: Tensor, x: Tensor, matrices: np.ndarray) -> tuple[Tensor, Tensor]:
+        """1 - cosine of the embeddings (eq. 6), and the same over channels averaged over the feature maps, (B,) each.
+
+        `x_hat`, `x` (B, 3, H, W) in 0..1; `matrices` (B, 2, 3) are those of faces/alignment.py, NaN
+        without a face, where both are 0. The gradient reaches x_hat alone.
+        """
+        has_face = torch.from_numpy(~np.isnan(matrices[:, 0, 0])).to(x.device)
+        embedding, features = torch.zeros(2, len(x), device=x.device)
+        if not has_face.any():
+            return embedding, features
+        kept = matrices[~np.isnan(matrices[:, 0, 0])]
         with torch.autocast(x.device.type, enabled=False):
             with torch.no_grad():
-                wanted = recogniser(align(x[has_face].float(), kept))
-            found = recogniser(align(x_hat[has_face].float(), kept))
-            distance = distance.masked_scatter(has_face, 1 - F.cosine_similarity(found, wanted))
-    return distance
+                wanted, wanted_maps = self._run(align(x[has_face].float(), kept))
+            found, found_maps = self._run(align(x_hat[has_face].float(), kept))
+        embedding = embedding.masked_scatter(has_face, 1 - F.cosine_similarity(found, wanted))
+        if found_maps:
+            pairs = zip(found_maps, wanted_maps, strict=True)
+            distances = [(1 - F.cosine_similarity(a, b)).flatten(1).mean(1) for a, b in pairs]
+            features = features.masked_scatter(has_face, torch.stack(distances).mean(0))
+        return embedding, features
+
+    def _run(self, crops: Tensor) -> tuple[Tensor, list[Tensor]]:
+        self._maps.clear()
+        return self._recogniser(crops), list(self._maps)
 
 
 def objective(kind: str, bpp: Tensor, distortion: Tensor, identity: Tensor, weight: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""Measuring codecs on faces: reference codecs, recognition, protocols, metrics."""

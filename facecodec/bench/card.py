@@ -1,0 +1,71 @@
+"""A model's card: how it was trained and what it was measured to do, as Markdown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from facecodec.checkpoint import ModelCard
+
+COLUMNS = (("bpp", ".3f"), ("psnr", ".2f"), ("ms_ssim", ".4f"))
+
+
+def render(card: ModelCard, rows: list[dict[str, Any]], seen: str, size: int) -> str:
+    """The card of a model from rows that bench.measure gave, one for each q."""
+    recognisers = [key.removeprefix("cosine:") for key in rows[0] if key.startswith("cosine:")]
+    heads = ["q", "bpp", "PSNR", "MS-SSIM"]
+    for name in recognisers:
+        mark = "seen" if name == seen else "unseen"
+        heads += [f"FRR, {name} ({mark})", f"cosine, {name}"]
+    lines = [
+        f"# {card.name}",
+        "",
+        f"{card.family} trained with the `{card.objective}` objective and {card.distortion}; "
+        f"fingerprint {card.fingerprint}, {size:,} bytes.",
+        "",
+        "## Training",
+        "",
+        *_table(
+            ["configuration", "objective", "data", "seed", "batch x crop", "steps", "hours", "hardware"],
+            [
+                [
+                    run["name"],
+                    f"{run['objective']}, {run['distortion']}",
+                    run["data"],
+                    run["seed"],
+                    f"{run['batch']} x {run['crop']}",
+                    run["steps"],
+                    run["hours"],
+                    run["hardware"],
+                ]
+                for run in card.runs
+            ],
+        ),
+        "",
+        "Each run starts from the one above it.",
+        "",
+        "## Measured on the LFW test people",
+        "",
+        f"{rows[0]['images']:,} photographs of people that training never saw, through real files. FRR at FAR = 1% by "
+        "identification with one gallery image a person; cosine is the mean to the original's embedding.",
+        "",
+        *_table(heads, [_cells(row, recognisers) for row in rows]),
+        "",
+        f"Written by `facecodec card {card.name}`.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _cells(row: dict[str, Any], recognisers: list[str]) -> list[str]:
+    cells = [f"{row['setting']:g}", *(f"{row[key]:{style}}" for key, style in COLUMNS)]
+    for name in recognisers:
+        frr = row.get(f"frr:{name}")
+        cells += ["" if frr is None else f"{frr:.1%}", f"{row[f'cosine:{name}']:.4f}"]
+    return cells
+
+
+def _table(heads: list[str], rows: list[list[Any]]) -> list[str]:
+    return [
+        "| " + " | ".join(heads) + " |",
+        "|" + " --- |" * len(heads),
+        *("| " + " | ".join(map(str, row)) + " |" for row in rows),
+    ]

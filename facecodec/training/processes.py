@@ -1,0 +1,52 @@
+"""One process, or the several that torchrun starts, one for each GPU (or CPU share)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process's number, how many there are, and the device it computes on."""
+
+    rank: int
+    count: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def distribute(self, network: nn.Module) -> nn.Module:
+        """The network, or its wrapper that averages gradients over all processes."""
+        return DistributedDataParallel(network) if self.count > 1 else network
+
+    def wait(self) -> None:
+        if self.count > 1:
+            dist.barrier()
+
+    def agree(self, flag: bool) -> bool:
+        """What the first process says, for all."""
+        if self.count == 1:
+            return flag
+        answer = torch.tensor(float(flag), device=self.device)
+        dist.broadcast(answer, 0)
+        return bool(answer)
+
+
+def join() -> Processes:
+    """This process's place among those that torchrun started, or alone without it."""
+    gpu = torch.cuda.is_available()
+    count = int(os.environ.get("WORLD_SIZE", 1))
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if gpu else torch.device("cpu")
+    if count > 1 and not dist.is_initialized():
+        if gpu:
+            torch.cuda.set_device(device)
+        dist.init_process_group("nccl" if gpu else "gloo")
+    return Processes(int(os.environ.get("RANK", 0)), count, device)

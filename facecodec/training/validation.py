@@ -1,0 +1,92 @@
+"""Rate, quality and kept identity of a network on held-back people, by rounded latents."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from pytorch_msssim import ms_ssim
+from torch import Tensor
+
+from facecodec.errors import UsageError
+from facecodec.faces.alignment import similarity
+from facecodec.networks.hyperprior import ANCHORS, Hyperprior
+from facecodec.training.config import Config
+from facecodec.training.data import GRID, LandmarkFinder, load_pictures, validation_photos
+from facecodec.training.losses import DISTORTION_WEIGHT, MSSSIM_MIN_SIDE, IdentityLoss, objective, rate_weight
+from facecodec.transforms import pad
+
+
+def to_tensor(pixels: np.ndarray, device: torch.device) -> Tensor:
+    """uint8 (B, H, W, 3) to float (B, 3, H, W) in 0..1, channels last in memory."""
+    return torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float() / 255
+
+
+@dataclass(frozen=True)
+class HeldBack:
+    """A validation picture, uint8 (H, W, 3), and the alignment of its face, (2, 3), NaN without one."""
+
+    pixels: np.ndarray
+    matrix: np.ndarray
+
+
+def load_held_back(config: Config, root: Path, landmarks: LandmarkFinder | None) -> list[HeldBack]:
+    photos = validation_photos(config.data, root, config.validation_images)
+    points = landmarks([photo.path for photo in photos]) if landmarks else [None] * len(photos)
+    none = np.full((2, 3), np.nan)
+    held_back = [
+        HeldBack(picture.pixels, none if picture.points is None else similarity(picture.points))
+        for picture in load_pictures(photos, points, config.data[0].faces)
+    ]
+    if config.distortion == "msssim" and min(min(each.pixels.shape[:2]) for each in held_back) < MSSSIM_MIN_SIDE:
+        raise UsageError(f"msssim needs pictures with sides of at least {MSSSIM_MIN_SIDE} pixels to validate on")
+    return held_back
+
+
+@torch.no_grad()
+def validate(
+    network: Hyperprior, images: list[HeldBack], device: torch.device, identity: IdentityLoss | None = None
+) -> list[dict[str, float]]:
+    """bpp, PSNR and MS-SSIM at q = 1..8, with rounded latents, on whole images padded as the codec pads them.
+
+    MS-SSIM is missing where no image is large enough. With `identity` also `identity` and `features`,
+    the means of its two distances over images with a face.
+    """
+    rows = []
+    for q in range(1, ANCHORS + 1):
+        values: dict[str, list[float]] = {}
+        for image in images:
+            height, width = image.pixels.shape[:2]
+            padded = to_tensor(pad(image.pixels, GRID)[None], device)
+            coded = network(padded, torch.tensor([float(q)], device=device))
+            x = padded[..., :height, :width]
+            x_hat = (coded.x_hat[..., :height, :width].float().clamp(0, 1) * 255).round() / 255
+            error = (x_hat - x).double().square().mean().item()
+            measured = {
+                "bpp": (coded.y_bits + coded.z_bits).item() / (height * width),
+                "psnr": -10 * math.log10(max(error, 1e-15)),
+            }
+            if min(height, width) >= MSSSIM_MIN_SIDE:
+                measured["ms_ssim"] = ms_ssim(x_hat, x, data_range=1).item()
+            if identity is not None and not np.isnan(image.matrix).any():
+                distances = identity(x_hat, x, image.matrix[None])
+                measured |= dict(zip(("identity", "features"), (d.item() for d in distances), strict=True))
+            for name, value in measured.items():
+                values.setdefault(name, []).append(value)
+        rows.append({"q": q} | {name: float(np.mean(each)) for name, each in values.items()})
+    return rows
+
+
+def validation_loss(rows: list[dict[str, float]], config: Config) -> float:
+    """The objective over the whole range, from the means at each quality."""
+    losses = []
+    for row in rows:
+        error = 10 ** (-row["psnr"] / 10) if config.distortion == "l2" else 1 - row["ms_ssim"]
+        identity = row.get("identity", 0.0) + (row.get("features", 0.0) if config.features else 0.0)
+        terms = (row["bpp"], DISTORTION_WEIGHT[config.distortion] * error, identity)
+        weight = rate_weight(torch.tensor(float(row["q"])), config.rate_weights)
+        losses.append(objective(config.objective, *map(torch.tensor, terms), weight).item())
+    return float(np.mean(losses))

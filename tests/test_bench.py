@@ -1,0 +1,114 @@
+"""Protocols and metrics on cases worked out by hand, and one real measurement on a few faces."""
+
+import json
+
+import numpy as np
+import pytest
+
+from facecodec.errors import UsageError
+
+pytest.importorskip("sklearn", reason="the 'bench' extra is not installed")
+
+from facecodec.bench import recognition
+from facecodec.bench.metrics import bd_rate, ms_ssim, psnr, rate_at
+from facecodec.bench.recognition import distances, frr_at_far
+
+
+def direction(degrees: float) -> list[float]:
+    return [np.cos(np.radians(degrees)), np.sin(np.radians(degrees))]
+
+
+PEOPLE = ["ann", "ann", "bob", "cid", "cid", "cid"]
+# Ann's gallery lies at 0 degrees, Bob's at 90, Cid's at 180.
+EMBEDDINGS = np.array([direction(d) for d in (0, 10, 90, 180, 170, 100)])
+
+
+def test_a_query_meets_its_own_gallery_image_and_the_nearest_other_one():
+    same, other = distances(EMBEDDINGS, PEOPLE)
+    angle = lambda d: pytest.approx(1 - np.cos(np.radians(d)))  # noqa: E731
+    assert len(same) == len(other) == 3  # Bob has a gallery image alone; first images are no queries
+    assert same[0] == angle(10)
+    assert other[0] == angle(80)
+    assert same[1] == angle(10)
+    assert other[1] == angle(80)
+    assert same[2] == angle(80)
+    assert other[2] == angle(10)
+
+
+def test_the_threshold_lets_one_in_a_hundred_impostors_in():
+    """600 impostors at 0.001, 0.002, ...: the threshold is the element number 6, 0.007."""
+    other = np.arange(1, 601)[::-1] / 1000
+    assert frr_at_far(np.array([0.0069, 0.007, 0.2, 0.0]), other) == 0.5
+    assert frr_at_far(np.array([0.0069, 0.0]), other) == 0
+
+
+def test_too_few_queries_are_refused():
+    with pytest.raises(UsageError, match="499 queries are too few"):
+        frr_at_far(np.zeros(499), np.ones(499))
+
+
+def test_parity_is_where_the_monotone_fit_crosses():
+    assert rate_at([0.1, 0.2, 0.4], [0.5, 0.3, 0.1], 0.3) == pytest.approx(0.2)
+    assert rate_at([0.4, 0.1, 0.2], [0.1, 0.5, 0.3], 0.2) == pytest.approx(np.sqrt(0.2 * 0.4))
+    # The bump at 0.2 is levelled to the mean of 0.3 and 0.2: the fit is 0.25 from 0.1 to 0.2.
+    assert rate_at([0.05, 0.1, 0.2, 0.4], [0.5, 0.2, 0.3, 0.1], 0.25) == pytest.approx(0.1)
+    assert rate_at([0.1, 0.2], [0.5, 0.3], 0.2) is None
+
+
+def test_half_the_bits_are_a_bd_rate_of_minus_fifty():
+    anchor = [(0.1, 28), (0.2, 31), (0.4, 34), (0.8, 37)]
+    assert bd_rate(anchor, [(rate / 2, value) for rate, value in anchor]) == pytest.approx(-50)
+
+
+def test_psnr_and_ms_ssim(picture):
+    assert psnr(picture, picture) == pytest.approx(78.13, abs=0.01)
+    assert psnr(np.zeros((4, 4, 3), np.uint8), np.full((4, 4, 3), 255, np.uint8)) == 0
+    assert ms_ssim(picture, picture) is None
+    large = np.tile(picture, (4, 4, 1))
+    assert ms_ssim(large, large) == pytest.approx(1)
+    assert ms_ssim(large, 255 - large) < 0.6
+
+
+@pytest.fixture
+def needs_faces(faces_root, tmp_path, monkeypatch):
+    pytest.importorskip("facenet_pytorch", reason="facenet-pytorch is not installed: make setup")
+    if not (faces_root.resolve().parent / "recognizers").is_dir():
+        pytest.skip("no recognisers beside the data")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def test_a_few_faces_measured_for_real(needs_faces, faces_root):
+    from facecodec.bench.datasets import load_subjects
+    from facecodec.bench.measure import Bench
+    from facecodec.faces.recognisers import recogniser_file
+
+    subjects = load_subjects("lfw", faces_root, 4)
+    assert 4 <= len(subjects) < 20
+    assert len({s.person for s in subjects if s.person == subjects[-1].person}) == 1
+    bench = Bench({"seen": recogniser_file("mobilefacenet-ms1m.onnx", faces_root)})
+    rows = {name: bench.row(name, setting, subjects) for name, setting in (("original", 0), ("jpeg", 10), ("hevc", 28))}
+    ours = bench.row("l2-rec", 3, subjects)
+    bench.close()
+    assert rows["original"]["bpp"] == 0
+    assert rows["original"]["cosine:seen"] == pytest.approx(1)
+    assert rows["jpeg"]["psnr"] < rows["hevc"]["psnr"] < 40
+    assert 0.1 < ours["bpp"] < rows["hevc"]["bpp"] < 0.5
+    assert 0.6 < ours["cosine:seen"] < rows["hevc"]["cosine:seen"] < 1
+    assert "frr:seen" not in ours
+
+
+def test_a_card_says_how_a_model_was_trained_and_what_it_does(needs_faces, run_cli, faces_root, tmp_path):
+    done = run_cli("card", "l2-rec", "-q", "2", "--limit", "3", "--data", faces_root.resolve(), "-o", "card.md")
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "card.md").read_text()
+    (row,) = json.loads((tmp_path / "card.json").read_text())["rows"]
+    assert f"| 2 | {row['bpp']:.3f} | {row['psnr']:.2f} |" in text
+    assert "mobilefacenet-ms1m (seen)" in text
+    assert "mobileface-v2 (unseen)" in text
+    assert "| l2-rec | rec, l2 |" in text
+
+
+def test_a_broken_recogniser_is_named(tmp_path):
+    (tmp_path / "x.onnx").write_bytes(b"nonsense")
+    with pytest.raises(UsageError, match=r"x\.onnx: not a recogniser"):
+        recognition.Embedder(tmp_path / "x.onnx")

@@ -84,7 +84,7 @@ def _to_rgb(image: Image.Image) -> tuple[np.ndarray, list[str]]:
     """The pixels, and what was dropped."""
     dropped = []
     if getattr(image, "n_frames", 1) > 1:
-        dropped.append(f"{image.n_frames - 1} further frames")
+        dropped.append(f"{image.n_frames - 1} further frame{'s' if image.n_frames > 2 else ''}")
     # Read before load(), which empties it.
     deep = any(";16" in str(tile[3] if len(tile) > 3 else "") for tile in getattr(image, "tile", ()))
     image.load()

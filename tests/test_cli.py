@@ -114,6 +114,9 @@ def test_existing_outputs_are_kept_without_force(run_cli, face, tmp_path):
         (["face.png", "face.jpg"], "would both write face.fic"),
         (["face.png", "-o", "./face.png", "-f"], "inputs are never overwritten"),
         (["face.png", "other.png", "-o", "-"], "standard output takes one picture"),
+        (["face.png", "tip.fic"], "tip.fic: no such file; if it is to be the output, give -o tip.fic"),
+        (["face.png", "other.png", "-o", "two.fic"], "two.fic looks like a file"),
+        (["face.png", "-o", "copy.jpg"], "copy.jpg has the name of an image"),
         (["face.png", "-"], "'-' cannot be combined"),
         (["face.png", "other.png", "-o", "face.png"], "is a file, and several inputs need a folder"),
         (["-", "-o", "out/"], "standard input has no name"),
@@ -135,6 +138,24 @@ def test_wrong_usage_is_status_2_and_writes_nothing(run_cli, face, tmp_path, arg
     assert message in done.stderr.decode()
     assert b"Traceback" not in done.stderr
     assert listing(tmp_path) == before
+
+
+def test_a_list_separated_by_lines_is_explained(run_cli, face):
+    done = run_cli("encode", "--files0-from", "-", "-o", "out", stdin=b"face.png\nother.png\n")
+    assert done.returncode == 2
+    assert b"must be separated by NUL bytes, as find -print0 writes them" in done.stderr
+
+
+def test_a_fic_file_is_not_encoded_again(run_cli, face):
+    assert run_cli("encode", "face.png").returncode == 0
+    done = run_cli("encode", "face.fic", "-o", "again.fic")
+    assert done.returncode == 1
+    assert done.stderr == b"facecodec: face.fic: it is a .fic file already: decode it\n"
+
+
+def test_a_name_with_control_characters_is_told_in_one_line(run_cli):
+    done = run_cli("encode", "two\nlines\x1b[31m.png")
+    assert done.stderr == b"facecodec: two\\nlines\\x1b[31m.png: no such file or folder: check the path\n"
 
 
 def test_decode_refuses_a_name_without_a_known_suffix(run_cli, face):
@@ -497,9 +518,10 @@ def test_a_reader_that_went_away_is_no_traceback(face, tmp_path):
 
 
 def on_a_terminal(folder, *arguments: str) -> str:
-    """What the command shows on a terminal's stderr."""
+    """What the command shows on a terminal."""
     leader, follower = pty.openpty()
-    subprocess.run([sys.executable, "-m", "facecodec", *arguments], cwd=folder, stderr=follower, timeout=60)
+    command = [sys.executable, "-m", "facecodec", *arguments]
+    subprocess.run(command, cwd=folder, stdout=follower, stderr=follower, timeout=60)
     os.close(follower)
     shown = b""
     try:
@@ -517,8 +539,17 @@ def test_a_terminal_is_told_what_happened(face, tmp_path):
     assert f"face.png -> face.fic: 61x45, {size} bytes" in shown
     assert "q 3.03125" in shown
     shutil.copy(face, tmp_path / "other.png")
-    assert "2/2" in on_a_terminal(tmp_path, "encode", "face.png", "other.png", "-o", "out")
+    shown = on_a_terminal(tmp_path, "encode", "face.png", "other.png", "-o", "out")
+    assert "2/2" in shown
+    size = sum(path.stat().st_size for path in (tmp_path / "out").iterdir())
+    assert f"2 done: {size} bytes in .fic files, {8 * size / (2 * 61 * 45):.3f} bpp" in shown
     assert on_a_terminal(tmp_path, "encode", "face.png", "other.png", "-o", "out2", "--quiet") == ""
+
+
+def test_a_terminal_gets_no_binary(face, tmp_path):
+    shown = on_a_terminal(tmp_path, "encode", "face.png", "-o", "-")
+    assert shown.startswith("facecodec: standard output is a terminal")
+    assert len(shown.splitlines()) == 1
 
 
 def test_an_unforeseen_error_costs_only_its_input(monkeypatch, face, tmp_path, capsys):
@@ -531,7 +562,7 @@ def test_an_unforeseen_error_costs_only_its_input(monkeypatch, face, tmp_path, c
             raise ZeroDivisionError("surprise")
         if job.target.name == "1.out":
             raise MemoryError
-        return b"whole", {}
+        return b"whole", {"bytes": 5, "width": 1, "height": 1}
 
     with pytest.raises(SystemExit) as end:
         batch.run(files.Plan(jobs, []), False, batch.Reporter(False, False, False), work)

@@ -14,7 +14,7 @@ import click
 
 from facecodec.cli.files import Job, Plan, explain, read_input, refuse_existing, write_output
 from facecodec.container import DEFAULT_MAX_PIXELS
-from facecodec.errors import FacecodecError
+from facecodec.errors import FacecodecError, UsageError
 
 
 def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -51,6 +51,8 @@ class Reporter:
         self.progress: Any = None
 
     def line(self, text: str) -> None:
+        # A name may hold anything; a message is one line all the same, and no escape sequence gets through.
+        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
         if self.progress is not None:
             self.progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
@@ -89,7 +91,10 @@ def run(
     work: Callable[[bytes, Job], tuple[bytes, dict[str, Any]]],
 ) -> None:
     """Do every job; exit with 1 if any failed. `work` turns an input's bytes into an output's and what to report."""
+    if any(job.target is None for job in plan.jobs) and sys.stdout is not None and sys.stdout.isatty():
+        raise UsageError("standard output is a terminal, and the output is binary: redirect it, or give -o a file")
     failed = len(plan.failures)
+    done = {"bytes": 0, "pixels": 0}
     for name, reason in plan.failures:
         reporter.failure(name, reason)
     with _progress(reporter, len(plan.jobs)):
@@ -117,11 +122,16 @@ def run(
                 result |= {"seconds": round(time.perf_counter() - started, 4)}
                 named = {"input": job.input_name, "output": job.output_name}
                 reporter.success(named | result, verbose=len(plan.jobs) == 1)
+                done["bytes"] += result["bytes"]
+                done["pixels"] += result["width"] * result["height"]
             if reporter.progress is not None:
                 reporter.progress.advance(reporter.progress.task_ids[0])
     total = len(plan.jobs) + len(plan.failures)
     if failed and total > 1 and reporter.text:
         reporter.line(f"facecodec: {failed} of {total} inputs failed, {total - failed} done")
+    elif total > 1 and reporter.interactive and not reporter.json_to:
+        bpp = 8 * done["bytes"] / done["pixels"]
+        reporter.line(f"{total} done: {done['bytes']} bytes in .fic files, {bpp:.3f} bpp")
     if failed:
         sys.exit(1)
 

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from facecodec.cli import batch, files
-from facecodec.container import DEFAULT_QUALITY, quality_byte
+from facecodec.container import DEFAULT_QUALITY, MAGIC, quality_byte
+from facecodec.errors import FormatError, UsageError
 
 
 @click.command()
@@ -52,11 +53,16 @@ def encode(
     path = checkpoint.model_path(model)
     listed = None if files0_from is None else files.read_list(files0_from)
     plan = files.plan(inputs, listed, out, ".fic", batch.has_suffix(images.SUFFIXES), "images")
+    for job in plan.jobs:
+        if job.target is not None and job.target.suffix.lower() in images.SUFFIXES:
+            raise UsageError(f"{job.target} has the name of an image, and a .fic file is none: give -o another name")
     to_stdout = any(job.target is None for job in plan.jobs)
     reporter = batch.Reporter(as_json, quiet, to_stdout)
     codec = open_codec(path)
 
     def work(content: bytes, job: files.Job) -> tuple[bytes, dict[str, Any]]:
+        if content.startswith(MAGIC):
+            raise FormatError("it is a .fic file already: decode it")
         pixels, dropped = images.read(io.BytesIO(content), max_pixels)
         for what in dropped:
             reporter.note_once(job.input_name, f"dropped {what}", what.lstrip("0123456789 "))

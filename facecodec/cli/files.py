@@ -14,6 +14,7 @@ from pathlib import Path
 from facecodec.errors import FacecodecError, UsageError
 
 STANDARD = "-"
+FILE_SUFFIXES = (".fic", ".png", ".jpg", ".jpeg", ".ppm")
 
 
 class OutputError(FacecodecError):
@@ -75,6 +76,8 @@ def plan(
     folder = None if out is None or out == STANDARD or not (several or _is_folder(out)) else Path(out)
     if folder is not None and os.path.exists(folder) and not os.path.isdir(folder):
         raise UsageError(f"{out} is a file, and several inputs need a folder")
+    if folder is not None and not _is_folder(out) and folder.suffix.lower() in FILE_SUFFIXES:
+        raise UsageError(f"{out} looks like a file, and several inputs need a folder: {out}/ if it is to be one")
 
     failures: list[tuple[str, str]] = []
     found: list[tuple[Path, Path]] = []  # each file, and the folder its place below OUT is relative to
@@ -112,7 +115,9 @@ def read_list(name: str) -> list[str]:
     try:
         data = sys.stdin.buffer.read() if name == STANDARD else Path(name).read_bytes()
     except OSError as error:
-        raise UsageError(f"--files0-from {name}: {error.strerror}") from None
+        raise UsageError(f"--files0-from {name}: {explain(error)}") from None
+    if b"\n" in data and b"\0" not in data:
+        raise UsageError(f"--files0-from {name}: paths must be separated by NUL bytes, as find -print0 writes them")
     return [os.fsdecode(part) for part in data.split(b"\0") if part]
 
 
@@ -146,10 +151,15 @@ def _refuse_collisions(jobs: list[Job]) -> None:
             continue
         real = os.path.realpath(job.target)
         if real in sources:
+            name = sources[real].input_name
+            if not os.path.lexists(real):
+                raise UsageError(f"{name}: no such file; if it is to be the output, give -o {name}")
             raise UsageError(f"{job.output_name} is an input too, and inputs are never overwritten: give another -o")
         if real in targets:
             first = targets[real].input_name
-            raise UsageError(f"{first} and {job.input_name} would both write {job.output_name}: take one at a time")
+            raise UsageError(
+                f"{first} and {job.input_name} would both write {job.output_name}: take one alone, with another -o"
+            )
         targets[real] = job
 
 
@@ -238,7 +248,7 @@ def explain(error: OSError) -> str:
         errno.EACCES: "permission denied: check its owner and mode",
         errno.ENOSPC: "no space left: free some and run this again",
         errno.EROFS: "the file system is read-only: choose another place",
-        errno.EISDIR: "it is a folder",
+        errno.EISDIR: "it is a folder: name the files in it",
         errno.ENOTDIR: "a part of the path is not a folder",
         errno.ENAMETOOLONG: "the name is too long: give -o a shorter one",
         errno.EFBIG: "larger than the limit for files: raise it",

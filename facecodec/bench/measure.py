@@ -94,8 +94,10 @@ class Bench:
 def _start(recognisers: Iterable[Path]) -> None:
     global _embedders
     import torch
+    from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(1)
+    threadpool_limits(1)  # NumPy's BLAS: a process a core is enough
     _embedders = [Embedder(path) for path in recognisers]
 
 

@@ -4,7 +4,9 @@
 
 For each quality: bytes a file of the network's ideal (float hyper-synthesis and continuous scales), of the
 files' streams, and of whole files; and the ideal size of the same symbols under the integer tables, which
-isolates what going from float to integers costs.
+isolates what going from float to integers costs. Last, those bits against what the predicted distributions
+would cost if the latents were drawn from them: how well the entropy model knows these pictures (Xiao et al. 2022,
+section 4.4.2).
 """
 
 from __future__ import annotations
@@ -27,12 +29,18 @@ from facecodec.training.validation import to_tensor
 from facecodec.transforms import pad
 
 
-def ideal_bits(tables: Tables, symbols: np.ndarray, indices: np.ndarray) -> float:
-    """-log2 of the counts; escapes are charged their table entry and 20 bits."""
+def ideal_bits(tables: Tables, symbols: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """-log2 of each symbol's count; escapes are charged their table entry and 20 bits."""
     reach = tables.reach[indices]
     outside = np.abs(symbols) > reach
     entry = tables.starts[indices] + np.where(outside, 2 * reach + 1, symbols + reach)
-    return float((PRECISION - np.log2(tables.counts[entry])).sum() + 20 * outside.sum())
+    return PRECISION - np.log2(tables.counts[entry]) + 20 * outside
+
+
+def entropies(tables: Tables) -> np.ndarray:
+    """Bits a symbol that each table expects of itself."""
+    terms = tables.counts * (PRECISION - np.log2(tables.counts))
+    return np.add.reduceat(terms, tables.starts[:-1]) / (1 << PRECISION)
 
 
 def main() -> None:
@@ -50,10 +58,13 @@ def main() -> None:
     files = [photo.path for photo in photos[:: len(photos) // arguments.images]]
     family, tables = codec.family, codec.family.tables
     print(f"{len(files)} images; bytes a file")
-    print("  q   float ideal   integer ideal       streams          file   integer/float   file/float")
+    print(
+        "  q   float ideal   integer ideal       streams          file   integer/float   file/float   integer/expected"
+    )
+    expected = entropies(tables)
     for q in range(1, 9):
         byte = quality_byte(q)
-        sums = np.zeros(4)
+        sums = np.zeros(5)
         for file in files:
             pixels = np.array(Image.open(file).convert("RGB"))
             with torch.no_grad():
@@ -62,13 +73,15 @@ def main() -> None:
             parsed = open_container(data)
             symbols = codec.symbols(parsed)
             z_tables = np.broadcast_to(family.gains["z_table"][byte][:, None, None], symbols.z.shape)
-            bits = ideal_bits(tables, symbols.z, z_tables)
-            for rows, indices, _ in family.predictions(symbols.z, symbols.y.shape[1:], byte):
-                bits += ideal_bits(tables, symbols.y[:, rows], indices)
+            bits = ideal_bits(tables, symbols.z, z_tables).sum()
+            promised = expected[z_tables].sum()
+            for band in family.predictions(symbols.z, symbols.y.shape[1:], byte):
+                bits += ideal_bits(tables, symbols.y[:, band.rows], band.tables).sum()
+                promised += expected[band.tables].sum()
             streams = sum(map(len, parsed.streams))
-            sums += ((coded.y_bits + coded.z_bits).item() / 8, bits / 8, streams, len(data))
-        ideal, integer, streams, whole = sums / len(files)
-        ratios = f"{integer / ideal:16.4f}{whole / ideal:13.4f}"
+            sums += ((coded.y_bits + coded.z_bits).item() / 8, bits / 8, streams, len(data), promised / 8)
+        ideal, integer, streams, whole, prior = sums / len(files)
+        ratios = f"{integer / ideal:16.4f}{whole / ideal:13.4f}{integer / prior:18.4f}"
         print(f"{q:3}{ideal:14.1f}{integer:16.1f}{streams:14.1f}{whole:14.1f}{ratios}")
 
 

@@ -2,7 +2,7 @@
 
     data = facecodec.encode(image, quality=4)      # PIL image or uint8 array -> bytes of a .fic file
     image = facecodec.decode(data)                 # -> PIL.Image.Image, RGB
-    codec = facecodec.open_model("l2-rec")         # for many images: codec.encode, codec.decode
+    codec = facecodec.open_model("l2-ipr")         # for many images: codec.encode, codec.decode
 
 Nothing heavy is imported before the first call, and torch never is.
 """

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 
 from facecodec.errors import ModelError, UsageError
 
-DEFAULT_MODEL = "l2-rec"
+DEFAULT_MODEL = "l2-ipr"
 ENCODER_ONLY = ("g_a.onnx", "h_a.onnx")
 FORMAT = "facecodec-1"
 

@@ -24,6 +24,12 @@ def tiny() -> Codec:
 
 
 @pytest.fixture(scope="session")
+def tiny_map() -> Codec:
+    """As tiny, but its hyper-synthesis gives a quality map."""
+    return Codec(DATA / "tiny-map.safetensors")
+
+
+@pytest.fixture(scope="session")
 def shipped() -> Codec:
     """The default model."""
     return Codec(checkpoint.model_path(None))

@@ -249,10 +249,18 @@ def read_symbols(data: bytes, model: dict) -> dict:
     h_z, w_z = -(-h // 4), -(-w // 4)
     which = [[[table] * w_z for _ in range(h_z)] for table in tensors["z_table"][3][b]]
     z = read_array(file["streams"][0], 4, which, tables)
-    s = hyper_synthesis(z, tensors["z_inverse_gain"][3][b], tensors)  # the first half of it, thanks to zip
+    result = hyper_synthesis(z, tensors["z_inverse_gain"][3][b], tensors)
+    log_gain = tensors["y_log_gain"][3]
+    channels = len(log_gain[b])
+    places = [[b] * w for _ in range(h)]
+    if len(result) > 2 * channels:
+        places = [[min(max(b + (d + 2**9 >> 10), 0), 224) for d in row[:w]] for row in result[-1][:h]]
     which = [
-        [[min(max(v + gain + 2**9 >> 10, 0), len(tables) - 1) for v in row[:w]] for row in rows[:h]]
-        for rows, gain in zip(s, tensors["y_log_gain"][3][b], strict=False)
+        [
+            [min(max(s + log_gain[p][c] + 2**9 >> 10, 0), len(tables) - 1) for s, p in zip(row, at, strict=False)]
+            for row, at in zip(result[c], places, strict=False)
+        ]
+        for c in range(channels)
     ]
     y = read_array(file["streams"][1], 16, which, tables)
     return {"width": file["width"], "height": file["height"], "quality": b, "z": z, "y": y}

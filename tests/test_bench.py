@@ -1,6 +1,7 @@
 """Protocols and metrics on cases worked out by hand, and one real measurement on a few faces."""
 
 import json
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -9,9 +10,8 @@ from facecodec.errors import UsageError
 
 pytest.importorskip("sklearn", reason="the 'bench' extra is not installed")
 
-from facecodec.bench import recognition
 from facecodec.bench.metrics import bd_rate, ms_ssim, psnr, rate_at
-from facecodec.bench.recognition import distances, frr_at_far
+from facecodec.bench.recognition import FacenetEmbedder, distances, find_recogniser, frr_at_far
 
 
 def direction(degrees: float) -> list[float]:
@@ -80,12 +80,11 @@ def needs_faces(faces_root, tmp_path, monkeypatch):
 def test_a_few_faces_measured_for_real(needs_faces, faces_root):
     from facecodec.bench.datasets import load_subjects
     from facecodec.bench.measure import Bench
-    from facecodec.faces.recognisers import recogniser_file
 
     subjects = load_subjects("lfw", faces_root, 4)
     assert 4 <= len(subjects) < 20
     assert len({s.person for s in subjects if s.person == subjects[-1].person}) == 1
-    bench = Bench({"seen": recogniser_file("mobilefacenet-ms1m.onnx", faces_root)})
+    bench = Bench({"seen": find_recogniser("mobilefacenet-ms1m", faces_root)})
     rows = {name: bench.row(name, setting, subjects) for name, setting in (("original", 0), ("jpeg", 10), ("hevc", 28))}
     ours = bench.row("l2-rec", 3, subjects)
     bench.close()
@@ -111,4 +110,44 @@ def test_a_card_says_how_a_model_was_trained_and_what_it_does(needs_faces, run_c
 def test_a_broken_recogniser_is_named(tmp_path):
     (tmp_path / "x.onnx").write_bytes(b"nonsense")
     with pytest.raises(UsageError, match=r"x\.onnx: not a recogniser"):
-        recognition.Embedder(tmp_path / "x.onnx")
+        find_recogniser(str(tmp_path / "x.onnx"), tmp_path)
+
+
+@pytest.fixture
+def facenet(monkeypatch):
+    """facenet-pytorch with its download replaced: by a failure, or by random weights."""
+    module = pytest.importorskip("facenet_pytorch.models.inception_resnet_v1", reason="facenet-pytorch: make setup")
+
+    def replace(load):
+        monkeypatch.setattr(module, "load_weights", load)
+
+    return replace
+
+
+def test_facenet_sees_the_crop_and_its_mirror_image_enlarged_and_standardised(facenet):
+    import torch
+
+    facenet(lambda network, name: None)
+    embed = FacenetEmbedder("facenet-vggface2")
+    crop = np.random.default_rng(0).uniform(0, 255, (3, 112, 112)).astype(np.float32)
+    embedding = embed(crop)
+    assert embedding.shape == (512,)
+    assert np.linalg.norm(embedding) == pytest.approx(1)
+    seen = []
+    embed._network = lambda both: seen.append(both) or torch.ones(2, 1)
+    crop[:, :, :56] = 0
+    crop[:, :, 56:] = 255
+    embed(crop)
+    assert seen[0].shape == (2, 3, 160, 160)
+    assert torch.allclose(seen[0][0], seen[0][1].flip(-1), atol=1e-5)
+    assert seen[0][0, :, :, :70].mean() == pytest.approx(-127.5 / 128)
+    assert seen[0][0, :, :, 90:].mean() == pytest.approx(127.5 / 128)
+
+
+def test_facenet_without_its_weights_is_an_error(facenet, tmp_path):
+    def offline(network, name):
+        raise URLError("no route to host")
+
+    facenet(offline)
+    with pytest.raises(UsageError, match=r"facenet-casia-webface could not be downloaded: .*no route"):
+        find_recogniser("facenet-casia-webface", tmp_path)

@@ -369,14 +369,15 @@ def test_info_needs_no_model(run_cli, tmp_path):
 
 def test_models_lists_what_is_installed(run_cli):
     rows = {row["name"]: row for row in objects(run_cli("models", "--json").stdout)}
-    default = rows["l2-rec"]
+    default = rows["l2-ipr"]
     assert list(default) == [
         "name", "default", "fingerprint", "family", "objective", "distortion", "data", "steps", "path", "rates",
     ]  # fmt: skip
     assert default["default"]
     assert [row["q"] for row in default["rates"]] == list(range(1, 9))
     assert not rows["tiny"]["default"]
-    assert b"l2-rec (default): hyperprior, rec with l2" in run_cli("models").stdout
+    assert not rows["l2-rec"]["default"]
+    assert b"l2-ipr (default): hyperprior, ipr with l2" in run_cli("models").stdout
 
 
 def test_a_damaged_model_is_an_error_and_not_a_wrong_picture(run_cli, face, tmp_path):
@@ -438,7 +439,7 @@ def test_names_too_long_cost_only_themselves(run_cli, face, tmp_path):
 
 def test_a_write_that_breaks_off_leaves_the_old_output_and_nothing_else(face, tmp_path):
     def small_files_only() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
 
     (tmp_path / "face.fic").write_text("old")
     for force in ([], ["-f"]):

@@ -5,16 +5,23 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import plain_reader
 import pytest
 from conftest import DATA, TINY
+
+from facecodec.codec import open_container
+from facecodec.container import MAX_QUALITY_BYTE
 
 GOLDEN = json.loads((DATA / "golden.json").read_text())
 
 
 @pytest.fixture(scope="module")
-def model() -> dict:
-    return plain_reader.read_model(TINY)
+def models() -> dict[bool, dict]:
+    """The plain models, by whether they have a quality map."""
+    return {
+        mapped: plain_reader.read_model(path) for mapped, path in ((False, TINY), (True, DATA / "tiny-map.safetensors"))
+    }
 
 
 def test_the_plain_reader_is_plain():
@@ -25,19 +32,24 @@ def test_the_plain_reader_is_plain():
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_golden_files_read_plainly(model, name):
-    read = plain_reader.read_symbols((DATA / f"{name}.fic").read_bytes(), model)
+def test_golden_files_read_plainly(models, name):
+    read = plain_reader.read_symbols((DATA / f"{name}.fic").read_bytes(), models[name.startswith("map-")])
     assert read["z"] == GOLDEN[name]["z"]
     assert read["y"] == GOLDEN[name]["y"]
 
 
-def test_the_fingerprint_is_computed_plainly(model, tiny):
-    assert plain_reader.fingerprint(model) == tiny.card.fingerprint
+def test_the_fingerprint_is_computed_plainly(models, tiny, tiny_map):
+    assert plain_reader.fingerprint(models[False]) == tiny.card.fingerprint
+    assert plain_reader.fingerprint(models[True]) == tiny_map.card.fingerprint
 
 
-def test_golden_files_hold_what_readers_get_wrong():
-    """Escapes in both streams, several bands, and chunks."""
+def test_golden_files_hold_what_readers_get_wrong(tiny_map):
+    """Escapes in both streams, several bands, chunks, and places whose quality lies at its limits and between."""
     assert sum(entry["escapes"]["z"] for entry in GOLDEN.values()) > 10
     assert sum(entry["escapes"]["y"] for entry in GOLDEN.values()) > 100
     assert max(len(entry["y"][0]) for entry in GOLDEN.values()) > 16
     assert (DATA / "chunks-q1.fic").read_bytes()[2] & 1
+    mapped = [open_container((DATA / f"{name}.fic").read_bytes()) for name in GOLDEN if name.startswith("map-")]
+    qualities = np.concatenate([tiny_map.symbols(parsed).qualities.ravel() for parsed in mapped])
+    assert {0, MAX_QUALITY_BYTE} < set(qualities)
+    assert len(set(qualities)) > 20

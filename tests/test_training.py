@@ -88,6 +88,14 @@ def test_a_run_that_was_killed_resumes_exactly(root, finished, tmp_path, monkeyp
     assert resumed["history"][-1] == expected["history"][-1]
 
 
+def test_a_run_for_one_rate_trains_the_gains_of_that_rate_alone(root, tmp_path):
+    config = replace(CONFIG, steps=1, qualities=(3.0, 3.0))  # in the first step no place departs from it
+    loop.train(config, tmp_path / "run", root)
+    before = torch.linspace(-0.5, 0.5, 8) * np.log2(160) / 2  # CONFIG's rate weights are 160 to one
+    moved = (saved(tmp_path / "run")["network"]["y_log_gain"] - before[:, None]).abs().amax(1) > 1e-5
+    assert moved.tolist() == [quality == 3 for quality in range(1, 9)]
+
+
 def test_the_log_is_json_lines_with_validation(finished):
     rows = [json.loads(line) for line in (finished / "log.jsonl").read_text().splitlines()]
     (validation,) = [row["validation"] for row in rows if "validation" in row]
@@ -202,6 +210,8 @@ def test_a_run_is_not_begun_over_another(root, finished, tmp_path):
         ({"family": "nonsense"}, "family 'nonsense' is not one of"),
         ({"steps": 0}, "steps must be a whole number above zero"),
         ({"steps": "many"}, "steps must be a whole number above zero"),
+        ({"qualities": [4, 2]}, "qualities must be two numbers of 1 to 8 in order"),
+        ({"qualities": [0, 2]}, "qualities must be two numbers of 1 to 8 in order"),
         ({"decay": 0}, "decay must be a number above zero"),
         ({"data": []}, "there must be a"),
         ({"data": [{"sett": "lfw"}]}, "bad value"),

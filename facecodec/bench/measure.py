@@ -16,7 +16,7 @@ import numpy as np
 
 from facecodec.bench.codecs import code
 from facecodec.bench.metrics import ms_ssim, psnr
-from facecodec.bench.recognition import MIN_QUERIES, Embedder, distances, frr_at_far
+from facecodec.bench.recognition import MIN_QUERIES, distances, frr_at_far, load_embedder
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Measured:
 
 
 class Bench:
-    """A pool of processes that measure. `recognisers` maps names to ONNX files."""
+    """A pool of processes that measure. `recognisers` maps names to what recognition.find_recogniser gave."""
 
-    def __init__(self, recognisers: dict[str, Path]) -> None:
+    def __init__(self, recognisers: dict[str, str]) -> None:
         self.recognisers = recognisers
         self._originals: dict[tuple[Path, ...], list[Measured]] = {}
         context = multiprocessing.get_context("spawn")
@@ -91,14 +91,14 @@ class Bench:
         return row
 
 
-def _start(recognisers: Iterable[Path]) -> None:
+def _start(recognisers: Iterable[str]) -> None:
     global _embedders
     import torch
     from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(1)
     threadpool_limits(1)  # NumPy's BLAS: a process a core is enough
-    _embedders = [Embedder(path) for path in recognisers]
+    _embedders = [load_embedder(found) for found in recognisers]
 
 
 def _measure(codec: str, setting: float, subject: Subject) -> Measured:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -18,10 +20,28 @@ SEEN, UNSEEN = "mobilefacenet-ms1m", "mobileface-v2"
 @click.argument("model")
 @click.option("-q", "--quality", "qualities", type=float, multiple=True, help="Qualities; all whole ones by default.")
 @click.option("--data", type=click.Path(path_type=Path), metavar="DIR", help="Folder of datasets.")
+@click.option(
+    "--recognizer",
+    "recognisers",
+    multiple=True,
+    metavar="NAME|FILE.onnx",
+    default=(SEEN, UNSEEN),
+    help=f"Recognition network; {SEEN} and {UNSEEN} by default.",
+)
 @click.option("--limit", type=int, metavar="N", help="Whole people until N photographs are reached.")
 @click.option("-o", "--output", "out", type=click.Path(path_type=Path), metavar="FILE.md", help="Beside the model.")
-def card(model: str, qualities: tuple[float, ...], data: Path | None, limit: int | None, out: Path | None) -> None:
-    """Measure MODEL on the LFW test people and write its card: FILE.md, and the numbers as FILE.json."""
+def card(
+    model: str,
+    qualities: tuple[float, ...],
+    data: Path | None,
+    recognisers: tuple[str, ...],
+    limit: int | None,
+    out: Path | None,
+) -> None:
+    """Measure MODEL on the LFW test people and write its card: FILE.md, and the numbers as FILE.json.
+
+    Qualities that FILE.json has already, of the same model, photographs and recognisers, are not measured again.
+    """
     from importlib.util import find_spec
 
     missing = [name for name in ("torch", "pytorch_msssim", "facenet_pytorch") if find_spec(name) is None]
@@ -30,26 +50,38 @@ def card(model: str, qualities: tuple[float, ...], data: Path | None, limit: int
     from facecodec.bench.card import render
     from facecodec.bench.datasets import load_subjects
     from facecodec.bench.measure import Bench
+    from facecodec.bench.recognition import find_recogniser
     from facecodec.checkpoint import model_path, read_card
-    from facecodec.faces.recognisers import recogniser_file
     from facecodec.training.data import data_root
 
     path = model_path(model)
     root = data_root(data)
     facts = read_card(path)
-    bench = Bench({name: recogniser_file(f"{name}.onnx", root) for name in (SEEN, UNSEEN)})
-    subjects = load_subjects("lfw", root, limit)
-    rows = []
-    for q in qualities or range(1, 9):
-        rows.append(bench.row(str(path), q, subjects, _progress(q, len(subjects))) | {"codec": facts.name})
-        print(json.dumps(rows[-1]), flush=True)
-    bench.close()
     out = out or path.with_suffix(".md")
-    out.with_suffix(".json").write_text(json.dumps({"fingerprint": facts.fingerprint, "rows": rows}, indent=1) + "\n")
-    out.write_text(render(facts, rows, SEEN, path.stat().st_size))
+    numbers = out.with_suffix(".json")
+    subjects = load_subjects("lfw", root, limit)
+    bench = Bench({Path(name).stem: find_recogniser(name, root) for name in recognisers})
+    known = json.loads(numbers.read_text()) if numbers.exists() else {}
+    rows = {row["setting"]: row for row in known.get("rows", ()) if row["images"] == len(subjects)}
+    if known.get("fingerprint") != facts.fingerprint or known.get("recognisers") != list(bench.recognisers):
+        rows = {}
+    for q in [q for q in qualities or range(1, 9) if q not in rows]:
+        rows[q] = bench.row(str(path), q, subjects, _progress(q, len(subjects))) | {"codec": facts.name}
+        print(json.dumps(rows[q]), flush=True)
+        state = {"fingerprint": facts.fingerprint, "recognisers": list(bench.recognisers)}
+        state["rows"] = [rows[setting] for setting in sorted(rows)]
+        _replace(numbers, json.dumps(state, indent=1) + "\n")
+    bench.close()
+    _replace(out, render(facts, [rows[setting] for setting in sorted(rows)], SEEN, path.stat().st_size))
 
 
-def _progress(q: float, total: int):
+def _replace(path: Path, text: str) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(text)
+    os.replace(partial, path)
+
+
+def _progress(q: float, total: int) -> Callable[[int], None]:
     def show(done: int) -> None:
         if sys.stderr.isatty():
             print(f"q {q:g}: {done}/{total}", end="\r", file=sys.stderr, flush=True)

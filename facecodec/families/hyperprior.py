@@ -2,7 +2,7 @@
 
 z is coded with one table per channel and quality; y, less its mean, with the table that the
 hyper-synthesis of z selects. Both happen in bands of BAND rows of y, so that memory does not grow
-with the height of the picture.
+with the height of the picture. The hyper-synthesis may also shift the quality from place to place.
 """
 
 from __future__ import annotations
@@ -27,12 +27,25 @@ GAINS = ("y_log_gain", "y_gain", "z_inverse_gain", "z_table")
 
 @dataclass(frozen=True)
 class Symbols:
-    """What a file holds: z (C, ., .) and y (M, h, w) as coded; y's means in units of 2^-10; escapes by stream."""
+    """What a file holds: z (C, ., .) and y (M, h, w) as coded; y's means in units of 2^-10 and its quality bytes
+    (h, w); escapes by stream."""
 
     z: np.ndarray
     y: np.ndarray
     means: np.ndarray
+    qualities: np.ndarray
     escapes: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What z says of a band of y: its rows; each symbol's table and mean (units of 2^-10), (M, rows, w); the
+    quality byte of each place, (rows, w)."""
+
+    rows: slice
+    tables: np.ndarray
+    means: np.ndarray
+    qualities: np.ndarray
 
 
 class Hyperprior:
@@ -49,7 +62,9 @@ class Hyperprior:
         self.gains = {name: tensors[name].astype(np.int64) for name in GAINS}
         self.channels = self.gains["y_gain"].shape[1]
         self.hyper_channels = self.gains["z_table"].shape[1]
-        if self.h_s.channels != (self.hyper_channels, 2 * self.channels):
+        hyper_channels, results = self.h_s.channels
+        self.has_quality_map = results == 2 * self.channels + 1
+        if hyper_channels != self.hyper_channels or results - self.has_quality_map != 2 * self.channels:
             raise ValueError("the hyper-synthesis has other channels than the gains")
         for name, gains in self.gains.items():
             if gains.shape != (MAX_QUALITY_BYTE + 1, self.channels if name[0] == "y" else self.hyper_channels):
@@ -68,9 +83,9 @@ class Hyperprior:
         z_encoder, y_encoder = Encoder(self.tables), Encoder(self.tables)
         for rows in _bands(z.shape[1], BAND // HYPER):
             z_encoder.add(z_symbols[:, rows], self._z_tables(z_symbols[:, rows].shape, quality))
-        y_gain = (self.gains["y_gain"][quality] / 2.0**GAIN_FRACTION)[:, None, None]
-        for rows, indices, means in self.predictions(z_symbols, y.shape[1:], quality):
-            y_encoder.add(np.rint(y[:, rows] * y_gain - means * 2.0**-FRACTION), indices)
+        for band in self.predictions(z_symbols, y.shape[1:], quality):
+            y_gain = self._gains("y_gain", band.qualities) / 2.0**GAIN_FRACTION
+            y_encoder.add(np.rint(y[:, band.rows] * y_gain - band.means * 2.0**-FRACTION), band.tables)
         return [z_encoder.finish(), y_encoder.finish()]
 
     def decode_symbols(self, streams: list[bytes], size: tuple[int, int], quality: int) -> Symbols:
@@ -81,37 +96,41 @@ class Hyperprior:
         for rows in _bands(height, BAND // HYPER):
             z[:, rows] = z_decoder.band(self._z_tables(z[:, rows].shape, quality))
         z_decoder.finish()
-        bands = [(y_decoder.band(indices), means) for _, indices, means in self.predictions(z, size, quality)]
+        bands = [(y_decoder.band(b.tables), b.means, b.qualities) for b in self.predictions(z, size, quality)]
         y_decoder.finish()
-        y, means = (np.concatenate(parts, axis=1) for parts in zip(*bands, strict=True))
-        return Symbols(z, y, means, {"z": z_decoder.escapes, "y": y_decoder.escapes})
+        y, means, qualities = (np.concatenate(parts, axis=-2) for parts in zip(*bands, strict=True))
+        return Symbols(z, y, means, qualities, {"z": z_decoder.escapes, "y": y_decoder.escapes})
 
     def decode(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
         """y_hat, float32 (M, *size)."""
         symbols = self.decode_symbols(streams, size, quality)
-        step = (2.0 ** (GAIN_FRACTION - FRACTION) / self.gains["y_gain"][quality]).astype(np.float32)
-        return ((symbols.y << FRACTION) + symbols.means).astype(np.float32) * step[:, None, None]
+        step = (2.0 ** (GAIN_FRACTION - FRACTION) / self._gains("y_gain", symbols.qualities)).astype(np.float32)
+        return ((symbols.y << FRACTION) + symbols.means).astype(np.float32) * step
 
     def _z_tables(self, shape: tuple[int, ...], quality: int) -> np.ndarray:
         return np.broadcast_to(self.gains["z_table"][quality][:, None, None], shape)
 
-    def predictions(
-        self, z_symbols: np.ndarray, size: tuple[int, int], quality: int
-    ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-        """For each band of y: its rows, the table of each symbol, and the means in units of 2^-10."""
+    def _gains(self, name: str, qualities: np.ndarray) -> np.ndarray:
+        """(M, rows, w) at quality bytes (rows, w)."""
+        return np.moveaxis(self.gains[name][qualities], -1, 0)
+
+    def predictions(self, z_symbols: np.ndarray, size: tuple[int, int], quality: int) -> Iterator[Prediction]:
+        """What z says of y (M, *size), band by band from the top."""
         inverse = self.gains["z_inverse_gain"][quality][:, None, None]
         z_hat = rescale(z_symbols, inverse, GAIN_FRACTION - FRACTION)
-        log_gain = self.gains["y_log_gain"][quality][:, None, None]
-        gain = self.gains["y_gain"][quality][:, None, None]
+        half = 1 << (FRACTION - 1)
         for rows in _bands(size[0], BAND):
             first = rows.start // HYPER
             above = max(0, first - self.h_s.margin)
             below = -(-rows.stop // HYPER) + self.h_s.margin
             skip = HYPER * (first - above)
             out = self.h_s(z_hat[:, above:below])[:, skip : skip + rows.stop - rows.start, : size[1]]
-            scales, means = out[: self.channels], out[self.channels :]
-            indices = np.clip((scales + log_gain + (1 << (FRACTION - 1))) >> FRACTION, 0, len(self.tables) - 1)
-            yield rows, indices.astype(np.uint16), rescale(means, gain, GAIN_FRACTION)
+            scales, means = out[: self.channels], out[self.channels : 2 * self.channels]
+            shift = (out[-1] + half) >> FRACTION if self.has_quality_map else np.zeros(out.shape[1:], np.int64)
+            qualities = np.clip(quality + shift, 0, MAX_QUALITY_BYTE)
+            indices = (scales + self._gains("y_log_gain", qualities) + half) >> FRACTION
+            tables = np.clip(indices, 0, len(self.tables) - 1).astype(np.uint16)
+            yield Prediction(rows, tables, rescale(means, self._gains("y_gain", qualities), GAIN_FRACTION), qualities)
 
 
 def _bands(rows: int, height: int) -> Iterator[slice]:

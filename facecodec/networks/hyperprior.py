@@ -5,6 +5,10 @@ et al. (2018); gains after Cui et al., "Asymmetric Gained Deep Image Compression
 Rate Adaptation" (CVPR 2021): the latents are scaled by a gain per channel before rounding and by
 its inverse after it, and qualities between two learned anchors interpolate the log-gains.
 
+Not every place of a picture deserves the same quality: beside scales and means the hyper-synthesis
+gives a map of what to add to q at each place of y, whose gains are then those of that quality. (DCVC-DC,
+Li et al., CVPR 2023, predicts quantisation steps there; here the gains are the steps.)
+
 The hyper-synthesis and the gains are later frozen to integers (facecodec/exact.py); the layers
 here are chosen so that this is possible: convolutions, ReLU and pixel shuffles only.
 """
@@ -74,13 +78,14 @@ class Hyperprior(nn.Module):
             nn.Conv2d(width, 4 * width, 1),
             nn.PixelShuffle(2),
             nn.ReLU(),
-            nn.Conv2d(width, 2 * latents, 1),
+            nn.Conv2d(width, 2 * latents + 1, 1),
         )
         # The hyperprior starts with latents of unit variance coming in and their scales going out.
         with torch.no_grad():
             self.h_a[0].weight.mul_(torch.exp2(-log_scale)[:, None, None])
             self.h_s[-1].bias[:latents] = log_scale
             self.h_s[-1].bias[latents:] = 0
+            self.h_s[-1].weight[-1] = 0
         # A step that is optimal for weight w is proportional to sqrt(w) (high-rate theory), so the
         # log-gains start on that line and the network learns only the departure from it.
         line = torch.linspace(-0.5, 0.5, ANCHORS)[:, None] * torch.log2(torch.tensor(span)) / 2
@@ -97,25 +102,27 @@ class Hyperprior(nn.Module):
         additive uniform noise instead (Xiao et al. 2022, section 3.1).
         """
         y = self.g_a(x).float()
-        y_gain = torch.exp2(interpolate(self.y_log_gain, quality))
+        quality = quality[:, None, None]
         z_gain = torch.exp2(interpolate(self.z_log_gain, quality))
 
         z = self.h_a(pad_to_hyper(y)) * z_gain
         z_scale = torch.exp2(interpolate(self.z_log_scale, quality))
         z_bits = self.bits(z, z_scale, noisy_rate)
-        log_scale, mean = self.hyper_synthesis(quantize_ste(z) / z_gain, y.shape[-2:])
+        log_scale, mean, offset = self.hyper_synthesis(quantize_ste(z) / z_gain, y.shape[-2:])
 
+        y_gain = torch.exp2(interpolate(self.y_log_gain, quality + offset))
         mean = mean * y_gain
         residual = y * y_gain - mean
         y_bits = self.bits(residual, torch.exp2(log_scale.clamp(-8, 8)) * y_gain, noisy_rate)
         x_hat = self.g_s((quantize_ste(residual) + mean) / y_gain)
         return Coded(x_hat, y_bits, z_bits)
 
-    def hyper_synthesis(self, z_hat: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """log2 of the scale and the mean of y before its gain, each (B, M, *size)."""
+    def hyper_synthesis(self, z_hat: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+        """log2 of the scale and the mean of y before its gain, (B, M, *size), and what to add to q, (B, *size)."""
         with torch.autocast(z_hat.device.type, enabled=False):
-            log_scale, mean = self.h_s(z_hat.float())[..., : size[0], : size[1]].chunk(2, 1)
-        return log_scale, mean
+            out = self.h_s(z_hat.float())[..., : size[0], : size[1]]
+        log_scale, mean = out[:, :-1].chunk(2, 1)
+        return log_scale, mean, out[:, -1]
 
     def bits(self, values: Tensor, scale: Tensor, noisy: bool) -> Tensor:
         """-log2 of the zero-mean Gaussian mass of each rounded value, summed per image (B,)."""
@@ -128,11 +135,11 @@ class Hyperprior(nn.Module):
 
 
 def interpolate(anchors: Tensor, quality: Tensor) -> Tensor:
-    """Rows of `anchors` (8, C) at `quality` (B,) in 1..8, linear between anchors: (B, C, 1, 1)."""
+    """Rows of `anchors` (8, C) at `quality` (B, h, w), limited to 1..8, linear between anchors: (B, C, h, w)."""
     position = (quality - 1).clamp(0, ANCHORS - 1)
-    lower = position.floor().long().clamp(max=ANCHORS - 2)
-    weight = (position - lower)[:, None]
-    return torch.lerp(anchors[lower], anchors[lower + 1], weight)[..., None, None]
+    lower = position.detach().floor().long().clamp(max=ANCHORS - 2)
+    weight = (position - lower)[..., None]
+    return torch.lerp(anchors[lower], anchors[lower + 1], weight).permute(0, 3, 1, 2)
 
 
 def pad_to_hyper(y: Tensor) -> Tensor:

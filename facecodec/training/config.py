@@ -46,7 +46,8 @@ class Config:
     warmup: int = 200
     decay: float = 0.3  # last share of the steps, over which the learning rate falls to zero
     rounded_from: float = 0.5  # share of the steps after which the rate is that of rounded latents
-    rate_weights: tuple[float, float] = (4.8, 0.03)  # lambda_rate at q = 1 and at q = 8
+    rate_weights: tuple[float, float] = (0.48, 0.003)  # lambda_rate at q = 1 and at q = 8
+    qualities: tuple[float, float] = (1.0, 8.0)  # q of each image is uniform between these; equal for a single rate
     validate_every: int = 2000
     validation_images: int = 48
     recogniser: str = "mobilefacenet-ms1m"  # of the identity loss, for ip and ipr
@@ -82,6 +83,9 @@ def parse_config(values: dict[str, Any]) -> Config:
         if "rate_weights" in values:
             low, high = values["rate_weights"]
             values["rate_weights"] = (float(low), float(high))
+        if "qualities" in values:
+            lowest, highest = values["qualities"]
+            values["qualities"] = (float(lowest), float(highest))
         values["features"] = tuple(map(str, values.get("features", ())))
         config = Config(**values)
     except (TypeError, ValueError) as error:
@@ -99,6 +103,8 @@ def parse_config(values: dict[str, Any]) -> Config:
             raise UsageError(f"{key} must be a number above zero and at most {most}, not {value!r}")
     if not config.data or min(source.share for source in config.data) <= 0 or min(config.rate_weights) <= 0:
         raise UsageError("shares and rate_weights must be above zero, and there must be a [[data]] table")
+    if not 1 <= config.qualities[0] <= config.qualities[1] <= 8:
+        raise UsageError(f"qualities must be two numbers of 1 to 8 in order, not {list(config.qualities)}")
     for source in config.data:
         if source.faces not in FACES:
             raise UsageError(f"faces '{source.faces}' of {source.set} is not one of {', '.join(FACES)}")

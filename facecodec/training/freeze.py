@@ -141,7 +141,7 @@ def frozen_gains(network: Hyperprior) -> dict[str, np.ndarray]:
     quality = 1 + torch.arange(MAX_QUALITY_BYTE + 1) / QUALITY_STEPS
     with torch.no_grad():
         y_log, z_log, z_scale = (
-            interpolate(anchors.double(), quality.double())[..., 0, 0].numpy()
+            interpolate(anchors.double(), quality.double()[:, None, None])[..., 0, 0].numpy()
             for anchors in (network.y_log_gain, network.z_log_gain, network.z_log_scale)
         )
     index = np.rint(SCALE_STEPS * (z_scale - np.log2(SCALE_MIN)))
@@ -156,7 +156,8 @@ def frozen_gains(network: Hyperprior) -> dict[str, np.ndarray]:
 def frozen_hyper_synthesis(h_s: nn.Sequential, latents: int, hyper: int) -> dict[str, np.ndarray]:
     """Integer weights: each layer takes and gives values in units of 2^-FRACTION.
 
-    The last layer's scale half is turned into table indices here, so that decoding needs no logarithm.
+    The last layer's scales are turned into table indices and its quality map into steps of the quality byte here,
+    so that decoding needs no logarithm.
     """
     tensors: dict[str, Any] = {}
     shifts, upsample = [], []
@@ -169,6 +170,8 @@ def frozen_hyper_synthesis(h_s: nn.Sequential, latents: int, hyper: int) -> dict
             weight, bias = weight.copy(), bias.copy()
             weight[:latents] *= SCALE_STEPS
             bias[:latents] = SCALE_STEPS * (bias[:latents] - np.log2(SCALE_MIN))
+            weight[-1] *= QUALITY_STEPS
+            bias[-1] *= QUALITY_STEPS
         shift = WEIGHT_BITS - 1 - int(np.floor(np.log2(np.abs(weight).max())))
         tensors[f"h_s.{number}.weight"] = np.clip(np.rint(weight * 2.0**shift), -(2**15), 2**15 - 1).astype(np.int16)
         tensors[f"h_s.{number}.bias"] = np.rint(bias * 2.0 ** (shift + FRACTION)).astype(np.int64)

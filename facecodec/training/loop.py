@@ -20,7 +20,7 @@ from torch import Tensor
 from facecodec.errors import FacecodecError, UsageError
 from facecodec.faces import cache_folder
 from facecodec.faces.alignment import jitter
-from facecodec.networks.hyperprior import ANCHORS, Hyperprior
+from facecodec.networks.hyperprior import Hyperprior
 from facecodec.training.config import Config, parse_config
 from facecodec.training.curves import draw_curves
 from facecodec.training.data import CropSampler, LandmarkFinder
@@ -198,7 +198,7 @@ def train(
             group["lr"] = learning_rate(config, step)
         batch = sampler.batch(config.batch, rng)
         x = to_tensor(batch.pixels, device)
-        quality = torch.from_numpy(rng.uniform(1, ANCHORS, config.batch).astype(np.float32)).to(device)
+        quality = torch.from_numpy(rng.uniform(*config.qualities, config.batch).astype(np.float32)).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
             coded = forward(x, quality, noisy_rate=step < config.rounded_from * config.steps)
         bpp = (coded.y_bits + coded.z_bits) / config.crop**2

@@ -1,4 +1,4 @@
-"""How the golden files were made, once, with version 0.1.0 and tiny.safetensors.
+"""How the golden files were made, once, with version 0.1.0, tiny.safetensors and tiny-map.safetensors.
 
 Kept as a record: files of a release stay as they are, so that later releases are held to them.
 """
@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from facecodec import checkpoint
 from facecodec.codec import Codec, open_container
 from facecodec.container import Container, pack
+from facecodec.exact import FRACTION
 
 HERE = Path(__file__).parent
 
@@ -39,7 +41,22 @@ def write(codec: Codec, name: str, data: bytes) -> dict[str, object]:
     return {"z": symbols.z.tolist(), "y": symbols.y.tolist(), "escapes": symbols.escapes}
 
 
+def add_quality_map() -> None:
+    """tiny-map.safetensors: tiny with one more channel of the hyper-synthesis, random, about 40 bytes below zero."""
+    card, tensors = checkpoint.load(HERE / "tiny.safetensors")
+    last = len(tensors["h_s.shifts"]) - 1
+    weight, bias = tensors[f"h_s.{last}.weight"], tensors[f"h_s.{last}.bias"]
+    row = np.random.default_rng(9).integers(-(2**15), 2**15, (1, *weight.shape[1:])).astype(np.int16)
+    tensors[f"h_s.{last}.weight"] = np.concatenate([weight, row])
+    tensors[f"h_s.{last}.bias"] = np.append(bias, -40 << (FRACTION + int(tensors["h_s.shifts"][last])))
+    facts = {
+        name: getattr(card, name) for name in ("family", "objective", "distortion", "data", "steps", "rates", "runs")
+    }
+    checkpoint.save(HERE / "tiny-map.safetensors", facts, tensors)
+
+
 if __name__ == "__main__":
+    add_quality_map()
     codec = Codec(HERE / "tiny.safetensors")
     expected = {name: write(codec, name, codec.encode(*picture)) for name, picture in pictures().items()}
     # Latents that no picture gives, to reach every limit of the integer arithmetic.
@@ -51,4 +68,10 @@ if __name__ == "__main__":
     expected["extreme-q7.25"] = write(codec, "extreme-q7.25", pack(extreme))
     chunked = replace(open_container((HERE / "flat-q1.fic").read_bytes()), chunks=[("EXIF", b"x" * 200), ("zzzz", b"")])
     expected["chunks-q1"] = write(codec, "chunks-q1", pack(chunked))
+    mapped = Codec(HERE / "tiny-map.safetensors")
+    for name in ("smooth-q4", "bands-q6.5", "flat-q1"):
+        expected[f"map-{name}"] = write(mapped, f"map-{name}", mapped.encode(*pictures()[name]))
+    mark = bytes.fromhex(mapped.card.fingerprint)
+    extreme = Container(mark, 100, 41, 300, mapped.family.encode(y, z, 100))
+    expected["map-extreme-q4.125"] = write(mapped, "map-extreme-q4.125", pack(extreme))
     (HERE / "golden.json").write_text(json.dumps(expected) + "\n")

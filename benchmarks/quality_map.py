@@ -1,0 +1,92 @@
+"""Where a model spends its bits: the quality it gives to the face and to the rest, and a picture of it.
+
+    python benchmarks/quality_map.py [--model NAME] [-q Q] [--data DIR] [-o MAP.png]
+
+Over the 48 held-back LFW training people, split by the square that a recogniser sees (the crop of 112x112, aligned):
+mean quality of the places of y, share of them, share of their bits. The picture shows scikit-image's astronaut, the
+decoded face, and its qualities.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from rate_gap import ideal_bits
+from skimage import data
+
+import facecodec
+from demo import CROP
+from facecodec.codec import open_container
+from facecodec.container import QUALITY_STEPS, quality_byte
+from facecodec.faces import cache_folder
+from facecodec.faces.alignment import SIZE, similarity
+from facecodec.faces.detection import cached_landmarks
+from facecodec.families.hyperprior import DOWNSAMPLING
+from facecodec.training.config import Source
+from facecodec.training.data import data_root, validation_photos
+
+
+def in_crop(landmarks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Which places of y have their centre in the aligned crop, (h, w)."""
+    rows, columns = np.mgrid[: shape[0], : shape[1]] * DOWNSAMPLING + DOWNSAMPLING / 2
+    to_image = np.vstack([similarity(landmarks), [0, 0, 1]])
+    x, y, _ = np.einsum("ij,jhw->ihw", np.linalg.inv(to_image), np.stack([columns, rows, np.ones(shape)]))
+    return (x >= 0) & (x < SIZE) & (y >= 0) & (y < SIZE)
+
+
+def draw(codec: facecodec.codec.Codec, quality: float, out: Path) -> None:
+    from matplotlib.figure import Figure
+
+    face = Image.fromarray(data.astronaut()).crop(CROP)
+    coded = codec.encode(face, quality)
+    qualities = 1 + codec.symbols(open_container(coded)).qualities / QUALITY_STEPS
+    figure = Figure(figsize=(10.4, 3.5), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    left.imshow(face)
+    left.set_title("original", fontsize=10)
+    middle.imshow(codec.decode(coded))
+    middle.set_title(f"{codec.card.name} at q {quality:g}: {len(coded)} bytes", fontsize=10)
+    extent = (0, face.width, face.height, 0)
+    right.imshow(face.convert("L"), cmap="gray", extent=extent)
+    shown = right.imshow(qualities, cmap="magma", vmin=1, vmax=8, alpha=0.75, extent=extent, interpolation="nearest")
+    right.set_title("the quality of each place", fontsize=10)
+    figure.colorbar(shown, ax=right, label="q")
+    for axes in (left, middle, right):
+        axes.set_axis_off()
+    figure.savefig(out, dpi=100)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model")
+    parser.add_argument("-q", "--quality", type=float, default=4)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("-o", "--output", type=Path)
+    arguments = parser.parse_args()
+    codec = facecodec.open_model(arguments.model)
+    photos = [photo.path for photo in validation_photos((Source("lfw"),), data_root(arguments.data), 48)]
+    byte = quality_byte(arguments.quality)
+    rows = []  # quality, bits, in the crop; one row a place
+    for path, landmarks in zip(photos, cached_landmarks(photos, cache_folder() / "landmarks.json"), strict=True):
+        if landmarks is None:
+            continue
+        symbols = codec.symbols(open_container(codec.encode(Image.open(path), arguments.quality)))
+        bands = codec.family.predictions(symbols.z, symbols.y.shape[1:], byte)
+        parts = [ideal_bits(codec.family.tables, symbols.y[:, band.rows], band.tables).sum(0) for band in bands]
+        inside = in_crop(landmarks, symbols.qualities.shape)
+        rows += zip(symbols.qualities.ravel(), np.concatenate(parts).ravel(), inside.ravel(), strict=True)
+    quality, bits, inside = np.array(rows).T
+    inside = inside.astype(bool)
+    for name, chosen in (("in the crop", inside), ("elsewhere", ~inside)):
+        mean, share = 1 + quality[chosen].mean() / QUALITY_STEPS, bits[chosen].sum() / bits.sum()
+        told = f"q {mean:.2f}, {chosen.mean():.0%} of the places, {share:.0%} of y's bits"
+        print(f"{codec.card.name} at q {arguments.quality:g}, {name}: {told}")
+    if arguments.output:
+        draw(codec, arguments.quality, arguments.output)
+
+
+if __name__ == "__main__":
+    main()

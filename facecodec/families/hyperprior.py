@@ -112,7 +112,7 @@ class Hyperprior:
 
     def _gains(self, name: str, qualities: np.ndarray) -> np.ndarray:
         """(M, rows, w) at quality bytes (rows, w)."""
-        return np.moveaxis(self.gains[name][qualities], -1, 0)
+        return np.take(self.gains[name].T, qualities, axis=1)
 
     def predictions(self, z_symbols: np.ndarray, size: tuple[int, int], quality: int) -> Iterator[Prediction]:
         """What z says of y (M, *size), band by band from the top."""

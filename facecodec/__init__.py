@@ -2,7 +2,7 @@
 
     data = facecodec.encode(image, quality=4)      # PIL image or uint8 array -> bytes of a .fic file
     image = facecodec.decode(data)                 # -> PIL.Image.Image, RGB
-    codec = facecodec.open_model("l2-ipr")         # for many images: codec.encode, codec.decode
+    codec = facecodec.open_model("l2-ipr")         # for many images: codec.encode, codec.encode_within, codec.decode
 
 Nothing heavy is imported before the first call, and torch never is.
 """
@@ -48,7 +48,7 @@ def decode(data: bytes) -> Image.Image:
     """The RGB picture in the bytes of a .fic file.
 
     Raises FormatError for bytes that are not a whole .fic file, ModelError if the model that made
-    it is not installed, ImageError for more than 2^26 pixels (`open_model(...).decode` takes a limit).
+    it is not installed, ImageError for more than 2^25 pixels (`open_model(...).decode` takes a limit).
     """
     from facecodec.codec import codec_of, open_container
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from bisect import bisect_right
+from collections.abc import Callable
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from facecodec import checkpoint, container
-from facecodec.container import DEFAULT_MAX_PIXELS, DEFAULT_QUALITY, check_size, quality_byte
+from facecodec.container import DEFAULT_MAX_PIXELS, DEFAULT_QUALITY, MAX_QUALITY_BYTE, check_size, quality_byte
 from facecodec.errors import FormatError, ImageError, ModelError
 from facecodec.families import family_module
 from facecodec.images import as_rgb
@@ -32,16 +34,36 @@ class Codec:
     def encode(self, image: Image.Image | np.ndarray, quality: float = DEFAULT_QUALITY) -> bytes:
         """A Pillow image, or a uint8 array (H, W, 3) or (H, W), -> the bytes of a .fic file."""
         byte = quality_byte(quality)
+        return self._coder(image)(byte)
+
+    def encode_within(self, image: Image.Image | np.ndarray, limit: int) -> bytes:
+        """As `encode`, at the highest quality whose file has at most `limit` bytes.
+
+        Raises ImageError where even q 1 has more.
+        """
+        coder = cache(self._coder(image))
+        fitting = bisect_right(range(MAX_QUALITY_BYTE + 1), limit, key=lambda byte: len(coder(byte)))
+        if fitting == 0:
+            raise ImageError(f"{len(coder(0))} bytes at q 1 do not fit into {limit}: make the picture smaller")
+        return coder(fitting - 1)
+
+    def _coder(self, image: Image.Image | np.ndarray) -> Callable[[int], bytes]:
+        """From a quality byte to the file of `image`, which is analysed once."""
         pixels = as_rgb(image)
         height, width = pixels.shape[:2]
         if max(height, width) > container.MAX_SIDE:
             raise ImageError(f"{width}x{height}: a side is longer than {container.MAX_SIDE} pixels")
         y, z = self.transforms.analyse(pixels)
-        try:
-            streams = self.family.encode(y, z, byte)
-        except OverflowError as error:
-            raise ImageError(str(error)) from None
-        return container.pack(container.Container(bytes.fromhex(self.card.fingerprint), byte, width, height, streams))
+        mark = bytes.fromhex(self.card.fingerprint)
+
+        def code(byte: int) -> bytes:
+            try:
+                streams = self.family.encode(y, z, byte)
+            except OverflowError as error:
+                raise ImageError(str(error)) from None
+            return container.pack(container.Container(mark, byte, width, height, streams))
+
+        return code
 
     def decode(self, data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
         """The bytes of a .fic file of this model -> an RGB picture."""

@@ -17,6 +17,9 @@ import pytest
 from conftest import DATA, TINY
 from PIL import Image
 
+from facecodec.codec import Codec
+from facecodec.container import Container, pack
+
 
 @pytest.fixture
 def face(tmp_path, picture):
@@ -123,6 +126,10 @@ def test_existing_outputs_are_kept_without_force(run_cli, face, tmp_path):
         (["face.png", "-q", "0.9"], "quality 0.9 is outside 1..8"),
         (["face.png", "-q", "9"], "quality 9 is outside 1..8"),
         (["face.png", "-q", "nan"], "quality nan is outside 1..8"),
+        (["face.png", "-q", "3", "--max-bytes", "1024"], "give one"),
+        (["face.png", "--max-bytes", "1024", "--target-bpp", "0.2"], "give one"),
+        (["face.png", "--target-bpp", "0"], "give a number above zero"),
+        (["face.png", "--target-bpp", "inf"], "give a number above zero"),
         (["face.png", "-m", "none-such"], "no model 'none-such'; installed: "),
         (["face.png", "-m", "./none.safetensors"], "no model file ./none.safetensors"),
         (["face.png", "--max-pixels", "0"], "--max-pixels"),
@@ -227,8 +234,6 @@ def make_bad_files(folder, good: bytes) -> dict[str, str]:
     }
     for name, (content, _) in contents.items():
         (folder / name).write_bytes(content)
-    from facecodec.container import Container, pack
-
     mark = bytes.fromhex("00c0ffee")
     (folder / "stranger.fic").write_bytes(pack(Container(mark, 0, 8, 8, [b"", b""])))
     (folder / "huge.fic").write_bytes(pack(Container(good[3:7], 0, 60000, 60000, [b"", b""])))
@@ -339,6 +344,27 @@ def test_growing_is_noted(run_cli, tmp_path):
     done = run_cli("encode", "0.png", "1.png", "-q", "8", "-m", "l2-rec")
     assert b"note: 0.png: its " in done.stderr
     assert b"note: 1.png: its " in done.stderr
+
+
+@pytest.mark.parametrize(("option", "value"), [("--max-bytes", 350), ("--target-bpp", 0.5)])
+def test_a_limit_of_bytes_or_rate_is_kept_for_each_picture(run_cli, face, tmp_path, option, value):
+    Image.open(face).resize((90, 80)).save(tmp_path / "large.png")
+    rows = objects(run_cli("encode", "face.png", "large.png", "-o", "out", "-m", TINY, option, value, "--json").stdout)
+    assert len(rows) == 2
+    for row in rows:
+        limit = value if option == "--max-bytes" else value * row["width"] * row["height"] / 8
+        codec = Codec(TINY)
+        pixels = Image.open(tmp_path / row["input"])
+        assert row["bytes"] == len(codec.encode(pixels, row["quality"])) <= limit
+        assert row["quality"] == 8 or len(codec.encode(pixels, row["quality"] + 1 / 32)) > limit
+
+
+def test_a_picture_that_does_not_fit_costs_only_itself(run_cli, face, tmp_path):
+    Image.effect_noise((300, 300), 90).save(tmp_path / "large.png")
+    done = run_cli("encode", "face.png", "large.png", "-o", "out", "-m", TINY, "--max-bytes", 250)
+    assert (done.returncode, listing(tmp_path / "out")) == (1, ["face.fic"])
+    assert b"large.png" in done.stderr
+    assert b"do not fit into 250: make the picture smaller" in done.stderr
 
 
 def test_info_needs_no_model(run_cli, tmp_path):

@@ -33,6 +33,17 @@ def test_any_size_comes_back_with_its_size(tiny, size):
     assert np.asarray(tiny.decode(tiny.encode(pixels, 4))).shape == (*size, 3)
 
 
+def test_the_best_quality_within_a_limit_is_found(tiny, picture):
+    at = [len(tiny.encode(picture, 1 + byte / 32)) for byte in range(225)]
+    for limit in (at[0], at[100], at[100] + 1, at[224], at[224] + 1000):
+        data = tiny.encode_within(picture, limit)
+        assert len(data) <= limit
+        assert data == tiny.encode(picture, open_container(data).q)
+        assert open_container(data).quality == 224 or at[open_container(data).quality + 1] > limit
+    with pytest.raises(ImageError, match=f"{at[0]} bytes at q 1 do not fit into 20"):
+        tiny.encode_within(picture, 20)
+
+
 def assert_rounded_latents(family, y, z, byte: int, symbols) -> None:
     """What was read is what rounding the latents gives."""
     gain = np.moveaxis(family.gains["y_gain"][symbols.qualities], -1, 0) / 2**16

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import math
 from typing import Any
 
 import click
 
 from facecodec.cli import batch, files
-from facecodec.container import DEFAULT_QUALITY, MAGIC, quality_byte
+from facecodec.container import DEFAULT_QUALITY, MAGIC, quality_byte, unpack
 from facecodec.errors import FormatError, UsageError
 
 
@@ -19,17 +20,21 @@ from facecodec.errors import FormatError, UsageError
     "-q",
     "--quality",
     type=float,
-    default=DEFAULT_QUALITY,
-    show_default=True,
     metavar="Q",
-    help="1 (smallest) to 8, in steps of 1/32.",
+    help=f"1 (smallest) to 8, in steps of 1/32; {DEFAULT_QUALITY:g} by default.",
 )
+@click.option(
+    "--max-bytes", type=click.IntRange(min=1), metavar="N", help="The best quality whose file fits into N bytes."
+)
+@click.option("--target-bpp", type=float, metavar="X", help="The best quality within X bits per pixel.")
 @click.option("-m", "--model", metavar="MODEL", help="Name of an installed model, or a model file.")
 @batch.shared_options
 def encode(
     inputs: tuple[str, ...],
     out: str | None,
-    quality: float,
+    quality: float | None,
+    max_bytes: int | None,
+    target_bpp: float | None,
     model: str | None,
     force: bool,
     files0_from: str | None,
@@ -49,7 +54,12 @@ def encode(
 
     Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow's own limit, checked before it takes memory
 
-    byte = quality_byte(quality)
+    if sum(given is not None for given in (quality, max_bytes, target_bpp)) > 1:
+        raise UsageError("-q, --max-bytes and --target-bpp exclude each other: give one")
+    if target_bpp is not None and not 0 < target_bpp < math.inf:
+        raise UsageError(f"--target-bpp {target_bpp:g} is not a rate: give a number above zero")
+    quality = DEFAULT_QUALITY if quality is None else quality
+    quality_byte(quality)  # refused before anything is read
     path = checkpoint.model_path(model)
     listed = None if files0_from is None else files.read_list(files0_from)
     plan = files.plan(inputs, listed, out, ".fic", batch.has_suffix(images.SUFFIXES), "images")
@@ -66,16 +76,17 @@ def encode(
         pixels, dropped = images.read(io.BytesIO(content), max_pixels)
         for what in dropped:
             reporter.note_once(job.input_name, f"dropped {what}", what.lstrip("0123456789 "))
-        data = codec.encode(pixels, quality)
+        height, width = pixels.shape[:2]
+        limit = max_bytes if target_bpp is None else int(target_bpp * width * height / 8)
+        data = codec.encode(pixels, quality) if limit is None else codec.encode_within(pixels, limit)
         if len(data) >= len(content):
             reporter.note(job.input_name, f"its {len(content)} bytes became {len(data)}, not fewer")
-        height, width = pixels.shape[:2]
         return data, {
             "width": width,
             "height": height,
             "bytes": len(data),
             "bpp": round(8 * len(data) / (width * height), 5),
-            "quality": 1 + byte / 32,
+            "quality": unpack(data).q,
             "model": codec.card.name,
         }
 

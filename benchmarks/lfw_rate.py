@@ -16,12 +16,13 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from facecodec.bench.codecs import hevc
+from facecodec.bench.codecs import find_codec
 from facecodec.bench.metrics import psnr
 from facecodec.training.data import data_root, lfw
 
@@ -66,10 +67,15 @@ def main() -> None:
     model = ["-m", arguments.model] if arguments.model else []
     for q in arguments.q:
         tell(arguments.model or "facecodec", q, list(facecodec(files, q, model)))
+    hevc = find_codec("hevc")
+
+    def reference(image: np.ndarray, crf: float) -> tuple[int, np.ndarray]:
+        data = hevc.encode(image, crf)
+        return len(data), hevc.decode(data, image.shape[:2])
+
     with ThreadPoolExecutor(2) as pool:
         for crf in arguments.crf:
-            coded = pool.map(lambda image, crf=crf: hevc(image, crf), originals)
-            tell("hevc", crf, [(len(data), x_hat) for data, x_hat in coded])
+            tell("hevc", crf, list(pool.map(partial(reference, crf=crf), originals)))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ from facecodec.bench.datasets import load_subjects
 from facecodec.bench.measure import Bench, Subject
 from facecodec.bench.metrics import rate_at
 from facecodec.bench.recognition import find_recogniser
+from facecodec.bench.store import Store
+from facecodec.faces import cache_folder
 from facecodec.faces.alignment import scaled_template
 from facecodec.training.data import CUT, cut_face, data_root
 
@@ -53,7 +55,8 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, help="write every number to this JSON file")
     arguments = parser.parse_args()
     root = data_root(arguments.data)
-    bench = Bench({name: find_recogniser(name, root) for name in (SEEN, UNSEEN)})
+    found = {name: find_recogniser(name, root) for name in (SEEN, UNSEEN)}
+    bench = Bench(found, Store(cache_folder() / "bench.sqlite"))
     whole = load_subjects("celeba-hq-mini", root)
     results = {}
     with tempfile.TemporaryDirectory() as folder:

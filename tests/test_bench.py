@@ -5,13 +5,17 @@ from urllib.error import URLError
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from facecodec.errors import UsageError
 
 pytest.importorskip("sklearn", reason="the 'bench' extra is not installed")
 
-from facecodec.bench.metrics import bd_rate, ms_ssim, psnr, rate_at
+from facecodec.bench.measure import Bench, Subject
+from facecodec.bench.metrics import bd_rate, ms_ssim, psnr, rate_at, ssim
 from facecodec.bench.recognition import FacenetEmbedder, distances, find_recogniser, frr_at_far
+from facecodec.bench.store import Store, key
+from facecodec.faces.alignment import scaled_template
 
 
 def direction(degrees: float) -> list[float]:
@@ -60,13 +64,39 @@ def test_half_the_bits_are_a_bd_rate_of_minus_fifty():
     assert bd_rate(anchor, [(rate / 2, value) for rate, value in anchor]) == pytest.approx(-50)
 
 
-def test_psnr_and_ms_ssim(picture):
+def test_psnr_ssim_and_ms_ssim(picture):
     assert psnr(picture, picture) == pytest.approx(78.13, abs=0.01)
     assert psnr(np.zeros((4, 4, 3), np.uint8), np.full((4, 4, 3), 255, np.uint8)) == 0
+    assert ssim(picture, picture) == pytest.approx(1)
+    assert ssim(picture[:3, :5], picture[:3, :5]) == pytest.approx(1)
+    assert ssim(picture, 255 - picture) < 0.1
     assert ms_ssim(picture, picture) is None
     large = np.tile(picture, (4, 4, 1))
     assert ms_ssim(large, large) == pytest.approx(1)
     assert ms_ssim(large, 255 - large) < 0.6
+
+
+def test_a_face_that_is_not_found_is_a_rejection_and_never_an_impostor():
+    lost = EMBEDDINGS.copy()
+    lost[1] = np.nan  # Ann's query
+    same, other = distances(lost, PEOPLE)
+    assert same[0] == other[0] == np.inf
+    lost = EMBEDDINGS.copy()
+    lost[3] = np.nan  # Cid's gallery image
+    same, other = distances(lost, PEOPLE)
+    assert (same[1:] == np.inf).all()
+    assert np.isfinite(other).all()
+
+
+def test_the_store_keeps_what_it_was_given(tmp_path):
+    store = Store(tmp_path / "new" / "bench.sqlite")
+    values = {key("a", number): bytes([number % 256]) * number for number in range(1200)}
+    store.put(values)
+    store.put({key("a", 7): b"again"})
+    store.close()
+    store = Store(tmp_path / "new" / "bench.sqlite")
+    assert store.get([*values, key("b", 0)]) == values | {key("a", 7): b"again"}
+    assert len({key("ab", "c"), key("a", "bc"), key("abc")}) == 3
 
 
 @pytest.fixture
@@ -77,23 +107,71 @@ def needs_faces(faces_root, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-def test_a_few_faces_measured_for_real(needs_faces, faces_root):
+@pytest.fixture
+def bench(needs_faces, faces_root, tmp_path):
+    """Makes benches with one recogniser that share a store."""
+    made = []
+
+    def make(**options) -> Bench:
+        found = {"seen": find_recogniser("mobilefacenet-ms1m", faces_root)}
+        made.append(Bench(found, Store(tmp_path / "bench.sqlite"), **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def test_a_few_faces_measured_for_real(bench, faces_root):
     from facecodec.bench.datasets import load_subjects
-    from facecodec.bench.measure import Bench
 
     subjects = load_subjects("lfw", faces_root, 4)
     assert 4 <= len(subjects) < 20
     assert len({s.person for s in subjects if s.person == subjects[-1].person}) == 1
-    bench = Bench({"seen": find_recogniser("mobilefacenet-ms1m", faces_root)})
-    rows = {name: bench.row(name, setting, subjects) for name, setting in (("original", 0), ("jpeg", 10), ("hevc", 28))}
-    ours = bench.row("l2-rec", 3, subjects)
-    bench.close()
+    first = bench(find_again=True)
+    rows = {name: first.row(name, setting, subjects) for name, setting in (("original", 0), ("jpeg", 10), ("hevc", 28))}
+    ours = first.row("l2-rec", 3, subjects)
     assert rows["original"]["bpp"] == 24
     assert rows["original"]["cosine:seen"] == pytest.approx(1)
     assert rows["jpeg"]["psnr"] < rows["hevc"]["psnr"] < 40
+    assert rows["jpeg"]["ssim"] < rows["hevc"]["ssim"] < 1
     assert 0.1 < ours["bpp"] < rows["hevc"]["bpp"] < 0.5
     assert 0.6 < ours["cosine:seen"] < rows["hevc"]["cosine:seen"] < 1
+    assert rows["hevc"]["cosine:seen, found again"] == pytest.approx(rows["hevc"]["cosine:seen"], abs=0.03)
+    assert rows["hevc"]["cosine:seen, found again"] != rows["hevc"]["cosine:seen"]
     assert "frr:seen" not in ours
+
+    again = bench(find_again=True)
+    again._measure = lambda codec, setting, work: iter(())  # nothing more can be measured
+    assert again.row("l2-rec", 3, subjects) == ours
+
+
+def test_only_what_is_missing_is_measured(bench, faces_root, monkeypatch):
+    from facecodec.bench.datasets import load_subjects
+
+    subjects = load_subjects("lfw", faces_root, 4)
+    first = bench()
+    first.row("jpeg", 10, subjects[:3])
+    asked = []
+    measure = first._measure
+    monkeypatch.setattr(
+        first, "_measure", lambda codec, setting, work: asked.append(work) or measure(codec, setting, work)
+    )
+    reported = []
+    first.photographs("jpeg", 10, subjects, reported.append)
+    assert [subject for subject, _ in asked[0]] == subjects[3:]
+    assert reported[-1] == len(subjects)
+    first.photographs("jpeg", 11, subjects[:2])
+    assert len(asked[1]) == 2
+
+
+def test_where_no_face_is_found_there_is_no_embedding(bench, tmp_path):
+    Image.new("RGB", (200, 200), "gray").save(tmp_path / "wall.png")
+    wall = Subject(tmp_path / "wall.png", "nobody", scaled_template(200))
+    (measured,) = bench(find_again=True).photographs("jpeg", 50, [wall])
+    given, again = measured.embeddings.values()
+    assert np.isfinite(given).all()
+    assert np.isnan(again).all()
 
 
 def test_a_card_says_how_a_model_was_trained_and_what_it_does(needs_faces, run_cli, faces_root, tmp_path):

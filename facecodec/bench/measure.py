@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from facecodec.bench.codecs import code
-from facecodec.bench.metrics import ms_ssim, psnr
+from facecodec.bench.codecs import code, find_codec
+from facecodec.bench.metrics import ms_ssim, psnr, ssim
 from facecodec.bench.recognition import MIN_QUERIES, distances, frr_at_far, load_embedder
+from facecodec.bench.store import Store, key
+from facecodec.errors import UsageError
+
+PICTURE = "picture"  # the part of a measurement that holds bytes and quality; every other part is a Face
+SAVE_EVERY = 200  # photographs
 
 
 @dataclass(frozen=True)
@@ -29,90 +36,165 @@ class Subject:
 
 
 @dataclass(frozen=True)
+class Face:
+    """An embedding to take: by which recogniser, with the original's landmarks or with those found when decoded."""
+
+    recogniser: str
+    found_again: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.recogniser}, found again" if self.found_again else self.recogniser
+
+
+@dataclass(frozen=True)
 class Measured:
-    """One photograph under one codec: bytes and pixels, PSNR, MS-SSIM or None, an embedding for each recogniser."""
+    """One photograph under one codec. MS-SSIM is None where it is too small; an embedding is NaN without a face."""
 
     bytes: int
     pixels: int
     psnr: float
+    ssim: float
     ms_ssim: float | None
-    embeddings: list[np.ndarray]
+    embeddings: dict[Face, np.ndarray]
 
 
 class Bench:
-    """A pool of processes that measure. `recognisers` maps names to what recognition.find_recogniser gave."""
+    """A pool of processes that measure, and the store of what was measured.
 
-    def __init__(self, recognisers: dict[str, str]) -> None:
+    `recognisers` maps names to what recognition.find_recogniser gave; with `find_again` faces are also looked
+    for on the decoded pictures.
+    """
+
+    def __init__(self, recognisers: dict[str, str], store: Store, find_again: bool = False) -> None:
         self.recognisers = recognisers
-        self._originals: dict[tuple[Path, ...], list[Measured]] = {}
-        context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(
-            os.cpu_count(), context, initializer=_start, initargs=(list(recognisers.values()),)
-        )
+        self.faces = [Face(name, again) for again in (False, True)[: 1 + find_again] for name in recognisers]
+        self._store = store
+        self._pool: ProcessPoolExecutor | None = None
 
     def close(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+        self._store.close()
 
     def photographs(
         self, codec: str, setting: float, subjects: list[Subject], report: Callable[[int], None] = lambda done: None
     ) -> list[Measured]:
-        rows = []
-        for row in self._pool.map(partial(_measure, codec, setting), subjects, chunksize=16):
-            rows.append(row)
-            report(len(rows))
-        return rows
-
-    def originals(self, subjects: list[Subject]) -> list[Measured]:
-        key = tuple(subject.path for subject in subjects)
-        if key not in self._originals:
-            self._originals[key] = self.photographs("original", 0, subjects)
-        return self._originals[key]
+        """Measurements in the order of `subjects`; `report` gets how many are there."""
+        reason = find_codec(codec).missing()
+        if reason:
+            raise UsageError(f"codec {codec}: {reason}")
+        keys = [self._keys(find_codec(codec).version(), setting, subject) for subject in subjects]
+        known = self._store.get(each for parts in keys for each in parts.values())
+        work = []
+        for subject, parts in zip(subjects, keys, strict=True):
+            wanted = [part for part, each in parts.items() if each not in known]
+            if wanted:
+                work.append((subject, wanted))
+        done, fresh = len(subjects) - len(work), {}
+        names = {subject.path: parts for subject, parts in zip(subjects, keys, strict=True)}
+        for (subject, _), values in zip(work, self._measure(codec, setting, work), strict=True):
+            fresh |= {names[subject.path][part]: value for part, value in values.items()}
+            done += 1
+            if done % SAVE_EVERY == 0 or done == len(subjects):
+                self._store.put(fresh)
+                known |= fresh
+                fresh = {}
+            report(done)
+        return [_measured({part: known[each] for part, each in parts.items()}) for parts in keys]
 
     def row(
         self, codec: str, setting: float, subjects: list[Subject], report: Callable[[int], None] = lambda done: None
     ) -> dict[str, Any]:
         """bpp (total bits over total pixels), means of PSNR, MS-SSIM and cosine to the original, and FRR@FAR=1%.
 
-        FRR is missing where there are too few queries for it.
+        FRR is missing where there are too few queries for it; MS-SSIM is over the pictures that are large enough.
         """
         measured = self.photographs(codec, setting, subjects, report)
+        originals = self.photographs("original", 0, subjects)
         people = [subject.person for subject in subjects]
         row: dict[str, Any] = {"codec": codec, "setting": setting, "images": len(subjects)}
         row["bpp"] = 8 * sum(m.bytes for m in measured) / sum(m.pixels for m in measured)
         row["psnr"] = float(np.mean([m.psnr for m in measured]))
+        row["ssim"] = float(np.mean([m.ssim for m in measured]))
         structure = [m.ms_ssim for m in measured if m.ms_ssim is not None]
         row["ms_ssim"] = float(np.mean(structure)) if structure else None
-        originals = self.originals(subjects)
-        for number, name in enumerate(self.recognisers):
-            embeddings, wanted = (np.stack([m.embeddings[number] for m in ms]) for ms in (measured, originals))
-            row[f"cosine:{name}"] = float((embeddings * wanted).sum(1).mean())
+        for face in self.faces:
+            embeddings, wanted = (np.stack([m.embeddings[face] for m in each]) for each in (measured, originals))
+            row[f"cosine:{face}"] = float(np.nanmean((embeddings * wanted).sum(1)))
             if len(people) - len(set(people)) >= MIN_QUERIES:
-                row[f"frr:{name}"] = frr_at_far(*distances(embeddings, people))
+                row[f"frr:{face}"] = frr_at_far(*distances(embeddings, people))
         return row
 
+    def _keys(self, version: str, setting: float, subject: Subject) -> dict[str | Face, bytes]:
+        """What each part of a measurement is stored under."""
+        coded = (version, f"{setting:g}", _digest(subject.path))
+        keys: dict[str | Face, bytes] = {PICTURE: key(*coded, PICTURE)}
+        for face in self.faces:
+            recogniser = self.recognisers[face.recogniser]
+            known = _digest(Path(recogniser)) if recogniser.endswith(".onnx") else recogniser
+            place = "found again" if face.found_again else subject.landmarks.round(3).tolist()
+            keys[face] = key(*coded, known, place)
+        return keys
 
-def _start(recognisers: Iterable[str]) -> None:
+    def _measure(
+        self, codec: str, setting: float, work: list[tuple[Subject, list[str | Face]]]
+    ) -> Iterator[dict[str | Face, bytes]]:
+        if not work:
+            return iter(())
+        if self._pool is None:
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(os.cpu_count(), context, initializer=_start, initargs=(self.recognisers,))
+        return self._pool.map(partial(_measure, codec, setting), work, chunksize=16)
+
+
+@cache
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _measured(values: dict[str | Face, bytes]) -> Measured:
+    embeddings = {face: np.frombuffer(value, np.float32) for face, value in values.items() if face != PICTURE}
+    return Measured(**json.loads(values[PICTURE]), embeddings=embeddings)
+
+
+def _start(recognisers: dict[str, str]) -> None:
     global _embedders
     import torch
     from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(1)
     threadpool_limits(1)  # NumPy's BLAS: a process a core is enough
-    _embedders = [load_embedder(found) for found in recognisers]
+    _embedders = {name: load_embedder(found) for name, found in recognisers.items()}
 
 
-def _measure(codec: str, setting: float, subject: Subject) -> Measured:
+def _measure(codec: str, setting: float, work: tuple[Subject, list[str | Face]]) -> dict[str | Face, bytes]:
+    """The wanted parts of one photograph's measurement, as they are stored."""
     import torch
     from PIL import Image
 
     from facecodec.faces.alignment import align, similarity
+    from facecodec.faces.detection import find_landmarks
 
+    subject, wanted = work
     with Image.open(subject.path) as image:
         pixels = np.asarray(image.convert("RGB"))
     with tempfile.TemporaryDirectory() as folder:
         size, decoded = code(codec, pixels, setting, Path(folder, "coded"))
+    values: dict[str | Face, bytes] = {}
+    if PICTURE in wanted:
+        picture = {"bytes": size, "pixels": pixels.shape[0] * pixels.shape[1]}
+        picture |= {metric.__name__: metric(pixels, decoded) for metric in (psnr, ssim, ms_ssim)}
+        values[PICTURE] = json.dumps(picture).encode()
+    places = {False: subject.landmarks}
+    if any(part != PICTURE and part.found_again for part in wanted):
+        places[True] = next(iter(find_landmarks([Image.fromarray(decoded)])))
     tensor = torch.from_numpy(decoded.copy()).permute(2, 0, 1)[None].float()
-    crop = align(tensor, similarity(subject.landmarks)[None])[0].numpy()
-    embeddings = [embedder(crop) for embedder in _embedders]
-    count = pixels.shape[0] * pixels.shape[1]
-    return Measured(size, count, psnr(pixels, decoded), ms_ssim(pixels, decoded), embeddings)
+    for face in wanted:
+        if face == PICTURE:
+            continue
+        place = places[face.found_again]
+        crop = np.full((3, 112, 112), np.nan, np.float32)
+        if place is not None:
+            crop = align(tensor, similarity(place)[None])[0].numpy()
+        values[face] = _embedders[face.recogniser](crop).astype(np.float32).tobytes()
+    return values

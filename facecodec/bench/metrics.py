@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def psnr(x: np.ndarray, x_hat: np.ndarray) -> float:
@@ -14,15 +18,29 @@ def psnr(x: np.ndarray, x_hat: np.ndarray) -> float:
     return 10 * math.log10(255**2 / max(error, 1e-3))
 
 
+def ssim(x: np.ndarray, x_hat: np.ndarray) -> float:
+    """pytorch-msssim over RGB; pictures narrower than its window of 11 pixels are extended at their edges."""
+    import pytorch_msssim
+
+    pad = [(0, max(0, 11 - side)) for side in x.shape[:2]] + [(0, 0)]
+    return pytorch_msssim.ssim(
+        *(_tensor(np.pad(image, pad, mode="edge")) for image in (x, x_hat)), data_range=255
+    ).item()
+
+
 def ms_ssim(x: np.ndarray, x_hat: np.ndarray) -> float | None:
     """pytorch-msssim over RGB; None where a side is 160 pixels or less."""
-    import torch
-    from pytorch_msssim import ms_ssim
+    import pytorch_msssim
 
     if min(x.shape[:2]) <= 160:
         return None
-    a, b = (torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() for image in (x, x_hat))
-    return ms_ssim(a, b, data_range=255).item()
+    return pytorch_msssim.ms_ssim(_tensor(x), _tensor(x_hat), data_range=255).item()
+
+
+def _tensor(image: np.ndarray) -> Tensor:
+    import torch
+
+    return torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float()
 
 
 def rate_at(rates: Sequence[float], values: Sequence[float], target: float) -> float | None:

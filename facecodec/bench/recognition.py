@@ -85,7 +85,8 @@ def distances(embeddings: np.ndarray, people: Sequence[str]) -> tuple[np.ndarray
     """Cosine distances of each query to its own gallery image and to the nearest other one.
 
     `embeddings` (N, D), unit vectors, in the order of file names; a person's first image is the
-    gallery, every later one a query.
+    gallery, every later one a query. Where an embedding is NaN, no face was found: such an image is
+    infinitely far from every other.
     """
     first: dict[str, int] = {}
     for index, person in enumerate(people):
@@ -93,7 +94,7 @@ def distances(embeddings: np.ndarray, people: Sequence[str]) -> tuple[np.ndarray
     gallery = np.array(list(first.values()))
     place = {person: number for number, person in enumerate(first)}
     queries = np.setdiff1d(np.arange(len(people)), gallery)
-    distance = 1 - embeddings[queries] @ embeddings[gallery].T
+    distance = np.nan_to_num(1 - embeddings[queries] @ embeddings[gallery].T, nan=np.inf)
     own = np.array([place[people[query]] for query in queries], int)
     rows = np.arange(len(queries))
     same = distance[rows, own]

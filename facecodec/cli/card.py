@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -40,7 +39,7 @@ def card(
 ) -> None:
     """Measure MODEL on the LFW test people and write its card: FILE.md, and the numbers as FILE.json.
 
-    Qualities that FILE.json has already, of the same model, photographs and recognisers, are not measured again.
+    What was measured before is kept in the user's cache and not measured again.
     """
     from importlib.util import find_spec
 
@@ -51,34 +50,26 @@ def card(
     from facecodec.bench.datasets import load_subjects
     from facecodec.bench.measure import Bench
     from facecodec.bench.recognition import find_recogniser
+    from facecodec.bench.store import Store
     from facecodec.checkpoint import model_path, read_card
+    from facecodec.faces import cache_folder
     from facecodec.training.data import data_root
 
     path = model_path(model)
     root = data_root(data)
     facts = read_card(path)
     out = out or path.with_suffix(".md")
-    numbers = out.with_suffix(".json")
     subjects = load_subjects("lfw", root, limit)
-    bench = Bench({Path(name).stem: find_recogniser(name, root) for name in recognisers})
-    known = json.loads(numbers.read_text()) if numbers.exists() else {}
-    rows = {row["setting"]: row for row in known.get("rows", ()) if row["images"] == len(subjects)}
-    if known.get("fingerprint") != facts.fingerprint or known.get("recognisers") != list(bench.recognisers):
-        rows = {}
-    for q in [q for q in qualities or range(1, 9) if q not in rows]:
-        rows[q] = bench.row(str(path), q, subjects, _progress(q, len(subjects))) | {"codec": facts.name}
-        print(json.dumps(rows[q]), flush=True)
-        state = {"fingerprint": facts.fingerprint, "recognisers": list(bench.recognisers)}
-        state["rows"] = [rows[setting] for setting in sorted(rows)]
-        _replace(numbers, json.dumps(state, indent=1) + "\n")
+    found = {Path(name).stem: find_recogniser(name, root) for name in recognisers}
+    bench = Bench(found, Store(cache_folder() / "bench.sqlite"))
+    rows = []
+    for q in sorted(qualities or range(1, 9)):
+        rows.append(bench.row(str(path), q, subjects, _progress(q, len(subjects))) | {"codec": facts.name})
+        print(json.dumps(rows[-1]), flush=True)
     bench.close()
-    _replace(out, render(facts, [rows[setting] for setting in sorted(rows)], SEEN, path.stat().st_size))
-
-
-def _replace(path: Path, text: str) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(text)
-    os.replace(partial, path)
+    numbers = {"fingerprint": facts.fingerprint, "recognisers": list(found), "rows": rows}
+    out.with_suffix(".json").write_text(json.dumps(numbers, indent=1) + "\n")
+    out.write_text(render(facts, rows, SEEN, path.stat().st_size))
 
 
 def _progress(q: float, total: int) -> Callable[[int], None]:

@@ -11,9 +11,18 @@ from facecodec.errors import UsageError
 
 pytest.importorskip("sklearn", reason="the 'bench' extra is not installed")
 
+from facecodec.bench.intervals import draws, frr_draws, interval, parity_draws
 from facecodec.bench.measure import Bench, Subject
 from facecodec.bench.metrics import bd_rate, ms_ssim, psnr, rate_at, ssim
-from facecodec.bench.recognition import FacenetEmbedder, distances, find_recogniser, frr_at_far
+from facecodec.bench.recognition import (
+    FacenetEmbedder,
+    distances,
+    find_recogniser,
+    frr_at_far,
+    galleries,
+    roc,
+    verification,
+)
 from facecodec.bench.store import Store, key
 from facecodec.faces.alignment import scaled_template
 
@@ -37,6 +46,50 @@ def test_a_query_meets_its_own_gallery_image_and_the_nearest_other_one():
     assert other[1] == angle(80)
     assert same[2] == angle(80)
     assert other[2] == angle(10)
+
+
+def test_the_nearest_of_several_gallery_images_counts():
+    same, other = distances(EMBEDDINGS, PEOPLE, size=2)  # Ann has both images in the gallery, Cid has two
+    assert same == pytest.approx(1 - np.cos(np.radians([70])))
+    assert other == pytest.approx(1 - np.cos(np.radians([10])))
+
+
+def test_galleries_are_first_images_and_every_person_has_one():
+    gallery, queries = galleries(PEOPLE)
+    assert gallery.tolist() == [0, 2, 3]
+    assert queries.tolist() == [1, 4, 5]
+
+
+def test_the_roc_goes_from_all_rejected_to_all_accepted():
+    far, frr = roc(np.array([0.1, 0.3]), np.array([0.2, 0.4]))
+    assert far.tolist() == [0, 0, 0.5, 0.5]
+    assert frr.tolist() == [1, 0.5, 0.5, 0]
+
+
+def test_verification_takes_the_threshold_of_the_other_folds():
+    """Two folds of four pairs; the threshold that is right in one is not quite right in the other."""
+    pairs = np.array([0.1, 0.2, 0.5, 0.6, 0.1, 0.55, 0.7, 0.8])
+    same = np.array([True, True, False, False] * 2)
+    # The second fold's best threshold is 0.7, which takes the first fold's impostors for genuine. The first
+    # fold's is 0.5, which rejects 0.55 of the second.
+    assert verification(pairs, same, folds=2) == [0.5, 0.75]
+
+
+def test_intervals_are_over_people():
+    samples = draws(["ann", "ann", "bob"], 200)
+    assert {tuple(sorted(sample)) for sample in samples} == {(0, 0, 1, 1), (0, 1, 2), (2, 2)}
+    # Ann is always rejected, Bob never, and no one else comes near: FRR is 1, 2/3 or 0 by who is drawn.
+    values = frr_draws((np.array([0.9, 0.9, 0.1]), np.array([0.5, 0.5, 0.5])), samples)
+    assert set(values.round(6)) == {1, 0.666667, 0}
+    assert interval(values) == (0, 1)
+    assert interval(np.full(10, np.nan)) is None
+
+
+def test_parity_has_an_interval_of_its_own():
+    frr = np.array([[0.5, 0.6], [0.3, 0.4], [0.1, 0.2]])
+    rates = parity_draws([0.1, 0.2, 0.4], frr, np.array([0.3, 0.3]))
+    assert rates == pytest.approx([0.2, np.sqrt(0.2 * 0.4)])
+    assert np.isnan(parity_draws([0.1, 0.2, 0.4], frr, np.array([0.3, 0.1]))[1])
 
 
 def test_the_threshold_lets_one_in_a_hundred_impostors_in():

@@ -13,6 +13,7 @@ from facecodec.errors import UsageError
 from facecodec.faces.recognisers import recogniser_file
 
 MIN_QUERIES = 500
+FAR = 0.01
 # facenet-pytorch's InceptionResnetV1, by the data that its weights were trained on.
 FACENET = {"facenet-vggface2": "vggface2", "facenet-casia-webface": "casia-webface"}
 FACENET_SIDE = 160
@@ -81,30 +82,63 @@ def load_embedder(found: str) -> Embedder | FacenetEmbedder:
     return FacenetEmbedder(found) if found in FACENET else Embedder(Path(found))
 
 
-def distances(embeddings: np.ndarray, people: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Cosine distances of each query to its own gallery image and to the nearest other one.
-
-    `embeddings` (N, D), unit vectors, in the order of file names; a person's first image is the
-    gallery, every later one a query. Where an embedding is NaN, no face was found: such an image is
-    infinitely far from every other.
-    """
-    first: dict[str, int] = {}
+def galleries(people: Sequence[str], size: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of gallery images and of queries: each person's first `size` images, and every later one."""
+    seen: dict[str, int] = {}
+    is_gallery = np.zeros(len(people), bool)
     for index, person in enumerate(people):
-        first.setdefault(person, index)
-    gallery = np.array(list(first.values()))
-    place = {person: number for number, person in enumerate(first)}
-    queries = np.setdiff1d(np.arange(len(people)), gallery)
+        seen[person] = seen.get(person, 0) + 1
+        is_gallery[index] = seen[person] <= size
+    return np.flatnonzero(is_gallery), np.flatnonzero(~is_gallery)
+
+
+def distances(embeddings: np.ndarray, people: Sequence[str], size: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Cosine distances of each query to its own gallery, and to the nearest other person's.
+
+    `embeddings` (N, D), unit vectors, in the order of file names; a person's first `size` images are the
+    gallery, the nearest of which counts, every later one a query. Where an embedding is NaN, no face was
+    found: such an image is infinitely far from every other.
+    """
+    gallery, queries = galleries(people, size)
     distance = np.nan_to_num(1 - embeddings[queries] @ embeddings[gallery].T, nan=np.inf)
-    own = np.array([place[people[query]] for query in queries], int)
-    rows = np.arange(len(queries))
-    same = distance[rows, own]
-    distance[rows, own] = np.inf
-    return same, distance.min(1)
+    names = np.array(people)
+    own = names[queries][:, None] == names[gallery]
+    return np.where(own, distance, np.inf).min(1), np.where(own, np.inf, distance).min(1)
 
 
-def frr_at_far(same: np.ndarray, other: np.ndarray, far: float = 0.01) -> float:
-    """Share of `same` distances that are not below the threshold which `far` of the `other` distances pass."""
-    if len(other) < MIN_QUERIES:
-        raise UsageError(f"{len(other)} queries are too few for FRR at FAR {far:.0%}: at least {MIN_QUERIES}")
+def frr_at_far(same: np.ndarray, other: np.ndarray, far: float = FAR, least: int = MIN_QUERIES) -> float:
+    """Share of `same` distances that are not below the threshold which `far` of the `other` distances pass.
+
+    Raises UsageError for fewer than `least` queries.
+    """
+    if len(other) < least:
+        raise UsageError(f"{len(other)} queries are too few for FRR at FAR {far:.0%}: at least {least}")
     threshold = np.sort(other)[math.floor(far * len(other))]
     return float((same >= threshold).mean())
+
+
+def roc(same: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """FAR and FRR at every threshold that changes one of them, FAR rising: two arrays of one length."""
+    thresholds = np.unique(np.concatenate([same, other]))
+    far = np.searchsorted(np.sort(other), thresholds) / len(other)
+    frr = 1 - np.searchsorted(np.sort(same), thresholds) / len(same)
+    return far, frr
+
+
+def verification(distances: np.ndarray, same: np.ndarray, folds: int = 10) -> list[float]:
+    """Accuracy on each fold of pairs with the threshold that is best on the others (LFW's protocol).
+
+    `distances` (P,) of the pairs and `same` (P,) whether they are of one person, both in the order of the
+    list, in which folds lie one after the other, of one size.
+    """
+    fold = np.arange(len(distances)) * folds // len(distances)
+    accuracies = []
+    for number in range(folds):
+        ours = fold == number
+        candidates = np.append(np.unique(distances[~ours]), np.inf)  # accepted is what lies below
+        accepted = np.sort(distances[~ours & same])
+        wrong = np.sort(distances[~ours & ~same])
+        right = np.searchsorted(accepted, candidates) + len(wrong) - np.searchsorted(wrong, candidates)
+        threshold = candidates[np.argmax(right)]
+        accuracies.append(float(((distances[ours] < threshold) == same[ours]).mean()))
+    return accuracies

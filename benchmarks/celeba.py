@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from facecodec.bench.datasets import load_subjects
 from facecodec.bench.measure import Bench, Subject
 from facecodec.bench.metrics import rate_at
 from facecodec.bench.recognition import find_recogniser
+from facecodec.bench.run import measure
 from facecodec.bench.store import Store
 from facecodec.faces import cache_folder
 from facecodec.faces.alignment import scaled_template
@@ -42,8 +44,13 @@ def aligned(subjects: list[Subject], folder: Path) -> list[Subject]:
     return cut
 
 
+def numbers(bench: Bench, subjects: list[Subject], codec: str, settings: Iterable[float]) -> list[dict[str, Any]]:
+    points = measure(bench, subjects, {codec: list(settings)})
+    return [{"setting": point.setting, **point.numbers} for point in points]
+
+
 def line(row: dict[str, Any], name: str) -> str:
-    cosines = " | ".join(f"{row[f'cosine:{recogniser}']:.4f}" for recogniser in (SEEN, UNSEEN))
+    cosines = " | ".join(f"{row['recognition'][recogniser]['cosine']:.4f}" for recogniser in (SEEN, UNSEEN))
     return f"| {name} | {row['bpp']:.3f} | {row['psnr']:.2f} | {row['ms_ssim']:.4f} | {cosines} |"
 
 
@@ -63,19 +70,17 @@ def main() -> None:
         for title, subjects in (("full resolution", whole), ("448x448, aligned", aligned(whole, Path(folder)))):
             print(f"\n{title}, {len(subjects)} photographs\n")
             print("| | bpp | PSNR | MS-SSIM | cosine, seen | cosine, unseen |\n|" + " --- |" * 6)
-            hevc = bench.row("hevc", 23, subjects)
+            (hevc,) = numbers(bench, subjects, "hevc", [23])
             print(line(hevc, "HEVC CRF 23"), flush=True)
-            results[title] = [hevc]
+            results[title] = {"hevc": [hevc]}
             equal = []
             for model in arguments.model:
-                rows = []
-                for q in arguments.q or range(1, 7):
-                    rows.append(bench.row(model, q, subjects))
-                    print(line(rows[-1], f"`{model}` q {q:g}"), flush=True)
-                results[title] += rows
+                rows = results[title][model] = numbers(bench, subjects, model, arguments.q or range(1, 7))
+                for row in rows:
+                    print(line(row, f"`{model}` q {row['setting']:g}"), flush=True)
                 for recogniser in (SEEN, UNSEEN):
-                    key = f"cosine:{recogniser}"
-                    rate = rate_at([row["bpp"] for row in rows], [1 - row[key] for row in rows], 1 - hevc[key])
+                    far = [1 - row["recognition"][recogniser]["cosine"] for row in rows]
+                    rate = rate_at([row["bpp"] for row in rows], far, 1 - hevc["recognition"][recogniser]["cosine"])
                     told = "not reached" if rate is None else f"{rate:.3f} bpp, {rate / hevc['bpp']:.0%} of HEVC's bits"
                     equal.append(f"`{model}` has HEVC's cosine under {recogniser} at {told}")
             print("\n" + "\n".join(equal), flush=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,7 @@ def main() -> None:
         rates = [row["bpp"] for row in rows]
         print(f"{name}: {rates[0]:.3f} to {rates[-1]:.3f} bpp")
         for recogniser, (key, mark) in RECOGNISERS.items():
-            frr = [row[f"frr:{recogniser}"] for row in rows]
+            frr = [row["recognition"][recogniser]["frr"] for row in rows]
             rate = rate_at(rates, frr, target[key])
             sign = "<" if rate == rates[0] else ""
             told = "not reached" if rate is None else f"{sign}{rate:.3f} bpp, {sign}{rate / HONEST:.0%} of HEVC's bits"
@@ -75,7 +76,10 @@ def draw(models: dict[str, list[dict]], others: dict[str, list[dict]], target: d
     figure = Figure(figsize=(13, 4.2), layout="constrained")
     panels = figure.subplots(1, 3)
     for axes, (recogniser, (key, mark)) in zip(panels, RECOGNISERS.items(), strict=False):
-        curves(axes, models, others, key, f"frr:{recogniser}", 100)
+        lines = {
+            name: [(row["bpp"], row["recognition"][recogniser]["frr"]) for row in rows] for name, rows in models.items()
+        }
+        curves(axes, lines, others, key, 100)
         axes.axhline(100 * target[key], color="black", linewidth=0.8, linestyle=":")
         axes.annotate("HEVC CRF 23", (0.06, 100 * target[key]), va="bottom", fontsize=8)
         axes.set_yscale("log")
@@ -84,19 +88,25 @@ def draw(models: dict[str, list[dict]], others: dict[str, list[dict]], target: d
         axes.set(ylabel="false rejections at FAR 1%", title=f"{recogniser} ({mark} in training)")
         axes.minorticks_off()
         axes.set_ylim(levels[0] * 0.9, 100)
-    curves(panels[2], models, others, "psnr", "psnr")
+    curves(
+        panels[2], {name: [(row["bpp"], row["psnr"]) for row in rows] for name, rows in models.items()}, others, "psnr"
+    )
     panels[2].set(ylabel="PSNR, dB", title="pixels", ylim=(24, 42))
     panels[2].legend()
     figure.savefig(out, dpi=130)
 
 
-def curves(axes: Axes, models: dict, others: dict, key: str, model_key: str, factor: float = 1) -> None:
-    """One value of every codec over rate; anchors.json and the cards have different names for it."""
-    drawn = [(rows, key, *OTHERS[codec], "s--", 1) for codec, rows in others.items()]
-    drawn += [(rows, model_key, name, None, "o-", 2) for name, rows in models.items()]
-    for rows, value, label, color, style, width in drawn:
-        points = [(row["bpp"], factor * row[value]) for row in rows]
-        axes.plot(*zip(*points, strict=True), style, markersize=4, linewidth=width, color=color, label=label)
+def over_rate(models: dict[str, list[dict]], value: Callable[[dict], float]) -> dict[str, list[tuple[float, float]]]:
+    return {name: [(row["bpp"], value(row)) for row in rows] for name, rows in models.items()}
+
+
+def curves(axes: Axes, models: dict, others: dict, key: str, factor: float = 1) -> None:
+    """One value over rate: that of the models, as (bpp, value), and that of the other codecs by its key."""
+    drawn = [([(row["bpp"], row[key]) for row in rows], *OTHERS[codec], "s--", 1) for codec, rows in others.items()]
+    drawn += [(points, name, None, "o-", 2) for name, points in models.items()]
+    for points, label, color, style, width in drawn:
+        rates, values = np.array(points).T
+        axes.plot(rates, factor * values, style, markersize=4, linewidth=width, color=color, label=label)
     axes.set_xscale("log")
     ticks = [0.05, 0.1, 0.2, 0.4, 0.8]
     axes.set_xticks(ticks, [str(tick) for tick in ticks])

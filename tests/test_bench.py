@@ -12,7 +12,7 @@ from facecodec.errors import UsageError
 pytest.importorskip("sklearn", reason="the 'bench' extra is not installed")
 
 from facecodec.bench.intervals import draws, frr_draws, interval, parity_draws
-from facecodec.bench.measure import Bench, Subject
+from facecodec.bench.measure import Bench, Face, Subject
 from facecodec.bench.metrics import bd_rate, ms_ssim, psnr, rate_at, ssim
 from facecodec.bench.recognition import (
     FacenetEmbedder,
@@ -23,6 +23,7 @@ from facecodec.bench.recognition import (
     roc,
     verification,
 )
+from facecodec.bench.run import BASELINE, Point, measure, results
 from facecodec.bench.store import Store, key
 from facecodec.faces.alignment import scaled_template
 
@@ -152,6 +153,35 @@ def test_the_store_keeps_what_it_was_given(tmp_path):
     assert len({key("ab", "c"), key("a", "bc"), key("abc")}) == 3
 
 
+def points_of(codec: str, frr: dict[float, float], rate: dict[float, float]) -> list[Point]:
+    """Points whose queries, 600 people with one each, are rejected so often as `frr` says at each setting."""
+    points = []
+    for setting, share in frr.items():
+        same = np.where(np.arange(600) < round(600 * share), 0.9, 0.1)
+        numbers = {"bpp": rate[setting], "recognition": {"seen": {"frr": share}}}
+        points.append(Point(codec, float(setting), numbers, {Face("seen"): (same, np.full(600, 0.5))}))
+    return points
+
+
+def test_parity_is_told_with_its_interval_and_its_share_of_the_baseline():
+    people = [f"{number:03}" for number in range(600) for _ in range(2)]
+    shares = {1: 0.5, 2: 0.4, 3: 0.3, 4: 0.2, 5: 0.1, 6: 0.05}
+    rates = {setting: 0.05 * 2**setting for setting in shares}
+    points = points_of("jpeg", shares, rates)
+    points += points_of(BASELINE[0], {BASELINE[1]: 0.3}, {BASELINE[1]: 0.8})
+    told = results(points, people, samples=200)
+    parity = told["codecs"]["jpeg"]["parity"]["seen"]
+    assert parity["bpp"] == pytest.approx(rates[3])
+    assert parity["share"] == pytest.approx(rates[3] / 0.8)
+    low, high = parity["interval"]
+    assert rates[2] < low <= rates[3] <= high < rates[4]
+    at_three = told["codecs"]["jpeg"]["points"][2]["recognition"]["seen"]
+    assert at_three["frr_interval"][0] < 0.3 < at_three["frr_interval"][1]
+    assert at_three["less_than_baseline"] == (0, 0)  # the same people are rejected, whoever is drawn
+    assert told["codecs"]["jpeg"]["points"][5]["recognition"]["seen"]["less_than_baseline"][0] > 0.2
+    assert told["codecs"][BASELINE[0]]["parity"]["seen"] == {"reason": "1 settings; a fit takes 6"}
+
+
 @pytest.fixture
 def needs_faces(faces_root, tmp_path, monkeypatch):
     pytest.importorskip("facenet_pytorch", reason="facenet-pytorch is not installed: make setup")
@@ -182,21 +212,24 @@ def test_a_few_faces_measured_for_real(bench, faces_root):
     assert 4 <= len(subjects) < 20
     assert len({s.person for s in subjects if s.person == subjects[-1].person}) == 1
     first = bench(find_again=True)
-    rows = {name: first.row(name, setting, subjects) for name, setting in (("original", 0), ("jpeg", 10), ("hevc", 28))}
-    ours = first.row("l2-rec", 3, subjects)
+    codecs = {"original": [0], "jpeg": [10], "hevc": [28], "l2-rec": [3]}
+    points = measure(first, subjects, codecs)
+    rows = {point.codec: point.numbers for point in points}
+    cosines = {name: {face: row["cosine"] for face, row in rows[name]["recognition"].items()} for name in rows}
+    ours = rows["l2-rec"]
     assert rows["original"]["bpp"] == 24
-    assert rows["original"]["cosine:seen"] == pytest.approx(1)
+    assert cosines["original"]["seen"] == pytest.approx(1)
     assert rows["jpeg"]["psnr"] < rows["hevc"]["psnr"] < 40
     assert rows["jpeg"]["ssim"] < rows["hevc"]["ssim"] < 1
     assert 0.1 < ours["bpp"] < rows["hevc"]["bpp"] < 0.5
-    assert 0.6 < ours["cosine:seen"] < rows["hevc"]["cosine:seen"] < 1
-    assert rows["hevc"]["cosine:seen, found again"] == pytest.approx(rows["hevc"]["cosine:seen"], abs=0.03)
-    assert rows["hevc"]["cosine:seen, found again"] != rows["hevc"]["cosine:seen"]
-    assert "frr:seen" not in ours
+    assert 0.6 < cosines["l2-rec"]["seen"] < cosines["hevc"]["seen"] < 1
+    assert cosines["hevc"]["seen, found again"] == pytest.approx(cosines["hevc"]["seen"], abs=0.03)
+    assert cosines["hevc"]["seen, found again"] != cosines["hevc"]["seen"]
+    assert "frr" not in ours["recognition"]["seen"]
 
     again = bench(find_again=True)
     again._measure = lambda codec, setting, work: iter(())  # nothing more can be measured
-    assert again.row("l2-rec", 3, subjects) == ours
+    assert measure(again, subjects, codecs) == points
 
 
 def test_only_what_is_missing_is_measured(bench, faces_root, monkeypatch):
@@ -204,11 +237,11 @@ def test_only_what_is_missing_is_measured(bench, faces_root, monkeypatch):
 
     subjects = load_subjects("lfw", faces_root, 4)
     first = bench()
-    first.row("jpeg", 10, subjects[:3])
+    first.photographs("jpeg", 10, subjects[:3])
     asked = []
-    measure = first._measure
+    unwatched = first._measure
     monkeypatch.setattr(
-        first, "_measure", lambda codec, setting, work: asked.append(work) or measure(codec, setting, work)
+        first, "_measure", lambda codec, setting, work: asked.append(work) or unwatched(codec, setting, work)
     )
     reported = []
     first.photographs("jpeg", 10, subjects, reported.append)

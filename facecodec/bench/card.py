@@ -10,8 +10,8 @@ COLUMNS = (("bpp", ".3f"), ("psnr", ".2f"), ("ms_ssim", ".4f"))
 
 
 def render(card: ModelCard, rows: list[dict[str, Any]], seen: str, size: int) -> str:
-    """The card of a model from rows that bench.measure gave, one for each q."""
-    recognisers = [key.removeprefix("cosine:") for key in rows[0] if key.startswith("cosine:")]
+    """The card of a model from its points' numbers (bench/run.py), one row for each q."""
+    recognisers = list(rows[0]["recognition"])
     heads = ["q", "bpp", "PSNR", "MS-SSIM"]
     for name in recognisers:
         mark = "seen" if name == seen else "unseen"
@@ -58,8 +58,8 @@ def render(card: ModelCard, rows: list[dict[str, Any]], seen: str, size: int) ->
 def _cells(row: dict[str, Any], recognisers: list[str]) -> list[str]:
     cells = [f"{row['setting']:g}", *(f"{row[key]:{style}}" for key, style in COLUMNS)]
     for name in recognisers:
-        frr = row.get(f"frr:{name}")
-        cells += ["" if frr is None else f"{frr:.1%}", f"{row[f'cosine:{name}']:.4f}"]
+        seen = row["recognition"][name]
+        cells += [f"{seen['frr']:.1%}" if "frr" in seen else "", f"{seen['cosine']:.4f}"]
     return cells
 
 

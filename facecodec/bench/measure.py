@@ -12,13 +12,12 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from facecodec.bench.codecs import code, find_codec
 from facecodec.bench.metrics import ms_ssim, psnr, ssim
-from facecodec.bench.recognition import MIN_QUERIES, distances, frr_at_far, load_embedder
+from facecodec.bench.recognition import load_embedder
 from facecodec.bench.store import Store, key
 from facecodec.errors import UsageError
 
@@ -101,29 +100,6 @@ class Bench:
                 fresh = {}
             report(done)
         return [_measured({part: known[each] for part, each in parts.items()}) for parts in keys]
-
-    def row(
-        self, codec: str, setting: float, subjects: list[Subject], report: Callable[[int], None] = lambda done: None
-    ) -> dict[str, Any]:
-        """bpp (total bits over total pixels), means of PSNR, MS-SSIM and cosine to the original, and FRR@FAR=1%.
-
-        FRR is missing where there are too few queries for it; MS-SSIM is over the pictures that are large enough.
-        """
-        measured = self.photographs(codec, setting, subjects, report)
-        originals = self.photographs("original", 0, subjects)
-        people = [subject.person for subject in subjects]
-        row: dict[str, Any] = {"codec": codec, "setting": setting, "images": len(subjects)}
-        row["bpp"] = 8 * sum(m.bytes for m in measured) / sum(m.pixels for m in measured)
-        row["psnr"] = float(np.mean([m.psnr for m in measured]))
-        row["ssim"] = float(np.mean([m.ssim for m in measured]))
-        structure = [m.ms_ssim for m in measured if m.ms_ssim is not None]
-        row["ms_ssim"] = float(np.mean(structure)) if structure else None
-        for face in self.faces:
-            embeddings, wanted = (np.stack([m.embeddings[face] for m in each]) for each in (measured, originals))
-            row[f"cosine:{face}"] = float(np.nanmean((embeddings * wanted).sum(1)))
-            if len(people) - len(set(people)) >= MIN_QUERIES:
-                row[f"frr:{face}"] = frr_at_far(*distances(embeddings, people))
-        return row
 
     def _keys(self, version: str, setting: float, subject: Subject) -> dict[str | Face, bytes]:
         """What each part of a measurement is stored under."""

@@ -50,6 +50,7 @@ def card(
     from facecodec.bench.datasets import load_subjects
     from facecodec.bench.measure import Bench
     from facecodec.bench.recognition import find_recogniser
+    from facecodec.bench.run import measure
     from facecodec.bench.store import Store
     from facecodec.checkpoint import model_path, read_card
     from facecodec.faces import cache_folder
@@ -62,18 +63,17 @@ def card(
     subjects = load_subjects("lfw", root, limit)
     found = {Path(name).stem: find_recogniser(name, root) for name in recognisers}
     bench = Bench(found, Store(cache_folder() / "bench.sqlite"))
-    rows = []
-    for q in sorted(qualities or range(1, 9)):
-        rows.append(bench.row(str(path), q, subjects, _progress(q, len(subjects))) | {"codec": facts.name})
-        print(json.dumps(rows[-1]), flush=True)
+    settings = sorted(qualities or range(1, 9))
+    points = measure(bench, subjects, {str(path): settings}, report=_progress(len(subjects)))
     bench.close()
+    rows = [{"setting": point.setting, **point.numbers} for point in points]
     numbers = {"fingerprint": facts.fingerprint, "recognisers": list(found), "rows": rows}
     out.with_suffix(".json").write_text(json.dumps(numbers, indent=1) + "\n")
     out.write_text(render(facts, rows, SEEN, path.stat().st_size))
 
 
-def _progress(q: float, total: int) -> Callable[[int], None]:
-    def show(done: int) -> None:
+def _progress(total: int) -> Callable[[str, float, int], None]:
+    def show(codec: str, q: float, done: int) -> None:
         if sys.stderr.isatty():
             print(f"q {q:g}: {done}/{total}", end="\r", file=sys.stderr, flush=True)
 

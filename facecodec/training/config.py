@@ -46,7 +46,7 @@ class Config:
     warmup: int = 200
     decay: float = 0.3  # last share of the steps, over which the learning rate falls to zero
     rounded_from: float = 0.5  # share of the steps after which the rate is that of rounded latents
-    rate_weights: tuple[float, float] = (0.48, 0.003)  # lambda_rate at q = 1 and at q = 8
+    rate_weights: tuple[float, float] = (0.96, 0.006)  # lambda_rate at q = 1 and at q = 8
     qualities: tuple[float, float] = (1.0, 8.0)  # q of each image is uniform between these; equal for a single rate
     validate_every: int = 2000
     validation_images: int = 48

@@ -14,7 +14,7 @@ from facecodec.errors import UsageError
 from facecodec.faces.alignment import align
 
 # k of DESIGN section 6, against which one unit of 1 - cosine is weighed (docs/training.md says how they were chosen).
-DISTORTION_WEIGHT = {"l2": 30.0, "msssim": 0.6}
+DISTORTION_WEIGHT = {"l2": 60.0, "msssim": 1.2}
 MSSSIM_MIN_SIDE = 161  # five scales of an 11-pixel window
 
 

@@ -1,0 +1,147 @@
+"""The bench: codecs over photographs, and what that says. Its result is a dictionary, docs/bench.md has its schema."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from facecodec.bench.codecs import find_codec, references
+from facecodec.bench.intervals import DRAWS, draws, frr_draws, interval, parity_draws
+from facecodec.bench.measure import Bench, Face, Measured, Subject
+from facecodec.bench.metrics import rate_at
+from facecodec.bench.recognition import MIN_QUERIES, distances, frr_at_far, galleries, roc
+
+SCHEMA = 1
+BASELINE = ("hevc", 23.0)  # the codec and setting whose recognition the others are to reach
+FEWEST_POINTS = 6  # that a fit of FRR over rate takes
+
+Report = Callable[[str, float, int], None]  # codec, setting, photographs done
+
+
+@dataclass(frozen=True)
+class Point:
+    """A codec at one setting: its name and numbers, and the distances of each query under each recogniser."""
+
+    codec: str
+    setting: float
+    numbers: dict[str, Any]
+    distances: dict[Face, tuple[np.ndarray, np.ndarray]]
+
+
+def summarise(measured: Sequence[Measured], originals: Sequence[Measured], faces: Sequence[Face]) -> dict[str, Any]:
+    """bpp (total bits over total pixels), means of PSNR, SSIM, MS-SSIM and cosine to the original's embedding.
+
+    MS-SSIM is over the pictures that are large enough, None if none is; cosines over the faces that were found.
+    """
+    structure = [m.ms_ssim for m in measured if m.ms_ssim is not None]
+    numbers: dict[str, Any] = {
+        "images": len(measured),
+        "bpp": 8 * sum(m.bytes for m in measured) / sum(m.pixels for m in measured),
+        "psnr": float(np.mean([m.psnr for m in measured])),
+        "ssim": float(np.mean([m.ssim for m in measured])),
+        "ms_ssim": float(np.mean(structure)) if structure else None,
+    }
+    for face in faces:
+        embeddings, wanted = (np.stack([m.embeddings[face] for m in each]) for each in (measured, originals))
+        cosines = (embeddings * wanted).sum(1)
+        found = ~np.isnan(cosines)
+        numbers.setdefault("recognition", {})[str(face)] = {
+            "cosine": float(cosines[found].mean()) if found.any() else None,
+            "lost": int((~found).sum()),
+        }
+    return numbers
+
+
+def measure(
+    bench: Bench,
+    subjects: list[Subject],
+    codecs: dict[str, Sequence[float]],
+    gallery: int = 1,
+    report: Report = lambda codec, setting, done: None,
+) -> list[Point]:
+    """Every codec at every setting of its own. FRR is there where there are queries enough."""
+    originals = bench.photographs("original", 0, subjects)
+    people = [subject.person for subject in subjects]
+    enough = len(galleries(people, gallery)[1]) >= MIN_QUERIES
+    points = []
+    for codec, settings in codecs.items():
+        for setting in settings:
+
+            def tell(done: int, codec: str = codec, setting: float = setting) -> None:
+                report(codec, setting, done)
+
+            measured = bench.photographs(codec, setting, subjects, tell)
+            numbers = summarise(measured, originals, bench.faces)
+            apart = {}
+            if enough:
+                for face in bench.faces:
+                    embeddings = np.stack([m.embeddings[face] for m in measured])
+                    apart[face] = distances(embeddings, people, gallery)
+                    numbers["recognition"][str(face)]["frr"] = frr_at_far(*apart[face])
+            points.append(Point(codec, float(setting), numbers, apart))
+    return points
+
+
+def results(points: list[Point], people: Sequence[str], gallery: int = 1, samples: int = DRAWS) -> dict[str, Any]:
+    """What the points come to: numbers with intervals, ROC curves, bits at parity with the baseline.
+
+    `people` is who is on each photograph, in the order measured.
+    """
+    queries = [people[index] for index in galleries(people, gallery)[1]]
+    chosen = draws(queries, samples) if queries else []
+    baseline = next((p for p in points if (p.codec, p.setting) == BASELINE), None)
+    drawn = {
+        (number, face): frr_draws(apart, chosen)
+        for number, point in enumerate(points)
+        for face, apart in point.distances.items()
+    }
+    base = points.index(baseline) if baseline else None
+    codecs: dict[str, Any] = {}
+    for number, point in enumerate(points):
+        codec = find_codec(point.codec)
+        entry = codecs.setdefault(
+            point.codec,
+            {"label": codec.label, "version": codec.version(), "reference": point.codec in references(), "points": []},
+        )
+        numbers = {"setting": point.setting, **point.numbers}
+        for face, (same, other) in point.distances.items():
+            seen = numbers["recognition"][str(face)]
+            seen["frr_interval"] = interval(drawn[number, face])
+            if base is not None:
+                seen["less_than_baseline"] = interval(drawn[base, face] - drawn[number, face])
+            seen["roc"] = [[round(float(v), 5) for v in values] for values in roc(same, other)]
+        entry["points"].append(numbers)
+    if baseline is not None:
+        for name, entry in codecs.items():
+            mine = [number for number, point in enumerate(points) if point.codec == name]
+            entry["parity"] = {}
+            for face in baseline.distances:
+                samples_of = [drawn[number, face] for number in mine]
+                curve = [points[number] for number in mine]
+                entry["parity"][str(face)] = parity(curve, samples_of, baseline, drawn[base, face], face)
+    return {"schema": SCHEMA, "baseline": list(BASELINE) if baseline else None, "codecs": codecs}
+
+
+def parity(
+    points: list[Point], drawn: list[np.ndarray], baseline: Point, target: np.ndarray, face: Face
+) -> dict[str, Any]:
+    """Where a codec's FRR over rate comes down to the baseline's: bpp, share of the baseline's bits, interval.
+
+    Where it cannot be said, `reason` says why.
+    """
+    if len(points) < FEWEST_POINTS:
+        return {"reason": f"{len(points)} settings; a fit takes {FEWEST_POINTS}"}
+    rates = [point.numbers["bpp"] for point in points]
+    frr = [point.numbers["recognition"][str(face)]["frr"] for point in points]
+    goal = baseline.numbers["recognition"][str(face)]["frr"]
+    rate = rate_at(rates, frr, goal)
+    if rate is None:
+        return {"reason": "not reached"}
+    if math.isclose(rate, min(rates)):
+        return {"reason": f"below {rate:.3f} bpp, the lowest rate measured"}
+    between = interval(parity_draws(rates, np.stack(drawn), target))
+    return {"bpp": rate, "share": rate / baseline.numbers["bpp"], "interval": between}

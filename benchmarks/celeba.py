@@ -11,37 +11,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
-from facecodec.bench.datasets import load_subjects
+from facecodec.bench.datasets import load_dataset
 from facecodec.bench.measure import Bench, Subject
 from facecodec.bench.metrics import rate_at
 from facecodec.bench.recognition import find_recogniser
 from facecodec.bench.run import measure
 from facecodec.bench.store import Store
 from facecodec.faces import cache_folder
-from facecodec.faces.alignment import scaled_template
-from facecodec.training.data import CUT, cut_face, data_root
+from facecodec.training.data import data_root
 
 SEEN, UNSEEN = "mobilefacenet-ms1m", "mobileface-v2"
-
-
-def aligned(subjects: list[Subject], folder: Path) -> list[Subject]:
-    """The same people as 448x448 pictures that alignment cut out."""
-    cut = []
-    for number, subject in enumerate(subjects):
-        pixels = np.asarray(Image.open(subject.path).convert("RGB"))
-        path = folder / f"{number:04}.png"
-        Image.fromarray(cut_face(pixels, subject.landmarks)).save(path)
-        cut.append(replace(subject, path=path, landmarks=scaled_template(CUT)))
-    return cut
 
 
 def numbers(bench: Bench, subjects: list[Subject], codec: str, settings: Iterable[float]) -> list[dict[str, Any]]:
@@ -64,26 +47,25 @@ def main() -> None:
     root = data_root(arguments.data)
     found = {name: find_recogniser(name, root) for name in (SEEN, UNSEEN)}
     bench = Bench(found, Store(cache_folder() / "bench.sqlite"))
-    whole = load_subjects("celeba-hq-mini", root)
     results = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for title, subjects in (("full resolution", whole), ("448x448, aligned", aligned(whole, Path(folder)))):
-            print(f"\n{title}, {len(subjects)} photographs\n")
-            print("| | bpp | PSNR | MS-SSIM | cosine, seen | cosine, unseen |\n|" + " --- |" * 6)
-            (hevc,) = numbers(bench, subjects, "hevc", [23])
-            print(line(hevc, "HEVC CRF 23"), flush=True)
-            results[title] = {"hevc": [hevc]}
-            equal = []
-            for model in arguments.model:
-                rows = results[title][model] = numbers(bench, subjects, model, arguments.q or range(1, 7))
-                for row in rows:
-                    print(line(row, f"`{model}` q {row['setting']:g}"), flush=True)
-                for recogniser in (SEEN, UNSEEN):
-                    far = [1 - row["recognition"][recogniser]["cosine"] for row in rows]
-                    rate = rate_at([row["bpp"] for row in rows], far, 1 - hevc["recognition"][recogniser]["cosine"])
-                    told = "not reached" if rate is None else f"{rate:.3f} bpp, {rate / hevc['bpp']:.0%} of HEVC's bits"
-                    equal.append(f"`{model}` has HEVC's cosine under {recogniser} at {told}")
-            print("\n" + "\n".join(equal), flush=True)
+    for title, name in (("full resolution", "celeba-hq-mini"), ("448x448, aligned", "celeba-hq-mini-align")):
+        subjects = load_dataset(name, root).subjects
+        print(f"\n{title}, {len(subjects)} photographs\n")
+        print("| | bpp | PSNR | MS-SSIM | cosine, seen | cosine, unseen |\n|" + " --- |" * 6)
+        (hevc,) = numbers(bench, subjects, "hevc", [23])
+        print(line(hevc, "HEVC CRF 23"), flush=True)
+        results[title] = {"hevc": [hevc]}
+        equal = []
+        for model in arguments.model:
+            rows = results[title][model] = numbers(bench, subjects, model, arguments.q or range(1, 7))
+            for row in rows:
+                print(line(row, f"`{model}` q {row['setting']:g}"), flush=True)
+            for recogniser in (SEEN, UNSEEN):
+                far = [1 - row["recognition"][recogniser]["cosine"] for row in rows]
+                rate = rate_at([row["bpp"] for row in rows], far, 1 - hevc["recognition"][recogniser]["cosine"])
+                told = "not reached" if rate is None else f"{rate:.3f} bpp, {rate / hevc['bpp']:.0%} of HEVC's bits"
+                equal.append(f"`{model}` has HEVC's cosine under {recogniser} at {told}")
+        print("\n" + "\n".join(equal), flush=True)
     bench.close()
     if arguments.output:
         arguments.output.write_text(json.dumps(results, indent=1) + "\n")

@@ -11,6 +11,8 @@ from facecodec.errors import UsageError
 
 pytest.importorskip("sklearn", reason="the 'bench' extra is not installed")
 
+from facecodec.bench import datasets
+from facecodec.bench.datasets import load_dataset
 from facecodec.bench.intervals import draws, frr_draws, interval, parity_draws
 from facecodec.bench.measure import Bench, Face, Subject
 from facecodec.bench.metrics import bd_rate, ms_ssim, psnr, rate_at, ssim
@@ -73,7 +75,7 @@ def test_verification_takes_the_threshold_of_the_other_folds():
     same = np.array([True, True, False, False] * 2)
     # The second fold's best threshold is 0.7, which takes the first fold's impostors for genuine. The first
     # fold's is 0.5, which rejects 0.55 of the second.
-    assert verification(pairs, same, folds=2) == [0.5, 0.75]
+    assert verification(pairs, same, np.arange(8) // 4) == [0.5, 0.75]
 
 
 def test_intervals_are_over_people():
@@ -205,10 +207,46 @@ def bench(needs_faces, faces_root, tmp_path):
         each.close()
 
 
-def test_a_few_faces_measured_for_real(bench, faces_root):
-    from facecodec.bench.datasets import load_subjects
+def test_lfw_comes_with_its_pairs_in_ten_folds(needs_faces, faces_root, monkeypatch):
+    monkeypatch.setattr(datasets, "cached_landmarks", lambda files, cache: [scaled_template(250)] * len(files))
+    lfw = load_dataset("lfw", faces_root)
+    assert (len(lfw.subjects), lfw.gallery, len(lfw.pairs)) == (3708, 1, 1000)
+    assert sum(pair.same for pair in lfw.pairs) == 500
+    for pair in lfw.pairs:
+        assert (lfw.subjects[pair.first].person == lfw.subjects[pair.second].person) is pair.same
+    assert [sum(pair.fold == fold for pair in lfw.pairs) for fold in range(10)] == [100] * 10
+    assert [pair.fold for pair in lfw.pairs[:51]] == [0] * 50 + [1]
 
-    subjects = load_subjects("lfw", faces_root, 4)
+
+def test_a_folder_of_people_is_a_dataset(monkeypatch, tmp_path):
+    monkeypatch.setattr(datasets, "cached_landmarks", lambda files, cache: [None] * len(files))
+    for name in ("ann/2.png", "ann/1.png", "bob/1.png", "wall.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (20, 20)).save(tmp_path / name)
+    people = [(subject.path.name, subject.person) for subject in load_dataset(str(tmp_path), tmp_path).subjects]
+    assert people == [("1.png", "ann"), ("2.png", "ann"), ("1.png", "bob"), ("wall.png", "wall")]
+    assert len(load_dataset(str(tmp_path), tmp_path, limit=1).subjects) == 2
+    (tmp_path / "identity.txt").write_text("1.png eve\nwall.png eve\n")
+    people = [subject.person for subject in load_dataset(str(tmp_path), tmp_path).subjects]
+    assert people == ["eve", "ann", "eve", "eve"]
+
+
+@pytest.mark.parametrize("name", ["lfw", "celeba-hq", "nonsense", "celeba-wild-mini-align"])
+def test_a_dataset_that_is_not_there_is_an_error_that_says_where_it_belongs(tmp_path, name):
+    with pytest.raises(UsageError, match=str(tmp_path) if name != "nonsense" else "lfw, celeba-hq, .* or a folder"):
+        load_dataset(name, tmp_path)
+
+
+def test_aligned_faces_are_cut_out(needs_faces, faces_root):
+    whole, cut = (load_dataset(name, faces_root, limit=1) for name in ("celeba-hq-mini", "celeba-hq-mini-align"))
+    assert len(whole.subjects) == len(cut.subjects) > 0
+    assert cut.name == "celeba-hq-mini-align"
+    with Image.open(cut.subjects[0].path) as image:
+        assert image.size == (448, 448)
+
+
+def test_a_few_faces_measured_for_real(bench, faces_root):
+    subjects = load_dataset("lfw", faces_root, 4).subjects
     assert 4 <= len(subjects) < 20
     assert len({s.person for s in subjects if s.person == subjects[-1].person}) == 1
     first = bench(find_again=True)
@@ -233,9 +271,7 @@ def test_a_few_faces_measured_for_real(bench, faces_root):
 
 
 def test_only_what_is_missing_is_measured(bench, faces_root, monkeypatch):
-    from facecodec.bench.datasets import load_subjects
-
-    subjects = load_subjects("lfw", faces_root, 4)
+    subjects = load_dataset("lfw", faces_root, 4).subjects
     first = bench()
     first.photographs("jpeg", 10, subjects[:3])
     asked = []

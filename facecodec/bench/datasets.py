@@ -1,41 +1,118 @@
-"""The photographs that codecs are measured on, with people and landmarks. Test people alone."""
+"""The photographs that codecs are measured on, with people, landmarks and pairs. Test people alone."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from facecodec.bench.measure import Subject
 from facecodec.errors import UsageError
 from facecodec.faces import cache_folder
+from facecodec.faces.alignment import scaled_template
 from facecodec.faces.detection import cached_landmarks
-from facecodec.training.data import Photo, celeba, lfw
+from facecodec.training.data import CUT, LFW_FOLDERS, Photo, celeba, celeba_hq, cut_face, folder, lfw, read
+
+ALIGNED = "-align"  # behind a dataset's name: its faces cut out as 448x448 pictures
+FOLDS = 10
 
 
-def load_subjects(dataset: str, root: Path, limit: int | None = None) -> list[Subject]:
-    """`lfw`, `celeba-hq-mini` or `celeba-wild-mini` below `root`, in order of file names.
+@dataclass(frozen=True)
+class Pair:
+    """Two photographs to compare, by their place among a dataset's subjects."""
 
-    `limit` takes whole people, the first ones, until so many photographs are reached. Where no face is
-    found, LFW's aligned photographs take the mean landmarks of the others; elsewhere they are left out.
+    first: int
+    second: int
+    same: bool
+    fold: int
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Photographs in order of their file names; the first `gallery` of each person are enrolled."""
+
+    name: str
+    subjects: list[Subject]
+    gallery: int = 1
+    pairs: list[Pair] = field(default_factory=list)
+
+
+def load_dataset(name: str, root: Path, limit: int | None = None) -> Dataset:
+    """`lfw`, `celeba-hq`, `celeba-hq-mini` or `celeba-wild-mini` below `root`, any with -align, or a folder.
+
+    `limit` takes whole people, the first ones, until so many photographs are reached. Raises UsageError for a
+    dataset that is not there.
     """
-    photos = lfw(root, "test") if dataset == "lfw" else celeba(root, dataset, "test")
+    if name.endswith(ALIGNED):
+        return aligned(load_dataset(name.removesuffix(ALIGNED), root, limit))
+    try:
+        photos = _photos(name, root)
+    except FileNotFoundError as error:
+        raise UsageError(f"dataset '{name}' is not under {root}: {error.filename} is missing (docs/data.md)") from None
     photos = sorted(photos, key=lambda photo: photo.path.as_posix())
     if limit is not None:
-        photos = _whole_people(photos, limit)
+        photos = whole_people(photos, limit)
+    if not photos:
+        raise UsageError(f"dataset '{name}' has no images")
     points = cached_landmarks([photo.path for photo in photos], cache_folder() / "landmarks.json")
-    found = [p for p in points if p is not None]
-    if not found:
-        raise UsageError(f"no face was found in {dataset}")
-    mean = np.mean(found, axis=0)
-    return [
-        Subject(photo.path, photo.person, mean if place is None else place)
-        for photo, place in zip(photos, points, strict=True)
-        if place is not None or dataset == "lfw"
-    ]
+    if name == "lfw":  # its photographs are aligned, and one has no face that is found
+        mean = np.mean([place for place in points if place is not None], axis=0)
+        points = [mean if place is None else place for place in points]
+    subjects = [Subject(photo.path, photo.person, place) for photo, place in zip(photos, points, strict=True)]
+    pairs = lfw_pairs(root, subjects) if name == "lfw" else []
+    return Dataset(name, subjects, gallery=3 if name == "celeba-hq" else 1, pairs=pairs)
 
 
-def _whole_people(photos: list[Photo], limit: int) -> list[Photo]:
+def _photos(name: str, root: Path) -> list[Photo]:
+    if name == "lfw":
+        return lfw(root, "test")
+    if name == "celeba-hq":
+        return celeba_hq(root, "test")
+    if name in ("celeba-hq-mini", "celeba-wild-mini"):
+        return celeba(root, name, "test")
+    if not Path(name).is_dir():
+        raise UsageError(f"no dataset '{name}': lfw, celeba-hq, celeba-hq-mini, celeba-wild-mini, or a folder")
+    return folder(Path(name))
+
+
+def aligned(dataset: Dataset) -> Dataset:
+    """The same people as 448x448 pictures, cut out by alignment and kept in the user's cache; faceless ones go."""
+    place = cache_folder() / "aligned" / Path(dataset.name).name
+    place.mkdir(parents=True, exist_ok=True)
+    subjects = []
+    for subject in dataset.subjects:
+        if subject.landmarks is None:
+            continue
+        path = place / f"{subject.path.stem}.png"
+        Image.fromarray(cut_face(read(Photo(subject.path, subject.person)), subject.landmarks)).save(path)
+        subjects.append(replace(subject, path=path, landmarks=scaled_template(CUT)))
+    return Dataset(dataset.name + ALIGNED, subjects, dataset.gallery)
+
+
+def lfw_pairs(root: Path, subjects: Sequence[Subject]) -> list[Pair]:
+    """pairsDevTest.txt, pairs of test people alone, in ten folds alike, but for those with a photograph missing."""
+    places = [root / name / "pairsDevTest.txt" for name in LFW_FOLDERS] + [root / "pairsDevTest.txt"]
+    listing = next((path for path in places if path.exists()), None)
+    if listing is None:
+        return []
+    number = {subject.path.name: index for index, subject in enumerate(subjects)}
+    count, *lines = listing.read_text().splitlines()
+    pairs = []
+    for index, line in enumerate(lines):
+        words = line.split("\t")
+        same = len(words) == 3
+        one, two = ((words[0], words[1]), (words[0], words[2])) if same else (words[:2], words[2:])
+        files = [f"{person}_{int(image):04d}.jpg" for person, image in (one, two)]
+        if all(file in number for file in files):
+            fold = index % int(count) * FOLDS // int(count)
+            pairs.append(Pair(number[files[0]], number[files[1]], same, fold))
+    return pairs
+
+
+def whole_people(photos: list[Photo], limit: int) -> list[Photo]:
     people: dict[str, list[Photo]] = {}
     for photo in photos:
         people.setdefault(photo.person, []).append(photo)

@@ -27,11 +27,11 @@ SAVE_EVERY = 200  # photographs
 
 @dataclass(frozen=True)
 class Subject:
-    """A photograph: its file, who is on it, and the five landmarks (5, 2) of the original."""
+    """A photograph: its file, who is on it, and the five landmarks (5, 2) of the original, None without a face."""
 
     path: Path
     person: str
-    landmarks: np.ndarray
+    landmarks: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,8 @@ class Bench:
         for face in self.faces:
             recogniser = self.recognisers[face.recogniser]
             known = _digest(Path(recogniser)) if recogniser.endswith(".onnx") else recogniser
-            place = "found again" if face.found_again else subject.landmarks.round(3).tolist()
-            keys[face] = key(*coded, known, place)
+            place = None if subject.landmarks is None else subject.landmarks.round(3).tolist()
+            keys[face] = key(*coded, known, "found again" if face.found_again else place)
         return keys
 
     def _measure(

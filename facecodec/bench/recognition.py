@@ -125,15 +125,13 @@ def roc(same: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return far, frr
 
 
-def verification(distances: np.ndarray, same: np.ndarray, folds: int = 10) -> list[float]:
+def verification(distances: np.ndarray, same: np.ndarray, fold: np.ndarray) -> list[float]:
     """Accuracy on each fold of pairs with the threshold that is best on the others (LFW's protocol).
 
-    `distances` (P,) of the pairs and `same` (P,) whether they are of one person, both in the order of the
-    list, in which folds lie one after the other, of one size.
+    Of each pair (P,): its distance, whether it is of one person, and its fold.
     """
-    fold = np.arange(len(distances)) * folds // len(distances)
     accuracies = []
-    for number in range(folds):
+    for number in np.unique(fold):
         ours = fold == number
         candidates = np.append(np.unique(distances[~ours]), np.inf)  # accepted is what lies below
         accepted = np.sort(distances[~ours & same])

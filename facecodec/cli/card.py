@@ -47,7 +47,7 @@ def card(
     if missing:
         raise UsageError(f"{', '.join(missing)} not installed: see docs/training.md")
     from facecodec.bench.card import render
-    from facecodec.bench.datasets import load_subjects
+    from facecodec.bench.datasets import load_dataset
     from facecodec.bench.measure import Bench
     from facecodec.bench.recognition import find_recogniser
     from facecodec.bench.run import measure
@@ -60,7 +60,7 @@ def card(
     root = data_root(data)
     facts = read_card(path)
     out = out or path.with_suffix(".md")
-    subjects = load_subjects("lfw", root, limit)
+    subjects = load_dataset("lfw", root, limit).subjects
     found = {Path(name).stem: find_recogniser(name, root) for name in recognisers}
     bench = Bench(found, Store(cache_folder() / "bench.sqlite"))
     settings = sorted(qualities or range(1, 9))

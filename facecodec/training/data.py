@@ -92,9 +92,16 @@ def celeba_hq(root: Path, split: str) -> list[Photo]:
 
 
 def folder(path: Path) -> list[Photo]:
-    """Every image below a folder. A person is the folder an image lies in; one in no folder is a person of its own."""
+    """Every image below a folder.
+
+    Who is on it says identity.txt (file, person), where there is one, or else the folder an image lies in; one in
+    no folder is a person of its own.
+    """
     files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-    return [Photo(p, str(p.parent.relative_to(path)) if p.parent != path else p.stem) for p in files]
+    names = path / "identity.txt"
+    people = dict(line.split() for line in names.read_text().splitlines()) if names.exists() else {}
+    folders = {p: str(p.parent.relative_to(path)) if p.parent != path else p.stem for p in files}
+    return [Photo(p, people.get(p.name, folders[p])) for p in files]
 
 
 def training_photos(name: str, root: Path) -> list[Photo]:

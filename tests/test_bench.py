@@ -296,6 +296,67 @@ def test_where_no_face_is_found_there_is_no_embedding(bench, tmp_path):
     assert np.isnan(again).all()
 
 
+def test_the_bench_writes_its_results_and_resumes(needs_faces, run_cli, faces_root, tmp_path):
+    options = (
+        "--limit",
+        "3",
+        "--data-dir",
+        faces_root.resolve(),
+        "--codec",
+        "jpeg:10,20",
+        "--model",
+        "l2-rec:3",
+        "-o",
+        "out",
+    )
+    done = run_cli("bench", *options)
+    assert done.returncode == 0, done.stderr
+    assert b"queries are too few for an FRR" in done.stdout
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert list(results["codecs"]) == ["jpeg", "l2-rec"]
+    assert [point["setting"] for point in results["codecs"]["jpeg"]["points"]] == [10, 20]
+    assert not results["codecs"]["l2-rec"]["reference"]
+    assert results["dataset"]["photographs"] >= 3
+    header, *lines = (tmp_path / "out" / "results.csv").read_text().splitlines()
+    assert header.startswith("codec,setting,images,bpp,psnr,ssim,ms_ssim")
+    assert [line.split(",")[:2] for line in lines] == [["jpeg", "10.0"], ["jpeg", "20.0"], ["l2-rec", "3.0"]]
+    refused = run_cli("bench", *options)
+    assert (refused.returncode, b"holds a report already" in refused.stderr) == (2, True)
+    assert run_cli("bench", *options, "--resume").stdout == done.stdout
+
+
+def test_a_folder_with_a_corrupt_image_is_measured_without_it(needs_faces, run_cli, picture, tmp_path):
+    for name in ("a.png", "b.png"):
+        Image.fromarray(picture).save(tmp_path / name)
+    (tmp_path / "faces").mkdir()
+    Image.fromarray(picture).save(tmp_path / "faces" / "whole.png")
+    (tmp_path / "faces" / "torn.png").write_bytes((tmp_path / "a.png").read_bytes()[:200])
+    (tmp_path / "faces" / "text.jpg").write_text("no picture")
+    options = ("--dataset", "faces", "--data-dir", tmp_path, "--codec", "jpeg:50", "--model", "l2-rec:3")
+    done = run_cli("bench", "quality", *options)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "bench-faces" / "results.json").read_text())
+    assert results["dataset"]["photographs"] == 1
+    assert [name.rsplit("/")[-1] for name in results["dataset"]["unreadable"]] == ["text.jpg", "torn.png"]
+    assert b"torn.png could not be read" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--codec", "jpeg:x"), "settings are numbers"),
+        (("--codec", "hvec"), "reference codecs: "),
+        (("--dataset", "nowhere"), "no dataset 'nowhere'"),
+        (("--dataset", ".", "--recognizer", "nobody"), "no recogniser nobody.onnx"),
+        (("--data-dir", "nowhere"), "no data folder"),
+    ],
+)
+def test_what_the_bench_cannot_find_is_named(run_cli, tmp_path, options, message):
+    Image.new("RGB", (20, 20)).save(tmp_path / "wall.png")
+    done = run_cli("bench", *(() if "--data-dir" in options else ("--data-dir", tmp_path)), *options)
+    assert (done.returncode, message in done.stderr.decode()) == (2, True), done.stderr
+
+
 def test_a_card_says_how_a_model_was_trained_and_what_it_does(needs_faces, run_cli, faces_root, tmp_path):
     done = run_cli("card", "l2-rec", "-q", "2", "--limit", "3", "--data", faces_root.resolve(), "-o", "card.md")
     assert done.returncode == 0, done.stderr

@@ -77,8 +77,11 @@ class Bench:
 
     def photographs(
         self, codec: str, setting: float, subjects: list[Subject], report: Callable[[int], None] = lambda done: None
-    ) -> list[Measured]:
-        """Measurements in the order of `subjects`; `report` gets how many are there."""
+    ) -> list[Measured | None]:
+        """Measurements in the order of `subjects`, None where the file cannot be read; `report` gets their number.
+
+        Raises UsageError for a codec that cannot run here.
+        """
         reason = find_codec(codec).missing()
         if reason:
             raise UsageError(f"codec {codec}: {reason}")
@@ -92,14 +95,17 @@ class Bench:
         done, fresh = len(subjects) - len(work), {}
         names = {subject.path: parts for subject, parts in zip(subjects, keys, strict=True)}
         for (subject, _), values in zip(work, self._measure(codec, setting, work), strict=True):
-            fresh |= {names[subject.path][part]: value for part, value in values.items()}
+            fresh |= {names[subject.path][part]: value for part, value in (values or {}).items()}
             done += 1
             if done % SAVE_EVERY == 0 or done == len(subjects):
                 self._store.put(fresh)
                 known |= fresh
                 fresh = {}
             report(done)
-        return [_measured({part: known[each] for part, each in parts.items()}) for parts in keys]
+        return [
+            _measured({part: known[each] for part, each in parts.items()}) if parts[PICTURE] in known else None
+            for parts in keys
+        ]
 
     def _keys(self, version: str, setting: float, subject: Subject) -> dict[str | Face, bytes]:
         """What each part of a measurement is stored under."""
@@ -114,7 +120,7 @@ class Bench:
 
     def _measure(
         self, codec: str, setting: float, work: list[tuple[Subject, list[str | Face]]]
-    ) -> Iterator[dict[str | Face, bytes]]:
+    ) -> Iterator[dict[str | Face, bytes] | None]:
         if not work:
             return iter(())
         if self._pool is None:
@@ -143,8 +149,8 @@ def _start(recognisers: dict[str, str]) -> None:
     _embedders = {name: load_embedder(found) for name, found in recognisers.items()}
 
 
-def _measure(codec: str, setting: float, work: tuple[Subject, list[str | Face]]) -> dict[str | Face, bytes]:
-    """The wanted parts of one photograph's measurement, as they are stored."""
+def _measure(codec: str, setting: float, work: tuple[Subject, list[str | Face]]) -> dict[str | Face, bytes] | None:
+    """The wanted parts of one photograph's measurement, as they are stored; None where its file cannot be read."""
     import torch
     from PIL import Image
 
@@ -152,8 +158,11 @@ def _measure(codec: str, setting: float, work: tuple[Subject, list[str | Face]])
     from facecodec.faces.detection import find_landmarks
 
     subject, wanted = work
-    with Image.open(subject.path) as image:
-        pixels = np.asarray(image.convert("RGB"))
+    try:
+        with Image.open(subject.path) as image:
+            pixels = np.asarray(image.convert("RGB"))
+    except OSError:
+        return None
     with tempfile.TemporaryDirectory() as folder:
         size, decoded = code(codec, pixels, setting, Path(folder, "coded"))
     values: dict[str | Face, bytes] = {}

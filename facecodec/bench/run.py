@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import math
+import os
+import platform
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
 from facecodec.bench.codecs import find_codec, references
+from facecodec.bench.datasets import FOLDS, Dataset
 from facecodec.bench.intervals import DRAWS, draws, frr_draws, interval, parity_draws
 from facecodec.bench.measure import Bench, Face, Measured, Subject
 from facecodec.bench.metrics import rate_at
-from facecodec.bench.recognition import MIN_QUERIES, distances, frr_at_far, galleries, roc
+from facecodec.bench.recognition import MIN_QUERIES, distances, frr_at_far, galleries, roc, verification
 
 SCHEMA = 1
 BASELINE = ("hevc", 23.0)  # the codec and setting whose recognition the others are to reach
+PAIR = ("first", "second", "same", "fold")
 FEWEST_POINTS = 6  # that a fit of FRR over rate takes
 
 Report = Callable[[str, float, int], None]  # codec, setting, photographs done
@@ -46,7 +51,7 @@ def summarise(measured: Sequence[Measured], originals: Sequence[Measured], faces
         "ms_ssim": float(np.mean(structure)) if structure else None,
     }
     for face in faces:
-        embeddings, wanted = (np.stack([m.embeddings[face] for m in each]) for each in (measured, originals))
+        embeddings, wanted = stacked(measured, face), stacked(originals, face)
         cosines = (embeddings * wanted).sum(1)
         found = ~np.isnan(cosines)
         numbers.setdefault("recognition", {})[str(face)] = {
@@ -63,7 +68,10 @@ def measure(
     gallery: int = 1,
     report: Report = lambda codec, setting, done: None,
 ) -> list[Point]:
-    """Every codec at every setting of its own. FRR is there where there are queries enough."""
+    """Every codec at every setting of its own. FRR is there where there are queries enough.
+
+    All files must be readable: see `readable`.
+    """
     originals = bench.photographs("original", 0, subjects)
     people = [subject.person for subject in subjects]
     enough = len(galleries(people, gallery)[1]) >= MIN_QUERIES
@@ -77,20 +85,88 @@ def measure(
             measured = bench.photographs(codec, setting, subjects, tell)
             numbers = summarise(measured, originals, bench.faces)
             apart = {}
-            if enough:
-                for face in bench.faces:
-                    embeddings = np.stack([m.embeddings[face] for m in measured])
-                    apart[face] = distances(embeddings, people, gallery)
-                    numbers["recognition"][str(face)]["frr"] = frr_at_far(*apart[face])
+            for face in bench.faces if enough else ():
+                apart[face] = distances(stacked(measured, face), people, gallery)
+                numbers["recognition"][str(face)]["frr"] = frr_at_far(*apart[face])
             points.append(Point(codec, float(setting), numbers, apart))
     return points
+
+
+def stacked(measured: Sequence[Measured], face: Face) -> np.ndarray:
+    return np.stack([each.embeddings[face] for each in measured])
+
+
+def readable(bench: Bench, dataset: Dataset) -> tuple[Dataset, list[str]]:
+    """The dataset without the files that cannot be read, and those files."""
+    found = bench.photographs("original", 0, dataset.subjects)
+    place = {}
+    for index, measured in enumerate(found):
+        if measured is not None:
+            place[index] = len(place)
+    lost = [str(dataset.subjects[index].path) for index in range(len(found)) if index not in place]
+    subjects = [dataset.subjects[index] for index in place]
+    pairs = [
+        replace(pair, first=place[pair.first], second=place[pair.second])
+        for pair in dataset.pairs
+        if pair.first in place and pair.second in place
+    ]
+    return replace(dataset, subjects=subjects, pairs=pairs), lost
+
+
+def verify(bench: Bench, dataset: Dataset, codec: str, setting: float) -> dict[str, dict[str, float]]:
+    """Accuracy on the dataset's pairs under each recogniser: mean over folds and its standard error."""
+    measured = bench.photographs(codec, setting, dataset.subjects)
+    first, second, same, fold = (np.array([getattr(pair, name) for pair in dataset.pairs]) for name in PAIR)
+    told = {}
+    for face in bench.faces:
+        embeddings = stacked(measured, face)
+        apart = np.nan_to_num(1 - (embeddings[first] * embeddings[second]).sum(1), nan=np.inf)
+        accuracies = verification(apart, same, fold)
+        error = np.std(accuracies, ddof=1) / math.sqrt(len(accuracies))
+        told[str(face)] = {"accuracy": float(np.mean(accuracies)), "standard_error": float(error)}
+    return told
+
+
+def bench_results(
+    bench: Bench, dataset: Dataset, settings: dict[str, Sequence[float]], parts: Sequence[str], report: Report
+) -> dict[str, Any]:
+    """The whole bench, or the named `parts` of it: quality, identify, verify."""
+    skipped = {codec: find_codec(codec).missing() for codec in settings}
+    settings = {codec: each for codec, each in settings.items() if not skipped[codec]}
+    dataset, lost = readable(bench, dataset)
+    points = measure(bench, dataset.subjects, settings, dataset.gallery, report)
+    people = [subject.person for subject in dataset.subjects]
+    told = results(points, people, dataset.gallery) if "identify" in parts else results(points, ())
+    if "verify" in parts and len({pair.fold for pair in dataset.pairs}) == FOLDS:
+        for codec, entry in told["codecs"].items():
+            for numbers in entry["points"]:
+                for face, accuracy in verify(bench, dataset, codec, numbers["setting"]).items():
+                    numbers["recognition"][face] |= accuracy
+    queries = len(galleries(people, dataset.gallery)[1])
+    told["dataset"] = {"name": dataset.name, "photographs": len(people), "people": len(set(people)), "queries": queries}
+    told["dataset"] |= {"gallery": dataset.gallery, "pairs": len(dataset.pairs), "unreadable": lost}
+    told["skipped"] = {codec: reason for codec, reason in skipped.items() if reason}
+    told["environment"] = environment()
+    return told
+
+
+def environment() -> dict[str, Any]:
+    packages = ("facecodec", "numpy", "onnxruntime", "pillow", "torch", "pytorch-msssim", "facenet-pytorch")
+    return {
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in packages},
+        "machine": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+    }
 
 
 def results(points: list[Point], people: Sequence[str], gallery: int = 1, samples: int = DRAWS) -> dict[str, Any]:
     """What the points come to: numbers with intervals, ROC curves, bits at parity with the baseline.
 
-    `people` is who is on each photograph, in the order measured.
+    `people` is who is on each photograph, in the order measured; without it there is no recognition.
     """
+    if not people:
+        points = [replace(point, distances={}) for point in points]
     queries = [people[index] for index in galleries(people, gallery)[1]]
     chosen = draws(queries, samples) if queries else []
     baseline = next((p for p in points if (p.codec, p.setting) == BASELINE), None)

@@ -17,6 +17,7 @@ COMMANDS = {
     "models": "List the installed models.",
     "train": "Train a model (needs the 'train' extra).",
     "freeze": "Turn a training run into a model file (needs the 'train' extra).",
+    "bench": "Measure codecs on faces (needs 'train' and 'bench').",
     "card": "Measure a model on faces and write its card (needs 'train' and 'bench').",
 }
 INTERRUPTED = 130

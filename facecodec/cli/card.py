@@ -9,10 +9,8 @@ from pathlib import Path
 
 import click
 
+from facecodec.cli.bench import SEEN, UNSEEN
 from facecodec.errors import UsageError
-
-# Seen by our training, and never seen by it.
-SEEN, UNSEEN = "mobilefacenet-ms1m", "mobileface-v2"
 
 
 @click.command()

@@ -60,7 +60,7 @@ def _in_files(files: list[Path]) -> Iterator[np.ndarray | None]:
     """`find_landmarks` of files, by a process for each core where there are many."""
     chunks = [files[i : i + CHUNK] for i in range(0, len(files), CHUNK)]
     if len(chunks) <= 1:
-        yield from find_landmarks(map(Image.open, files)) if files else ()
+        yield from find_landmarks(map(_readable, files)) if files else ()
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(os.cpu_count(), context, initializer=_use_one_thread) as pool:
@@ -75,7 +75,16 @@ def _use_one_thread() -> None:
 
 
 def _in_chunk(files: list[Path]) -> list[np.ndarray | None]:
-    return list(find_landmarks(map(Image.open, files)))
+    return list(find_landmarks(map(_readable, files)))
+
+
+def _readable(file: Path) -> Image.Image:
+    """The picture in a file; an empty one, in which no face is found, for a file that cannot be read."""
+    try:
+        with Image.open(file) as image:
+            return image.convert("RGB")
+    except OSError:
+        return Image.new("RGB", (2 * MIN_FACE, 2 * MIN_FACE))
 
 
 def _save(known: dict[str, object], cache: Path) -> None:

@@ -29,6 +29,9 @@ def find_landmarks(images: Iterable[Image.Image]) -> Iterable[np.ndarray | None]
         raise UsageError(f"finding faces needs facenet-pytorch: {INSTALL}") from None
     detector = MTCNN(keep_all=True, min_face_size=MIN_FACE, post_process=False)
     for image in images:
+        if min(image.size) < MIN_FACE:  # for which MTCNN's pyramid has no level
+            yield None
+            continue
         boxes, _, points = detector.detect(image.convert("RGB"), landmarks=True)
         yield None if boxes is None else points[_main(boxes, image.size)].astype(np.float64)
 
@@ -84,7 +87,7 @@ def _readable(file: Path) -> Image.Image:
         with Image.open(file) as image:
             return image.convert("RGB")
     except OSError:
-        return Image.new("RGB", (2 * MIN_FACE, 2 * MIN_FACE))
+        return Image.new("RGB", (1, 1))
 
 
 def _save(known: dict[str, object], cache: Path) -> None:

@@ -1,9 +1,10 @@
 """The same faces under several codecs at nearly one rate, as a picture to look at.
 
     python benchmarks/sheet.py --bpp 0.12 --model l2-rec --model l2-ipr -o SHEET.jpg [--faces N] [--data DIR]
+    python benchmarks/sheet.py --bpp 0.12 --model l2-rec --model l2-ipr -o SHEET.jpg demo/face.png
 
-For each face every codec takes the setting whose file comes nearest to the rate. The faces are of the LFW test people,
-evenly spread over the list.
+For each face every codec takes the setting whose file comes nearest to the rate. Without pictures of your own, faces of
+the LFW test people, evenly spread over the list.
 """
 
 from __future__ import annotations
@@ -43,29 +44,37 @@ def nearest(codec: str, pixels: np.ndarray, budget: float, scratch: Path) -> tup
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pictures", nargs="*", type=Path)
     parser.add_argument("--bpp", type=float, default=0.12)
     parser.add_argument("--model", action="append", required=True)
     parser.add_argument("--faces", type=int, default=4)
     parser.add_argument("--data", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
-    photos = lfw(data_root(arguments.data), "test")
-    chosen = photos[len(photos) // arguments.faces // 2 :: len(photos) // arguments.faces][: arguments.faces]
+    chosen = arguments.pictures
+    if not chosen:
+        photos = lfw(data_root(arguments.data), "test")
+        step = len(photos) // arguments.faces
+        chosen = [photo.path for photo in photos[step // 2 :: step][: arguments.faces]]
     codecs = ["jpeg", "hevc", *arguments.model]
-    side = 250
-    sheet = Image.new("RGB", (side * (1 + len(codecs)), (side + LABEL) * len(chosen)), "white")
-    draw = ImageDraw.Draw(sheet)
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for row, photo in enumerate(chosen):
-            pixels = np.asarray(Image.open(photo.path).convert("RGB"))
+        for path in chosen:
+            pixels = np.asarray(Image.open(path).convert("RGB"))
             budget = arguments.bpp * pixels.shape[0] * pixels.shape[1] / 8
-            panels = [("original", pixels)]
+            row = [("original", pixels)]
             for codec in codecs:
                 size, decoded = nearest(codec, pixels, budget, Path(folder, "coded"))
-                panels.append((f"{codec}: {size} bytes", decoded))
-            for column, (label, picture) in enumerate(panels):
-                draw.text((side * column + 2, (side + LABEL) * row + 2), label, "black")
-                sheet.paste(Image.fromarray(picture), (side * column, (side + LABEL) * row + LABEL))
+                row.append((f"{codec}: {size} bytes", decoded))
+            rows.append(row)
+    width = max(pixels.shape[1] for row in rows for _, pixels in row)
+    height = LABEL + max(pixels.shape[0] for row in rows for _, pixels in row)
+    sheet = Image.new("RGB", (width * (1 + len(codecs)), height * len(rows)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for top, row in enumerate(rows):
+        for left, (label, pixels) in enumerate(row):
+            draw.text((width * left + 2, height * top + 2), label, "black")
+            sheet.paste(Image.fromarray(pixels), (width * left, height * top + LABEL))
     sheet.save(arguments.output, quality=92)
 
 

@@ -24,7 +24,6 @@ from PIL import Image
 from facecodec import checkpoint
 from facecodec.codec import Codec, open_container
 from facecodec.exact import LIMIT
-from facecodec.training.data import data_root, lfw
 
 
 def digest(codec: Codec, path: Path) -> str:
@@ -73,6 +72,8 @@ def int64_hyper_synthesis(tensors: dict[str, np.ndarray]) -> Callable[[np.ndarra
 
 
 def write_files(folder: Path, root: Path, count: int) -> list[Path]:
+    from facecodec.training.data import lfw  # which imports torch: too slow for a process a file
+
     codec = Codec(checkpoint.model_path(None))
     rng = np.random.default_rng(0)
     photos = lfw(root, "test")
@@ -97,6 +98,8 @@ def main() -> None:
     if sys.argv[1:2] == ["--digest"]:
         print("\n".join(digests([Path(name) for name in sys.argv[3:]], int(sys.argv[2]))))
         return
+    from facecodec.training.data import data_root
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--data", type=Path)

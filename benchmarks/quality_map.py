@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from rate_gap import ideal_bits
 from skimage import data
 
 import facecodec
@@ -27,6 +26,7 @@ from facecodec.faces.detection import cached_landmarks
 from facecodec.families.hyperprior import DOWNSAMPLING
 from facecodec.training.config import Source
 from facecodec.training.data import data_root, validation_photos
+from rate_gap import ideal_bits
 
 
 def in_crop(landmarks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

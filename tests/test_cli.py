@@ -14,9 +14,9 @@ import zlib
 
 import numpy as np
 import pytest
-from conftest import DATA, TINY
 from PIL import Image
 
+from conftest import DATA, TINY
 from facecodec.codec import Codec
 from facecodec.container import Container, pack
 

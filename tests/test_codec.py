@@ -2,10 +2,10 @@ import json
 
 import numpy as np
 import pytest
-from conftest import CHECKOUT, DATA
 from PIL import Image
 
 import facecodec
+from conftest import CHECKOUT, DATA
 from facecodec import checkpoint, container
 from facecodec.codec import open_container
 from facecodec.container import quality_byte

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import plain_reader
 import pytest
-from conftest import DATA, TINY
 
+import plain_reader
+from conftest import DATA, TINY
 from facecodec.codec import open_container
 from facecodec.container import MAX_QUALITY_BYTE
 

@@ -92,7 +92,7 @@ def draw(models: dict[str, list[dict]], others: dict[str, list[dict]], target: d
         panels[2], {name: [(row["bpp"], row["psnr"]) for row in rows] for name, rows in models.items()}, others, "psnr"
     )
     panels[2].set(ylabel="PSNR, dB", title="pixels", ylim=(24, 42))
-    panels[2].legend()
+    panels[2].legend(loc="lower right")
     figure.savefig(out, dpi=130)
 
 

@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--bpp", type=float, default=0.12)
     parser.add_argument("--model", action="append", required=True)
     parser.add_argument("--faces", type=int, default=4)
+    parser.add_argument("--columns", type=int, help="pictures side by side; all of a face by default")
     parser.add_argument("--data", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
@@ -66,10 +67,11 @@ def main() -> None:
             for codec in codecs:
                 size, decoded = nearest(codec, pixels, budget, Path(folder, "coded"))
                 row.append((f"{codec}: {size} bytes", decoded))
-            rows.append(row)
+            columns = arguments.columns or len(row)
+            rows += [row[start : start + columns] for start in range(0, len(row), columns)]
     width = max(pixels.shape[1] for row in rows for _, pixels in row)
     height = LABEL + max(pixels.shape[0] for row in rows for _, pixels in row)
-    sheet = Image.new("RGB", (width * (1 + len(codecs)), height * len(rows)), "white")
+    sheet = Image.new("RGB", (width * max(map(len, rows)), height * len(rows)), "white")
     draw = ImageDraw.Draw(sheet)
     for top, row in enumerate(rows):
         for left, (label, pixels) in enumerate(row):

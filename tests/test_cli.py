@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from conftest import DATA, TINY
+from facecodec.cli import files
 from facecodec.codec import Codec
 from facecodec.container import Container, pack
 
@@ -326,6 +327,20 @@ def test_interrupting_a_batch_is_status_130_and_leaves_only_whole_files(tmp_path
     (tmp_path / "back").mkdir()
     back = subprocess.run([sys.executable, "-m", "facecodec", "decode", "out", "-o", "back"], cwd=tmp_path)
     assert back.returncode == 0
+
+
+@pytest.mark.parametrize("moment", ["open", "_name"])
+def test_an_interrupt_at_the_worst_moment_leaves_nothing_partial(tmp_path, monkeypatch, moment):
+    def then_interrupt(*arguments):
+        real(*arguments)
+        raise KeyboardInterrupt
+
+    real = getattr(files, moment, open)
+    monkeypatch.setattr(files, moment, then_interrupt, raising=False)
+    job = files.Job(tmp_path / "in.png", tmp_path / "out.fic")
+    with pytest.raises(KeyboardInterrupt):
+        files.write_output(job, b"whole", force=False)
+    assert [path.name for path in tmp_path.iterdir()] in ([], ["out.fic"])
 
 
 def test_notes_are_said_once_and_not_when_quiet(run_cli, tmp_path, picture):

@@ -215,18 +215,18 @@ def write_output(job: Job, data: bytes, force: bool) -> None:
 def _write_whole(target: Path, data: bytes, force: bool) -> None:
     """Raises FileExistsError where the target has come to be in the meantime, unless `force`."""
     partial = target.with_name(f".facecodec-{secrets.token_hex(8)}.partial")
-    with open(partial, "xb") as file:
-        try:
+    try:  # around `open` too: Ctrl-C may come as soon as the file is there
+        with open(partial, "xb") as file:
             file.write(data)
             file.flush()
             if force:
                 os.replace(partial, target)
             else:
                 _name(partial, target)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                partial.unlink()
-            raise
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
 
 
 def _name(partial: Path, target: Path) -> None:

@@ -76,10 +76,7 @@ def draw(models: dict[str, list[dict]], others: dict[str, list[dict]], target: d
     figure = Figure(figsize=(13, 4.2), layout="constrained")
     panels = figure.subplots(1, 3)
     for axes, (recogniser, (key, mark)) in zip(panels, RECOGNISERS.items(), strict=False):
-        lines = {
-            name: [(row["bpp"], row["recognition"][recogniser]["frr"]) for row in rows] for name, rows in models.items()
-        }
-        curves(axes, lines, others, key, 100)
+        curves(axes, over_rate(models, lambda row, r=recogniser: row["recognition"][r]["frr"]), others, key, 100)
         axes.axhline(100 * target[key], color="black", linewidth=0.8, linestyle=":")
         axes.annotate("HEVC CRF 23", (0.06, 100 * target[key]), va="bottom", fontsize=8)
         axes.set_yscale("log")
@@ -88,9 +85,7 @@ def draw(models: dict[str, list[dict]], others: dict[str, list[dict]], target: d
         axes.set(ylabel="false rejections at FAR 1%", title=f"{recogniser} ({mark} in training)")
         axes.minorticks_off()
         axes.set_ylim(levels[0] * 0.9, 100)
-    curves(
-        panels[2], {name: [(row["bpp"], row["psnr"]) for row in rows] for name, rows in models.items()}, others, "psnr"
-    )
+    curves(panels[2], over_rate(models, lambda row: row["psnr"]), others, "psnr")
     panels[2].set(ylabel="PSNR, dB", title="pixels", ylim=(24, 42))
     panels[2].legend(loc="lower right")
     figure.savefig(out, dpi=130)

@@ -287,6 +287,15 @@ def test_only_what_is_missing_is_measured(bench, faces_root, monkeypatch):
     assert len(asked[1]) == 2
 
 
+def test_codecs_of_one_library_are_not_taken_for_each_other(bench, picture, tmp_path):
+    pytest.importorskip("imageio_ffmpeg", reason="the 'bench' extra is not installed")
+    Image.fromarray(picture).save(tmp_path / "face.png")
+    subject = Subject(tmp_path / "face.png", "somebody", None)
+    for one, other in (("jpeg", "jpeg-progressive"), ("hevc", "hevc-text")):
+        sizes = [bench().photographs(name, 30, [subject])[0].bytes for name in (one, other)]
+        assert sizes[0] != sizes[1]
+
+
 def test_where_no_face_is_found_there_is_no_embedding(bench, tmp_path):
     Image.new("RGB", (200, 200), "gray").save(tmp_path / "wall.png")
     wall = Subject(tmp_path / "wall.png", "nobody", scaled_template(200))

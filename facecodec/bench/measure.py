@@ -82,10 +82,13 @@ class Bench:
 
         Raises UsageError for a codec that cannot run here.
         """
-        reason = find_codec(codec).missing()
+        found = find_codec(codec)
+        reason = found.missing()
         if reason:
             raise UsageError(f"codec {codec}: {reason}")
-        keys = [self._keys(find_codec(codec).version(), setting, subject) for subject in subjects]
+        # Codecs of one library share its version, so that their names must tell them apart.
+        coded = (found.name, found.version(), f"{setting:g}")
+        keys = [self._keys(coded, subject) for subject in subjects]
         known = self._store.get(each for parts in keys for each in parts.values())
         work = []
         for subject, parts in zip(subjects, keys, strict=True):
@@ -107,9 +110,9 @@ class Bench:
             for parts in keys
         ]
 
-    def _keys(self, version: str, setting: float, subject: Subject) -> dict[str | Face, bytes]:
-        """What each part of a measurement is stored under."""
-        coded = (version, f"{setting:g}", _digest(subject.path))
+    def _keys(self, coded: tuple[str, ...], subject: Subject) -> dict[str | Face, bytes]:
+        """What each part of a measurement is stored under; `coded` says how the photograph is coded."""
+        coded = (*coded, _digest(subject.path))
         keys: dict[str | Face, bytes] = {PICTURE: key(*coded, PICTURE)}
         for face in self.faces:
             recogniser = self.recognisers[face.recogniser]

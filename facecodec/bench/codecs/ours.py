@@ -19,4 +19,6 @@ def model_codec(name: str) -> Codec:
         return np.asarray(model.decode(data))
 
     card = model.card
-    return Codec(name, card.name, tuple(range(1, 9)), model.encode, decode, lambda: f"{card.name} {card.fingerprint}")
+    return Codec(
+        card.name, card.name, tuple(range(1, 9)), model.encode, decode, lambda: f"{card.name} {card.fingerprint}"
+    )

@@ -15,16 +15,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from facecodec.bench import SEEN, UNSEEN
 from facecodec.bench.datasets import load_dataset
-from facecodec.bench.measure import Bench, Subject
+from facecodec.bench.measure import Bench, Subject, open_bench
 from facecodec.bench.metrics import rate_at
-from facecodec.bench.recognition import find_recogniser
 from facecodec.bench.run import measure
-from facecodec.bench.store import Store
-from facecodec.faces import cache_folder
 from facecodec.training.data import data_root
-
-SEEN, UNSEEN = "mobilefacenet-ms1m", "mobileface-v2"
 
 
 def numbers(bench: Bench, subjects: list[Subject], codec: str, settings: Iterable[float]) -> list[dict[str, Any]]:
@@ -45,8 +41,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, help="write every number to this JSON file")
     arguments = parser.parse_args()
     root = data_root(arguments.data)
-    found = {name: find_recogniser(name, root) for name in (SEEN, UNSEEN)}
-    bench = Bench(found, Store(cache_folder() / "bench.sqlite"))
+    bench = open_bench((SEEN, UNSEEN), root)
     results = {}
     for title, name in (("full resolution", "celeba-hq-mini"), ("448x448, aligned", "celeba-hq-mini-align")):
         subjects = load_dataset(name, root).subjects

@@ -66,7 +66,7 @@ def test_a_model_of_ours_is_a_codec_too(photo, tmp_path):
     assert (tmp_path / "coded").read_bytes()[:2] == b"\xf1\xc1"
     assert size == (tmp_path / "coded").stat().st_size
     assert decoded.shape == photo.shape
-    assert find_codec("l2-rec").version() == "l2-rec 391d2310"
+    assert find_codec("l2-rec").version().startswith("391d2310, file ")
 
 
 def test_an_unknown_codec_lists_what_there_is():

@@ -7,7 +7,7 @@ import json
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
@@ -17,9 +17,10 @@ import numpy as np
 
 from facecodec.bench.codecs import code, find_codec
 from facecodec.bench.metrics import ms_ssim, psnr, ssim
-from facecodec.bench.recognition import load_embedder
+from facecodec.bench.recognition import find_recogniser, load_embedder
 from facecodec.bench.store import Store, key
 from facecodec.errors import UsageError
+from facecodec.faces import cache_folder
 
 PICTURE = "picture"  # the part of a measurement that holds bytes and quality; every other part is a Face
 SAVE_EVERY = 200  # photographs
@@ -130,6 +131,12 @@ class Bench:
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(os.cpu_count(), context, initializer=_start, initargs=(self.recognisers,))
         return self._pool.map(partial(_measure, codec, setting), work, chunksize=16)
+
+
+def open_bench(recognisers: Sequence[str], root: Path, find_again: bool = False) -> Bench:
+    """A bench on the user's own store; `recognisers` by name or file, see recognition.find_recogniser."""
+    found = {Path(name).stem: find_recogniser(name, root) for name in recognisers}
+    return Bench(found, Store(cache_folder() / "bench.sqlite"), find_again)
 
 
 @cache

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
+from facecodec.bench import SEEN, UNSEEN
+from facecodec.cli.extras import require
 from facecodec.errors import UsageError
 
-# Seen by our training, and never seen by it.
-SEEN, UNSEEN = "mobilefacenet-ms1m", "mobileface-v2"
 DEFAULT_CODECS = ("jpeg", "hevc", "webp", "avif", "jpeg2000", "jpegxl")
+
+
+recognizer_option = click.option(
+    "--recognizer",
+    "recognisers",
+    multiple=True,
+    metavar="NAME|FILE.onnx",
+    default=(SEEN, UNSEEN),
+    help=f"Recognition network; {SEEN} and {UNSEEN} by default.",
+)
 
 
 def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -34,14 +44,7 @@ def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option(
                 "--model", "models", multiple=True, metavar="NAME", help="Model of ours; the default one if none."
             ),
-            click.option(
-                "--recognizer",
-                "recognisers",
-                multiple=True,
-                metavar="NAME|FILE.onnx",
-                default=(SEEN, UNSEEN),
-                help=f"Recognition network; {SEEN} and {UNSEEN} by default.",
-            ),
+            recognizer_option,
             click.option("--find-again", is_flag=True, help="Look for faces on decoded pictures too."),
             click.option(
                 "--limit", type=click.IntRange(min=1), metavar="N", help="Whole people, N photographs or more."
@@ -110,18 +113,11 @@ def measure_and_report(
     out: Path | None,
     resume: bool,
 ) -> None:
-    from importlib.util import find_spec
-
-    missing = [name for name in ("torch", "pytorch_msssim", "facenet_pytorch", "sklearn") if find_spec(name) is None]
-    if missing:
-        raise UsageError(f"{', '.join(missing)} not installed: see docs/bench.md")
+    require_bench()
     from facecodec.bench.datasets import load_dataset
-    from facecodec.bench.measure import Bench
-    from facecodec.bench.recognition import find_recogniser
+    from facecodec.bench.measure import open_bench
     from facecodec.bench.report import show, write
     from facecodec.bench.run import bench_results
-    from facecodec.bench.store import Store
-    from facecodec.faces import cache_folder
     from facecodec.training.data import data_root
 
     settings = chosen(codecs, models)
@@ -130,8 +126,7 @@ def measure_and_report(
         raise UsageError(f"{out} holds a report already: continue it with --resume, or give another -o")
     root = data_root(data)
     loaded = load_dataset(dataset, root, limit)
-    found = {} if parts == ("quality",) else {Path(name).stem: find_recogniser(name, root) for name in recognisers}
-    run = Bench(found, Store(cache_folder() / "bench.sqlite"), find_again)
+    run = open_bench(() if parts == ("quality",) else recognisers, root, find_again)
     try:
         results = bench_results(run, loaded, settings, parts, Progress(len(loaded.subjects), settings))
     finally:
@@ -141,10 +136,15 @@ def measure_and_report(
     show(results)
 
 
+def require_bench() -> None:
+    """Raise UsageError where packages are missing that measuring takes."""
+    require(("torch", "pytorch_msssim", "facenet_pytorch", "sklearn"), "see docs/bench.md")
+
+
 class Progress:
     """One line on a terminal, with what is left to do by the pace so far; silence elsewhere."""
 
-    def __init__(self, photographs: int, settings: dict[str, tuple[float, ...]]) -> None:
+    def __init__(self, photographs: int, settings: Mapping[str, Sequence[float]]) -> None:
         self.photographs = photographs
         self.total = photographs * sum(map(len, settings.values()))
         self.steps = [(codec, setting) for codec, each in settings.items() for setting in each]

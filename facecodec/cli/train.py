@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from facecodec.cli.extras import require
 from facecodec.errors import UsageError
 
 
@@ -33,12 +34,7 @@ def train(config: Path, run: Path, data: Path | None, start: Path | None, minute
 
 def require_training_extra() -> None:
     """Raise UsageError, naming the extra, where training's packages are missing."""
-    from importlib.util import find_spec
-
-    needed = ("torch", "compressai", "onnx", "pytorch_msssim", "matplotlib")
-    missing = [name for name in needed if find_spec(name) is None]
-    if missing:
-        raise UsageError(f"{', '.join(missing)} not installed: pip install 'facecodec[train]'")
+    require(("torch", "compressai", "onnx", "pytorch_msssim", "matplotlib"), "pip install 'facecodec[train]'")
 
 
 def _show(row: dict[str, Any]) -> None:

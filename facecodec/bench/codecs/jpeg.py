@@ -7,10 +7,9 @@ from functools import partial
 import numpy as np
 
 from facecodec.bench.codecs import pillow
-from facecodec.bench.codecs.codec import Codec
 
 QUALITIES = (5, 10, 15, 20, 30, 50)
-VERSION = partial(pillow.version, "libjpeg_turbo")
+FEATURE = "libjpeg_turbo"
 
 
 def encode(pixels: np.ndarray, quality: float, progressive: bool = False) -> bytes:
@@ -18,6 +17,6 @@ def encode(pixels: np.ndarray, quality: float, progressive: bool = False) -> byt
 
 
 CODECS = (
-    Codec("jpeg", "JPEG", QUALITIES, encode, pillow.load, VERSION),
-    Codec("jpeg-progressive", "JPEG progressive", QUALITIES, partial(encode, progressive=True), pillow.load, VERSION),
+    pillow.codec("jpeg", "JPEG", QUALITIES, encode, FEATURE),
+    pillow.codec("jpeg-progressive", "JPEG progressive", QUALITIES, partial(encode, progressive=True), FEATURE),
 )

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 
 from facecodec.bench.codecs import pillow
-from facecodec.bench.codecs.codec import Codec
 
 
 def encode(pixels: np.ndarray, ratio: float) -> bytes:
     return pillow.save(pixels, "JPEG2000", quality_mode="rates", quality_layers=[ratio], irreversible=True, no_jp2=True)
 
 
-CODECS = (
-    Codec(
-        "jpeg2000",
-        "JPEG 2000",
-        (160, 110, 80, 56, 40, 28),
-        encode,
-        pillow.load,
-        partial(pillow.version, "jpg_2000"),
-        partial(pillow.missing, "jpg_2000"),
-    ),
-)
+CODECS = (pillow.codec("jpeg2000", "JPEG 2000", (160, 110, 80, 56, 40, 28), encode, "jpg_2000"),)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import PIL
 from PIL import Image, features
+
+from facecodec.bench.codecs.codec import Codec
 
 
 def save(pixels: np.ndarray, kind: str, **options: object) -> bytes:
@@ -17,6 +21,13 @@ def save(pixels: np.ndarray, kind: str, **options: object) -> bytes:
 
 def load(data: bytes, shape: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def codec(
+    name: str, label: str, settings: tuple[float, ...], encode: Callable[[np.ndarray, float], bytes], feature: str
+) -> Codec:
+    """A codec that Pillow decodes, and has if `feature` was built in."""
+    return Codec(name, label, settings, encode, load, partial(version, feature), partial(missing, feature))
 
 
 def version(feature: str) -> str:

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 
 from facecodec.bench.codecs import pillow
-from facecodec.bench.codecs.codec import Codec
 
 
 def encode(pixels: np.ndarray, quality: float) -> bytes:
     return pillow.save(pixels, "WEBP", quality=int(quality), method=6)
 
 
-CODECS = (
-    Codec(
-        "webp",
-        "WebP",
-        (1, 10, 25, 45, 65, 80),
-        encode,
-        pillow.load,
-        partial(pillow.version, "webp"),
-        partial(pillow.missing, "webp"),
-    ),
-)
+CODECS = (pillow.codec("webp", "WebP", (1, 10, 25, 45, 65, 80), encode, "webp"),)

@@ -10,36 +10,16 @@ the LFW test people, evenly spread over the list.
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from facecodec.bench.codecs import code
+from facecodec.bench.codecs import find_codec
+from facecodec.bench.codecs.fit import nearest
 from facecodec.training.data import data_root, lfw
 
-SETTINGS = {"jpeg": range(1, 60), "hevc": range(20, 48)}
 LABEL = 16  # pixels above a picture
-
-
-def nearest(codec: str, pixels: np.ndarray, budget: float, scratch: Path) -> tuple[int, np.ndarray]:
-    """The file nearest to `budget` bytes, by bisection over settings that rate is monotone in."""
-    settings = list(SETTINGS.get(codec, np.arange(1, 8.01, 1 / 8)))
-    if codec == "hevc":
-        settings.reverse()
-    tried = {}
-
-    def at(index: int) -> tuple[int, np.ndarray]:
-        if index not in tried:
-            tried[index] = code(codec, pixels, float(settings[index]), scratch)
-        return tried[index]
-
-    low, high = 0, len(settings) - 1
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if at(middle)[0] >= budget else (middle + 1, high)
-    return min((at(index) for index in {max(0, low - 1), low}), key=lambda coded: abs(coded[0] - budget))
 
 
 def main() -> None:
@@ -59,16 +39,15 @@ def main() -> None:
         chosen = [photo.path for photo in photos[step // 2 :: step][: arguments.faces]]
     codecs = ["jpeg", "hevc", *arguments.model]
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        for path in chosen:
-            pixels = np.asarray(Image.open(path).convert("RGB"))
-            budget = arguments.bpp * pixels.shape[0] * pixels.shape[1] / 8
-            row = [("original", pixels)]
-            for codec in codecs:
-                size, decoded = nearest(codec, pixels, budget, Path(folder, "coded"))
-                row.append((f"{codec}: {size} bytes", decoded))
-            columns = arguments.columns or len(row)
-            rows += [row[start : start + columns] for start in range(0, len(row), columns)]
+    for path in chosen:
+        pixels = np.asarray(Image.open(path).convert("RGB"))
+        budget = arguments.bpp * pixels.shape[0] * pixels.shape[1] / 8
+        row = [("original", pixels)]
+        for codec in map(find_codec, codecs):
+            _, file = nearest(codec, pixels, budget)
+            row.append((f"{codec.name}: {len(file)} bytes", codec.decode(file, pixels.shape[:2])))
+        columns = arguments.columns or len(row)
+        rows += [row[start : start + columns] for start in range(0, len(row), columns)]
     width = max(pixels.shape[1] for row in rows for _, pixels in row)
     height = LABEL + max(pixels.shape[0] for row in rows for _, pixels in row)
     sheet = Image.new("RGB", (width * max(map(len, rows)), height * len(rows)), "white")

@@ -1,6 +1,7 @@
 """Protocols and metrics on cases worked out by hand, and one real measurement on a few faces."""
 
 import json
+from pathlib import Path
 from urllib.error import URLError
 
 import numpy as np
@@ -12,7 +13,7 @@ from facecodec.errors import UsageError
 pytest.importorskip("sklearn", reason="the 'bench' extra is not installed")
 
 from facecodec.bench import datasets
-from facecodec.bench.datasets import load_dataset
+from facecodec.bench.datasets import Dataset, load_dataset
 from facecodec.bench.intervals import draws, frr_draws, interval, parity_draws
 from facecodec.bench.measure import Bench, Face, Subject
 from facecodec.bench.metrics import bd_rate, ms_ssim, psnr, rate_at, ssim
@@ -25,7 +26,7 @@ from facecodec.bench.recognition import (
     roc,
     verification,
 )
-from facecodec.bench.run import BASELINE, Point, measure, results
+from facecodec.bench.run import BASELINE, Point, bd_rates, differences, lost_faces, measure, results
 from facecodec.bench.store import Store, key
 from facecodec.faces.alignment import scaled_template
 
@@ -160,7 +161,7 @@ def points_of(codec: str, frr: dict[float, float], rate: dict[float, float]) -> 
     points = []
     for setting, share in frr.items():
         same = np.where(np.arange(600) < round(600 * share), 0.9, 0.1)
-        numbers = {"bpp": rate[setting], "recognition": {"seen": {"frr": share}}}
+        numbers = {"bpp": rate[setting], "psnr": 30.0, "ms_ssim": None, "recognition": {"seen": {"frr": share}}}
         points.append(Point(codec, float(setting), numbers, {Face("seen"): (same, np.full(600, 0.5))}))
     return points
 
@@ -182,6 +183,45 @@ def test_parity_is_told_with_its_interval_and_its_share_of_the_baseline():
     assert at_three["less_than_baseline"] == (0, 0)  # the same people are rejected, whoever is drawn
     assert told["codecs"]["jpeg"]["points"][5]["recognition"]["seen"]["less_than_baseline"][0] > 0.2
     assert told["codecs"][BASELINE[0]]["parity"]["seen"] == {"reason": "1 settings; a fit takes 6"}
+
+
+def test_the_faces_told_as_lost_were_accepted_before_and_are_rejected_now():
+    """600 queries; the threshold is at 0.5 before and after. 3, 4 and 5 cross it, 6 never was accepted."""
+    people = [f"{number:03}" for number in range(600) for _ in range(2)]
+    subjects = [Subject(Path("x", f"{index}.jpg"), person, None) for index, person in enumerate(people)]
+    other = np.full(600, 0.5)
+    before, after = np.full(600, 0.1), np.full(600, 0.1)
+    after[[3, 4, 5]] = 0.6, 0.8, 0.7
+    before[6] = after[6] = 0.9
+    face = Face("seen")
+    original, decoded = (Point("x", 0, {}, {face: (same, other)}) for same in (before, after))
+    lost = lost_faces(decoded, original, face, Dataset("x", subjects))
+    # Of person 4 the photographs are 8, enrolled, and 9, the query.
+    assert [(each["query_name"], each["enrolled_name"]) for each in lost] == [
+        ("x/9.jpg", "x/8.jpg"),
+        ("x/11.jpg", "x/10.jpg"),
+        ("x/7.jpg", "x/6.jpg"),
+    ]
+    assert [(each["distance"], each["threshold"]) for each in lost] == [(0.8, 0.5), (0.7, 0.5), (0.6, 0.5)]
+
+
+def test_differences_are_paired_and_between_equal_settings():
+    people = [f"{number:03}" for number in range(600) for _ in range(2)]
+    ours = points_of("l2-rec", {1024: 0.1, 512: 0.2}, {1024: 0.1, 512: 0.05})
+    theirs = points_of("jpeg", {1024: 0.3}, {1024: 0.1})
+    (told,) = differences(theirs + ours, people, 1)
+    assert (told["model"], told["codec"], told["setting"], told["face"]) == ("l2-rec", "jpeg", 1024, "seen")
+    assert told["less"] == pytest.approx(0.2)
+    low, high = told["interval"]
+    assert 0.15 < low < 0.2 < high < 0.25
+
+
+def test_bd_rates_need_four_points_each():
+    points = [{"bpp": 0.1 * 2**n, "psnr": 28 + 3 * n, "ms_ssim": None} for n in range(4)]
+    half = [point | {"bpp": point["bpp"] / 2} for point in points]
+    assert bd_rates({"points": points}, {"points": half}) == {"PSNR": pytest.approx(-50)}
+    assert bd_rates({"points": points[:3]}, {"points": half}) == {}
+    assert bd_rates(None, {"points": half}) == {}
 
 
 @pytest.fixture
@@ -322,13 +362,19 @@ def test_the_bench_writes_its_results_and_resumes(needs_faces, run_cli, faces_ro
     assert done.returncode == 0, done.stderr
     assert b"queries are too few for an FRR" in done.stdout
     results = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert list(results["codecs"]) == ["jpeg", "l2-rec"]
+    assert list(results["codecs"]) == ["original", "jpeg", "l2-rec"]
     assert [point["setting"] for point in results["codecs"]["jpeg"]["points"]] == [10, 20]
     assert not results["codecs"]["l2-rec"]["reference"]
     assert results["dataset"]["photographs"] >= 3
     header, *lines = (tmp_path / "out" / "results.csv").read_text().splitlines()
     assert header.startswith("codec,setting,images,bpp,psnr,ssim,ms_ssim")
-    assert [line.split(",")[:2] for line in lines] == [["jpeg", "10.0"], ["jpeg", "20.0"], ["l2-rec", "3.0"]]
+    rows = [["original", "0.0"], ["jpeg", "10.0"], ["jpeg", "20.0"], ["l2-rec", "3.0"]]
+    assert [line.split(",")[:2] for line in lines] == rows
+    assert list(results["gallery"][0]["decoded"]) == ["jpeg", "l2-rec"]
+    assert (tmp_path / "out" / results["gallery"][0]["original"]).exists()
+    drawn = run_cli("bench", "report", "out/results.json", "-o", "again")
+    assert drawn.returncode == 0, drawn.stderr
+    assert (tmp_path / "again" / "report.html").stat().st_size > 100_000
     refused = run_cli("bench", *options)
     assert (refused.returncode, b"holds a report already" in refused.stderr) == (2, True)
     assert run_cli("bench", *options, "--resume").stdout == done.stdout

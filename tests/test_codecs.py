@@ -1,10 +1,15 @@
 """Every reference codec makes real files that come back, fewer bytes for a coarser setting, and says what it lacks."""
 
+import subprocess
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from facecodec.bench.codecs import code, ffmpeg, find_codec, references
-from facecodec.errors import UsageError
+from facecodec.bench.codecs.fit import nearest, scale_at
+from facecodec.bench.speed import TASKS, speed_results
+from facecodec.errors import ImageError, UsageError
 
 pytest.importorskip("imageio_ffmpeg", reason="the 'bench' extra is not installed")
 
@@ -67,6 +72,81 @@ def test_a_model_of_ours_is_a_codec_too(photo, tmp_path):
     assert size == (tmp_path / "coded").stat().st_size
     assert decoded.shape == photo.shape
     assert find_codec("l2-rec").version().startswith("391d2310, file ")
+
+
+@pytest.mark.parametrize("name", ["jpeg", "hevc", "l2-rec"])
+def test_a_codec_made_to_fit_keeps_to_its_bytes_and_gives_the_picture_back_whole(name, photo, tmp_path):
+    usable(name)
+    for scale in (1, 0.5):
+        size, decoded = code(f"{name}@{scale}", photo, 1024, tmp_path / "coded")
+        assert 700 < size <= 1024
+        assert decoded.shape == photo.shape
+        assert np.square(decoded.astype(float) - photo).mean() < 1500
+
+
+def test_what_does_not_fit_is_shrunk_further_and_refused_at_last(photo):
+    jpeg = usable("jpeg@1")
+    assert len(jpeg.encode(photo, 600)) <= 600 < len(find_codec("jpeg").encode(photo, 1))
+    with pytest.raises(ImageError, match="jpeg cannot make 10 bytes of 191x153 pixels"):
+        jpeg.encode(photo, 10)
+
+
+def test_the_scale_is_that_of_the_nearest_rate():
+    rule = {0.066: 0.25, 0.131: 0.5, 0.262: 1}
+    found = [scale_at(rule, bpp) for bpp in (0.01, 0.066, 0.09, 0.1, 0.131, 0.25, 3)]
+    assert found == [0.25, 0.25, 0.25, 0.5, 0.5, 1, 1]
+
+
+def test_the_nearest_file_may_be_above_or_below(photo):
+    codec = usable("jpeg")
+    sizes = [len(codec.encode(photo, quality)) for quality in codec.fine]
+    for wanted in (sizes[10] + 1, sizes[11] - 1, 1, 10**6):
+        setting, file = nearest(codec, photo, wanted)
+        assert abs(len(file) - wanted) == min(abs(size - wanted) for size in sizes)
+        assert file == codec.encode(photo, setting)
+
+
+@pytest.mark.parametrize("name", [name for name in references() if name != "original"] + ["l2-rec"])
+def test_programs_do_what_the_codec_does(name, photo, tmp_path):
+    codec = usable(name)
+    if codec.commands is None:
+        pytest.skip(f"{name} has no program")
+    even = photo[:152, :190]
+    Image.fromarray(even).save(tmp_path / "x.png")
+    setting = codec.settings[2]
+    folders = [tmp_path / name for name in ("pictures", "coded", "restored")]
+    commands = codec.commands
+    subprocess.run(commands.encode(setting, tmp_path / "x.png", tmp_path / "y.fic"), check=True)
+    subprocess.run(commands.decode(tmp_path / "y.fic", tmp_path / "y.png"), check=True)
+    assert (tmp_path / "y.fic").stat().st_size == pytest.approx(len(codec.encode(even, setting)), rel=0.05)
+    wanted = codec.decode((tmp_path / "y.fic").read_bytes(), even.shape[:2]).astype(float)
+    assert np.abs(np.asarray(Image.open(tmp_path / "y.png").convert("RGB")) - wanted).mean() < 1
+    if commands.encode_many:
+        for folder in folders:
+            folder.mkdir()
+        (tmp_path / "x.png").rename(folders[0] / "x.png")
+        for command in (commands.encode_many(setting, *folders[:2]), commands.decode_many(*folders[1:])):
+            subprocess.run(command, check=True, capture_output=True)
+        assert (folders[1] / "x.fic").read_bytes() == (tmp_path / "y.fic").read_bytes()
+        assert (folders[2] / "x.png").read_bytes() == (tmp_path / "y.png").read_bytes()
+
+
+def test_codecs_are_timed_side_by_side(photo, tmp_path):
+    usable("hevc")
+    for name in ("a", "b"):
+        Image.fromarray(photo).save(tmp_path / f"{name}.png")
+    rounds = []
+    told = speed_results(
+        {"jpeg": (20,), "hevc": (), "original": ()},
+        [tmp_path / "a.png", tmp_path / "b.png"],
+        1,
+        lambda *each: rounds.append(each),
+    )
+    assert [(each["codec"], each["reference"]) for each in told["codecs"]] == [("jpeg", True), ("hevc", True)]
+    assert told["codecs"][0]["setting"] == 20
+    assert (told["images"], told["size"]) == (2, "191x153")
+    assert all(each[task]["median"] > 0 for each in told["codecs"] for task in TASKS)
+    assert rounds == [(0, 1), (1, 1)]
 
 
 def test_an_unknown_codec_lists_what_there_is():

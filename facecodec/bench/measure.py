@@ -6,6 +6,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -33,6 +34,11 @@ class Subject:
     path: Path
     person: str
     landmarks: np.ndarray | None
+
+    @property
+    def name(self) -> str:
+        """The file and its folder, which LFW's names are."""
+        return f"{self.path.parent.name}/{self.path.name}"
 
 
 @dataclass(frozen=True)
@@ -98,14 +104,18 @@ class Bench:
                 work.append((subject, wanted))
         done, fresh = len(subjects) - len(work), {}
         names = {subject.path: parts for subject, parts in zip(subjects, keys, strict=True)}
-        for (subject, _), values in zip(work, self._measure(codec, setting, work), strict=True):
-            fresh |= {names[subject.path][part]: value for part, value in (values or {}).items()}
-            done += 1
-            if done % SAVE_EVERY == 0 or done == len(subjects):
-                self._store.put(fresh)
-                known |= fresh
-                fresh = {}
-            report(done)
+        try:
+            for (subject, _), values in zip(work, self._measure(codec, setting, work), strict=True):
+                fresh |= {names[subject.path][part]: value for part, value in (values or {}).items()}
+                done += 1
+                if done % SAVE_EVERY == 0:
+                    self._store.put(fresh)
+                    known |= fresh
+                    fresh = {}
+                report(done)
+        finally:  # what was measured before a Ctrl-C is not measured again
+            self._store.put(fresh)
+            known |= fresh
         return [
             _measured({part: known[each] for part, each in parts.items()}) if parts[PICTURE] in known else None
             for parts in keys
@@ -151,6 +161,7 @@ def _measured(values: dict[str | Face, bytes]) -> Measured:
 
 def _start(recognisers: dict[str, str]) -> None:
     global _embedders
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
     import torch
     from threadpoolctl import threadpool_limits
 

@@ -113,8 +113,12 @@ def frr_at_far(same: np.ndarray, other: np.ndarray, far: float = FAR, least: int
     """
     if len(other) < least:
         raise UsageError(f"{len(other)} queries are too few for FRR at FAR {far:.0%}: at least {least}")
-    threshold = np.sort(other)[math.floor(far * len(other))]
-    return float((same >= threshold).mean())
+    return float((same >= threshold_at_far(other, far)).mean())
+
+
+def threshold_at_far(other: np.ndarray, far: float = FAR) -> float:
+    """The distance below which `far` of the distances to somebody else lie."""
+    return float(np.sort(other)[math.floor(far * len(other))])
 
 
 def roc(same: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

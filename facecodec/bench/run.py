@@ -12,16 +12,27 @@ from typing import Any
 
 import numpy as np
 
-from facecodec.bench.codecs import find_codec, references
+from facecodec.bench import SCHEMA, SEEN
+from facecodec.bench.codecs import find_codec, is_reference
 from facecodec.bench.datasets import FOLDS, Dataset
 from facecodec.bench.intervals import DRAWS, draws, frr_draws, interval, parity_draws
 from facecodec.bench.measure import Bench, Face, Measured, Subject
-from facecodec.bench.metrics import rate_at
-from facecodec.bench.recognition import MIN_QUERIES, distances, frr_at_far, galleries, roc, verification
+from facecodec.bench.metrics import bd_rate, rate_at
+from facecodec.bench.recognition import (
+    MIN_QUERIES,
+    distances,
+    frr_at_far,
+    galleries,
+    roc,
+    threshold_at_far,
+    verification,
+)
 
-SCHEMA = 1
 BASELINE = ("hevc", 23.0)  # the codec and setting whose recognition the others are to reach
+ORIGINAL = "original"
+LOST = 3  # of them are told for each codec, setting and recogniser
 PAIR = ("first", "second", "same", "fold")
+FEWEST_BD = 4  # that a BD-rate takes
 FEWEST_POINTS = 6  # that a fit of FRR over rate takes
 
 Report = Callable[[str, float, int], None]  # codec, setting, photographs done
@@ -130,13 +141,23 @@ def verify(bench: Bench, dataset: Dataset, codec: str, setting: float) -> dict[s
 def bench_results(
     bench: Bench, dataset: Dataset, settings: dict[str, Sequence[float]], parts: Sequence[str], report: Report
 ) -> dict[str, Any]:
-    """The whole bench, or the named `parts` of it: quality, identify, verify."""
+    """The whole bench, or the named `parts` of it: quality, identify, verify; budget, for codecs made to fit."""
     skipped = {codec: find_codec(codec).missing() for codec in settings}
     settings = {codec: each for codec, each in settings.items() if not skipped[codec]}
     dataset, lost = readable(bench, dataset)
     points = measure(bench, dataset.subjects, settings, dataset.gallery, report)
     people = [subject.person for subject in dataset.subjects]
     told = results(points, people, dataset.gallery) if "identify" in parts else results(points, ())
+    original = next((point for point in points if point.codec == ORIGINAL), None)
+    if "identify" in parts and original is not None:
+        told["lost"] = [
+            {"codec": point.codec, "setting": point.setting, "face": str(face), **each}
+            for point in points
+            for face in point.distances
+            for each in lost_faces(point, original, face, dataset)
+        ]
+    if "budget" in parts:
+        told["differences"] = differences(points, people, dataset.gallery)
     if "verify" in parts and len({pair.fold for pair in dataset.pairs}) == FOLDS:
         for codec, entry in told["codecs"].items():
             for numbers in entry["points"]:
@@ -147,6 +168,54 @@ def bench_results(
     told["dataset"] |= {"gallery": dataset.gallery, "pairs": len(dataset.pairs), "unreadable": lost}
     told["skipped"] = {codec: reason for codec, reason in skipped.items() if reason}
     told["environment"] = environment()
+    return told
+
+
+def lost_faces(point: Point, original: Point, face: Face, dataset: Dataset) -> list[dict[str, Any]]:
+    """The queries that were accepted undecoded and are not any more, those farthest beyond the threshold first."""
+    was_same, was_other = original.distances[face]
+    same, other = point.distances[face]
+    threshold = threshold_at_far(other)
+    lost = np.flatnonzero((was_same < threshold_at_far(was_other)) & (same >= threshold))
+    people = [subject.person for subject in dataset.subjects]
+    gallery, queries = galleries(people, dataset.gallery)
+    enrolled = {people[index]: index for index in gallery[::-1]}
+    worst = lost[np.argsort(threshold - same[lost], kind="stable")][:LOST]
+    return [
+        {
+            "query_name": dataset.subjects[queries[index]].name,
+            "enrolled_name": dataset.subjects[enrolled[people[queries[index]]]].name,
+            "distance": float(same[index]),
+            "threshold": float(threshold),
+        }
+        for index in worst
+    ]
+
+
+def differences(points: list[Point], people: Sequence[str], gallery: int) -> list[dict[str, Any]]:
+    """FRR of each reference codec less that of each model of ours at the same setting, paired, with its interval."""
+    queries = [people[index] for index in galleries(people, gallery)[1]]
+    chosen = draws(queries)
+    told = []
+    for ours in points:
+        if is_reference(ours.codec):
+            continue
+        for other in points:
+            if not is_reference(other.codec) or other.setting != ours.setting:
+                continue
+            for face, apart in ours.distances.items():
+                less = frr_draws(other.distances[face], chosen) - frr_draws(apart, chosen)
+                frr, others = (each.numbers["recognition"][str(face)]["frr"] for each in (ours, other))
+                told.append(
+                    {
+                        "model": ours.codec,
+                        "codec": other.codec,
+                        "setting": ours.setting,
+                        "face": str(face),
+                        "less": others - frr,
+                        "interval": interval(less),
+                    }
+                )
     return told
 
 
@@ -181,7 +250,7 @@ def results(points: list[Point], people: Sequence[str], gallery: int = 1, sample
         codec = find_codec(point.codec)
         entry = codecs.setdefault(
             point.codec,
-            {"label": codec.label, "version": codec.version(), "reference": point.codec in references(), "points": []},
+            {"label": codec.label, "version": codec.version(), "reference": is_reference(point.codec), "points": []},
         )
         numbers = {"setting": point.setting, **point.numbers}
         for face, (same, other) in point.distances.items():
@@ -199,7 +268,23 @@ def results(points: list[Point], people: Sequence[str], gallery: int = 1, sample
                 samples_of = [drawn[number, face] for number in mine]
                 curve = [points[number] for number in mine]
                 entry["parity"][str(face)] = parity(curve, samples_of, baseline, drawn[base, face], face)
-    return {"schema": SCHEMA, "baseline": list(BASELINE) if baseline else None, "codecs": codecs}
+    for name, entry in codecs.items():
+        entry["bd_rate"] = bd_rates(codecs.get(BASELINE[0]), entry) if name not in (ORIGINAL, BASELINE[0]) else {}
+    return {"schema": SCHEMA, "seen": [SEEN], "baseline": list(BASELINE) if baseline else None, "codecs": codecs}
+
+
+def bd_rates(anchor: dict[str, Any] | None, entry: dict[str, Any]) -> dict[str, float]:
+    """Percent more bits than the anchor at equal PSNR and MS-SSIM, from curves of FEWEST_BD points or more."""
+    told = {}
+    for metric, name in (("psnr", "PSNR"), ("ms_ssim", "MS-SSIM")):
+        curves = [
+            [(point["bpp"], point[metric]) for point in each["points"] if point[metric] is not None]
+            for each in (anchor, entry)
+            if each is not None
+        ]
+        if len(curves) == 2 and min(map(len, curves)) >= FEWEST_BD:
+            told[name] = bd_rate(*curves)
+    return told
 
 
 def parity(

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from facecodec.bench import SEEN, UNSEEN
+from facecodec.bench import SCHEMA, SEEN, UNSEEN
 from facecodec.cli.extras import require
 from facecodec.errors import UsageError
 
@@ -85,8 +85,48 @@ alone("verify", "Accuracy of verification on pairs.")
 alone("quality", "Rate, PSNR, SSIM and MS-SSIM alone, without recognition.")
 
 
+@bench.command()
+@click.option("--bytes", "limits", type=click.IntRange(min=1), multiple=True, metavar="N", help="1024 if none.")
+@shared_options
+def budget(limits: tuple[int, ...], **options: Any) -> None:
+    """Recognition within N bytes a picture: every codec may shrink it, and codes it as finely as fits."""
+    measure_and_report(("identify", "verify", "budget"), limits=limits or (1024,), **options)
+
+
+@bench.command()
+@click.option("--repeats", type=click.IntRange(min=1), default=5, show_default=True, metavar="N", help="Rounds.")
+@shared_options
+def speed(repeats: int, **options: Any) -> None:
+    """Time a picture: a process each, and in a batch. Of 20 photographs unless --limit says otherwise."""
+    time_and_report(repeats, **options)
+
+
+@bench.command()
+@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RESULTS...")
+@click.option("-o", "--output", "out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder.")
+def report(results: tuple[Path, ...], out: Path) -> None:
+    """Write the report again from stored results.json files, several as one."""
+    require_bench()
+    from facecodec.bench.report import read, redraw
+
+    redraw([read(path) for path in results], [path.parent for path in results], out)
+
+
+@bench.command()
+@click.argument("dataset", type=click.Choice(["lfw"]))
+def download(dataset: str) -> None:
+    """Fetch LFW, funneled, into the user's cache (200 MB)."""
+    require_bench()
+    from facecodec.bench.download import download_lfw
+
+    place, missing = download_lfw()
+    print(f"LFW is in {place}")
+    if missing:
+        raise UsageError(f"put {' and '.join(missing)}, LFW's split of its people, into {place} (docs/data.md)")
+
+
 def chosen(codecs: tuple[str, ...], models: tuple[str, ...]) -> dict[str, tuple[float, ...]]:
-    """Settings by codec. Raises UsageError for a codec or a setting that does not exist."""
+    """Settings asked for by codec, none where none are. Raises UsageError for a codec that does not exist."""
     from facecodec.bench.codecs import find_codec
     from facecodec.checkpoint import DEFAULT_MODEL
 
@@ -97,7 +137,8 @@ def chosen(codecs: tuple[str, ...], models: tuple[str, ...]) -> dict[str, tuple[
             asked = tuple(float(number) for number in numbers.split(",")) if colon else ()
         except ValueError:
             raise UsageError(f"{given}: settings are numbers, as in {name}:10,20") from None
-        settings[name] = asked or find_codec(name).settings
+        find_codec(name)
+        settings[name] = asked
     return settings
 
 
@@ -112,18 +153,26 @@ def measure_and_report(
     limit: int | None,
     out: Path | None,
     resume: bool,
+    limits: tuple[int, ...] = (),
 ) -> None:
+    """Measure `parts`; with `limits` in bytes, codecs made to fit them."""
     require_bench()
+    from facecodec.bench.codecs import find_codec
     from facecodec.bench.datasets import load_dataset
+    from facecodec.bench.gallery import add_pictures
     from facecodec.bench.measure import open_bench
-    from facecodec.bench.report import show, write
-    from facecodec.bench.run import bench_results
+    from facecodec.bench.report import write
+    from facecodec.bench.run import ORIGINAL, bench_results
+    from facecodec.bench.tables import show
     from facecodec.training.data import data_root
 
-    settings = chosen(codecs, models)
-    out = out or Path(f"bench-{Path(dataset).name}")
-    if (out / "results.json").exists() and not resume:
-        raise UsageError(f"{out} holds a report already: continue it with --resume, or give another -o")
+    asked = chosen(codecs, models)
+    if limits:
+        settings = {f"{name}@fit": limits for name in asked}
+    else:
+        settings = {name: given or find_codec(name).settings for name, given in asked.items()}
+    settings = {ORIGINAL: (0,)} | settings
+    out = folder_for(dataset, out, resume)
     root = data_root(data)
     loaded = load_dataset(dataset, root, limit)
     run = open_bench(() if parts == ("quality",) else recognisers, root, find_again)
@@ -131,14 +180,56 @@ def measure_and_report(
         results = bench_results(run, loaded, settings, parts, Progress(len(loaded.subjects), settings))
     finally:
         run.close()
-    results["command"] = sys.argv[1:]
+    results["commands"] = [sys.argv[1:]]
+    add_pictures(results, loaded.subjects, out)
     write(results, out)
     show(results)
 
 
+def time_and_report(
+    repeats: int,
+    dataset: str,
+    data: Path | None,
+    codecs: tuple[str, ...],
+    models: tuple[str, ...],
+    limit: int | None,
+    out: Path | None,
+    resume: bool,
+    **others: Any,
+) -> None:
+    require_bench()
+    from facecodec.bench.datasets import load_dataset
+    from facecodec.bench.report import write
+    from facecodec.bench.run import environment
+    from facecodec.bench.speed import speed_results
+    from facecodec.bench.tables import show
+    from facecodec.training.data import data_root
+
+    asked = chosen(codecs, models)
+    out = folder_for(dataset, out, resume)
+    pictures = [subject.path for subject in load_dataset(dataset, data_root(data), limit or 20).subjects]
+
+    def tell(done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            print(f"\r{done} of {total} rounds", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+    speed = speed_results(asked, pictures[: limit or 20], repeats, tell)
+    results = {"schema": SCHEMA, "commands": [sys.argv[1:]], "environment": environment(), "speed": speed}
+    write(results, out)
+    show(results)
+
+
+def folder_for(dataset: str, out: Path | None, resume: bool) -> Path:
+    """Where the report goes. Raises UsageError for a folder that holds one, unless that is to go on."""
+    out = out or Path(f"bench-{Path(dataset).name}")
+    if (out / "results.json").exists() and not resume:
+        raise UsageError(f"{out} holds a report already: continue it with --resume, or give another -o")
+    return out
+
+
 def require_bench() -> None:
     """Raise UsageError where packages are missing that measuring takes."""
-    require(("torch", "pytorch_msssim", "facenet_pytorch", "sklearn"), "see docs/bench.md")
+    require(("torch", "pytorch_msssim", "facenet_pytorch", "sklearn", "matplotlib", "bjontegaard"), "see docs/bench.md")
 
 
 class Progress:

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from facecodec.errors import UsageError
+from facecodec.faces import cache_folder
 from facecodec.faces.alignment import align, scaled_template, similarity
 from facecodec.training.config import Source
 
@@ -38,15 +39,16 @@ class Photo:
 
 
 def data_root(given: Path | None) -> Path:
-    """The folder of datasets: the given one, $FACECODEC_DATA, or ../shared/data beside the checkout."""
+    """The folder of datasets: given, $FACECODEC_DATA, ../shared/data beside the checkout, or in the user's cache."""
     if given is not None:
         root = given
     elif "FACECODEC_DATA" in os.environ:
         root = Path(os.environ["FACECODEC_DATA"])
     else:
-        root = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+        beside = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+        root = beside if beside.is_dir() else cache_folder() / "data"
     if not root.is_dir():
-        raise UsageError(f"no data folder {root}: give one with --data or FACECODEC_DATA")
+        raise UsageError(f"no data folder {root}: give one with an option or FACECODEC_DATA (docs/data.md)")
     return root
 
 

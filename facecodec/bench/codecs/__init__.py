@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from facecodec.bench.codecs.codec import Codec
+from facecodec.bench.codecs.fit import within
 from facecodec.errors import UsageError
 
 MODULES = ("original", "jpeg", "hevc", "jpeg2000", "webp", "avif", "jpegxl", "zoo")
@@ -25,9 +26,23 @@ def references() -> dict[str, Codec]:
     return {codec.name: codec for module in modules for codec in module.CODECS}
 
 
+def is_reference(name: str) -> bool:
+    """Whether a name is a reference codec's, perhaps made to fit, and not a model of ours."""
+    return name.partition("@")[0] in references()
+
+
 @cache
 def find_codec(name: str) -> Codec:
-    """A reference codec, or a model of ours by name or file. Raises UsageError for neither."""
+    """A reference codec, or a model of ours by name or file. Raises UsageError for neither.
+
+    With `@fit` or `@SCALE` behind its name, that codec made to fit a limit in bytes: fit.py.
+    """
+    base, at, scale = name.rpartition("@")
+    if at:
+        try:
+            return within(find_codec(base), None if scale == "fit" else float(scale))
+        except ValueError:
+            raise UsageError(f"{name}: behind the @ goes a scale, or 'fit'") from None
     if name in references():
         return references()[name]
     from facecodec.bench.codecs.ours import model_codec

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 
@@ -32,17 +33,30 @@ def encode(encoder: str, pixels: np.ndarray, options: list[str]) -> bytes:
     """What one frame becomes; `options` end with the output's format. One thread: the bench runs many at once."""
     height, width = pixels.shape[:2]
     frame = [*RAW, "-s", f"{width}x{height}", "-i", "-", "-frames:v", "1", "-c:v", encoder, *options, "-"]
-    return _run(executable(encoder), frame, pixels.tobytes())
+    return _run(_command(encoder, frame), pixels.tobytes())
 
 
 def decode(encoder: str, data: bytes, kind: str, shape: tuple[int, int]) -> np.ndarray:
     """The frame in a file of format `kind`, uint8 (H, W, 3)."""
-    pixels = _run(executable(encoder), ["-f", kind, "-i", "-", *RAW, "-"], data)
+    pixels = _run(_command(encoder, ["-f", kind, "-i", "-", *RAW, "-"]), data)
     return np.frombuffer(pixels, np.uint8).reshape(*shape, 3)
 
 
-def _run(path: str, arguments: list[str], data: bytes) -> bytes:
-    command = [path, "-v", "error", "-threads", "1", *arguments]
+def encode_command(encoder: str, options: list[str], source: Path, target: Path) -> list[str]:
+    """As `encode`, from a file to a file."""
+    return _command(encoder, ["-i", str(source), "-frames:v", "1", "-c:v", encoder, *options, "-y", str(target)])
+
+
+def decode_command(encoder: str, kind: str, source: Path, target: Path) -> list[str]:
+    """As `decode`, from a file to a PNG file."""
+    return _command(encoder, ["-f", kind, "-i", str(source), "-y", str(target)])
+
+
+def _command(encoder: str, arguments: list[str]) -> list[str]:
+    return [executable(encoder), "-v", "error", "-threads", "1", *arguments]
+
+
+def _run(command: list[str], data: bytes) -> bytes:
     done = subprocess.run(command, input=data, capture_output=True)
     if done.returncode:
         raise RuntimeError(f"ffmpeg: {done.stderr.decode(errors='replace').strip()}")

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from functools import partial
 
-import numpy as np
-
 from facecodec.bench.codecs import pillow
-
-QUALITIES = (5, 10, 15, 20, 30, 50)
-FEATURE = "libjpeg_turbo"
+from facecodec.bench.codecs.codec import Codec
 
 
-def encode(pixels: np.ndarray, quality: float, progressive: bool = False) -> bytes:
-    return pillow.save(pixels, "JPEG", quality=int(quality), optimize=True, progressive=progressive)
+def options(quality: float, progressive: bool = False) -> dict[str, object]:
+    return {"quality": int(quality), "optimize": True, "progressive": progressive}
 
 
-CODECS = (
-    pillow.codec("jpeg", "JPEG", QUALITIES, encode, FEATURE),
-    pillow.codec("jpeg-progressive", "JPEG progressive", QUALITIES, partial(encode, progressive=True), FEATURE),
-)
+def codec(name: str, label: str, progressive: bool) -> Codec:
+    chosen = partial(options, progressive=progressive)
+    return pillow.codec(name, label, (5, 10, 15, 20, 30, 50), range(1, 96), "JPEG", chosen, "libjpeg_turbo")
+
+
+CODECS = (codec("jpeg", "JPEG", False), codec("jpeg-progressive", "JPEG progressive", True))

@@ -6,9 +6,11 @@ import numpy as np
 
 from facecodec.bench.codecs import pillow
 
-
-def encode(pixels: np.ndarray, ratio: float) -> bytes:
-    return pillow.save(pixels, "JPEG2000", quality_mode="rates", quality_layers=[ratio], irreversible=True, no_jp2=True)
+RATIOS = tuple(np.geomspace(500, 5, 200))
 
 
-CODECS = (pillow.codec("jpeg2000", "JPEG 2000", (160, 110, 80, 56, 40, 28), encode, "jpg_2000"),)
+def options(ratio: float) -> dict[str, object]:
+    return {"quality_mode": "rates", "quality_layers": [float(ratio)], "irreversible": True, "no_jp2": True}
+
+
+CODECS = (pillow.codec("jpeg2000", "JPEG 2000", (160, 110, 80, 56, 40, 28), RATIOS, "JPEG2000", options, "jpg_2000"),)

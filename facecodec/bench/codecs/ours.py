@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import sys
+from pathlib import Path
 
 import numpy as np
 
-from facecodec.bench.codecs.codec import Codec
+from facecodec.bench.codecs.codec import Codec, Commands
+from facecodec.container import MAX_QUALITY_BYTE, QUALITY_STEPS
+
+PROGRAM = (sys.executable, "-m", "facecodec")
+QUALITIES = tuple(1 + byte / QUALITY_STEPS for byte in range(MAX_QUALITY_BYTE + 1))
 
 
 def model_codec(name: str) -> Codec:
@@ -23,4 +29,14 @@ def model_codec(name: str) -> Codec:
     name = model.card.name
     # The fingerprint leaves the encoder out, on which rate and quality depend as well.
     version = f"{model.card.fingerprint}, file {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
-    return Codec(name, name, tuple(range(1, 9)), model.encode, decode, lambda: version)
+
+    def encode_command(q: float, source: Path, target: Path) -> list[str]:
+        chosen = ("-q", f"{q:g}", "--model", str(path))
+        return [*PROGRAM, "encode", str(source), *chosen, "-f", "-o", str(target)]
+
+    def decode_command(source: Path, target: Path) -> list[str]:
+        return [*PROGRAM, "decode", str(source), "-f", "-o", str(target)]
+
+    # The same command takes a file or a folder.
+    commands = Commands(encode_command, decode_command, encode_command, decode_command)
+    return Codec(name, name, tuple(range(1, 9)), QUALITIES, model.encode, decode, lambda: version, commands=commands)

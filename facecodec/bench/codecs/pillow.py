@@ -3,31 +3,83 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
 import PIL
 from PIL import Image, features
 
-from facecodec.bench.codecs.codec import Codec
+from facecodec.bench.codecs.codec import Codec, Commands
 
+ONE = """import sys
+from PIL import Image
+Image.open(sys.argv[1]).convert("RGB").save(sys.argv[2], ARGUMENTS)
+"""
+MANY = """import os, sys
+from multiprocessing import get_context
+from pathlib import Path
+from PIL import Image
+def one(path):
+    Image.open(path).convert("RGB").save(Path(sys.argv[2], path.stem + sys.argv[3]), ARGUMENTS)
+with get_context("fork").Pool(os.cpu_count()) as pool:
+    pool.map(one, list(Path(sys.argv[1]).iterdir()))
+"""
 
-def save(pixels: np.ndarray, kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def load(data: bytes, shape: tuple[int, int]) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+Options = Callable[[float], dict[str, object]]
 
 
 def codec(
-    name: str, label: str, settings: tuple[float, ...], encode: Callable[[np.ndarray, float], bytes], feature: str
+    name: str,
+    label: str,
+    settings: tuple[float, ...],
+    fine: Sequence[float],
+    kind: str,
+    options: Options,
+    feature: str,
 ) -> Codec:
-    """A codec that Pillow decodes, and has if `feature` was built in."""
-    return Codec(name, label, settings, encode, load, partial(version, feature), partial(missing, feature))
+    """A codec that Pillow has if `feature` was built in: its name there, and what `save` takes for a setting."""
+    return Codec(
+        name,
+        label,
+        settings,
+        fine,
+        partial(encode, kind, options),
+        decode,
+        partial(version, feature),
+        partial(missing, feature),
+        commands(kind, options),
+    )
+
+
+def encode(kind: str, options: Options, pixels: np.ndarray, setting: float) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind, **options(setting))
+    return buffer.getvalue()
+
+
+def decode(data: bytes, shape: tuple[int, int]) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def commands(kind: str, options: Options) -> Commands:
+    """Python and Pillow alone, the plainest program there is."""
+
+    def saved(setting: float) -> str:
+        return f"{kind!r}, **{options(setting)!r}"
+
+    return Commands(
+        lambda setting, source, target: _python(ONE, str(source), str(target), saved(setting)),
+        lambda source, target: _python(ONE, str(source), str(target), "'PNG'"),
+        lambda setting, source, target: _python(MANY, str(source), str(target), ".fic", saved(setting)),
+        lambda source, target: _python(MANY, str(source), str(target), ".png", "'PNG'"),
+    )
+
+
+def _python(code: str, *values: str) -> list[str]:
+    *given, arguments = values
+    return [sys.executable, "-c", code.replace("ARGUMENTS", arguments), *given]
 
 
 def version(feature: str) -> str:

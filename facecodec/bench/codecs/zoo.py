@@ -68,4 +68,6 @@ def zoo_version() -> str:
         return ""
 
 
-CODECS = (Codec("bmshj2018-hyperprior", "Ballé et al. 2018", QUALITIES, encode, decode, zoo_version, missing),)
+CODECS = (
+    Codec("bmshj2018-hyperprior", "Ballé et al. 2018", QUALITIES, range(1, 9), encode, decode, zoo_version, missing),
+)

@@ -1,0 +1,61 @@
+"""How far to shrink a picture before coding it within a few bytes: each codec's scale that recognition likes best.
+
+    python benchmarks/fit_scales.py [--bytes 1024 ...] [--codec jpeg ...] [--images 48] [--data DIR]
+
+Over held-back training people of LFW, by the mean cosine between the embeddings of decoded and original faces under the
+recogniser that training saw. What it prints is RULES of facecodec/bench/codecs/fit.py; it is not chosen on test people.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from facecodec.bench import SEEN
+from facecodec.bench.codecs import find_codec
+from facecodec.bench.codecs.fit import SCALES
+from facecodec.bench.measure import Subject, open_bench
+from facecodec.bench.run import measure
+from facecodec.faces import cache_folder
+from facecodec.faces.detection import cached_landmarks
+from facecodec.training.config import Source
+from facecodec.training.data import data_root, validation_photos
+
+CODECS = ("jpeg", "webp", "avif", "jpeg2000", "jpegxl", "hevc", "l2-ipr", "l2-ip")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bytes", type=int, action="append")
+    parser.add_argument("--codec", action="append")
+    parser.add_argument("--images", type=int, default=48)
+    parser.add_argument("--data", type=Path)
+    arguments = parser.parse_args()
+    root = data_root(arguments.data)
+    photos = validation_photos((Source("lfw"),), root, arguments.images)
+    points = cached_landmarks([photo.path for photo in photos], cache_folder() / "landmarks.json")
+    subjects = [
+        Subject(photo.path, photo.person, place)
+        for photo, place in zip(photos, points, strict=True)
+        if place is not None
+    ]
+    bench = open_bench((SEEN,), root)
+    try:
+        for name in arguments.codec or CODECS:
+            rule = {}
+            for limit in arguments.bytes or (1024,):
+                cosines = {}
+                for scale in SCALES[:-1]:  # the last is there for pictures that nothing else fits
+                    (point,) = measure(bench, subjects, {f"{name}@{scale}": [limit]})
+                    cosines[scale] = point.numbers["recognition"][SEEN]["cosine"]
+                best = max(cosines, key=cosines.__getitem__)
+                rule[round(8 * limit / 250**2, 3)] = best
+                shown = ", ".join(f"{scale:g}: {cosine:.3f}" for scale, cosine in cosines.items())
+                print(f"{name}, {limit} bytes: {shown}", flush=True)
+            print(f'    "{find_codec(name).name}": {rule},', flush=True)
+    finally:
+        bench.close()
+
+
+if __name__ == "__main__":
+    main()

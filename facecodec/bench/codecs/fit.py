@@ -1,0 +1,97 @@
+"""A codec made to fit: the picture is shrunk, coded as finely as a limit allows, and enlarged again when decoded.
+
+After "Optimizing Image Preparation and Compression for Face Recognition within 1024 Bytes": at so few bytes, fewer
+pixels coded better can beat all of them coded badly.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+from PIL import Image
+
+from facecodec.bench.codecs.codec import Codec
+from facecodec.errors import ImageError
+
+SCALES = (1, 3 / 4, 1 / 2, 3 / 8, 1 / 4, 1 / 8)
+# The scale of each codec by bits per pixel, where the mean cosine of held-back training people was best:
+# benchmarks/fit_scales.py.
+RULES: dict[str, dict[float, float]] = {
+    "jpeg": {0.131: 0.375},
+    "webp": {0.131: 0.375},
+    "avif": {0.131: 0.5},
+    "jpeg2000": {0.131: 1},
+    "jpegxl": {0.131: 0.25},
+    "hevc": {0.131: 0.375},
+}
+
+
+def within(codec: Codec, scale: float | None = None) -> Codec:
+    """`codec` with a limit in bytes as its setting, at a scale of SCALES, or at that of RULES where none is given.
+
+    Where the coarsest setting has too many bytes, a smaller scale is taken.
+    """
+    rule = {0: scale} if scale else RULES.get(codec.name, {0: 1})
+
+    def encode(pixels: np.ndarray, limit: float) -> bytes:
+        first = scale_at(rule, 8 * limit / (pixels.shape[0] * pixels.shape[1]))
+        for each in SCALES[SCALES.index(first) :]:
+            small = resized(pixels, shrunk(pixels.shape[:2], each))
+            at = cache(lambda index, small=small: codec.encode(small, codec.fine[index]))
+            fitting = bisect_right(range(len(codec.fine)), limit, key=lambda index, at=at: len(at(index)))
+            if fitting:
+                return at(fitting - 1)
+        raise ImageError(f"{codec.name} cannot make {limit:g} bytes of {pixels.shape[1]}x{pixels.shape[0]} pixels")
+
+    def decode(data: bytes, shape: tuple[int, int]) -> np.ndarray:
+        for each in SCALES:
+            small = shrunk(shape, each)
+            try:
+                decoded = codec.decode(data, small)
+            except ValueError:  # raw frames of another size
+                continue
+            if decoded.shape[:2] == small:
+                return resized(decoded, shape)
+        raise ImageError(f"a {codec.name} file of a size that was not asked for")
+
+    return replace(
+        codec,
+        name=f"{codec.name}@{scale or 'fit'}",
+        label=f"{codec.label}, fitted",
+        settings=(512, 1024, 2048),
+        fine=(),
+        encode=encode,
+        decode=decode,
+        version=lambda: f"{codec.version()}, scales {rule}",
+    )
+
+
+def nearest(codec: Codec, pixels: np.ndarray, size: float) -> tuple[float, bytes]:
+    """The setting whose file is nearest to `size` bytes, and that file."""
+    at = cache(lambda index: codec.encode(pixels, codec.fine[index]))
+    last = len(codec.fine) - 1
+    above = bisect_right(range(last), size, key=lambda index: len(at(index)))
+    best = min({max(0, above - 1), above}, key=lambda index: abs(len(at(index)) - size))
+    return codec.fine[best], at(best)
+
+
+def scale_at(rule: Mapping[float, float], bpp: float) -> float:
+    """The scale of the rate that is nearest, in ratio."""
+    return rule[min(rule, key=lambda rate: abs(math.log(max(rate, 1e-9) / bpp)))]
+
+
+def shrunk(shape: tuple[int, int], scale: float) -> tuple[int, int]:
+    height, width = (max(1, round(side * scale)) for side in shape)
+    return height, width
+
+
+def resized(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Lanczos, area-correct: what lies between the new pixels is averaged, not skipped."""
+    if pixels.shape[:2] == shape:
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize(shape[::-1], Image.Resampling.LANCZOS))

@@ -1,0 +1,105 @@
+"""Pictures for the report: faces under every codec at one size, and those that are not recognised any more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from facecodec.bench.codecs import find_codec
+from facecodec.bench.codecs.fit import nearest
+from facecodec.bench.measure import Subject
+
+PICTURES = ("original", "file", "query", "query_decoded", "enrolled_decoded")  # keys of results that name one
+FACES = 4
+BPP = 0.12  # the size at which faces are shown; about 940 bytes at 250x250
+
+
+def add_pictures(results: dict[str, Any], subjects: Sequence[Subject], out: Path) -> None:
+    """Faces for `results["gallery"]`, and pictures of the lost ones that are to be shown."""
+    codecs = [name for name in results["codecs"] if find_codec(name).fine and name != "original"]
+    subjects = [subject for subject in subjects if str(subject.path) not in results["dataset"]["unreadable"]]
+    results["gallery"] = gallery(subjects, codecs, out)
+    shown = {name: telling(entry, results) for name, entry in results["codecs"].items() if not entry["reference"]}
+    lost = results.get("lost", [])
+    chosen = [each for each in lost if each["face"] in results["seen"] and shown.get(each["codec"]) == each["setting"]]
+    others = [each for each in lost if each not in chosen]
+    results["lost"] = lost_pictures(chosen, subjects, out) + others
+
+
+def telling(entry: dict[str, Any], results: dict[str, Any]) -> float:
+    """A codec's coarsest setting whose seen recognition is no worse than the baseline's, or else its finest."""
+    by_rate = sorted(entry["points"], key=lambda point: point["bpp"])
+    baseline = results["baseline"]
+    seen = results["seen"][0]
+    if baseline and "frr" in by_rate[0].get("recognition", {}).get(seen, {}):
+        points = {point["setting"]: point for point in results["codecs"][baseline[0]]["points"]}
+        target = points[baseline[1]]["recognition"][seen]["frr"]
+        for point in by_rate:
+            if point["recognition"][seen]["frr"] <= target:
+                return point["setting"]
+    return by_rate[-1]["setting"]
+
+
+def with_pictures(node: Any, change: Callable[[str], str]) -> Any:
+    """`node` of the results with every name of a picture changed."""
+    if isinstance(node, list):
+        return [with_pictures(each, change) for each in node]
+    if isinstance(node, dict):
+        return {
+            key: change(value) if key in PICTURES and isinstance(value, str) else with_pictures(value, change)
+            for key, value in node.items()
+        }
+    return node
+
+
+def gallery(subjects: Sequence[Subject], codecs: Sequence[str], out: Path) -> list[dict[str, Any]]:
+    """Some of the faces, evenly spread, as decoded by each codec from the file nearest to BPP.
+
+    Pictures go to out/pictures; of each it is told where, and by which setting and how many bytes.
+    """
+    step = max(1, len(subjects) // FACES)
+    told = []
+    for number, subject in enumerate(subjects[step // 2 :: step][:FACES]):
+        pixels = read(subject)
+        face: dict[str, Any] = {"original": keep(pixels, out, f"face-{number}"), "decoded": {}}
+        for name in codecs:
+            codec = find_codec(name)
+            setting, file = nearest(codec, pixels, BPP * pixels.shape[0] * pixels.shape[1] / 8)
+            decoded = codec.decode(file, pixels.shape[:2])
+            face["decoded"][name] = {
+                "file": keep(decoded, out, f"face-{number}-{Path(name).stem}"),
+                "setting": setting,
+                "bytes": len(file),
+            }
+        told.append(face)
+    return told
+
+
+def lost_pictures(lost: Sequence[dict[str, Any]], subjects: Sequence[Subject], out: Path) -> list[dict[str, Any]]:
+    """`lost` with pictures: the query, and the query and the enrolled photograph as decoded."""
+    told, by_name = [], {subject.name: subject for subject in subjects}
+    for number, each in enumerate(lost):
+        codec = find_codec(each["codec"])
+        query, enrolled = (read(by_name[each[name]]) for name in ("query_name", "enrolled_name"))
+        decoded = [codec.decode(codec.encode(x, each["setting"]), x.shape[:2]) for x in (query, enrolled)]
+        names = ("query", "query_decoded", "enrolled_decoded")
+        pictures = zip(names, (query, *decoded), strict=True)
+        told.append(each | {name: keep(x, out, f"lost-{number}-{name}") for name, x in pictures})
+    return told
+
+
+def read(subject: Subject) -> np.ndarray:
+    with Image.open(subject.path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def keep(pixels: np.ndarray, out: Path, name: str) -> str:
+    """Write a picture, without loss, and say where it lies below `out`."""
+    place = Path("pictures", f"{name}.webp")
+    (out / place).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(out / place, lossless=True)
+    return place.as_posix()

@@ -1,0 +1,28 @@
+"""The report as one HTML page that opens from disk: results, pictures and script in a single file."""
+
+from __future__ import annotations
+
+import base64
+import json
+from copy import deepcopy
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from facecodec.bench.gallery import with_pictures
+
+
+def page(results: dict[str, Any], folder: Path) -> str:
+    """`results` as a page; `folder` is where the pictures that it names lie."""
+
+    def embedded(name: str) -> str:
+        return "data:image/webp;base64," + base64.b64encode((folder / name).read_bytes()).decode()
+
+    shown = with_pictures(deepcopy(results), embedded)
+    for entry in shown.get("codecs", {}).values():
+        for point in entry["points"]:
+            for seen in point.get("recognition", {}).values():
+                seen.pop("roc", None)  # most of the bytes, and not drawn
+    # "</" would end the script element that the numbers lie in.
+    data = json.dumps(shown).replace("</", "<\\/")
+    return files("facecodec.bench").joinpath("page.html").read_text("utf-8").replace("RESULTS", data, 1)

@@ -1,0 +1,108 @@
+"""What codecs cost to run: a process for each picture, and all pictures in a batch, side by side in one run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from facecodec.bench.codecs import find_codec, is_reference
+from facecodec.bench.codecs.fit import nearest
+
+BPP = 0.25  # the rate at which codecs are timed unless a setting is given
+TASKS = ("encode", "decode", "encode_batch", "decode_batch")
+
+
+def speed_results(
+    settings: dict[str, Sequence[float]],
+    pictures: Sequence[Path],
+    repeats: int,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Seconds a picture of each codec: medians and interquartile ranges. `report` gets rounds done and in all.
+
+    A codec without settings takes the one nearest to BPP on the first picture. In every round each codec runs in turn,
+    so that a slow minute of the machine is a slow minute of all.
+    """
+    with Image.open(pictures[0]) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    timed = {}
+    for name, given in settings.items():
+        codec = find_codec(name)
+        if codec.commands is not None and codec.missing() is None:
+            timed[name] = given[0] if given else nearest(codec, pixels, BPP * pixels.shape[0] * pixels.shape[1] / 8)[0]
+    seconds: dict[tuple[str, str], list[float]] = {(name, task): [] for name in timed for task in TASKS}
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "pictures").mkdir()
+        for number, path in enumerate(pictures):
+            shutil.copyfile(path, Path(folder, "pictures", f"{number}{path.suffix}"))
+        for number in range(repeats + 1):
+            for name, setting in timed.items():
+                once = _round(name, setting, Path(folder))
+                for task, each in once.items() if number else ():  # the first round warms the disk's cache
+                    seconds[name, task] += each
+            report(number, repeats)
+    return {
+        "images": len(pictures),
+        "size": f"{pixels.shape[1]}x{pixels.shape[0]}",
+        "rounds": repeats,
+        "cores": os.cpu_count(),
+        "codecs": [
+            {"codec": name, "setting": setting, "reference": is_reference(name)}
+            | {task: _summary(seconds[name, task]) for task in TASKS}
+            for name, setting in timed.items()
+        ],
+    }
+
+
+def _summary(seconds: list[float]) -> dict[str, float]:
+    low, median, high = np.quantile(seconds, [0.25, 0.5, 0.75])
+    return {"median": float(median), "spread": float(high - low)}
+
+
+def _round(name: str, setting: float, folder: Path) -> dict[str, list[float]]:
+    """Seconds a picture: of each of folder/pictures in a process of its own, and of a batch."""
+    commands = find_codec(name).commands
+    places = [folder / part for part in ("pictures", "coded", "restored")]
+    for place in places[1:]:
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+    pictures = sorted(places[0].iterdir())
+    coded = [places[1] / f"{path.stem}.fic" for path in pictures]  # what every codec's file is called here
+    restored = [places[2] / f"{path.stem}.png" for path in pictures]
+    encoders = [commands.encode(setting, *each) for each in zip(pictures, coded, strict=True)]
+    decoders = [commands.decode(*each) for each in zip(coded, restored, strict=True)]
+    told = {"encode": [_timed(command) for command in encoders], "decode": [_timed(command) for command in decoders]}
+    began = time.perf_counter()
+    if commands.encode_many:
+        _timed(commands.encode_many(setting, *places[:2]))
+    else:
+        _all(encoders)
+    between = time.perf_counter()
+    if commands.decode_many:
+        _timed(commands.decode_many(*places[1:]))
+    else:
+        _all(decoders)
+    told["encode_batch"] = [(between - began) / len(pictures)]
+    told["decode_batch"] = [(time.perf_counter() - between) / len(pictures)]
+    return told
+
+
+def _all(commands: Sequence[list[str]]) -> None:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # of processes: the threads only wait
+        list(pool.map(_timed, commands))
+
+
+def _timed(command: list[str]) -> float:
+    began = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    return time.perf_counter() - began

@@ -1,0 +1,151 @@
+"""What the bench found, as tables: for the terminal, and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from facecodec.bench import SEEN
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A table: its first column holds names, the others numbers."""
+
+    title: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def show(results: dict[str, Any]) -> None:
+    """Tables and remarks on stdout."""
+    console = Console()
+    for numbers in tables(results):
+        table = Table(title=numbers.title)
+        for head in numbers.heads:
+            table.add_column(head, justify="right" if table.columns else "left", no_wrap=True)
+        for row in numbers.rows:
+            table.add_row(*row)
+        console.print(table)
+    for remark in remarks(results):
+        console.print(remark, highlight=False)
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """A page of the same, with the commands that made it."""
+    lines = ["# facecodec bench", "", "Written by `facecodec bench`, by these commands:", ""]
+    lines += [f"    facecodec {' '.join(words)}" for words in results["commands"]]
+    for numbers in tables(results):
+        lines += ["", f"## {numbers.title}", "", "| " + " | ".join(numbers.heads) + " |"]
+        lines += ["|" + " --- |" * len(numbers.heads)]
+        lines += ["| " + " | ".join(row) + " |" for row in numbers.rows]
+    lines += ["", *(f"- {remark}" for remark in remarks(results)), ""]
+    environment = results["environment"]
+    packages = ", ".join(f"{name} {version}" for name, version in environment["packages"].items())
+    lines += [
+        f"Python {environment['python']}, {packages}; {environment['machine']}, {environment['cores']} cores.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def tables(results: dict[str, Any]) -> list[Numbers]:
+    told = []
+    if "codecs" in results:
+        told += _measured(results)
+    if results.get("differences"):
+        told.append(_differences(results["differences"]))
+    if "speed" in results:
+        told.append(_speed(results["speed"]))
+    return told
+
+
+def remarks(results: dict[str, Any]) -> list[str]:
+    """Parity and BD-rate, and what was left out and why."""
+    told = []
+    for codec, entry in results.get("codecs", {}).items():
+        told += [
+            f"{codec}, {face}: {_parity(parity)}"
+            for face, parity in entry.get("parity", {}).items()
+            if len(entry["points"]) > 1
+        ]
+        told += [f"{codec}: BD-rate on {name} {rate:+.1f}% against HEVC" for name, rate in entry["bd_rate"].items()]
+    told += [f"{codec} was skipped: {reason}" for codec, reason in results.get("skipped", {}).items()]
+    dataset = results.get("dataset", {})
+    told += [f"{path} could not be read and was left out" for path in dataset.get("unreadable", [])]
+    points = [point for entry in results.get("codecs", {}).values() for point in entry["points"]]
+    if any("frr" not in seen for point in points for seen in point.get("recognition", {}).values()):
+        told.append(f"{dataset['queries']} queries are too few for an FRR")
+    return told
+
+
+def _measured(results: dict[str, Any]) -> list[Numbers]:
+    dataset = results["dataset"]
+    counts = ", ".join(f"{dataset[count]} {count}" for count in ("photographs", "people", "queries"))
+    points = [(codec, numbers) for codec, entry in results["codecs"].items() for numbers in entry["points"]]
+    names = [(f"{codec} {n['setting']:g}", f"{n['bpp']:.3f}") for codec, n in points]
+    pictures = [(f"{n['psnr']:.2f}", f"{n['ssim']:.3f}", _number(n["ms_ssim"])) for _, n in points]
+    rows = [name + cells for name, cells in zip(names, pictures, strict=True)]
+    told = [Numbers(f"{dataset['name']}: {counts}", ("", "bpp", "PSNR", "SSIM", "MS-SSIM"), rows)]
+    for face in points[0][1].get("recognition", {}):
+        seen = [numbers["recognition"][face] for _, numbers in points]
+        cells = [(_number(s["cosine"]), _frr(s), _number(s.get("accuracy"), ".1%"), str(s["lost"])) for s in seen]
+        rows = [name + each for name, each in zip(names, cells, strict=True)]
+        told.append(Numbers(marked(face), ("", "bpp", "cosine", "FRR at FAR = 1%", "pairs", "no face"), rows))
+    return told
+
+
+def _differences(differences: list[dict[str, Any]]) -> Numbers:
+    rows = [
+        (
+            f"{each['model']} against {each['codec']}",
+            f"{each['setting']:g}",
+            marked(each["face"]),
+            f"{each['less']:.1%}{_between(each['interval'], '.1%')}",
+        )
+        for each in differences
+    ]
+    return Numbers("FRR less than the other codec's, paired", ("", "bytes", "recogniser", "less"), rows)
+
+
+def _speed(speed: dict[str, Any]) -> Numbers:
+    base = next((each for each in speed["codecs"] if each["codec"] == "hevc"), None)
+
+    def cell(each: dict[str, Any], task: str) -> str:
+        told = f"{1000 * each[task]['median']:.0f} ± {1000 * each[task]['spread']:.0f}"
+        return told + (f" ({each[task]['median'] / base[task]['median']:.2f})" if base else "")
+
+    tasks = ("encode", "decode", "encode_batch", "decode_batch")
+    rows = [(f"{each['codec']} {each['setting']:g}", *(cell(each, task) for task in tasks)) for each in speed["codecs"]]
+    title = f"Milliseconds a picture (ratio to HEVC): {speed['images']} of {speed['size']}, {speed['cores']} cores"
+    return Numbers(title, ("", *(task.replace("_", ", ") for task in tasks)), rows)
+
+
+def marked(face: str) -> str:
+    """A recogniser's name, and whether training saw it."""
+    name, _, again = face.partition(", ")
+    mark = "seen in training" if name == SEEN else "never seen"
+    return f"{name} ({mark}{', faces ' + again if again else ''})"
+
+
+def _number(value: float | None, style: str = ".4f") -> str:
+    return "" if value is None else f"{value:{style}}"
+
+
+def _between(interval: Sequence[float] | None, style: str) -> str:
+    return "" if interval is None else f" ({interval[0]:{style}} to {interval[1]:{style}})"
+
+
+def _frr(seen: dict[str, Any]) -> str:
+    return _number(seen.get("frr"), ".1%") + _between(seen.get("frr_interval"), ".1%")
+
+
+def _parity(parity: dict[str, Any]) -> str:
+    if "reason" in parity:
+        return f"HEVC CRF 23's recognition: {parity['reason']}"
+    told = f"HEVC CRF 23's recognition at {parity['bpp']:.3f} bpp{_between(parity['interval'], '.3f')}"
+    return f"{told}, {parity['share']:.0%} of its bits"

@@ -1,0 +1,171 @@
+"""The bench's report: its files, and its page in a real browser."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from facecodec.errors import UsageError
+
+pytest.importorskip("matplotlib", reason="the 'bench' extra is not installed")
+
+from facecodec.bench.report import read, redraw, write
+
+SEEN = "mobilefacenet-ms1m"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def recognised(frr: float) -> dict:
+    return {
+        SEEN: {"cosine": 1 - frr, "lost": 0, "frr": frr, "frr_interval": [frr / 2, 2 * frr], "roc": [[0, 1], [1, 0]]}
+    }
+
+
+def entry(label: str, reference: bool, rates: list[float]) -> dict:
+    points = [
+        {
+            "setting": float(number),
+            "images": 600,
+            "bpp": rate,
+            "psnr": 25 + 4 * number,
+            "ssim": 0.8,
+            "ms_ssim": 0.9 + number / 100,
+            "recognition": recognised(0.03 / rate),
+        }
+        for number, rate in enumerate(rates)
+    ]
+    parity = {SEEN: {"bpp": 0.2, "share": 0.5, "interval": [0.15, 0.25]}}
+    return {
+        "label": label,
+        "version": "</script>",
+        "reference": reference,
+        "points": points,
+        "parity": parity,
+        "bd_rate": {},
+    }
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Two codecs, one face and one lost face, made up; the pictures lie in tmp_path/stored."""
+    names = ("face", "decoded", "query", "query-decoded", "enrolled-decoded")
+    (tmp_path / "stored" / "pictures").mkdir(parents=True)
+    for number, name in enumerate(names):
+        Image.new("RGB", (32, 32), (40 * number, 90, 90)).save(tmp_path / "stored" / "pictures" / f"{name}.webp")
+    pictures = [f"pictures/{name}.webp" for name in names]
+    lost = dict(zip(("query", "query_decoded", "enrolled_decoded"), pictures[2:], strict=True))
+    return {
+        "schema": 1,
+        "seen": [SEEN],
+        "baseline": ["hevc", 1.0],
+        "commands": [["bench", "identify"]],
+        "dataset": {"name": "made up", "photographs": 600, "people": 50, "queries": 550, "unreadable": []},
+        "skipped": {"jpegxl": "no ffmpeg"},
+        "environment": {"python": "3.11", "packages": {"numpy": "2"}, "machine": "Linux", "cores": 2},
+        "codecs": {"hevc": entry("HEVC", True, [0.1, 0.4]), "ours": entry("ours", False, [0.05, 0.1, 0.2])},
+        "gallery": [
+            {"original": pictures[0], "decoded": {"ours": {"file": pictures[1], "setting": 3.0, "bytes": 940}}}
+        ],
+        "lost": [{"codec": "ours", "setting": 1.0, "face": SEEN, "distance": 0.7, "threshold": 0.6, **lost}],
+    }
+
+
+def test_the_report_is_written_and_drawn_again_from_its_results(results, tmp_path):
+    write(results, tmp_path / "stored")
+    redraw([read(tmp_path / "stored" / "results.json")] * 2, [tmp_path / "stored"] * 2, tmp_path / "again")
+    names = {path.name for path in (tmp_path / "again").iterdir()}
+    assert names == {"results.json", "results.csv", "results.md", "report.html", "curves.png", "curves.svg", "pictures"}
+    assert (
+        "ours, mobilefacenet-ms1m: HEVC CRF 23's recognition at 0.200 bpp"
+        in (tmp_path / "again/results.md").read_text()
+    )
+    with Image.open(tmp_path / "again" / "curves.png") as drawn:
+        assert np.asarray(drawn).std() > 10
+    again = json.loads((tmp_path / "again" / "results.json").read_text())
+    assert again["codecs"] == results["codecs"]
+    assert len(again["gallery"]) == 1
+
+
+def test_what_are_no_results_is_refused(results, tmp_path):
+    (tmp_path / "x.json").write_text("[]")
+    with pytest.raises(UsageError, match=r"x\.json: not the bench's"):
+        read(tmp_path / "x.json")
+    (tmp_path / "x.json").write_text('{"schema": 99}')
+    with pytest.raises(UsageError, match="schema 99"):
+        read(tmp_path / "x.json")
+    other = results | {"dataset": results["dataset"] | {"name": "another"}}
+    with pytest.raises(UsageError, match="different photographs: made up and another"):
+        redraw([results, other], [tmp_path / "stored"] * 2, tmp_path / "out")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is installed")
+    with api.sync_playwright() as running:
+        quiet = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
+        browser = running.chromium.launch(executable_path=CHROMIUM, args=quiet)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(browser, results, tmp_path):
+    """The page, opened from disk without a network, and what its console said."""
+    write(results, tmp_path / "stored")
+    context = browser.new_context(offline=True, viewport={"width": 390, "height": 800}, color_scheme="dark")
+    page, said = context.new_page(), []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto((tmp_path / "stored" / "report.html").as_uri())
+    yield page, said
+    context.close()
+
+
+def test_the_page_shows_the_numbers_on_a_phone_in_the_dark_without_a_word_on_the_console(opened):
+    page, said = opened
+    assert "0.200 (0.150 to 0.250), 50%" in page.inner_text("table")
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(17, 20, 24)"
+    assert page.locator(".lost img").count() == 3
+    broken = "[...document.images].filter((image) => !image.complete || !image.naturalWidth).length"
+    assert page.evaluate(broken) == 0
+    assert page.locator("pre").last.inner_text() == "hevc: </script>\nours: </script>"
+    assert said == []
+
+
+def test_curves_have_a_dot_for_each_setting_that_tells_its_numbers_and_can_be_switched_off(opened):
+    page, said = opened
+    charts = page.locator(".chart")
+    assert charts.count() == 4  # one recogniser's rejections and cosines, PSNR, MS-SSIM
+    assert charts.first.locator(".dot").count() == 5
+    dot = charts.first.locator('[data-codec="ours"] .dot').nth(1)
+    dot.hover()
+    assert charts.first.locator(".tip").inner_text() == "ours 1: 0.100 bpp, 30.0%"
+    page.mouse.move(0, 0)
+    assert charts.first.locator(".tip").is_hidden()
+    dot.focus()  # as the tab key does
+    assert charts.first.locator(".tip").is_visible()
+    box = page.get_by_role("checkbox", name="ours")
+    box.focus()
+    page.keyboard.press("Space")
+    assert not dot.is_visible()
+    assert charts.first.locator('[data-codec="hevc"] .dot').first.is_visible()
+    page.keyboard.press("Space")
+    assert dot.is_visible()
+    assert said == []
+
+
+def test_the_slider_uncovers_the_original_by_keyboard(opened):
+    page, said = opened
+    over = page.locator(".over").first
+    cut = "element => getComputedStyle(element.children[1]).clipPath"
+    assert "50%" in over.evaluate(cut)
+    page.get_by_role("slider").first.focus()
+    page.keyboard.press("End")
+    assert "100%" in over.evaluate(cut)
+    assert "940 bytes, setting 3" in page.inner_text("main")
+    assert said == []

@@ -1,6 +1,11 @@
 """Protocols and metrics on cases worked out by hand, and one real measurement on a few faces."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from urllib.error import URLError
 
@@ -14,6 +19,7 @@ pytest.importorskip("sklearn", reason="the 'bench' extra is not installed")
 
 from facecodec.bench import datasets
 from facecodec.bench.datasets import Dataset, load_dataset
+from facecodec.bench.download import download_lfw
 from facecodec.bench.intervals import draws, frr_draws, interval, parity_draws
 from facecodec.bench.measure import Bench, Face, Subject
 from facecodec.bench.metrics import bd_rate, ms_ssim, psnr, rate_at, ssim
@@ -29,6 +35,7 @@ from facecodec.bench.recognition import (
 from facecodec.bench.run import BASELINE, Point, bd_rates, differences, lost_faces, measure, results
 from facecodec.bench.store import Store, key
 from facecodec.faces.alignment import scaled_template
+from facecodec.training.data import lfw
 
 
 def direction(degrees: float) -> list[float]:
@@ -327,6 +334,29 @@ def test_only_what_is_missing_is_measured(bench, faces_root, monkeypatch):
     assert len(asked[1]) == 2
 
 
+def test_what_was_measured_before_an_interruption_is_kept(bench, faces_root):
+    subjects = load_dataset("lfw", faces_root, 4).subjects[:4]
+    first = bench()
+
+    def interrupted(codec, setting, work):
+        for index, (_, parts) in enumerate(work):
+            if index == 3:
+                raise KeyboardInterrupt
+            yield dict.fromkeys(parts, b"{}")
+
+    first._measure = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        first.photographs("jpeg", 10, subjects)
+    left = []
+    again = bench()
+    again._measure = lambda codec, setting, work: (
+        left.extend(subject for subject, _ in work) or iter([None] * len(work))
+    )
+    with pytest.raises(ValueError, match="buffer"):  # what was stored here is no measurement
+        again.photographs("jpeg", 10, subjects)
+    assert left == subjects[3:]
+
+
 def test_codecs_of_one_library_are_not_taken_for_each_other(bench, picture, tmp_path):
     pytest.importorskip("imageio_ffmpeg", reason="the 'bench' extra is not installed")
     Image.fromarray(picture).save(tmp_path / "face.png")
@@ -394,6 +424,104 @@ def test_a_folder_with_a_corrupt_image_is_measured_without_it(needs_faces, run_c
     assert results["dataset"]["photographs"] == 1
     assert [name.rsplit("/")[-1] for name in results["dataset"]["unreadable"]] == ["text.jpg", "torn.png"]
     assert b"torn.png could not be read" in done.stdout
+
+
+def test_ctrl_c_ends_the_bench_and_its_workers(needs_faces, faces_root, tmp_path):
+    command = [sys.executable, "-m", "facecodec", "bench", "quality", "--data-dir", str(faces_root.resolve())]
+    command += ["--codec", "jpeg:10", "--limit", "300", "-o", str(tmp_path / "out")]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, cwd=tmp_path, start_new_session=True)
+    store = tmp_path / "cache" / "facecodec" / "bench.sqlite"
+    deadline = time.monotonic() + 120
+    while not (store.exists() and len(children_of(running.pid)) >= 2) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(3)
+    children = children_of(running.pid)
+    os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to all of them
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert said.decode().strip().endswith("facecodec: interrupted")
+    assert b"Traceback" not in said
+    deadline = time.monotonic() + 20
+    while any(map(runs, children)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(runs, children))
+    assert not (tmp_path / "out").exists()
+
+
+def runs(pid: int) -> bool:
+    try:
+        return "(zombie)" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+def children_of(pid: int) -> list[int]:
+    """Process numbers of the children of a process, on Linux."""
+    listing = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in listing.read_text().split()] if listing.exists() else []
+
+
+def test_grey_pictures_are_measured_too(needs_faces, faces_root, run_cli, picture, tmp_path):
+    for person in ("ann", "bob"):
+        (tmp_path / "faces" / person).mkdir(parents=True)
+        Image.fromarray(picture).convert("L").save(tmp_path / "faces" / person / "one.png")
+    options = ("--dataset", "faces", "--data-dir", tmp_path, "--codec", "jpeg:50", "--model", "l2-rec:3")
+    done = run_cli("bench", *options, FACECODEC_RECOGNIZERS=str(faces_root.resolve().parent / "recognizers"))
+    assert done.returncode == 0, done.stderr
+    assert b"0 queries are too few for an FRR" in done.stdout  # people of one picture ask nothing
+
+
+def test_within_a_budget_every_codec_keeps_to_it(needs_faces, run_cli, faces_root, tmp_path):
+    options = ("--limit", "2", "--data-dir", faces_root.resolve(), "--codec", "jpeg", "--model", "l2-rec", "-o", "out")
+    done = run_cli("bench", "budget", "--bytes", "900", *options)
+    assert done.returncode == 0, done.stderr
+    codecs = json.loads((tmp_path / "out" / "results.json").read_text())["codecs"]
+    assert list(codecs) == ["original", "jpeg@fit", "l2-rec@fit"]
+    for name in ("jpeg@fit", "l2-rec@fit"):
+        (point,) = codecs[name]["points"]
+        assert 0.5 < 250**2 / 8 * point["bpp"] / 900 <= 1
+
+
+def test_speed_is_a_report_of_its_own(needs_faces, run_cli, picture, tmp_path):
+    (tmp_path / "faces").mkdir()
+    Image.fromarray(picture).save(tmp_path / "faces" / "one.png")
+    options = ("--dataset", "faces", "--data-dir", tmp_path, "--codec", "jpeg:50", "--model", "l2-rec:3", "-o", "out")
+    done = run_cli("bench", "speed", "--repeats", "1", *options)
+    assert done.returncode == 0, done.stderr
+    assert b"Milliseconds a picture" in done.stdout
+    speed = json.loads((tmp_path / "out" / "results.json").read_text())["speed"]
+    assert [(each["codec"], each["setting"]) for each in speed["codecs"]] == [("jpeg", 50), ("l2-rec", 3)]
+
+
+def test_without_a_network_the_download_says_where_to_put_lfw(run_cli, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    done = run_cli("bench", "download", "lfw")
+    assert done.returncode == 2
+    assert b"LFW could not be downloaded" in done.stderr
+    assert str(tmp_path / "cache" / "facecodec" / "data").encode() in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_what_was_downloaded_is_found_by_itself(monkeypatch, tmp_path):
+    fetched = []
+
+    def fetch(data_home, **options):
+        fetched.append(data_home)
+        (data_home / "lfw_home" / "lfw_funneled" / "Ann").mkdir(parents=True)
+        (data_home / "lfw_home" / "joblib").mkdir()
+        (data_home / "lfw_home" / "pairsDevTest.txt").write_text("0\n")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("sklearn.datasets.fetch_lfw_people", fetch)
+    place, missing = download_lfw()
+    assert sorted(path.name for path in place.iterdir()) == ["lfw_funneled", "pairsDevTest.txt"]
+    assert missing == ["peopleDevTrain.txt", "peopleDevTest.txt"]
+    (place / "peopleDevTest.txt").write_text("1\nAnn\t1\n")
+    assert download_lfw()[1] == ["peopleDevTrain.txt"]
+    assert len(fetched) == 1
+    assert [photo.person for photo in lfw(place, "test")] == ["Ann"]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -140,13 +141,27 @@ class Bench:
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(os.cpu_count(), context, initializer=_start, initargs=(self.recognisers,))
-        return self._pool.map(partial(_measure, codec, setting), work, chunksize=16)
+        with _without_interrupts():
+            return self._pool.map(partial(_measure, codec, setting), work, chunksize=16)
 
 
 def open_bench(recognisers: Sequence[str], root: Path, find_again: bool = False) -> Bench:
     """A bench on the user's own store; `recognisers` by name or file, see recognition.find_recogniser."""
     found = {Path(name).stem: find_recogniser(name, root) for name in recognisers}
     return Bench(found, Store(cache_folder() / "bench.sqlite"), find_again)
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Processes started meanwhile never see Ctrl-C, which a terminal sends to all: their parent ends them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @cache
@@ -161,7 +176,6 @@ def _measured(values: dict[str | Face, bytes]) -> Measured:
 
 def _start(recognisers: dict[str, str]) -> None:
     global _embedders
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
     import torch
     from threadpoolctl import threadpool_limits
 

@@ -156,7 +156,7 @@ def bench_results(
             for face in point.distances
             for each in lost_faces(point, original, face, dataset)
         ]
-    if "budget" in parts:
+    if "budget" in parts and any(point.distances for point in points):
         told["differences"] = differences(points, people, dataset.gallery)
     if "verify" in parts and len({pair.fold for pair in dataset.pairs}) == FOLDS:
         for codec, entry in told["codecs"].items():

@@ -1,19 +1,20 @@
 """High-resolution faces: the CelebA test people at full resolution and as 448x448 aligned faces, beside HEVC CRF 23.
 
-    python benchmarks/celeba.py --model l2-rec --model l2-ipr [-q 2 -q 3 ...] [--data DIR] [-o FILE.json]
+    python benchmarks/celeba.py --model l2-rec --model l2-ipr [-q 2 -q 3 ...] [--data DIR] [-o docs/images/celeba.png]
 
 Mean cosine is between the embeddings of the decoded and the original face, under the recogniser that training saw and
 under the one it did not. For each model also the rate where that cosine is HEVC's, from a monotone fit over its q.
-There are too few people here for an FRR.
+There are too few people here for an FRR. The picture is figure 5 of Xiao et al. (2022) from these numbers.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from matplotlib.figure import Figure
 
 from facecodec.bench import SEEN, UNSEEN
 from facecodec.bench.datasets import load_dataset
@@ -21,6 +22,9 @@ from facecodec.bench.measure import Bench, Subject, open_bench
 from facecodec.bench.metrics import rate_at
 from facecodec.bench.run import measure
 from facecodec.training.data import data_root
+
+CRFS = (33, 28, 23)
+TICKS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 
 
 def numbers(bench: Bench, subjects: list[Subject], codec: str, settings: Iterable[float]) -> list[dict[str, Any]]:
@@ -38,7 +42,7 @@ def main() -> None:
     parser.add_argument("--model", action="append", required=True)
     parser.add_argument("-q", action="append", type=float)
     parser.add_argument("--data", type=Path)
-    parser.add_argument("-o", "--output", type=Path, help="write every number to this JSON file")
+    parser.add_argument("-o", "--output", type=Path, help="draw the curves into this picture")
     arguments = parser.parse_args()
     root = data_root(arguments.data)
     bench = open_bench((SEEN, UNSEEN), root)
@@ -47,9 +51,10 @@ def main() -> None:
         subjects = load_dataset(name, root).subjects
         print(f"\n{title}, {len(subjects)} photographs\n")
         print("| | bpp | PSNR | MS-SSIM | cosine, seen | cosine, unseen |\n|" + " --- |" * 6)
-        (hevc,) = numbers(bench, subjects, "hevc", [23])
-        print(line(hevc, "HEVC CRF 23"), flush=True)
-        results[title] = {"hevc": [hevc]}
+        results[title] = {"HEVC": numbers(bench, subjects, "hevc", CRFS)}
+        for row in results[title]["HEVC"]:
+            print(line(row, f"HEVC CRF {row['setting']:g}"), flush=True)
+        hevc = results[title]["HEVC"][-1]
         equal = []
         for model in arguments.model:
             rows = results[title][model] = numbers(bench, subjects, model, arguments.q or range(1, 7))
@@ -63,7 +68,27 @@ def main() -> None:
         print("\n" + "\n".join(equal), flush=True)
     bench.close()
     if arguments.output:
-        arguments.output.write_text(json.dumps(results, indent=1) + "\n")
+        draw(results, arguments.output)
+
+
+def draw(results: dict[str, dict[str, list[dict[str, Any]]]], out: Path) -> None:
+    """A row for each set: PSNR, and cosine under each recogniser, over rate."""
+    figure = Figure(figsize=(13, 8), layout="constrained")
+    panels = figure.subplots(len(results), 3)
+    for line_of, (title, codecs) in zip(panels, results.items(), strict=True):
+        for axes, name in zip(line_of, ("PSNR, dB", SEEN, UNSEEN), strict=True):
+            for codec, rows in codecs.items():
+                values = [row["psnr"] if axes is line_of[0] else row["recognition"][name]["cosine"] for row in rows]
+                style = "ks--" if codec == "HEVC" else "o-"
+                axes.plot([row["bpp"] for row in rows], values, style, markersize=4, label=codec)
+            mark = {SEEN: "cosine, seen in training", UNSEEN: "cosine, never seen"}.get(name, name)
+            axes.set(title=f"{title}: {mark}", xlabel="bits per pixel", xscale="log")
+            ticks = [tick for tick in TICKS if axes.get_xlim()[0] < tick < axes.get_xlim()[1]]
+            axes.set_xticks(ticks, [str(tick) for tick in ticks])
+            axes.minorticks_off()
+            axes.grid(alpha=0.3)
+        line_of[-1].legend(loc="lower right")
+    figure.savefig(out, dpi=110)
 
 
 if __name__ == "__main__":

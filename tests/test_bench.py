@@ -549,6 +549,7 @@ def test_a_card_says_how_a_model_was_trained_and_what_it_does(needs_faces, run_c
     assert "mobilefacenet-ms1m (seen)" in text
     assert "mobileface-v2 (unseen)" in text
     assert "| l2-rec | rec, l2 |" in text
+    assert "Written by `facecodec card l2-rec -q 2 --limit 3 " in text
 
 
 def test_a_broken_recogniser_is_named(tmp_path):

@@ -9,8 +9,8 @@ from facecodec.checkpoint import ModelCard
 COLUMNS = (("bpp", ".3f"), ("psnr", ".2f"), ("ms_ssim", ".4f"))
 
 
-def render(card: ModelCard, rows: list[dict[str, Any]], seen: str, size: int) -> str:
-    """The card of a model from its points' numbers (bench/run.py), one row for each q."""
+def render(card: ModelCard, rows: list[dict[str, Any]], seen: str, size: int, command: str) -> str:
+    """The card of a model from its points' numbers (bench/run.py), one row for each q; `command` made it."""
     recognisers = list(rows[0]["recognition"])
     heads = ["q", "bpp", "PSNR", "MS-SSIM"]
     for name in recognisers:
@@ -50,7 +50,7 @@ def render(card: ModelCard, rows: list[dict[str, Any]], seen: str, size: int) ->
         "",
         *_table(heads, [_cells(row, recognisers) for row in rows]),
         "",
-        f"Written by `facecodec card {card.name}`.",
+        f"Written by `{command}`.",
     ]
     return "\n".join(lines) + "\n"
 

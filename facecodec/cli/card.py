@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from pathlib import Path
 
 import click
@@ -52,4 +54,4 @@ def card(
     rows = [{"setting": point.setting, **point.numbers} for point in points]
     numbers = {"fingerprint": facts.fingerprint, "recognisers": list(bench.recognisers), "rows": rows}
     out.with_suffix(".json").write_text(json.dumps(numbers, indent=1) + "\n")
-    out.write_text(render(facts, rows, SEEN, path.stat().st_size))
+    out.write_text(render(facts, rows, SEEN, path.stat().st_size, shlex.join(["facecodec", *sys.argv[1:]])))

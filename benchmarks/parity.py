@@ -61,7 +61,9 @@ def main() -> None:
             print(f"  parity, {mark} ({recogniser}, FRR {target[key]:.2%}): {told}")
         later = list(models)[list(models).index(name) + 1 :]
         for other, points in {"HEVC": hevc, **{other: models[other] for other in later}}.items():
-            print(f"  BD-rate on PSNR against {other}: {bd_rate(within(points), within(rows)):+.1f}%")
+            rate = bd_rate(within(points), within(rows))
+            told = "no PSNR in common" if rate is None else f"{rate:+.1f}%"
+            print(f"  BD-rate on PSNR against {other}: {told}")
         print(f"  at 0.3 bpp: {at(rows, 0.3, 'psnr'):.2f} dB")
     if arguments.output:
         draw(models, others, target, arguments.output)
@@ -86,7 +88,7 @@ def draw(models: dict[str, list[dict]], others: dict[str, list[dict]], target: d
         axes.minorticks_off()
         axes.set_ylim(levels[0] * 0.9, 100)
     curves(panels[2], over_rate(models, lambda row: row["psnr"]), others, "psnr")
-    panels[2].set(ylabel="PSNR, dB", title="pixels", ylim=(24, 42))
+    panels[2].set(ylabel="PSNR, dB", title="pixels", ylim=(20, 42))
     panels[2].legend(loc="lower right")
     figure.savefig(out, dpi=130)
 
@@ -106,7 +108,7 @@ def curves(axes: Axes, models: dict, others: dict, key: str, factor: float = 1) 
     ticks = [0.05, 0.1, 0.2, 0.4, 0.8]
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
-    axes.set_xlim(0.05, 1.1)
+    axes.set_xlim(0.045, 1.1)
     axes.set_xlabel("bits per pixel")
     axes.grid(alpha=0.3)
 

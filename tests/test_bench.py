@@ -126,6 +126,7 @@ def test_parity_is_where_the_monotone_fit_crosses():
 def test_half_the_bits_are_a_bd_rate_of_minus_fifty():
     anchor = [(0.1, 28), (0.2, 31), (0.4, 34), (0.8, 37)]
     assert bd_rate(anchor, [(rate / 2, value) for rate, value in anchor]) == pytest.approx(-50)
+    assert bd_rate(anchor, [(rate, value - 9) for rate, value in anchor]) is None
 
 
 def test_psnr_ssim_and_ms_ssim(picture):

@@ -283,7 +283,9 @@ def bd_rates(anchor: dict[str, Any] | None, entry: dict[str, Any]) -> dict[str, 
             if each is not None
         ]
         if len(curves) == 2 and min(map(len, curves)) >= FEWEST_BD:
-            told[name] = bd_rate(*curves)
+            rate = bd_rate(*curves)
+            if rate is not None:
+                told[name] = rate
     return told
 
 

@@ -53,7 +53,10 @@ def main() -> None:
         rates = [row["bpp"] for row in rows]
         print(f"{name}: {rates[0]:.3f} to {rates[-1]:.3f} bpp")
         for recogniser, (key, mark) in RECOGNISERS.items():
-            frr = [row["recognition"][recogniser]["frr"] for row in rows]
+            frr = [row["recognition"][recogniser].get("frr") for row in rows]
+            if None in frr:
+                print(f"  {mark}: measured over too few queries for an FRR")
+                continue
             rate = rate_at(rates, frr, target[key])
             sign = "<" if rate == rates[0] else ""
             told = "not reached" if rate is None else f"{sign}{rate:.3f} bpp, {sign}{rate / HONEST:.0%} of HEVC's bits"

@@ -11,6 +11,8 @@ from rich.table import Table
 
 from facecodec.bench import SEEN
 
+PIPED_WIDTH = 160
+
 
 @dataclass(frozen=True)
 class Numbers:
@@ -24,6 +26,8 @@ class Numbers:
 def show(results: dict[str, Any]) -> None:
     """Tables and remarks on stdout."""
     console = Console()
+    if not console.is_terminal:
+        console.width = PIPED_WIDTH  # numbers that are cut off tell nothing
     for numbers in tables(results):
         table = Table(title=numbers.title)
         for head in numbers.heads:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from facecodec.bench import SEEN
+from facecodec.bench.tables import marked
 
 
 def draw(results: dict[str, Any], out: Path) -> None:
@@ -30,8 +30,7 @@ def draw(results: dict[str, Any], out: Path) -> None:
         axes.set_yscale("log")
         for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
             axis(PercentFormatter(1, decimals=0))
-        mark = "seen in training" if face.startswith(SEEN) else "never seen"
-        axes.set(title=f"{face}\n({mark})", ylabel="false rejections at FAR 1%")
+        axes.set(title=marked(face).replace(" (", "\n("), ylabel="false rejections at FAR 1%")
     _curves(panels[-2], codecs, lambda point: point["psnr"])
     panels[-2].set(title="PSNR", ylabel="dB")
     _curves(panels[-1], codecs, lambda point: point["ms_ssim"])

@@ -207,13 +207,14 @@ def time_and_report(
 
     asked = chosen(codecs, models)
     out = folder_for(dataset, out, resume)
-    pictures = [subject.path for subject in load_dataset(dataset, data_root(data), limit or 20).subjects]
+    count = limit or 20
+    pictures = [subject.path for subject in load_dataset(dataset, data_root(data), count).subjects[:count]]
 
     def tell(done: int, total: int) -> None:
         if sys.stderr.isatty():
             print(f"\r{done} of {total} rounds", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
-    speed = speed_results(asked, pictures[: limit or 20], repeats, tell)
+    speed = speed_results(asked, pictures, repeats, tell)
     results = {"schema": SCHEMA, "commands": [sys.argv[1:]], "environment": environment(), "speed": speed}
     write(results, out)
     show(results)

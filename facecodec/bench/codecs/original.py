@@ -15,4 +15,4 @@ def decode(data: bytes, shape: tuple[int, int]) -> np.ndarray:
     return np.frombuffer(data, np.uint8).reshape(*shape, 3)
 
 
-CODECS = (Codec("original", "original", (0,), (0,), encode, decode, lambda: "1"),)
+CODECS = (Codec("original", "original", (0,), (), encode, decode, lambda: "1"),)

@@ -1,5 +1,6 @@
 """The bench's report: its files, and its page in a real browser."""
 
+import copy
 import json
 import shutil
 
@@ -86,6 +87,28 @@ def test_the_report_is_written_and_drawn_again_from_its_results(results, tmp_pat
     again = json.loads((tmp_path / "again" / "results.json").read_text())
     assert again["codecs"] == results["codecs"]
     assert len(again["gallery"]) == 1
+
+
+def test_results_of_one_codec_at_other_settings_and_for_faces_found_again_become_one(results, tmp_path):
+    write(results, tmp_path / "stored")
+    again = f"{SEEN}, found again"
+    more = copy.deepcopy(results)
+    more["codecs"] = {"ours": entry("ours", False, [0.05, 0.1, 0.2, 0.3]), "jpeg": entry("JPEG", True, [0.5])}
+    for point in more["codecs"]["ours"]["points"][2:]:
+        point["recognition"] = {again: {"cosine": 0.9, "lost": 1, "frr": 0.2, "frr_interval": None, "roc": []}}
+    redraw([results, more], [tmp_path / "stored"] * 2, tmp_path / "both")
+    told = json.loads((tmp_path / "both" / "results.json").read_text())["codecs"]
+    assert set(told) == {"hevc", "ours", "jpeg"}
+    assert [sorted(point["recognition"]) for point in told["ours"]["points"]] == [
+        [SEEN],
+        [SEEN],
+        [SEEN, again],
+        [again],
+    ]
+    assert "faces found again" in (tmp_path / "both" / "results.md").read_text()
+    more["codecs"]["ours"]["version"] = "another"
+    with pytest.raises(UsageError, match="two versions of ours"):
+        redraw([results, more], [tmp_path / "stored"] * 2, tmp_path / "neither")
 
 
 def test_what_are_no_results_is_refused(results, tmp_path):

@@ -40,11 +40,11 @@ class Dataset:
     pairs: list[Pair] = field(default_factory=list)
 
 
-def load_dataset(name: str, root: Path, limit: int | None = None) -> Dataset:
+def load_dataset(name: str, root: Path, limit: int | None = None, faces: bool = True) -> Dataset:
     """`lfw`, `celeba-hq`, `celeba-hq-mini` or `celeba-wild-mini` below `root`, any with -align, or a folder.
 
-    `limit` takes whole people, the first ones, until so many photographs are reached. Raises UsageError for a
-    dataset that is not there.
+    `limit` takes whole people, the first ones, until so many photographs are reached. Without
+    `faces` nobody looks for them, and no subject has landmarks. Raises UsageError for a dataset that is not there.
     """
     if name.endswith(ALIGNED):
         return aligned(load_dataset(name.removesuffix(ALIGNED), root, limit))
@@ -57,8 +57,10 @@ def load_dataset(name: str, root: Path, limit: int | None = None) -> Dataset:
         photos = whole_people(photos, limit)
     if not photos:
         raise UsageError(f"dataset '{name}' has no images")
-    points = cached_landmarks([photo.path for photo in photos], cache_folder() / "landmarks.json")
-    if name == "lfw":  # its photographs are aligned, and one has no face that is found
+    points: list[np.ndarray | None] = [None] * len(photos)
+    if faces:
+        points = cached_landmarks([photo.path for photo in photos], cache_folder() / "landmarks.json")
+    if faces and name == "lfw":  # its photographs are aligned, and one has no face that is found
         mean = np.mean([place for place in points if place is not None], axis=0)
         points = [mean if place is None else place for place in points]
     subjects = [Subject(photo.path, photo.person, place) for photo, place in zip(photos, points, strict=True)]
@@ -87,7 +89,7 @@ def aligned(dataset: Dataset) -> Dataset:
         if subject.landmarks is None:
             continue
         path = place / f"{subject.path.stem}.png"
-        Image.fromarray(cut_face(read(Photo(subject.path, subject.person)), subject.landmarks)).save(path)
+        Image.fromarray(cut_face(read(subject.path), subject.landmarks)).save(path)
         subjects.append(replace(subject, path=path, landmarks=scaled_template(CUT)))
     return Dataset(dataset.name + ALIGNED, subjects, dataset.gallery)
 

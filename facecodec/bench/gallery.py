@@ -12,6 +12,7 @@ from PIL import Image
 from facecodec.bench.codecs import find_codec
 from facecodec.bench.codecs.fit import nearest
 from facecodec.bench.measure import Subject
+from facecodec.training.data import read
 
 PICTURES = ("original", "file", "query", "query_decoded", "enrolled_decoded")  # keys of results that name one
 FACES = 4
@@ -64,7 +65,7 @@ def gallery(subjects: Sequence[Subject], codecs: Sequence[str], out: Path) -> li
     step = max(1, len(subjects) // FACES)
     told = []
     for number, subject in enumerate(subjects[step // 2 :: step][:FACES]):
-        pixels = read(subject)
+        pixels = read(subject.path)
         face: dict[str, Any] = {"original": keep(pixels, out, f"face-{number}"), "decoded": {}}
         for name in codecs:
             codec = find_codec(name)
@@ -84,17 +85,12 @@ def lost_pictures(lost: Sequence[dict[str, Any]], subjects: Sequence[Subject], o
     told, by_name = [], {subject.name: subject for subject in subjects}
     for number, each in enumerate(lost):
         codec = find_codec(each["codec"])
-        query, enrolled = (read(by_name[each[name]]) for name in ("query_name", "enrolled_name"))
+        query, enrolled = (read(by_name[each[name]].path) for name in ("query_name", "enrolled_name"))
         decoded = [codec.decode(codec.encode(x, each["setting"]), x.shape[:2]) for x in (query, enrolled)]
         names = ("query", "query_decoded", "enrolled_decoded")
         pictures = zip(names, (query, *decoded), strict=True)
         told.append(each | {name: keep(x, out, f"lost-{number}-{name}") for name, x in pictures})
     return told
-
-
-def read(subject: Subject) -> np.ndarray:
-    with Image.open(subject.path) as image:
-        return np.asarray(image.convert("RGB"))
 
 
 def keep(pixels: np.ndarray, out: Path, name: str) -> str:

@@ -191,11 +191,11 @@ def _measure(codec: str, setting: float, work: tuple[Subject, list[str | Face]])
 
     from facecodec.faces.alignment import align, similarity
     from facecodec.faces.detection import find_landmarks
+    from facecodec.training.data import read
 
     subject, wanted = work
     try:
-        with Image.open(subject.path) as image:
-            pixels = np.asarray(image.convert("RGB"))
+        pixels = read(subject.path)
     except OSError:
         return None
     with tempfile.TemporaryDirectory() as folder:

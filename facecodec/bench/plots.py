@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from facecodec.bench.tables import marked
+from facecodec.bench.tables import faces_of, marked
 
 
 def draw(results: dict[str, Any], out: Path) -> None:
@@ -19,13 +19,13 @@ def draw(results: dict[str, Any], out: Path) -> None:
     codecs = {name: entry for name, entry in results["codecs"].items() if name != "original"}
     baseline = results.get("baseline")
     target = baseline and next(point for point in codecs[baseline[0]]["points"] if point["setting"] == baseline[1])
-    first = next(iter(codecs.values()))["points"][0]
-    faces = [face for face, seen in first.get("recognition", {}).items() if "frr" in seen]
+    every = [point.get("recognition", {}) for entry in codecs.values() for point in entry["points"]]
+    faces = [face for face in faces_of(results) if any("frr" in seen.get(face, {}) for seen in every)]
     figure = Figure(figsize=(4.6 * (len(faces) + 2), 4.2), layout="constrained")
     panels = figure.subplots(1, len(faces) + 2)
     for axes, face in zip(panels, faces, strict=False):
-        _curves(axes, codecs, lambda point, face=face: point["recognition"][face]["frr"])
-        if target:
+        _curves(axes, codecs, lambda point, face=face: point["recognition"].get(face, {}).get("frr"))
+        if target and face in target["recognition"]:
             axes.axhline(target["recognition"][face]["frr"], color="black", linewidth=0.8, linestyle=":")
         axes.set_yscale("log")
         for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
@@ -44,6 +44,8 @@ def _curves(axes: Any, codecs: dict[str, Any], value: Callable[[dict[str, Any]],
     for entry in codecs.values():
         drawn = [(point["bpp"], value(point)) for point in entry["points"]]
         known = sorted((rate, each) for rate, each in drawn if each is not None)
+        if not known:
+            continue
         rates, values = np.array(known).reshape(-1, 2).T
         style = {"linestyle": "--", "marker": "s", "linewidth": 1} if entry["reference"] else {"marker": "o"}
         axes.plot(rates, values, markersize=4, label=entry["label"], **style)

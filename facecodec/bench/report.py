@@ -54,7 +54,8 @@ def read(path: Path) -> dict[str, Any]:
 def redraw(many: Sequence[dict[str, Any]], folders: Sequence[Path], out: Path) -> None:
     """The report of several results as one; the pictures that each names lie in its folder.
 
-    Raises UsageError for results of different photographs.
+    What several tell of a codec at one setting, or of its parity, is taken from the first. Raises UsageError for
+    results of different photographs, or of a codec in different versions.
     """
     told: dict[str, Any] = {}
     for number, (results, folder) in enumerate(zip(many, folders, strict=True)):
@@ -68,7 +69,7 @@ def redraw(many: Sequence[dict[str, Any]], folders: Sequence[Path], out: Path) -
 
         for key, value in with_pictures(results, moved).items():
             if key == "codecs":
-                told["codecs"] = told.get("codecs", {}) | value
+                told["codecs"] = _merged(told.get("codecs", {}), value)
             elif key in ("commands", "lost", "differences"):
                 told[key] = told.get(key, []) + value
             elif key == "gallery" and told.get(key):
@@ -77,6 +78,23 @@ def redraw(many: Sequence[dict[str, Any]], folders: Sequence[Path], out: Path) -
             elif value is not None:
                 told[key] = value
     write(told, out)
+
+
+def _merged(codecs: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """Both, of a codec that is in both the settings, recognisers and parities of both."""
+    told = codecs | more
+    for name in codecs.keys() & more.keys():
+        entry, other = codecs[name], more[name]
+        if entry["version"] != other["version"]:
+            raise UsageError(f"results of two versions of {name}: {entry['version']} and {other['version']}")
+        points = {point["setting"]: point for point in other["points"]}
+        for point in entry["points"]:
+            recognition = points.get(point["setting"], {}).get("recognition", {}) | point.get("recognition", {})
+            points[point["setting"]] = point | ({"recognition": recognition} if recognition else {})
+        told[name] = entry | {"points": sorted(points.values(), key=lambda point: point["setting"])}
+        if "parity" in entry or "parity" in other:
+            told[name]["parity"] = other.get("parity", {}) | entry.get("parity", {})
+    return told
 
 
 def _check_dataset(told: dict[str, Any], results: dict[str, Any]) -> None:

@@ -95,10 +95,13 @@ def _measured(results: dict[str, Any]) -> list[Numbers]:
     pictures = [(f"{n['psnr']:.2f}", f"{n['ssim']:.3f}", _number(n["ms_ssim"])) for _, n in points]
     rows = [name + cells for name, cells in zip(names, pictures, strict=True)]
     told = [Numbers(f"{dataset['name']}: {counts}", ("", "bpp", "PSNR", "SSIM", "MS-SSIM"), rows)]
-    for face in points[0][1].get("recognition", {}):
-        seen = [numbers["recognition"][face] for _, numbers in points]
-        cells = [(_number(s["cosine"]), _frr(s), _number(s.get("accuracy"), ".1%"), str(s["lost"])) for s in seen]
-        rows = [name + each for name, each in zip(names, cells, strict=True)]
+    for face in faces_of(results):
+        seen = [numbers.get("recognition", {}).get(face) for _, numbers in points]
+        rows = [
+            (*name, _number(s["cosine"]), _frr(s), _number(s.get("accuracy"), ".1%"), str(s["lost"]))
+            for name, s in zip(names, seen, strict=True)
+            if s
+        ]
         told.append(Numbers(marked(face), ("", "bpp", "cosine", "FRR at FAR = 1%", "pairs", "no face"), rows))
     return told
 
@@ -127,6 +130,13 @@ def _speed(speed: dict[str, Any]) -> Numbers:
     rows = [(f"{each['codec']} {each['setting']:g}", *(cell(each, task) for task in tasks)) for each in speed["codecs"]]
     title = f"Milliseconds a picture (ratio to HEVC): {speed['images']} of {speed['size']}, {speed['cores']} cores"
     return Numbers(title, ("", *(task.replace("_", ", ") for task in tasks)), rows)
+
+
+def faces_of(results: dict[str, Any]) -> list[str]:
+    """Every recogniser of the results, those with faces found again behind the others."""
+    points = [point for entry in results.get("codecs", {}).values() for point in entry["points"]]
+    found = list(dict.fromkeys(face for point in points for face in point.get("recognition", {})))
+    return sorted(found, key=lambda face: ", " in face)
 
 
 def marked(face: str) -> str:

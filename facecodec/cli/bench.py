@@ -174,8 +174,9 @@ def measure_and_report(
     settings = {ORIGINAL: (0,)} | settings
     out = folder_for(dataset, out, resume)
     root = data_root(data)
-    loaded = load_dataset(dataset, root, limit)
-    run = open_bench(() if parts == ("quality",) else recognisers, root, find_again)
+    recognise = parts != ("quality",)
+    loaded = load_dataset(dataset, root, limit, faces=recognise)
+    run = open_bench(recognisers if recognise else (), root, find_again)
     try:
         results = bench_results(run, loaded, settings, parts, Progress(len(loaded.subjects), settings))
     finally:
@@ -208,7 +209,7 @@ def time_and_report(
     asked = chosen(codecs, models)
     out = folder_for(dataset, out, resume)
     count = limit or 20
-    pictures = [subject.path for subject in load_dataset(dataset, data_root(data), count).subjects[:count]]
+    pictures = [subject.path for subject in load_dataset(dataset, data_root(data), count, faces=False).subjects[:count]]
 
     def tell(done: int, total: int) -> None:
         if sys.stderr.isatty():

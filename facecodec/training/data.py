@@ -132,8 +132,9 @@ def is_held_back(photo: Photo) -> bool:
     return _draw(photo.person) < HELD_BACK
 
 
-def read(photo: Photo) -> np.ndarray:
-    with Image.open(photo.path) as image:
+def read(path: Path) -> np.ndarray:
+    """The picture in a file, uint8 (H, W, 3). Raises OSError for one that cannot be read."""
+    with Image.open(path) as image:
         return np.asarray(image.convert("RGB"))
 
 
@@ -175,7 +176,7 @@ def load_pictures(photos: list[Photo], points: list[np.ndarray | None], faces: s
     elif faces == "cut":
         photos, points = zip(*[(a, b) for a, b in zip(photos, points, strict=True) if b is not None], strict=True)
     with ThreadPoolExecutor() as pool:
-        pixels = list(pool.map(read, photos))
+        pixels = list(pool.map(read, [photo.path for photo in photos]))
     if faces == "cut":
         pixels = [cut_face(image, place) for image, place in zip(pixels, points, strict=True)]
         points = [scaled_template(CUT)] * len(pixels)

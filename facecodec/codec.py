@@ -20,7 +20,7 @@ from facecodec.transforms import Transforms
 
 
 class Codec:
-    """A loaded model. Keep one for many images; `threads` is per call, 0 for one a core."""
+    """A loaded model. Keep one for many images; `threads` run on large pictures, 0 for one a core."""
 
     def __init__(self, path: Path, threads: int = 0) -> None:
         self.card, tensors = checkpoint.load(path)
@@ -29,7 +29,7 @@ class Codec:
             self.family = family.build(tensors)
         except (KeyError, ValueError, IndexError) as error:
             raise ModelError(f"{path}: malformed or of an unknown family: {error}") from None
-        self.transforms = Transforms(tensors, family.DOWNSAMPLING, family.HYPER, threads)
+        self.transforms = Transforms(tensors, family.DOWNSAMPLING, family.HYPER, family.REACH, threads)
 
     def encode(self, image: Image.Image | np.ndarray, quality: float = DEFAULT_QUALITY) -> bytes:
         """A Pillow image, or a uint8 array (H, W, 3) or (H, W), -> the bytes of a .fic file."""

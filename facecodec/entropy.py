@@ -62,10 +62,10 @@ class Encoder:
 
     def add(self, symbols: np.ndarray, indices: np.ndarray) -> None:
         """One band: integers of any shape, and the table of each. Raises OverflowError beyond LARGEST."""
-        symbols = symbols.ravel().astype(np.int64)
+        symbols = symbols.ravel()
         if symbols.size and np.abs(symbols).max() > LARGEST:
             raise OverflowError(f"a latent beyond {LARGEST} cannot be coded")
-        self.bands.append((symbols, indices.ravel()))
+        self.bands.append((symbols.astype(np.int32), indices.ravel()))
 
     def finish(self) -> bytes:
         coder = _ans()

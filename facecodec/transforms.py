@@ -1,47 +1,121 @@
-"""The floating-point transforms as ONNX Runtime sessions: pixels -> latents y, z and y_hat -> pixels."""
+"""The floating-point transforms as ONNX Runtime sessions: pixels -> latents y, z and y_hat -> pixels.
+
+Pictures wider or higher than TILE pixels run in tiles on a fixed grid, each with as much of its surroundings as
+reaches into it, so that memory is bounded and the tiles can share the cores. A session itself has one thread:
+how ONNX Runtime splits one sum over threads changes its last bit, and with it, now and then, a file.
+"""
 
 from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import onnxruntime
 
 from facecodec.errors import ModelError
 
+TILE = 1024  # pixels; a multiple of downsampling times hyper
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Positions of y to each side that a result depends on beyond its own place."""
+
+    g_a: int
+    h_a: int
+    g_s: int
+
 
 class Transforms:
     """Sessions are made when first used, so that an encoder never loads the synthesis, nor a decoder the rest.
 
-    `downsampling` is the pixels a position of y stands for, `hyper` the positions of y that one of z
-    stands for, along one side. `threads` is for one call; 0 means one per core.
+    `downsampling` is the pixels a position of y stands for, `hyper` the positions of y that one of z stands for,
+    along one side. `threads` is how many tiles of a picture run at a time; 0 means $FACECODEC_THREADS, or one per core.
     """
 
-    def __init__(self, tensors: dict[str, np.ndarray], downsampling: int, hyper: int, threads: int = 0) -> None:
+    def __init__(
+        self, tensors: dict[str, np.ndarray], downsampling: int, hyper: int, reach: Reach, threads: int = 0
+    ) -> None:
         self._tensors = tensors
         self._downsampling = downsampling
         self._hyper = hyper
-        self._threads = threads
+        self._reach = reach
+        self._threads = threads or int(os.environ.get("FACECODEC_THREADS", 0)) or os.cpu_count() or 1
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}
 
     def analyse(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """uint8 (H, W, 3) -> y (M, h, w) and z (C, ceil(h/hyper), ceil(w/hyper)), float32."""
-        padded = pad(pixels, self._downsampling)
-        image = padded.transpose(2, 0, 1)[None].astype(np.float32)
-        image /= 255
-        y = self._run("g_a.onnx", image)
-        extra = [(0, -side % self._hyper) for side in y.shape[2:]]
-        z = self._run("h_a.onnx", np.pad(y, ((0, 0), (0, 0), *extra), mode="edge"))
-        return y[0], z[0]
+        step = self._downsampling
+
+        def g_a(y: slice, x: slice) -> np.ndarray:
+            part = pixels[y.start * step : y.stop * step, x.start * step : x.stop * step]
+            image = pad(part, step).transpose(2, 0, 1)[None].astype(np.float32)
+            image /= 255
+            return self._run("g_a.onnx", image)[0]
+
+        size = tuple(-(-side // step) for side in pixels.shape[:2])
+        y = self._tiled(g_a, size, self._reach.g_a, 1, 1)
+
+        def h_a(rows: slice, columns: slice) -> np.ndarray:
+            part = y[:, rows, columns]
+            extra = [(0, -side % self._hyper) for side in part.shape[1:]]
+            return self._run("h_a.onnx", np.pad(part, ((0, 0), *extra), mode="edge")[None])[0]
+
+        return y, self._tiled(h_a, size, self._reach.h_a, 1, self._hyper)
 
     def synthesise(self, y_hat: np.ndarray, height: int, width: int) -> np.ndarray:
         """y_hat (M, h, w) -> uint8 (height, width, 3), the padding cropped away."""
-        image = self._run("g_s.onnx", y_hat[None])[0, :, :height, :width]
-        np.clip(image, 0, 1, out=image)
-        return np.rint(image * 255).astype(np.uint8).transpose(1, 2, 0)
+
+        def g_s(rows: slice, columns: slice) -> np.ndarray:
+            image = self._run("g_s.onnx", y_hat[None, :, rows, columns])[0]
+            np.clip(image, 0, 1, out=image)
+            image *= 255
+            return np.rint(image, out=image).astype(np.uint8)
+
+        image = self._tiled(g_s, y_hat.shape[1:], self._reach.g_s, self._downsampling, 1)
+        return image[:, :height, :width].transpose(1, 2, 0)
+
+    def _tiled(
+        self,
+        work: Callable[[slice, slice], np.ndarray],
+        size: tuple[int, int],
+        reach: int,
+        up: int,
+        down: int,
+    ) -> np.ndarray:
+        """`work` over all of y's `size`: it takes rows and columns of y, and gives `up`/`down` as many.
+
+        Tiles get `reach` more positions to each side, rounded up to `down`, and these are cut off again.
+        """
+        core = TILE // self._downsampling
+        margin = -(-reach // down) * down
+        tiles = [(rows, columns) for rows in _tiles(size[0], core, margin) for columns in _tiles(size[1], core, margin)]
+        if len(tiles) == 1:
+            return work(*(slice(0, side) for side in size))
+        whole: np.ndarray | None = None
+
+        def place(tile: tuple[_Tile, _Tile]) -> None:
+            nonlocal whole
+            part = work(*(along.seen for along in tile))
+            if whole is None:  # the first tile is done before the others begin, and tells the channels
+                whole = np.empty((len(part), *(-(-side * up // down) for side in size)), part.dtype)
+            inner = [_scaled(along.core, up, down, along.seen.start) for along in tile]
+            outer = [_scaled(along.core, up, down, 0) for along in tile]
+            whole[:, outer[0], outer[1]] = part[:, inner[0], inner[1]]
+
+        place(tiles[0])
+        with ThreadPoolExecutor(self._threads) as pool:
+            for _ in pool.map(place, tiles[1:]):
+                pass
+        return whole
 
     def _run(self, name: str, values: np.ndarray) -> np.ndarray:
         if name not in self._sessions:
             options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = self._threads
+            options.intra_op_num_threads = 1
             options.log_severity_level = 3
             graph = self._tensors[name].tobytes()
             try:
@@ -56,6 +130,24 @@ class Transforms:
             if "alloc" in str(error).lower():
                 raise MemoryError from None
             raise ModelError(f"the model's {name} graph does not run: {error}") from None
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """Along one side: the positions that a tile is for, and those that it sees."""
+
+    core: slice
+    seen: slice
+
+
+def _tiles(length: int, core: int, margin: int) -> Iterator[_Tile]:
+    for start in range(0, length, core):
+        stop = min(start + core, length)
+        yield _Tile(slice(start, stop), slice(max(0, start - margin), min(length, stop + margin)))
+
+
+def _scaled(part: slice, up: int, down: int, origin: int) -> slice:
+    return slice((part.start - origin) * up // down, -(-(part.stop - origin) * up // down))
 
 
 def pad(pixels: np.ndarray, multiple: int) -> np.ndarray:

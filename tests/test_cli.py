@@ -1,5 +1,6 @@
 """The command line as people use it: real processes, real files."""
 
+import filecmp
 import json
 import os
 import pty
@@ -11,13 +12,15 @@ import subprocess
 import sys
 import time
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from conftest import DATA, TINY
-from facecodec.cli import files
+from facecodec.cli import batch, files
+from facecodec.cli.jobs import Worked
 from facecodec.codec import Codec
 from facecodec.container import Container, pack
 
@@ -343,6 +346,94 @@ def test_an_interrupt_at_the_worst_moment_leaves_nothing_partial(tmp_path, monke
     assert [path.name for path in tmp_path.iterdir()] in ([], ["out.fic"])
 
 
+@pytest.fixture
+def many(tmp_path, picture):
+    """A folder `in` of 48 pictures, all different."""
+    (tmp_path / "in").mkdir()
+    for number in range(48):
+        Image.fromarray(np.roll(picture, number, axis=1)).save(tmp_path / "in" / f"{number:02d}.png")
+    return tmp_path
+
+
+def test_files_are_the_same_by_one_process_and_by_several(run_cli, many):
+    for jobs in (1, 3):
+        done = run_cli("encode", "in", "-o", f"out{jobs}", "-j", jobs, "--json")
+        assert [Path(each["input"]).name for each in objects(done.stdout)] == listing(many / "in")  # in their order
+        assert run_cli("decode", f"out{jobs}", "-o", f"back{jobs}", "-j", jobs).returncode == 0
+    assert len(listing(many / "out1")) == 48
+    for one, three in (("out1", "out3"), ("back1", "back3")):
+        assert not filecmp.dircmp(many / one, many / three).diff_files
+        assert listing(many / one) == listing(many / three)
+
+
+def test_of_many_a_bad_one_costs_only_itself(run_cli, many):
+    (many / "in" / "20.png").write_bytes(b"")
+    done = run_cli("encode", "in", "-o", "out", "-j", 2)
+    assert done.returncode == 1
+    assert done.stderr.decode().splitlines() == [
+        "facecodec: in/20.png: the file is empty: fetch or copy it again",
+        "facecodec: 1 of 48 inputs failed, 47 done",
+    ]
+    assert len(listing(many / "out")) == 47
+
+
+def test_what_is_there_already_can_be_left_out(run_cli, face, tmp_path):
+    (tmp_path / "more.png").write_bytes(face.read_bytes())
+    assert run_cli("encode", "face.png", "-o", "out/").returncode == 0
+    before = (tmp_path / "out/face.fic").stat().st_mtime_ns
+    done = run_cli("encode", "face.png", "more.png", "-o", "out/", "--skip-existing", "--json")
+    assert [each["input"] for each in objects(done.stdout)] == ["more.png"]
+    assert (tmp_path / "out/face.fic").stat().st_mtime_ns == before
+    assert run_cli("encode", "face.png", "-o", "out/", "--skip-existing", "-f").returncode == 2
+
+
+def processes_of(pid: int) -> list[int]:
+    """The processes that do the work of a batch."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def batch_under_way(folder, count: int) -> subprocess.Popen:
+    """A batch of `count` copies of folder/in/00.png into folder/out, when it has written some of them."""
+    for number in range(count):
+        shutil.copy(folder / "in" / "00.png", folder / "in" / f"x{number:04d}.png")
+    command = [sys.executable, "-m", "facecodec", "encode", "in", "-o", "out", "-j", "2"]
+    process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not (folder / "out").exists() or len(listing(folder / "out")) < 20:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return process
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
+def test_a_killed_process_costs_nothing(many):
+    process = batch_under_way(many, 400)
+    os.kill(processes_of(process.pid)[0], signal.SIGKILL)
+    _, message = process.communicate(timeout=120)
+    assert (process.returncode, message) == (0, b"")
+    assert [name for name in listing(many / "out") if name.endswith(".fic")] == [
+        name.replace(".png", ".fic") for name in listing(many / "in")
+    ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
+def test_a_killed_batch_takes_its_processes_along_and_can_be_completed(run_cli, many):
+    process = batch_under_way(many, 400)
+    workers = processes_of(process.pid)
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{worker}").exists() for worker in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    written = [name for name in listing(many / "out") if name.endswith(".fic")]
+    assert 20 <= len(written) < 448
+    assert run_cli("decode", "out", "-o", "back").returncode == 0  # what is there is whole
+    assert run_cli("encode", "in", "-o", "out", "--skip-existing").returncode == 0
+    assert len([name for name in listing(many / "out") if name.endswith(".fic")]) == 448
+
+
 def test_notes_are_said_once_and_not_when_quiet(run_cli, tmp_path, picture):
     for number in range(2):
         Image.fromarray(np.dstack([picture, picture[..., 0]]), "RGBA").save(tmp_path / f"{number}.png")
@@ -594,20 +685,21 @@ def test_a_terminal_gets_no_binary(face, tmp_path):
     assert len(shown.splitlines()) == 1
 
 
-def test_an_unforeseen_error_costs_only_its_input(monkeypatch, face, tmp_path, capsys):
-    from facecodec.cli import batch, files
+def test_an_unforeseen_error_costs_only_its_input(tmp_path, capsys):
+    jobs = []
+    for number in range(3):
+        (tmp_path / f"{number}.in").write_bytes(b"%d" % number)
+        jobs.append(files.Job(tmp_path / f"{number}.in", tmp_path / f"{number}.out"))
 
-    jobs = [files.Job(face, tmp_path / f"{i}.out") for i in range(3)]
-
-    def work(data, job):
-        if job.target.name == "0.out":
+    def work(content):
+        if content == b"0":
             raise ZeroDivisionError("surprise")
-        if job.target.name == "1.out":
+        if content == b"1":
             raise MemoryError
-        return b"whole", {"bytes": 5, "width": 1, "height": 1}
+        return Worked(b"whole", {"bytes": 5, "width": 1, "height": 1})
 
     with pytest.raises(SystemExit) as end:
-        batch.run(files.Plan(jobs, []), False, batch.Reporter(False, False, False), work)
+        batch.run(files.Plan(jobs, []), False, False, 1, batch.Reporter(False, False, False), work)
     assert end.value.code == 1
     message = capsys.readouterr().err
     assert "internal error, please report it: ZeroDivisionError: surprise" in message

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -6,10 +7,11 @@ from PIL import Image
 
 import facecodec
 from conftest import CHECKOUT, DATA
-from facecodec import checkpoint, container
+from facecodec import checkpoint, container, transforms
 from facecodec.codec import open_container
 from facecodec.container import quality_byte
 from facecodec.errors import FormatError, ImageError, ModelError, UsageError
+from facecodec.families.hyperprior import REACH
 
 GOLDEN = sorted(path.stem for path in DATA.glob("*.fic"))
 
@@ -31,6 +33,39 @@ def test_golden_files_decode_to_their_symbols_and_pixels(tiny, tiny_map, name):
 def test_any_size_comes_back_with_its_size(tiny, size):
     pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     assert np.asarray(tiny.decode(tiny.encode(pixels, 4))).shape == (*size, 3)
+
+
+def coded_in_tiles(codec, picture, monkeypatch, tile: int) -> tuple:
+    monkeypatch.setattr(transforms, "TILE", tile)
+    y, z = codec.transforms.analyse(picture)
+    y_hat = codec.family.decode(codec.family.encode(y, z, 96), y.shape[1:], 96)
+    return y, z, codec.transforms.synthesise(y_hat, *picture.shape[:2])
+
+
+@pytest.mark.parametrize("size", [(250, 250), (64, 200), (130, 67), (193, 129)])
+def test_tiles_change_nothing(shipped, monkeypatch, size):
+    rng = np.random.default_rng(1)
+    picture = rng.integers(0, 256, (*size, 3), np.uint8)
+    y, z, pixels = coded_in_tiles(shipped, picture, monkeypatch, 1024)
+    tiled_y, tiled_z, tiled_pixels = coded_in_tiles(shipped, picture, monkeypatch, 64)
+    assert np.abs(tiled_y - y).max() < 1e-3
+    assert np.abs(tiled_z - z).max() < 1e-3
+    assert np.abs(tiled_pixels.astype(int) - pixels).max() <= 1
+
+
+@pytest.mark.parametrize("part", ["g_a", "h_a", "g_s"])
+def test_a_tile_that_saw_less_of_its_surroundings_would_differ(shipped, monkeypatch, part):
+    picture = np.random.default_rng(1).integers(0, 256, (250, 250, 3), np.uint8)
+    y, z, pixels = coded_in_tiles(shipped, picture, monkeypatch, 1024)
+    less = dataclasses.replace(REACH, **{part: 0})
+    monkeypatch.setattr(shipped.transforms, "_reach", less)
+    tiled_y, tiled_z, tiled_pixels = coded_in_tiles(shipped, picture, monkeypatch, 64)
+    differs = {
+        "g_a": np.abs(tiled_y - y).max() > 1e-3,
+        "h_a": np.abs(tiled_z - z).max() > 1e-3,
+        "g_s": np.abs(tiled_pixels.astype(int) - pixels).max() > 1,
+    }
+    assert differs[part]
 
 
 def test_the_best_quality_within_a_limit_is_found(tiny, picture):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 
@@ -53,6 +54,8 @@ def cli() -> None:
 
 def main() -> None:
     """Console entry point: our exit codes, and one line instead of a traceback for expected errors."""
+    # NumPy reads it when it is imported: threads for products as small as ours cost more than they do.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         status = cli.main(standalone_mode=False, prog_name="facecodec")
     except click.exceptions.Abort:

@@ -1,10 +1,10 @@
-"""What `encode` and `decode` share: options, the loop over jobs, and how results are told."""
+"""What `encode` and `decode` share: options, and how results are told."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,9 +12,10 @@ from typing import IO, Any
 
 import click
 
-from facecodec.cli.files import Job, Plan, explain, read_input, refuse_existing, write_output
+from facecodec.cli.files import Plan
+from facecodec.cli.jobs import Note, Worked, outcomes
 from facecodec.container import DEFAULT_MAX_PIXELS
-from facecodec.errors import FacecodecError, UsageError
+from facecodec.errors import UsageError
 
 
 def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -22,6 +23,16 @@ def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(
         (
             click.option("-f", "--force", is_flag=True, help="Overwrite outputs that exist."),
+            click.option("--skip-existing", is_flag=True, help="Leave out inputs whose output exists."),
+            click.option(
+                "-j",
+                "--jobs",
+                "processes",
+                type=click.IntRange(min=1),
+                metavar="N",
+                default=os.cpu_count,
+                help="Processes for many inputs; one per core by default.",
+            ),
             click.option("--files0-from", metavar="FILE", help="Read NUL-separated input paths from FILE, or '-'."),
             click.option(
                 "--max-pixels",
@@ -47,7 +58,7 @@ class Reporter:
         self.text = self.json_to is not sys.stderr
         self.chatty = self.text and not quiet
         self.interactive = self.chatty and sys.stderr.isatty()
-        self.noted: set[str] = set()
+        self.noted: set[str | None] = set()
         self.progress: Any = None
 
     def line(self, text: str) -> None:
@@ -73,65 +84,47 @@ class Reporter:
         if self.text:
             self.line(f"facecodec: {name}: {reason}")
 
-    def note(self, name: str, text: str) -> None:
-        if self.chatty:
-            self.line(f"facecodec: note: {name}: {text}")
-
-    def note_once(self, name: str, text: str, kind: str) -> None:
-        """Said for the first input it holds for, then not again."""
-        if kind not in self.noted:
-            self.noted.add(kind)
-            self.note(name, text)
+    def note(self, name: str, note: Note) -> None:
+        """Said for the first input that its kind holds for, then not again."""
+        if self.chatty and (note.kind is None or note.kind not in self.noted):
+            self.noted.add(note.kind)
+            self.line(f"facecodec: note: {name}: {note.text}")
 
 
 def run(
-    plan: Plan,
-    force: bool,
-    reporter: Reporter,
-    work: Callable[[bytes, Job], tuple[bytes, dict[str, Any]]],
+    plan: Plan, force: bool, skip_existing: bool, processes: int, reporter: Reporter, work: Callable[[bytes], Worked]
 ) -> None:
-    """Do every job; exit with 1 if any failed. `work` turns an input's bytes into an output's and what to report."""
+    """Do every job, with up to so many processes; exit with 1 if any failed."""
     if any(job.target is None for job in plan.jobs) and sys.stdout is not None and sys.stdout.isatty():
         raise UsageError("standard output is a terminal, and the output is binary: redirect it, or give -o a file")
-    failed = len(plan.failures)
+    if force and skip_existing:
+        raise UsageError("--force and --skip-existing exclude each other: give one")
+    jobs = [job for job in plan.jobs if not (skip_existing and job.target is not None and job.target.is_file())]
+    failed, skipped = len(plan.failures), len(plan.jobs) - len(jobs)
     done = {"bytes": 0, "pixels": 0}
     for name, reason in plan.failures:
         reporter.failure(name, reason)
-    with _progress(reporter, len(plan.jobs)):
-        for job in plan.jobs:
-            try:
-                refuse_existing(job, force)
-                started = time.perf_counter()
-                data, result = work(read_input(job), job)
-                write_output(job, data, force)
-            except BrokenPipeError:
-                raise
-            except FacecodecError as error:
+    with _progress(reporter, len(jobs)):
+        for job, outcome in outcomes(jobs, force, processes, work):
+            for note in outcome.notes:
+                reporter.note(job.input_name, note)
+            if outcome.failure is not None:
                 failed += 1
-                reporter.failure(job.input_name, str(error))
-            except OSError as error:
-                failed += 1
-                reporter.failure(job.input_name, explain(error))
-            except MemoryError:
-                failed += 1
-                reporter.failure(job.input_name, "not enough memory for a picture of this size")
-            except Exception as error:  # a fault of ours must not cost the inputs that follow
-                failed += 1
-                reporter.failure(job.input_name, f"internal error, please report it: {type(error).__name__}: {error}")
+                reporter.failure(job.input_name, outcome.failure)
             else:
-                result |= {"seconds": round(time.perf_counter() - started, 4)}
                 named = {"input": job.input_name, "output": job.output_name}
-                reporter.success(named | result, verbose=len(plan.jobs) == 1)
-                done["bytes"] += result["bytes"]
-                done["pixels"] += result["width"] * result["height"]
+                reporter.success(named | outcome.result, verbose=len(plan.jobs) == 1)
+                done["bytes"] += outcome.result["bytes"]
+                done["pixels"] += outcome.result["width"] * outcome.result["height"]
             if reporter.progress is not None:
                 reporter.progress.advance(reporter.progress.task_ids[0])
     total = len(plan.jobs) + len(plan.failures)
+    kept = f", {skipped} there already" if skipped else ""
     if failed and total > 1 and reporter.text:
-        reporter.line(f"facecodec: {failed} of {total} inputs failed, {total - failed} done")
+        reporter.line(f"facecodec: {failed} of {total} inputs failed, {total - failed - skipped} done{kept}")
     elif total > 1 and reporter.interactive and not reporter.json_to:
-        bpp = 8 * done["bytes"] / done["pixels"]
-        reporter.line(f"{total} done: {done['bytes']} bytes in .fic files, {bpp:.3f} bpp")
+        rate = f": {done['bytes']} bytes in .fic files, {8 * done['bytes'] / done['pixels']:.3f} bpp" if jobs else ""
+        reporter.line(f"{len(jobs)} done{kept}{rate}")
     if failed:
         sys.exit(1)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 
 from facecodec.cli import batch, files
+from facecodec.cli.jobs import Worked
 from facecodec.errors import UsageError
 
 
@@ -26,6 +27,8 @@ def decode(
     out: str | None,
     format_: str | None,
     force: bool,
+    skip_existing: bool,
+    processes: int,
     files0_from: str | None,
     max_pixels: int,
     as_json: bool,
@@ -36,9 +39,6 @@ def decode(
     INPUT is a .fic file, a folder that is searched for them, or '-'. Without -o the output lies
     beside the input.
     """
-    from facecodec import images
-    from facecodec.codec import codec_of, open_container
-
     suffix = f".{format_ or 'png'}"
     listed = None if files0_from is None else files.read_list(files0_from)
     plan = files.plan(inputs, listed, out, suffix, batch.has_suffix(frozenset({".fic"})), ".fic files")
@@ -46,20 +46,32 @@ def decode(
     image_format = format_ or _format_of(targets[0] if len(targets) == 1 else None)
     reporter = batch.Reporter(as_json, quiet, None in targets)
 
-    def work(data: bytes, job: files.Job) -> tuple[bytes, dict[str, Any]]:
-        parsed = open_container(data, max_pixels)
+    batch.run(plan, force, skip_existing, processes, reporter, Decode(image_format, max_pixels))
+
+
+@dataclass(frozen=True)
+class Decode:
+    """The bytes of a .fic file -> those of an image file of a format."""
+
+    image_format: str
+    max_pixels: int
+
+    def __call__(self, content: bytes) -> Worked:
+        from facecodec import images
+        from facecodec.codec import codec_of, open_container
+
+        parsed = open_container(content, self.max_pixels)
         codec = codec_of(parsed)
         image = codec.decode_container(parsed)
-        return images.write(image, image_format), {
+        result = {
             "width": parsed.width,
             "height": parsed.height,
-            "bytes": len(data),
-            "bpp": round(8 * len(data) / (parsed.width * parsed.height), 5),
+            "bytes": len(content),
+            "bpp": round(8 * len(content) / (parsed.width * parsed.height), 5),
             "quality": parsed.q,
             "model": codec.card.name,
         }
-
-    batch.run(plan, force, reporter, work)
+        return Worked(images.write(image, self.image_format), result)
 
 
 def _format_of(target: Path | None) -> str:

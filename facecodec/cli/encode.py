@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import math
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
 
 import click
 
 from facecodec.cli import batch, files
+from facecodec.cli.jobs import Note, Worked
 from facecodec.container import DEFAULT_QUALITY, MAGIC, quality_byte, unpack
 from facecodec.errors import FormatError, UsageError
 
@@ -37,6 +39,8 @@ def encode(
     target_bpp: float | None,
     model: str | None,
     force: bool,
+    skip_existing: bool,
+    processes: int,
     files0_from: str | None,
     max_pixels: int,
     as_json: bool,
@@ -68,20 +72,39 @@ def encode(
             raise UsageError(f"{job.target} has the name of an image, and a .fic file is none: give -o another name")
     to_stdout = any(job.target is None for job in plan.jobs)
     reporter = batch.Reporter(as_json, quiet, to_stdout)
-    codec = open_codec(path)
+    open_codec(path)  # what is wrong with the model is no fault of the inputs
+    work = Encode(path, quality, max_bytes, target_bpp, max_pixels)
+    batch.run(plan, force, skip_existing, processes, reporter, work)
 
-    def work(content: bytes, job: files.Job) -> tuple[bytes, dict[str, Any]]:
+
+@dataclass(frozen=True)
+class Encode:
+    """The bytes of an image file -> those of a .fic file, as the options say."""
+
+    model: Path
+    quality: float
+    max_bytes: int | None
+    target_bpp: float | None
+    max_pixels: int
+
+    def __call__(self, content: bytes) -> Worked:
+        from PIL import Image
+
+        from facecodec import images
+        from facecodec.codec import open_codec
+
         if content.startswith(MAGIC):
             raise FormatError("it is a .fic file already: decode it")
-        pixels, dropped = images.read(io.BytesIO(content), max_pixels)
-        for what in dropped:
-            reporter.note_once(job.input_name, f"dropped {what}", what.lstrip("0123456789 "))
+        Image.MAX_IMAGE_PIXELS = self.max_pixels  # Pillow's own limit, checked before it takes memory
+        pixels, dropped = images.read(io.BytesIO(content), self.max_pixels)
+        notes = [Note(f"dropped {what}", what.lstrip("0123456789 ")) for what in dropped]
         height, width = pixels.shape[:2]
-        limit = max_bytes if target_bpp is None else int(target_bpp * width * height / 8)
-        data = codec.encode(pixels, quality) if limit is None else codec.encode_within(pixels, limit)
+        codec = open_codec(self.model)
+        limit = self.max_bytes if self.target_bpp is None else int(self.target_bpp * width * height / 8)
+        data = codec.encode(pixels, self.quality) if limit is None else codec.encode_within(pixels, limit)
         if len(data) >= len(content):
-            reporter.note(job.input_name, f"its {len(content)} bytes became {len(data)}, not fewer")
-        return data, {
+            notes.append(Note(f"its {len(content)} bytes became {len(data)}, not fewer"))
+        result = {
             "width": width,
             "height": height,
             "bytes": len(data),
@@ -89,5 +112,4 @@ def encode(
             "quality": unpack(data).q,
             "model": codec.card.name,
         }
-
-    batch.run(plan, force, reporter, work)
+        return Worked(data, result, notes)

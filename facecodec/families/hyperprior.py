@@ -15,10 +15,13 @@ import numpy as np
 from facecodec.container import MAX_QUALITY_BYTE
 from facecodec.entropy import Decoder, Encoder, Tables
 from facecodec.exact import FRACTION, GAIN_FRACTION, HyperSynthesis, Layer, rescale
+from facecodec.transforms import Reach
 
 STREAMS = ("z", "y")
 DOWNSAMPLING = 16  # pixels per position of y
 HYPER = 4  # positions of y per position of z
+# Three blocks of 3x3 at 1/16 and three at 1/8; the hyper-analysis has two of stride 2 (networks/hyperprior.py).
+REACH = Reach(g_a=5, h_a=3, g_s=5)
 BAND = 16  # rows of y coded together
 
 # What decoding depends on, besides the synthesis graph; the fingerprint covers all of them.
@@ -90,22 +93,34 @@ class Hyperprior:
 
     def decode_symbols(self, streams: list[bytes], size: tuple[int, int], quality: int) -> Symbols:
         """The integers in the streams. Raises FormatError for streams no encoder writes."""
-        height, width = (-(-side // HYPER) for side in size)
-        z_decoder, y_decoder = Decoder(self.tables, streams[0]), Decoder(self.tables, streams[1])
-        z = np.empty((self.hyper_channels, height, width), np.int64)
-        for rows in _bands(height, BAND // HYPER):
-            z[:, rows] = z_decoder.band(self._z_tables(z[:, rows].shape, quality))
-        z_decoder.finish()
-        bands = [(y_decoder.band(b.tables), b.means, b.qualities) for b in self.predictions(z, size, quality)]
-        y_decoder.finish()
+        z, escapes = self._decode_z(streams[0], size, quality)
+        decoder = Decoder(self.tables, streams[1])
+        bands = [(decoder.band(b.tables), b.means, b.qualities) for b in self.predictions(z, size, quality)]
+        decoder.finish()
         y, means, qualities = (np.concatenate(parts, axis=-2) for parts in zip(*bands, strict=True))
-        return Symbols(z, y, means, qualities, {"z": z_decoder.escapes, "y": y_decoder.escapes})
+        return Symbols(z, y, means, qualities, {"z": escapes, "y": decoder.escapes})
 
     def decode(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
-        """y_hat, float32 (M, *size)."""
-        symbols = self.decode_symbols(streams, size, quality)
-        step = (2.0 ** (GAIN_FRACTION - FRACTION) / self._gains("y_gain", symbols.qualities)).astype(np.float32)
-        return ((symbols.y << FRACTION) + symbols.means).astype(np.float32) * step
+        """y_hat, float32 (M, *size). Raises FormatError for streams no encoder writes."""
+        z, _ = self._decode_z(streams[0], size, quality)
+        decoder = Decoder(self.tables, streams[1])
+        y_hat = np.empty((self.channels, *size), np.float32)
+        for band in self.predictions(z, size, quality):
+            values = ((decoder.band(band.tables) << FRACTION) + band.means).astype(np.float32)
+            step = 2.0 ** (GAIN_FRACTION - FRACTION) / self._gains("y_gain", band.qualities)
+            y_hat[:, band.rows] = values * step.astype(np.float32)
+        decoder.finish()
+        return y_hat
+
+    def _decode_z(self, stream: bytes, size: tuple[int, int], quality: int) -> tuple[np.ndarray, int]:
+        """z's symbols, and how many of them are escapes."""
+        height, width = (-(-side // HYPER) for side in size)
+        decoder = Decoder(self.tables, stream)
+        z = np.empty((self.hyper_channels, height, width), np.int64)
+        for rows in _bands(height, BAND // HYPER):
+            z[:, rows] = decoder.band(self._z_tables(z[:, rows].shape, quality))
+        decoder.finish()
+        return z, decoder.escapes
 
     def _z_tables(self, shape: tuple[int, ...], quality: int) -> np.ndarray:
         return np.broadcast_to(self.gains["z_table"][quality][:, None, None], shape)

@@ -74,10 +74,11 @@ def main() -> None:
         if landmarks is None:
             continue
         symbols = codec.symbols(open_container(codec.encode(Image.open(path), arguments.quality)))
-        bands = codec.family.predictions(symbols.z, symbols.y.shape[1:], byte)
-        parts = [ideal_bits(codec.family.tables, symbols.y[:, band.rows], band.tables).sum(0) for band in bands]
+        _, height, width = symbols.y.shape
+        tables = codec.family.prediction(symbols.z, slice(0, height), width, byte).tables
+        bits = ideal_bits(codec.family.tables, symbols.y, tables).sum(0)
         inside = in_crop(landmarks, symbols.qualities.shape)
-        rows += zip(symbols.qualities.ravel(), np.concatenate(parts).ravel(), inside.ravel(), strict=True)
+        rows += zip(symbols.qualities.ravel(), bits.ravel(), inside.ravel(), strict=True)
     quality, bits, inside = np.array(rows).T
     inside = inside.astype(bool)
     for name, chosen in (("in the crop", inside), ("elsewhere", ~inside)):

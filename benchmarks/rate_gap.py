@@ -75,9 +75,9 @@ def main() -> None:
             z_tables = np.broadcast_to(family.gains["z_table"][byte][:, None, None], symbols.z.shape)
             bits = ideal_bits(tables, symbols.z, z_tables).sum()
             promised = expected[z_tables].sum()
-            for band in family.predictions(symbols.z, symbols.y.shape[1:], byte):
-                bits += ideal_bits(tables, symbols.y[:, band.rows], band.tables).sum()
-                promised += expected[band.tables].sum()
+            predicted = family.prediction(symbols.z, slice(0, symbols.y.shape[1]), symbols.y.shape[2], byte)
+            bits += ideal_bits(tables, symbols.y, predicted.tables).sum()
+            promised += expected[predicted.tables].sum()
             streams = sum(map(len, parsed.streams))
             sums += ((coded.y_bits + coded.z_bits).item() / 8, bits / 8, streams, len(data), promised / 8)
         ideal, integer, streams, whole, prior = sums / len(files)

@@ -54,34 +54,29 @@ class Tables:
 
 
 class Encoder:
-    """Collects bands of symbols and codes them in one go; rANS writes backwards, so the last comes first."""
+    """Codes bands of symbols. rANS writes backwards, so the last band of the stream comes first."""
 
     def __init__(self, tables: Tables) -> None:
         self.tables = tables
-        self.bands: list[tuple[np.ndarray, np.ndarray]] = []
+        self._coder = _ans()
 
-    def add(self, symbols: np.ndarray, indices: np.ndarray) -> None:
-        """One band: integers of any shape, and the table of each. Raises OverflowError beyond LARGEST."""
-        symbols = symbols.ravel()
+    def band(self, symbols: np.ndarray, indices: np.ndarray) -> None:
+        """Integers of any shape, and the table of each. Raises OverflowError beyond LARGEST."""
+        symbols, indices = symbols.ravel(), indices.ravel()
         if symbols.size and np.abs(symbols).max() > LARGEST:
             raise OverflowError(f"a latent beyond {LARGEST} cannot be coded")
-        self.bands.append((symbols.astype(np.int32), indices.ravel()))
-
-    def finish(self) -> bytes:
-        coder = _ans()
-        for symbols, indices in reversed(self.bands):
-            self._encode_band(coder, symbols, indices)
-        # The last word is never zero, so the zero bytes above its top one need not be stored.
-        return coder.get_compressed().astype("<u4").tobytes().rstrip(b"\0")
-
-    def _encode_band(self, coder: _ans, symbols: np.ndarray, indices: np.ndarray) -> None:
+        symbols = symbols.astype(np.int64)
         order, groups = _group(indices)
         reach = self.tables.reach[indices]
         outside = np.abs(symbols) > reach
-        _encode_escapes(coder, symbols[outside], reach[outside])
+        _encode_escapes(self._coder, symbols[outside], reach[outside])
         coded = np.where(outside, 2 * reach + 1, symbols + reach).astype(np.int32)[order]
         for table, start, stop in reversed(groups):
-            coder.encode_reverse(coded[start:stop], self.tables.model(table))
+            self._coder.encode_reverse(coded[start:stop], self.tables.model(table))
+
+    def finish(self) -> bytes:
+        # The last word is never zero, so the zero bytes above its top one need not be stored.
+        return self._coder.get_compressed().astype("<u4").tobytes().rstrip(b"\0")
 
 
 class Decoder:

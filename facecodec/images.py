@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from facecodec.container import check_size
 from facecodec.errors import ImageError
@@ -100,12 +100,13 @@ def _to_rgb(image: Image.Image) -> tuple[np.ndarray, list[str]]:
         image = image.convert("RGBA")
     if profile:
         image = _to_srgb(image, profile, dropped)
-    return np.asarray(image.convert("RGB")), dropped
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB")), dropped
 
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        return ImageOps.exif_transpose(image)
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1  # otherwise it would be copied
+        return ImageOps.exif_transpose(image) if turned else image
     except Exception:  # a damaged EXIF block does not make the picture a damaged one
         return image
 

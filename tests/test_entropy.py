@@ -15,8 +15,8 @@ def tables(tiny) -> Tables:
 
 def round_trip(tables: Tables, bands: list[tuple[np.ndarray, np.ndarray]]) -> tuple[bytes, list[np.ndarray], Decoder]:
     encoder = Encoder(tables)
-    for symbols, indices in bands:
-        encoder.add(symbols, indices)
+    for symbols, indices in reversed(bands):
+        encoder.band(symbols, indices)
     data = encoder.finish()
     decoder = Decoder(tables, data)
     return data, [decoder.band(indices) for _, indices in bands], decoder
@@ -63,7 +63,7 @@ def test_the_largest_symbols_round_trip_and_larger_ones_are_refused(tables):
     _, (back,), _ = round_trip(tables, [(symbols, indices)])
     np.testing.assert_array_equal(symbols, back)
     with pytest.raises(OverflowError):
-        Encoder(tables).add(np.array([LARGEST + 1]), np.array([0]))
+        Encoder(tables).band(np.array([LARGEST + 1]), np.array([0]))
 
 
 def test_the_size_is_the_information_of_the_symbols(tables):

@@ -7,7 +7,6 @@ with the height of the picture. The hyper-synthesis may also shift the quality f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,10 +41,9 @@ class Symbols:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What z says of a band of y: its rows; each symbol's table and mean (units of 2^-10), (M, rows, w); the
-    quality byte of each place, (rows, w)."""
+    """What z says of a band of y: each symbol's table and mean (units of 2^-10), (M, rows, w); the quality byte of
+    each place, (rows, w)."""
 
-    rows: slice
     tables: np.ndarray
     means: np.ndarray
     qualities: np.ndarray
@@ -84,18 +82,20 @@ class Hyperprior:
         z_gain = 2.0**GAIN_FRACTION / self.gains["z_inverse_gain"][quality]
         z_symbols = np.rint(z * z_gain[:, None, None]).astype(np.int64)
         z_encoder, y_encoder = Encoder(self.tables), Encoder(self.tables)
-        for rows in _bands(z.shape[1], BAND // HYPER):
-            z_encoder.add(z_symbols[:, rows], self._z_tables(z_symbols[:, rows].shape, quality))
-        for band in self.predictions(z_symbols, y.shape[1:], quality):
+        for rows in reversed(_bands(z.shape[1], BAND // HYPER)):
+            z_encoder.band(z_symbols[:, rows], self._z_tables(z_symbols[:, rows].shape, quality))
+        for rows in reversed(_bands(y.shape[1], BAND)):
+            band = self.prediction(z_symbols, rows, y.shape[2], quality)
             y_gain = self._gains("y_gain", band.qualities) / 2.0**GAIN_FRACTION
-            y_encoder.add(np.rint(y[:, band.rows] * y_gain - band.means * 2.0**-FRACTION), band.tables)
+            y_encoder.band(np.rint(y[:, rows] * y_gain - band.means * 2.0**-FRACTION), band.tables)
         return [z_encoder.finish(), y_encoder.finish()]
 
     def decode_symbols(self, streams: list[bytes], size: tuple[int, int], quality: int) -> Symbols:
         """The integers in the streams. Raises FormatError for streams no encoder writes."""
         z, escapes = self._decode_z(streams[0], size, quality)
         decoder = Decoder(self.tables, streams[1])
-        bands = [(decoder.band(b.tables), b.means, b.qualities) for b in self.predictions(z, size, quality)]
+        predictions = (self.prediction(z, rows, size[1], quality) for rows in _bands(size[0], BAND))
+        bands = [(decoder.band(each.tables), each.means, each.qualities) for each in predictions]
         decoder.finish()
         y, means, qualities = (np.concatenate(parts, axis=-2) for parts in zip(*bands, strict=True))
         return Symbols(z, y, means, qualities, {"z": escapes, "y": decoder.escapes})
@@ -105,10 +105,11 @@ class Hyperprior:
         z, _ = self._decode_z(streams[0], size, quality)
         decoder = Decoder(self.tables, streams[1])
         y_hat = np.empty((self.channels, *size), np.float32)
-        for band in self.predictions(z, size, quality):
+        for rows in _bands(size[0], BAND):
+            band = self.prediction(z, rows, size[1], quality)
             values = ((decoder.band(band.tables) << FRACTION) + band.means).astype(np.float32)
             step = 2.0 ** (GAIN_FRACTION - FRACTION) / self._gains("y_gain", band.qualities)
-            y_hat[:, band.rows] = values * step.astype(np.float32)
+            y_hat[:, rows] = values * step.astype(np.float32)
         decoder.finish()
         return y_hat
 
@@ -129,27 +130,26 @@ class Hyperprior:
         """(M, rows, w) at quality bytes (rows, w)."""
         return np.take(self.gains[name].T, qualities, axis=1)
 
-    def predictions(self, z_symbols: np.ndarray, size: tuple[int, int], quality: int) -> Iterator[Prediction]:
-        """What z says of y (M, *size), band by band from the top."""
+    def prediction(self, z_symbols: np.ndarray, rows: slice, width: int, quality: int) -> Prediction:
+        """What z says of some rows of y, `width` wide."""
+        first = rows.start // HYPER
+        above = max(0, first - self.h_s.margin)
+        below = -(-rows.stop // HYPER) + self.h_s.margin
+        skip = HYPER * (first - above)
         inverse = self.gains["z_inverse_gain"][quality][:, None, None]
-        z_hat = rescale(z_symbols, inverse, GAIN_FRACTION - FRACTION)
+        z_hat = rescale(z_symbols[:, above:below], inverse, GAIN_FRACTION - FRACTION)
+        out = self.h_s(z_hat)[:, skip : skip + rows.stop - rows.start, :width]
         half = 1 << (FRACTION - 1)
-        for rows in _bands(size[0], BAND):
-            first = rows.start // HYPER
-            above = max(0, first - self.h_s.margin)
-            below = -(-rows.stop // HYPER) + self.h_s.margin
-            skip = HYPER * (first - above)
-            out = self.h_s(z_hat[:, above:below])[:, skip : skip + rows.stop - rows.start, : size[1]]
-            scales, means = out[: self.channels], out[self.channels : 2 * self.channels]
-            shift = (out[-1] + half) >> FRACTION if self.has_quality_map else np.zeros(out.shape[1:], np.int64)
-            qualities = np.clip(quality + shift, 0, MAX_QUALITY_BYTE)
-            indices = (scales + self._gains("y_log_gain", qualities) + half) >> FRACTION
-            tables = np.clip(indices, 0, len(self.tables) - 1).astype(np.uint16)
-            yield Prediction(rows, tables, rescale(means, self._gains("y_gain", qualities), GAIN_FRACTION), qualities)
+        scales, means = out[: self.channels], out[self.channels : 2 * self.channels]
+        shift = (out[-1] + half) >> FRACTION if self.has_quality_map else np.zeros(out.shape[1:], np.int64)
+        qualities = np.clip(quality + shift, 0, MAX_QUALITY_BYTE)
+        indices = (scales + self._gains("y_log_gain", qualities) + half) >> FRACTION
+        tables = np.clip(indices, 0, len(self.tables) - 1).astype(np.uint16)
+        return Prediction(tables, rescale(means, self._gains("y_gain", qualities), GAIN_FRACTION), qualities)
 
 
-def _bands(rows: int, height: int) -> Iterator[slice]:
-    return (slice(top, min(top + height, rows)) for top in range(0, rows, height))
+def _bands(rows: int, height: int) -> list[slice]:
+    return [slice(top, min(top + height, rows)) for top in range(0, rows, height)]
 
 
 def build(tensors: dict[str, np.ndarray]) -> Hyperprior:

@@ -22,12 +22,12 @@ SCALES = (1, 3 / 4, 1 / 2, 3 / 8, 1 / 4, 1 / 8)
 # The scale of each codec by bits per pixel, where the mean cosine of held-back training people was best:
 # benchmarks/fit_scales.py.
 RULES: dict[str, dict[float, float]] = {
-    "jpeg": {0.131: 0.375},
-    "webp": {0.131: 0.375},
-    "avif": {0.131: 0.5},
-    "jpeg2000": {0.131: 1},
-    "jpegxl": {0.131: 0.25},
-    "hevc": {0.131: 0.375},
+    "jpeg": {0.066: 0.25, 0.131: 0.375, 0.262: 0.5},
+    "webp": {0.066: 0.25, 0.131: 0.375, 0.262: 0.5},
+    "avif": {0.066: 0.25, 0.131: 0.5, 0.262: 0.5},
+    "jpeg2000": {0.066: 0.75, 0.131: 1, 0.262: 0.25},
+    "jpegxl": {0.066: 1, 0.131: 0.25, 0.262: 0.375},
+    "hevc": {0.066: 0.375, 0.131: 0.375, 0.262: 0.5},
 }
 
 

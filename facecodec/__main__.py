@@ -1,4 +1,4 @@
-from facecodec.cli import main
+from facecodec.cli import program
 
 if __name__ == "__main__":
-    main()
+    program()

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from facecodec.container import check_size
 from facecodec.errors import ImageError
@@ -25,6 +25,7 @@ SUFFIXES = frozenset(
 COMMON = ("JPEG", "PNG", "BMP", "GIF", "PPM")
 FURTHER = ("WEBP", "MPO", "TIFF", "JPEG2000", "TGA", "AVIF")
 FORMATS = {"png": "PNG", "jpg": "JPEG", "ppm": "PPM"}
+ORIENTATION = 0x0112  # in EXIF
 SUFFIX_FORMATS = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".ppm": "ppm"}
 
 
@@ -105,8 +106,11 @@ def _to_rgb(image: Image.Image) -> tuple[np.ndarray, list[str]]:
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1  # otherwise it would be copied
-        return ImageOps.exif_transpose(image) if turned else image
+        if image.getexif().get(ORIENTATION, 1) == 1:
+            return image
+        from PIL import ImageOps
+
+        return ImageOps.exif_transpose(image)
     except Exception:  # a damaged EXIF block does not make the picture a damaged one
         return image
 
@@ -133,6 +137,8 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
 
 
 def _to_srgb(image: Image.Image, profile: bytes, dropped: list[str]) -> Image.Image:
+    from PIL import ImageCms
+
     if image.mode == "RGBA":
         image = image.convert("RGB")
     elif image.mode == "LA":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -214,7 +213,7 @@ def write_output(job: Job, data: bytes, force: bool) -> None:
 
 def _write_whole(target: Path, data: bytes, force: bool) -> None:
     """Raises FileExistsError where the target has come to be in the meantime, unless `force`."""
-    partial = target.with_name(f".facecodec-{secrets.token_hex(8)}.partial")
+    partial = target.with_name(f".facecodec-{os.urandom(8).hex()}.partial")
     try:  # around `open` too: Ctrl-C may come as soon as the file is there
         with open(partial, "xb") as file:
             file.write(data)

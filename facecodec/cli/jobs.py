@@ -1,24 +1,16 @@
-"""Jobs done one after the other, or by several processes; what came of each, in their order."""
+"""What is done for an input, and what came of it."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from multiprocessing import connection
 from typing import Any
 
 from facecodec.cli.files import Job, explain, read_input, refuse_existing, write_output
 from facecodec.errors import FacecodecError
 
 WORTH = 8  # jobs that pay for starting a process
-WINDOW = 16  # jobs of each process that may be under way or wait for an earlier one to be told
 
 
 @dataclass(frozen=True)
@@ -50,76 +42,14 @@ class Outcome:
 def outcomes(
     jobs: Sequence[Job], force: bool, processes: int, work: Callable[[bytes], Worked]
 ) -> Iterator[tuple[Job, Outcome]]:
-    """Every job and what came of it, in order. With several processes `work` is pickled."""
+    """Every job and what came of it, in order. Where there are many, processes share them, and `work` is pickled."""
     processes = min(processes, -(-len(jobs) // WORTH))
     if processes <= 1:
         yield from ((job, do(work, job, force)) for job in jobs)
         return
-    pool = _start(processes)
-    under_way: dict[int, _UnderWay] = {}
-    try:
-        submitted = 0
-        for number, job in enumerate(jobs):
-            try:
-                while submitted < min(len(jobs), number + WINDOW * processes):
-                    under_way[submitted] = _UnderWay.of(pool, work, jobs[submitted], force)
-                    submitted += 1
-                outcome = under_way[number].future.result()
-            except BrokenProcessPool:
-                # A process was killed, most likely for its memory; over this job or another, which then comes later.
-                pool.shutdown()
-                outcome = _alone(work, job, under_way[number].overwrites if number in under_way else force)
-                pool = _start(processes)
-                for index, each in under_way.items():
-                    if index > number:
-                        under_way[index] = _UnderWay.of(pool, work, jobs[index], each.overwrites)
-            under_way.pop(number, None)
-            yield job, outcome
-    finally:
-        pool.shutdown(cancel_futures=True)
+    from facecodec.cli.pool import outcomes_of_processes  # multiprocessing is slow to import
 
-
-@dataclass(frozen=True)
-class _UnderWay:
-    """A job given to a process, and whether it may overwrite its output when it is done again.
-
-    It may where there was none: what is there then is of the process that was killed.
-    """
-
-    future: Future[Outcome]
-    overwrites: bool
-
-    @classmethod
-    def of(cls, pool: ProcessPoolExecutor, work: Callable[[bytes], Worked], job: Job, force: bool) -> _UnderWay:
-        overwrites = force or job.target is None or not os.path.lexists(job.target)
-        return cls(pool.submit(do, work, job, force), overwrites)
-
-
-def _alone(work: Callable[[bytes], Worked], job: Job, force: bool) -> Outcome:
-    """A job in a process that it shares with none."""
-    pool = _start(1)
-    try:
-        return pool.submit(do, work, job, force).result()
-    except BrokenProcessPool:
-        return Outcome(failure="its process was killed, most likely for its memory: free some, or lower --max-pixels")
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _start(processes: int) -> ProcessPoolExecutor:
-    """Processes that never see Ctrl-C, which a terminal sends to all, and that end when this one does."""
-    return ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_serve)
-
-
-def _serve() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ["FACECODEC_THREADS"] = "1"  # the other cores have pictures of their own
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    connection.wait([multiprocessing.parent_process().sentinel])
-    os._exit(1)
+    yield from outcomes_of_processes(jobs, force, processes, work)
 
 
 def do(work: Callable[[bytes], Worked], job: Job, force: bool) -> Outcome:

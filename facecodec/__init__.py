@@ -3,6 +3,7 @@
     data = facecodec.encode(image, quality=4)      # PIL image or uint8 array -> bytes of a .fic file
     image = facecodec.decode(data)                 # -> PIL.Image.Image, RGB
     codec = facecodec.open_model("l2-ipr")         # for many images: codec.encode, codec.encode_within, codec.decode
+    facecodec.register_pillow_opener()             # then Image.open("x.fic") and image.save("x.fic", quality=3)
 
 Nothing heavy is imported before the first call, and torch never is.
 """
@@ -29,18 +30,27 @@ __all__ = [
     "decode",
     "encode",
     "open_model",
+    "register_pillow_opener",
 ]
 
 
-def encode(image: Image.Image | np.ndarray, quality: float = 4, model: str | None = None) -> bytes:
+def encode(
+    image: Image.Image | np.ndarray, quality: float = 4, model: str | None = None, keep_metadata: bool = False
+) -> bytes:
     """The bytes of a .fic file.
 
     `image` is a Pillow image, converted as the command line converts files, or a uint8 array,
     (H, W, 3) RGB or (H, W) grey. `quality` is 1 (smallest) to 8, rounded to the nearest 1/32.
-    `model` is the name of an installed model or the path of a model file.
+    `model` is the name of an installed model or the path of a model file. `keep_metadata` keeps EXIF and
+    the colour profile of a Pillow image; otherwise its pixels become sRGB.
 
     Raises UsageError for a quality or model that does not exist, ImageError for another array.
     """
+    if keep_metadata and not hasattr(image, "dtype"):
+        from facecodec.images import to_rgb
+
+        pixels, _, metadata = to_rgb(image, keep_metadata=True)
+        return open_model(model).encode(pixels, quality, metadata)
     return open_model(model).encode(image, quality)
 
 
@@ -62,3 +72,14 @@ def open_model(name: str | None = None) -> Codec:
     from facecodec.codec import open_codec
 
     return open_codec(model_path(name))
+
+
+def register_pillow_opener() -> None:
+    """Make .fic a format of Pillow.
+
+    Image.open reads files, with EXIF and the colour profile in its info where they were kept; image.save writes them
+    and takes `quality`, `model`, `exif` and `icc_profile`. Errors of Image.open are those of `decode`.
+    """
+    from facecodec.pillow_plugin import register
+
+    register()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from facecodec import checkpoint, container
 from facecodec.container import DEFAULT_MAX_PIXELS, DEFAULT_QUALITY, MAX_QUALITY_BYTE, check_size, quality_byte
 from facecodec.errors import FormatError, ImageError, ModelError
 from facecodec.families import family_module
-from facecodec.images import as_rgb
+from facecodec.images import as_rgb, info_of
 from facecodec.transforms import Transforms
 
 
@@ -31,23 +31,54 @@ class Codec:
             raise ModelError(f"{path}: malformed or of an unknown family: {error}") from None
         self.transforms = Transforms(tensors, family.DOWNSAMPLING, family.HYPER, family.REACH, threads)
 
-    def encode(self, image: Image.Image | np.ndarray, quality: float = DEFAULT_QUALITY) -> bytes:
-        """A Pillow image, or a uint8 array (H, W, 3) or (H, W), -> the bytes of a .fic file."""
-        byte = quality_byte(quality)
-        return self._coder(image)(byte)
+    def encode(
+        self,
+        image: Image.Image | np.ndarray,
+        quality: float = DEFAULT_QUALITY,
+        chunks: Sequence[tuple[str, bytes]] = (),
+    ) -> bytes:
+        """A Pillow image, or a uint8 array (H, W, 3) or (H, W), -> the bytes of a .fic file.
 
-    def encode_within(self, image: Image.Image | np.ndarray, limit: int) -> bytes:
+        `chunks` are what images.read keeps of a file's metadata.
+        """
+        byte = quality_byte(quality)
+        return self._coder(image, chunks)(byte)
+
+    def encode_within(
+        self, image: Image.Image | np.ndarray, limit: int, chunks: Sequence[tuple[str, bytes]] = ()
+    ) -> bytes:
         """As `encode`, at the highest quality whose file has at most `limit` bytes.
 
         Raises ImageError where even q 1 has more.
         """
-        coder = cache(self._coder(image))
+        coder = cache(self._coder(image, chunks))
         fitting = bisect_right(range(MAX_QUALITY_BYTE + 1), limit, key=lambda byte: len(coder(byte)))
         if fitting == 0:
             raise ImageError(f"{len(coder(0))} bytes at q 1 do not fit into {limit}: make the picture smaller")
         return coder(fitting - 1)
 
-    def _coder(self, image: Image.Image | np.ndarray) -> Callable[[int], bytes]:
+    def encode_accepted(
+        self,
+        image: Image.Image | np.ndarray,
+        accepts: Callable[[Image.Image], bool],
+        chunks: Sequence[tuple[str, bytes]] = (),
+    ) -> bytes:
+        """As `encode`, at the lowest quality whose decoded picture `accepts`, which is to accept all above it too.
+
+        Raises ImageError where it does not even accept q 8, which it is asked last then.
+        """
+        coder = cache(self._coder(image, chunks))
+        limit = container.MAX_SIDE**2
+
+        def accepted(byte: int) -> bool:
+            return accepts(self.decode(coder(byte), limit))
+
+        lowest = bisect_left(range(MAX_QUALITY_BYTE + 1), True, key=accepted)
+        if lowest > MAX_QUALITY_BYTE:
+            raise ImageError("even q 8 is not good enough")
+        return coder(lowest)
+
+    def _coder(self, image: Image.Image | np.ndarray, chunks: Sequence[tuple[str, bytes]]) -> Callable[[int], bytes]:
         """From a quality byte to the file of `image`, which is analysed once."""
         pixels = as_rgb(image)
         height, width = pixels.shape[:2]
@@ -61,9 +92,17 @@ class Codec:
                 streams = self.family.encode(y, z, byte)
             except OverflowError as error:
                 raise ImageError(str(error)) from None
-            return container.pack(container.Container(mark, byte, width, height, streams))
+            return container.pack(container.Container(mark, byte, width, height, streams, list(chunks)))
 
         return code
+
+    def check(self, data: bytes, image: Image.Image | np.ndarray) -> None:
+        """Raise FormatError unless a file of this model decodes to the very symbols that `image` is coded by."""
+        parsed = container.unpack(data)
+        self._check(parsed)
+        y, z = self.transforms.analyse(as_rgb(image))
+        if not self.family.holds(parsed.streams, y, z, parsed.quality):
+            raise FormatError("it does not decode to what was encoded, please report it")
 
     def decode(self, data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
         """The bytes of a .fic file of this model -> an RGB picture."""
@@ -73,7 +112,9 @@ class Codec:
         """As `decode`, for a file that `open_container` has checked."""
         self._check(parsed)
         y_hat = self.family.decode(parsed.streams, self._latent_size(parsed), parsed.quality)
-        return Image.fromarray(self.transforms.synthesise(y_hat, parsed.height, parsed.width))
+        image = Image.fromarray(self.transforms.synthesise(y_hat, parsed.height, parsed.width))
+        image.info |= info_of(parsed.chunks)
+        return image
 
     @property
     def stream_names(self) -> tuple[str, ...]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -26,11 +26,25 @@ COMMON = ("JPEG", "PNG", "BMP", "GIF", "PPM")
 FURTHER = ("WEBP", "MPO", "TIFF", "JPEG2000", "TGA", "AVIF")
 FORMATS = {"png": "PNG", "jpg": "JPEG", "ppm": "PPM"}
 ORIENTATION = 0x0112  # in EXIF
+EXIF, PROFILE = "EXIF", "ICCP"  # types of chunks
+EXIF_PREFIX = b"Exif\0\0"  # what Pillow and JPEG files begin it with
+MAX_JPEG_EXIF = 65533  # bytes, with that
 SUFFIX_FORMATS = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".ppm": "ppm"}
 
 
-def read(file: BinaryIO, max_pixels: int) -> tuple[np.ndarray, list[str]]:
-    """An image file as uint8 RGB (H, W, 3), upright and in sRGB; and what of it was dropped, in words.
+class Picture(NamedTuple):
+    """uint8 RGB (H, W, 3), upright; what of the image was dropped, in words; and what of its metadata was kept.
+
+    Without `metadata` the pixels are sRGB, with an ICCP chunk they are in that colour space.
+    """
+
+    pixels: np.ndarray
+    dropped: list[str]
+    metadata: list[tuple[str, bytes]]
+
+
+def read(file: BinaryIO, max_pixels: int, keep_metadata: bool = False) -> Picture:
+    """The picture in an image file.
 
     Raises ImageError for what is not an image, is cut short, or has more than `max_pixels`.
     """
@@ -46,13 +60,13 @@ def read(file: BinaryIO, max_pixels: int) -> tuple[np.ndarray, list[str]]:
             raise ImageError(f"far more than {max_pixels} pixels: raise --max-pixels if you trust it") from None
         with image:
             check_size(*image.size, max_pixels)
-            return _to_rgb(image)
+            return _to_rgb(image, keep_metadata)
 
 
-def to_rgb(image: Image.Image) -> np.ndarray:
-    """A Pillow image as uint8 RGB (H, W, 3), upright and in sRGB. Raises ImageError if it does not load."""
+def to_rgb(image: Image.Image, keep_metadata: bool = False) -> Picture:
+    """The picture in a Pillow image. Raises ImageError if it does not load."""
     with _damage_as_image_error():
-        return _to_rgb(image)[0]
+        return _to_rgb(image, keep_metadata)
 
 
 @contextmanager
@@ -81,15 +95,17 @@ def _open(file: BinaryIO) -> Image.Image:
         return Image.open(file, formats=[name for name in (*COMMON, *FURTHER) if name in Image.OPEN])
 
 
-def _to_rgb(image: Image.Image) -> tuple[np.ndarray, list[str]]:
-    """The pixels, and what was dropped."""
-    dropped = []
+def _to_rgb(image: Image.Image, keep_metadata: bool) -> Picture:
+    dropped: list[str] = []
+    metadata: list[tuple[str, bytes]] = []
     if getattr(image, "n_frames", 1) > 1:
         dropped.append(f"{image.n_frames - 1} further frame{'s' if image.n_frames > 2 else ''}")
     # Read before load(), which empties it.
     deep = any(";16" in str(tile[3] if len(tile) > 3 else "") for tile in getattr(image, "tile", ()))
     image.load()
     profile = image.info.get("icc_profile")
+    if keep_metadata:
+        metadata += exif_chunk(image.getexif())
     image = _upright(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image, deep = _to_8_bits(image), True
@@ -99,9 +115,19 @@ def _to_rgb(image: Image.Image) -> tuple[np.ndarray, list[str]]:
         dropped.append("alpha")
     if image.mode in ("P", "PA"):
         image = image.convert("RGBA")
-    if profile:
+    if profile and keep_metadata and image.mode in ("RGB", "RGBA"):
+        metadata.append((PROFILE, profile))
+    elif profile:
         image = _to_srgb(image, profile, dropped)
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB")), dropped
+    return Picture(np.asarray(image if image.mode == "RGB" else image.convert("RGB")), dropped, metadata)
+
+
+def exif_chunk(data: Image.Exif | bytes) -> list[tuple[str, bytes]]:
+    """The EXIF chunk, if there is anything for it but the orientation, which is applied."""
+    exif = Image.Exif()
+    exif.load(data if isinstance(data, bytes) else data.tobytes())  # a copy: what is given is its owner's
+    exif.pop(ORIENTATION, None)
+    return [(EXIF, exif.tobytes().removeprefix(EXIF_PREFIX))] if exif else []
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -118,7 +144,7 @@ def _upright(image: Image.Image) -> Image.Image:
 def as_rgb(image: Image.Image | np.ndarray) -> np.ndarray:
     """uint8 RGB (H, W, 3) from a Pillow image or a uint8 array, (H, W, 3) RGB or (H, W) grey."""
     if isinstance(image, Image.Image):
-        return to_rgb(image)
+        return to_rgb(image).pixels
     if not isinstance(image, np.ndarray):
         raise ImageError(f"expected a Pillow image or an array, not {type(image).__name__}")
     if image.dtype == np.uint8 and image.size:
@@ -151,9 +177,24 @@ def _to_srgb(image: Image.Image, profile: bytes, dropped: list[str]) -> Image.Im
         return image
 
 
+def info_of(chunks: Sequence[tuple[str, bytes]]) -> dict[str, bytes]:
+    """A file's metadata as it stands in the `info` of Pillow's images; of several the first counts."""
+    found = dict(reversed(chunks))
+    info = {"exif": EXIF_PREFIX + found[EXIF]} if EXIF in found else {}
+    return info | ({"icc_profile": found[PROFILE]} if PROFILE in found else {})
+
+
 def write(image: Image.Image, format: str) -> bytes:
-    """An RGB picture as the bytes of a `png`, `jpg` (quality 95, 4:4:4) or `ppm` file."""
+    """An RGB picture as the bytes of a `png`, `jpg` (quality 95, 4:4:4) or `ppm` file, with the metadata in its info.
+
+    Raises ImageError for more metadata than the format holds.
+    """
     buffer = io.BytesIO()
     options = {"jpg": {"quality": 95, "subsampling": 0}, "png": {"compress_level": 3}, "ppm": {}}[format]
+    exif = image.info.get("exif", b"")
+    if format == "jpg" and len(exif) > MAX_JPEG_EXIF:
+        raise ImageError(f"{len(exif)} bytes of EXIF do not fit into a JPEG file: decode to png")
+    if format != "ppm":
+        options |= {"exif": exif, "icc_profile": image.info.get("icc_profile", b"")}
     image.save(buffer, FORMATS[format], **options)
     return buffer.getvalue()

@@ -46,6 +46,14 @@ def faces_root() -> Path:
 
 
 @pytest.fixture
+def needs_faces(faces_root, tmp_path, monkeypatch):
+    pytest.importorskip("facenet_pytorch", reason="facenet-pytorch is not installed: make setup")
+    if not (faces_root.resolve().parent / "recognizers").is_dir():
+        pytest.skip("no recognisers beside the data")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
 def picture() -> np.ndarray:
     """A small colourful picture, not a multiple of anything."""
     row, column = np.mgrid[0:45, 0:61]

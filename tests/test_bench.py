@@ -233,14 +233,6 @@ def test_bd_rates_need_four_points_each():
 
 
 @pytest.fixture
-def needs_faces(faces_root, tmp_path, monkeypatch):
-    pytest.importorskip("facenet_pytorch", reason="facenet-pytorch is not installed: make setup")
-    if not (faces_root.resolve().parent / "recognizers").is_dir():
-        pytest.skip("no recognisers beside the data")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-@pytest.fixture
 def bench(needs_faces, faces_root, tmp_path):
     """Makes benches with one recogniser that share a store."""
     made = []

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,10 @@ import pytest
 from PIL import Image
 
 from conftest import DATA, TINY
-from facecodec.cli import batch, files
+from facecodec.cli import batch, files, jobs
 from facecodec.cli.jobs import Worked
 from facecodec.codec import Codec
-from facecodec.container import Container, pack
+from facecodec.container import Container, pack, unpack
 
 
 @pytest.fixture
@@ -356,10 +357,10 @@ def many(tmp_path, picture):
 
 
 def test_files_are_the_same_by_one_process_and_by_several(run_cli, many):
-    for jobs in (1, 3):
-        done = run_cli("encode", "in", "-o", f"out{jobs}", "-j", jobs, "--json")
+    for count in (1, 3):
+        done = run_cli("encode", "in", "-o", f"out{count}", "-j", count, "--json")
         assert [Path(each["input"]).name for each in objects(done.stdout)] == listing(many / "in")  # in their order
-        assert run_cli("decode", f"out{jobs}", "-o", f"back{jobs}", "-j", jobs).returncode == 0
+        assert run_cli("decode", f"out{count}", "-o", f"back{count}", "-j", count).returncode == 0
     assert len(listing(many / "out1")) == 48
     for one, three in (("out1", "out3"), ("back1", "back3")):
         assert not filecmp.dircmp(many / one, many / three).diff_files
@@ -471,6 +472,53 @@ def test_a_picture_that_does_not_fit_costs_only_itself(run_cli, face, tmp_path):
     assert (done.returncode, listing(tmp_path / "out")) == (1, ["face.fic"])
     assert b"large.png" in done.stderr
     assert b"do not fit into 250: make the picture smaller" in done.stderr
+
+
+def test_verify_is_silent_about_good_files_and_names_the_bad(run_cli, face, tmp_path):
+    run_cli("encode", "face.png", "-o", "good.fic", "-m", "tiny")
+    data = (tmp_path / "good.fic").read_bytes()
+    parsed = unpack(data)
+    (tmp_path / "short.fic").write_bytes(data[:-1])
+    # Its checksum holds, its symbols do not.
+    (tmp_path / "forged.fic").write_bytes(pack(replace(parsed, streams=[parsed.streams[0], b"\x01" * 40])))
+    assert run_cli("verify", "good.fic").stderr == b""
+    done = run_cli("verify", "good.fic", "short.fic", "forged.fic", "none.fic", "--json")
+    assert done.returncode == 1
+    told = done.stderr.decode().splitlines()
+    assert [line.split(": ")[1] for line in told[:3]] == ["short.fic", "forged.fic", "none.fic"]
+    assert told[3] == "facecodec: 3 of 4 files failed"
+    assert ["error" in each for each in objects(done.stdout)] == [False, True, True, True]
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["face.png"]
+
+
+def test_encode_can_check_what_it_wrote(run_cli, face, tmp_path, monkeypatch):
+    assert run_cli("encode", "face.png", "--verify").returncode == 0
+    assert (tmp_path / "face.fic").exists()
+
+    def write_otherwise(job, data, force):
+        job.target.write_bytes(data[:-1])
+
+    monkeypatch.setattr(jobs, "write_output", write_otherwise)
+    job = files.Job(face, tmp_path / "x.fic")
+    outcome = jobs.Steps(lambda content: Worked(b"data", {}), force=False, verify=True)(job)
+    assert "what is read back is not what was written" in outcome.failure
+    assert jobs.Steps(lambda content: Worked(b"data", {}), force=True)(job).failure is None
+
+
+def test_similarity_decides_the_quality(needs_faces, run_cli, faces_root, tmp_path):
+    face = faces_root / "lfw-deepfunneled/Aaron_Eckhart/Aaron_Eckhart_0001.jpg"
+    (tmp_path / "wall.png").write_bytes(b"")
+    Image.new("RGB", (200, 200), "grey").save(tmp_path / "wall.png")
+    told = {}
+    for least in (0.8, 0.97, 1):
+        done = run_cli("encode", face, "wall.png", "-o", f"out{least}", "--min-similarity", least, "--json")
+        assert done.returncode == 1
+        told[least], wall = objects(done.stdout)
+        assert "no face was found" in wall["error"]
+    assert told[0.8]["bytes"] < told[0.97]["bytes"]
+    assert "even q 8 keeps a similarity of 0.99" in told[1]["error"]
+    done = run_cli("encode", face, "-o", "x.fic", "--recognizer", "mobileface-v2")
+    assert (done.returncode, b"is for --min-similarity" in done.stderr) == (2, True)
 
 
 def test_info_needs_no_model(run_cli, tmp_path):

@@ -79,6 +79,25 @@ def test_the_best_quality_within_a_limit_is_found(tiny, picture):
         tiny.encode_within(picture, 20)
 
 
+def test_the_lowest_quality_that_is_accepted_is_found(tiny, picture, monkeypatch):
+    monkeypatch.setattr(tiny, "decode", lambda data, limit: open_container(data).q)
+    for lowest in (1, 3.5, 8):
+        data = tiny.encode_accepted(picture, lambda q, lowest=lowest: q >= lowest)
+        assert data == tiny.encode(picture, lowest)
+    asked = []
+    with pytest.raises(ImageError, match="even q 8"):
+        tiny.encode_accepted(picture, asked.append)
+    assert asked[-1] == 8
+
+
+def test_a_file_is_checked_against_its_picture(tiny, tiny_map, picture):
+    for codec in (tiny, tiny_map):
+        data = codec.encode(picture, 5)
+        codec.check(data, picture)
+        with pytest.raises(FormatError, match="does not decode to what was encoded"):
+            codec.check(data, picture[:, ::-1])
+
+
 def assert_rounded_latents(family, y, z, byte: int, symbols) -> None:
     """What was read is what rounding the latents gives."""
     gain = np.moveaxis(family.gains["y_gain"][symbols.qualities], -1, 0) / 2**16

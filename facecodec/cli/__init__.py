@@ -16,6 +16,7 @@ COMMANDS = {
     "encode": "Compress images to .fic files.",
     "decode": "Restore images from .fic files.",
     "info": "Show what a .fic file holds.",
+    "verify": "Check .fic files without decoding pictures.",
     "models": "List the installed models.",
     "train": "Train a model (needs the 'train' extra).",
     "freeze": "Turn a training run into a model file (needs the 'train' extra).",

@@ -13,7 +13,7 @@ from typing import IO, Any
 import click
 
 from facecodec.cli.files import Plan
-from facecodec.cli.jobs import Note, Worked, outcomes
+from facecodec.cli.jobs import Note, Steps, Worked, outcomes
 from facecodec.container import DEFAULT_MAX_PIXELS
 from facecodec.errors import UsageError
 
@@ -92,9 +92,15 @@ class Reporter:
 
 
 def run(
-    plan: Plan, force: bool, skip_existing: bool, processes: int, reporter: Reporter, work: Callable[[bytes], Worked]
+    plan: Plan,
+    force: bool,
+    skip_existing: bool,
+    processes: int,
+    reporter: Reporter,
+    work: Callable[[bytes], Worked],
+    verify: bool = False,
 ) -> None:
-    """Do every job, with up to so many processes; exit with 1 if any failed."""
+    """Do every job, with up to so many processes; exit with 1 if any failed. `verify` reads outputs back."""
     if any(job.target is None for job in plan.jobs) and sys.stdout is not None and sys.stdout.isatty():
         raise UsageError("standard output is a terminal, and the output is binary: redirect it, or give -o a file")
     if force and skip_existing:
@@ -105,7 +111,7 @@ def run(
     for name, reason in plan.failures:
         reporter.failure(name, reason)
     with _progress(reporter, len(jobs)):
-        for job, outcome in outcomes(jobs, force, processes, work):
+        for job, outcome in outcomes(jobs, Steps(work, force, verify), processes):
             for note in outcome.notes:
                 reporter.note(job.input_name, note)
             if outcome.failure is not None:

@@ -5,14 +5,24 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from facecodec.cli import batch, files
+from facecodec.cli.extras import require
 from facecodec.cli.jobs import Note, Worked
 from facecodec.container import DEFAULT_QUALITY, MAGIC, quality_byte, unpack
-from facecodec.errors import FormatError, UsageError
+from facecodec.errors import FormatError, ImageError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+    from facecodec.bench.likeness import Likeness
+    from facecodec.codec import Codec
 
 
 @click.command()
@@ -29,6 +39,15 @@ from facecodec.errors import FormatError, UsageError
     "--max-bytes", type=click.IntRange(min=1), metavar="N", help="The best quality whose file fits into N bytes."
 )
 @click.option("--target-bpp", type=float, metavar="X", help="The best quality within X bits per pixel.")
+@click.option(
+    "--min-similarity",
+    type=click.FloatRange(0, 1),
+    metavar="S",
+    help="The lowest quality whose decoded face has a cosine similarity of S or more to the original.",
+)
+@click.option("--recognizer", "recogniser", metavar="NAME|FILE.onnx", help="The network that S is measured by.")
+@click.option("--keep-metadata", is_flag=True, help="Keep EXIF and the colour profile, which are dropped otherwise.")
+@click.option("--verify", is_flag=True, help="Read each file back and decode it before success is told.")
 @click.option("-m", "--model", metavar="MODEL", help="Name of an installed model, or a model file.")
 @batch.shared_options
 def encode(
@@ -37,6 +56,10 @@ def encode(
     quality: float | None,
     max_bytes: int | None,
     target_bpp: float | None,
+    min_similarity: float | None,
+    recogniser: str | None,
+    keep_metadata: bool,
+    verify: bool,
     model: str | None,
     force: bool,
     skip_existing: bool,
@@ -58,8 +81,10 @@ def encode(
 
     Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow's own limit, checked before it takes memory
 
-    if sum(given is not None for given in (quality, max_bytes, target_bpp)) > 1:
-        raise UsageError("-q, --max-bytes and --target-bpp exclude each other: give one")
+    if sum(given is not None for given in (quality, max_bytes, target_bpp, min_similarity)) > 1:
+        raise UsageError("-q, --max-bytes, --target-bpp and --min-similarity exclude each other: give one")
+    if recogniser is not None and min_similarity is None:
+        raise UsageError("--recognizer is for --min-similarity: give that too")
     if target_bpp is not None and not 0 < target_bpp < math.inf:
         raise UsageError(f"--target-bpp {target_bpp:g} is not a rate: give a number above zero")
     quality = DEFAULT_QUALITY if quality is None else quality
@@ -73,8 +98,14 @@ def encode(
     to_stdout = any(job.target is None for job in plan.jobs)
     reporter = batch.Reporter(as_json, quiet, to_stdout)
     open_codec(path)  # what is wrong with the model is no fault of the inputs
-    work = Encode(path, quality, max_bytes, target_bpp, max_pixels)
-    batch.run(plan, force, skip_existing, processes, reporter, work)
+    if min_similarity is not None:
+        require(("torch", "facenet_pytorch"), "--min-similarity needs them (docs/cli.md)")
+        from facecodec.bench import SEEN
+        from facecodec.bench.likeness import recogniser_path
+
+        recogniser = recogniser_path(recogniser or SEEN)
+    work = Encode(path, quality, max_bytes, target_bpp, max_pixels, keep_metadata, verify, min_similarity, recogniser)
+    batch.run(plan, force, skip_existing, processes, reporter, work, verify)
 
 
 @dataclass(frozen=True)
@@ -86,6 +117,10 @@ class Encode:
     max_bytes: int | None
     target_bpp: float | None
     max_pixels: int
+    keep_metadata: bool
+    verify: bool
+    min_similarity: float | None
+    recogniser: str | None
 
     def __call__(self, content: bytes) -> Worked:
         from PIL import Image
@@ -96,12 +131,19 @@ class Encode:
         if content.startswith(MAGIC):
             raise FormatError("it is a .fic file already: decode it")
         Image.MAX_IMAGE_PIXELS = self.max_pixels  # Pillow's own limit, checked before it takes memory
-        pixels, dropped = images.read(io.BytesIO(content), self.max_pixels)
+        pixels, dropped, metadata = images.read(io.BytesIO(content), self.max_pixels, self.keep_metadata)
         notes = [Note(f"dropped {what}", what.lstrip("0123456789 ")) for what in dropped]
         height, width = pixels.shape[:2]
         codec = open_codec(self.model)
         limit = self.max_bytes if self.target_bpp is None else int(self.target_bpp * width * height / 8)
-        data = codec.encode(pixels, self.quality) if limit is None else codec.encode_within(pixels, limit)
+        if self.min_similarity is not None:
+            data = self._keeping(codec, pixels, metadata)
+        elif limit is None:
+            data = codec.encode(pixels, self.quality, metadata)
+        else:
+            data = codec.encode_within(pixels, limit, metadata)
+        if self.verify:
+            codec.check(data, pixels)
         if len(data) >= len(content):
             notes.append(Note(f"its {len(content)} bytes became {len(data)}, not fewer"))
         result = {
@@ -113,3 +155,27 @@ class Encode:
             "model": codec.card.name,
         }
         return Worked(data, result, notes)
+
+    def _keeping(self, codec: Codec, pixels: np.ndarray, metadata: list[tuple[str, bytes]]) -> bytes:
+        """The smallest file whose face is as like the original as is asked for."""
+        import numpy as np
+
+        likeness = open_likeness(self.recogniser).to(pixels)
+        found = 0.0
+
+        def accepts(decoded: Image.Image) -> bool:
+            nonlocal found
+            found = likeness(np.asarray(decoded))
+            return found >= self.min_similarity
+
+        try:
+            return codec.encode_accepted(pixels, accepts, metadata)
+        except ImageError:
+            raise ImageError(f"even q 8 keeps a similarity of {found:.3f} alone, not {self.min_similarity:g}") from None
+
+
+@cache
+def open_likeness(recogniser: str) -> Likeness:
+    from facecodec.bench.likeness import Likeness
+
+    return Likeness(recogniser)

@@ -211,6 +211,12 @@ def write_output(job: Job, data: bytes, force: bool) -> None:
         raise OutputError(f"cannot write {job.output_name}: {explain(error)}") from None
 
 
+def compare_output(job: Job, data: bytes) -> None:
+    """Raise OutputError unless the output, read back, is `data`; standard output and devices cannot be."""
+    if job.target is not None and not is_special(job.target) and job.target.read_bytes() != data:
+        raise OutputError(f"{job.target}: what is read back is not what was written: check the disk")
+
+
 def _write_whole(target: Path, data: bytes, force: bool) -> None:
     """Raises FileExistsError where the target has come to be in the meantime, unless `force`."""
     partial = target.with_name(f".facecodec-{os.urandom(8).hex()}.partial")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from facecodec.cli.files import Job, explain, read_input, refuse_existing, write_output
+from facecodec.cli.files import Job, compare_output, explain, read_input, refuse_existing, write_output
 from facecodec.errors import FacecodecError
 
 WORTH = 8  # jobs that pay for starting a process
@@ -39,35 +39,43 @@ class Outcome:
     notes: list[Note] = field(default_factory=list)
 
 
-def outcomes(
-    jobs: Sequence[Job], force: bool, processes: int, work: Callable[[bytes], Worked]
-) -> Iterator[tuple[Job, Outcome]]:
-    """Every job and what came of it, in order. Where there are many, processes share them, and `work` is pickled."""
+@dataclass(frozen=True)
+class Steps:
+    """What is done for each job: read, work, write, and with `verify` read again. Pickled for other processes."""
+
+    work: Callable[[bytes], Worked]
+    force: bool
+    verify: bool = False
+
+    def __call__(self, job: Job) -> Outcome:
+        """Whatever goes wrong costs this job alone."""
+        try:
+            refuse_existing(job, self.force)
+            started = time.perf_counter()
+            worked = self.work(read_input(job))
+            write_output(job, worked.data, self.force)
+            if self.verify:
+                compare_output(job, worked.data)
+        except BrokenPipeError:
+            raise
+        except FacecodecError as error:
+            return Outcome(failure=str(error))
+        except OSError as error:
+            return Outcome(failure=explain(error))
+        except MemoryError:
+            return Outcome(failure="not enough memory for a picture of this size")
+        except Exception as error:  # a fault of ours must not cost the inputs that follow
+            return Outcome(failure=f"internal error, please report it: {type(error).__name__}: {error}")
+        seconds = round(time.perf_counter() - started, 4)
+        return Outcome(worked.result | {"seconds": seconds}, notes=worked.notes)
+
+
+def outcomes(jobs: Sequence[Job], steps: Steps, processes: int) -> Iterator[tuple[Job, Outcome]]:
+    """Every job and what came of it, in order. Where there are many, processes share them."""
     processes = min(processes, -(-len(jobs) // WORTH))
     if processes <= 1:
-        yield from ((job, do(work, job, force)) for job in jobs)
+        yield from ((job, steps(job)) for job in jobs)
         return
     from facecodec.cli.pool import outcomes_of_processes  # multiprocessing is slow to import
 
-    yield from outcomes_of_processes(jobs, force, processes, work)
-
-
-def do(work: Callable[[bytes], Worked], job: Job, force: bool) -> Outcome:
-    """Read, work, write; whatever goes wrong costs this job alone."""
-    try:
-        refuse_existing(job, force)
-        started = time.perf_counter()
-        worked = work(read_input(job))
-        write_output(job, worked.data, force)
-    except BrokenPipeError:
-        raise
-    except FacecodecError as error:
-        return Outcome(failure=str(error))
-    except OSError as error:
-        return Outcome(failure=explain(error))
-    except MemoryError:
-        return Outcome(failure="not enough memory for a picture of this size")
-    except Exception as error:  # a fault of ours must not cost the inputs that follow
-        return Outcome(failure=f"internal error, please report it: {type(error).__name__}: {error}")
-    seconds = round(time.perf_counter() - started, 4)
-    return Outcome(worked.result | {"seconds": seconds}, notes=worked.notes)
+    yield from outcomes_of_processes(jobs, steps, processes)

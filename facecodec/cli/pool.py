@@ -6,40 +6,38 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import connection
 
 from facecodec.cli.files import Job
-from facecodec.cli.jobs import Outcome, Worked, do
+from facecodec.cli.jobs import Outcome, Steps
 
 WINDOW = 16  # jobs of each process that may be under way or wait for an earlier one to be told
 
 
-def outcomes_of_processes(
-    jobs: Sequence[Job], force: bool, processes: int, work: Callable[[bytes], Worked]
-) -> Iterator[tuple[Job, Outcome]]:
+def outcomes_of_processes(jobs: Sequence[Job], steps: Steps, processes: int) -> Iterator[tuple[Job, Outcome]]:
     """Every job and what came of it, in order."""
     pool = _start(processes)
     under_way: dict[int, _UnderWay] = {}
+    again: dict[int, Steps] = {}  # of those that were under way when a process was killed
     try:
         submitted = 0
         for number, job in enumerate(jobs):
             try:
                 while submitted < min(len(jobs), number + WINDOW * processes):
-                    under_way[submitted] = _UnderWay.of(pool, work, jobs[submitted], force)
+                    under_way[submitted] = _UnderWay.of(pool, again.get(submitted, steps), jobs[submitted])
                     submitted += 1
                 outcome = under_way[number].future.result()
             except BrokenProcessPool:
                 # A process was killed, most likely for its memory; over this job or another, which then comes later.
                 pool.shutdown()
-                outcome = _alone(work, job, under_way[number].overwrites if number in under_way else force)
+                again |= {index: each.again for index, each in under_way.items()}
+                outcome = _alone(again.get(number, steps), job)
                 pool = _start(processes)
-                for index, each in under_way.items():
-                    if index > number:
-                        under_way[index] = _UnderWay.of(pool, work, jobs[index], each.overwrites)
+                under_way, submitted = {}, number + 1
             under_way.pop(number, None)
             yield job, outcome
     finally:
@@ -48,25 +46,25 @@ def outcomes_of_processes(
 
 @dataclass(frozen=True)
 class _UnderWay:
-    """A job given to a process, and whether it may overwrite its output when it is done again.
+    """A job given to a process, and the steps to take should it have to be done `again`.
 
-    It may where there was none: what is there then is of the process that was killed.
+    These overwrite its output where there was none: what is there then is of the process that was killed.
     """
 
     future: Future[Outcome]
-    overwrites: bool
+    again: Steps
 
     @classmethod
-    def of(cls, pool: ProcessPoolExecutor, work: Callable[[bytes], Worked], job: Job, force: bool) -> _UnderWay:
-        overwrites = force or job.target is None or not os.path.lexists(job.target)
-        return cls(pool.submit(do, work, job, force), overwrites)
+    def of(cls, pool: ProcessPoolExecutor, steps: Steps, job: Job) -> _UnderWay:
+        fresh = job.target is None or not os.path.lexists(job.target)
+        return cls(pool.submit(steps, job), replace(steps, force=steps.force or fresh))
 
 
-def _alone(work: Callable[[bytes], Worked], job: Job, force: bool) -> Outcome:
+def _alone(steps: Steps, job: Job) -> Outcome:
     """A job in a process that it shares with none."""
     pool = _start(1)
     try:
-        return pool.submit(do, work, job, force).result()
+        return pool.submit(steps, job).result()
     except BrokenProcessPool:
         return Outcome(failure="its process was killed, most likely for its memory: free some, or lower --max-pixels")
     finally:

@@ -86,9 +86,20 @@ class Hyperprior:
             z_encoder.band(z_symbols[:, rows], self._z_tables(z_symbols[:, rows].shape, quality))
         for rows in reversed(_bands(y.shape[1], BAND)):
             band = self.prediction(z_symbols, rows, y.shape[2], quality)
-            y_gain = self._gains("y_gain", band.qualities) / 2.0**GAIN_FRACTION
-            y_encoder.band(np.rint(y[:, rows] * y_gain - band.means * 2.0**-FRACTION), band.tables)
+            y_encoder.band(self._rounded(y[:, rows], band.means, band.qualities), band.tables)
         return [z_encoder.finish(), y_encoder.finish()]
+
+    def holds(self, streams: list[bytes], y: np.ndarray, z: np.ndarray, quality: int) -> bool:
+        """Whether what decoding gives is what rounding float latents gives. Raises FormatError for other streams."""
+        symbols = self.decode_symbols(streams, y.shape[1:], quality)
+        z_gain = 2.0**GAIN_FRACTION / self.gains["z_inverse_gain"][quality]
+        same_z = np.array_equal(symbols.z, np.rint(z * z_gain[:, None, None]))
+        return same_z and np.array_equal(symbols.y, self._rounded(y, symbols.means, symbols.qualities))
+
+    def _rounded(self, y: np.ndarray, means: np.ndarray, qualities: np.ndarray) -> np.ndarray:
+        """y, less its mean, in steps of its place's quality."""
+        y_gain = self._gains("y_gain", qualities) / 2.0**GAIN_FRACTION
+        return np.rint(y * y_gain - means * 2.0**-FRACTION)
 
     def decode_symbols(self, streams: list[bytes], size: tuple[int, int], quality: int) -> Symbols:
         """The integers in the streams. Raises FormatError for streams no encoder writes."""

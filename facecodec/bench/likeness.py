@@ -1,0 +1,45 @@
+"""How like a decoded face is to its original: the cosine between what a recogniser makes of both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from PIL import Image
+
+from facecodec.bench.recognition import find_recogniser, load_embedder
+from facecodec.errors import ImageError, UsageError
+from facecodec.faces import cache_folder
+from facecodec.faces.alignment import align, similarity
+from facecodec.faces.detection import find_landmarks
+from facecodec.training.data import data_root
+
+
+def recogniser_path(name: str) -> str:
+    """What `load_embedder` takes, for a name or a file. Raises UsageError for a recogniser that is not here."""
+    try:
+        root = data_root(None)
+    except UsageError:  # no data, but perhaps recognisers in $FACECODEC_RECOGNIZERS or the user's cache
+        root = cache_folder() / "data"
+    return find_recogniser(name, root)
+
+
+class Likeness:
+    """Of one recogniser, as `recogniser_path` gives it; landmarks are those of the original."""
+
+    def __init__(self, recogniser: str) -> None:
+        self._embed = load_embedder(recogniser)
+
+    def to(self, pixels: np.ndarray) -> Callable[[np.ndarray], float]:
+        """Cosine, -1..1, of other pixels' face to that in `pixels`, uint8 (H, W, 3). Raises ImageError without one."""
+        points = next(iter(find_landmarks([Image.fromarray(pixels)])))
+        if points is None:
+            raise ImageError("no face was found that could be kept: give -q instead of --min-similarity")
+        matrix = similarity(points)[None]
+
+        def embedding(of: np.ndarray) -> np.ndarray:
+            return self._embed(align(torch.from_numpy(of.copy()).permute(2, 0, 1)[None].float(), matrix)[0].numpy())
+
+        original = embedding(pixels)
+        return lambda other: float(embedding(other) @ original)

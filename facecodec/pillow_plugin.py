@@ -1,0 +1,55 @@
+"""`.fic` as a format of Pillow: Image.open("x.fic"), image.save("x.fic", quality=3)."""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+from PIL import Image, ImageFile
+
+from facecodec.codec import codec_of, open_codec, open_container
+from facecodec.container import DEFAULT_QUALITY, MAGIC
+from facecodec.images import PROFILE, exif_chunk, info_of, to_rgb
+
+FORMAT, SUFFIX, MEDIA_TYPE = "FIC", ".fic", "image/x-facecodec"
+
+
+class FicImageFile(ImageFile.ImageFile):
+    """Size and metadata when opened, pixels when loaded, as every format of Pillow."""
+
+    format = FORMAT
+    format_description = "facecodec"
+
+    def _open(self) -> None:
+        self._container = open_container(self.fp.read())
+        self._size = (self._container.width, self._container.height)
+        self._mode = "RGB"
+        self.info |= info_of(self._container.chunks) | {"quality": self._container.q}
+
+    def load(self) -> Image.core.PixelAccess | None:
+        if self._container is not None:
+            self.im = codec_of(self._container).decode_container(self._container).im
+            self._container = None
+            if self._exclusive_fp:
+                self.fp.close()
+        return super().load()
+
+
+def save(image: Image.Image, file: BinaryIO, name: str) -> None:
+    """What image.save does: takes `quality` and `model`, as facecodec.encode, and `exif` and `icc_profile`."""
+    from facecodec.checkpoint import model_path
+
+    options = image.encoderinfo
+    chunks = exif_chunk(options["exif"]) if options.get("exif") else []
+    if options.get("icc_profile"):  # the pixels are what it says, and stay so
+        chunks.append((PROFILE, options["icc_profile"]))
+        image = image.copy()
+        image.info.pop("icc_profile", None)
+    codec = open_codec(model_path(options.get("model")))
+    file.write(codec.encode(to_rgb(image).pixels, options.get("quality", DEFAULT_QUALITY), chunks))
+
+
+def register() -> None:
+    Image.register_open(FORMAT, FicImageFile, lambda start: start[: len(MAGIC)] == MAGIC)
+    Image.register_save(FORMAT, save)
+    Image.register_extension(FORMAT, SUFFIX)
+    Image.register_mime(FORMAT, MEDIA_TYPE)

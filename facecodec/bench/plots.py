@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from facecodec.bench.tables import faces_of, marked
+from facecodec.bench.tables import CURVES, faces_of, marked
 
 
 def draw(results: dict[str, Any], out: Path) -> None:
@@ -37,7 +37,7 @@ def draw(results: dict[str, Any], out: Path) -> None:
     panels[-1].set(title="MS-SSIM")
     panels[-1].legend(loc="lower right")
     for kind in ("png", "svg"):
-        figure.savefig(out / f"curves.{kind}", dpi=130)
+        figure.savefig(out / f"{CURVES}.{kind}", dpi=130)
 
 
 def _curves(axes: Any, codecs: dict[str, Any], value: Callable[[dict[str, Any]], float | None]) -> None:

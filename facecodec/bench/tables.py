@@ -12,6 +12,7 @@ from rich.table import Table
 from facecodec.bench import SEEN
 
 PIPED_WIDTH = 160
+CURVES = "curves"  # the picture of them, less its suffix
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ def markdown(results: dict[str, Any]) -> str:
     """A page of the same, with the commands that made it."""
     lines = ["# facecodec bench", "", "Written by `facecodec bench`, by these commands:", ""]
     lines += [f"    facecodec {' '.join(words)}" for words in results["commands"]]
+    if "codecs" in results:
+        lines += ["", f"![Recognition, PSNR and MS-SSIM over rate]({CURVES}.png)"]
     for numbers in tables(results):
         lines += ["", f"## {numbers.title}", "", "| " + " | ".join(numbers.heads) + " |"]
         lines += ["|" + " --- |" * len(numbers.heads)]
@@ -59,6 +62,8 @@ def markdown(results: dict[str, Any]) -> str:
 
 def tables(results: dict[str, Any]) -> list[Numbers]:
     told = []
+    if any(entry.get("parity") for entry in results.get("codecs", {}).values()):
+        told.append(_headline(results))
     if "codecs" in results:
         told += _measured(results)
     if results.get("differences"):
@@ -69,14 +74,9 @@ def tables(results: dict[str, Any]) -> list[Numbers]:
 
 
 def remarks(results: dict[str, Any]) -> list[str]:
-    """Parity and BD-rate, and what was left out and why."""
+    """BD-rate, and what was left out and why."""
     told = []
     for codec, entry in results.get("codecs", {}).items():
-        told += [
-            f"{codec}, {face}: {_parity(parity)}"
-            for face, parity in entry.get("parity", {}).items()
-            if len(entry["points"]) > 1
-        ]
         told += [f"{codec}: BD-rate on {name} {rate:+.1f}% against HEVC" for name, rate in entry["bd_rate"].items()]
     told += [f"{codec} was skipped: {reason}" for codec, reason in results.get("skipped", {}).items()]
     dataset = results.get("dataset", {})
@@ -85,6 +85,15 @@ def remarks(results: dict[str, Any]) -> list[str]:
     if any("frr" not in seen for point in points for seen in point.get("recognition", {}).values()):
         told.append(f"{dataset['queries']} queries are too few for an FRR")
     return told
+
+
+def _headline(results: dict[str, Any]) -> Numbers:
+    entries = {name: entry for name, entry in results["codecs"].items() if len(entry["points"]) > 1}
+    faces = [face for face in faces_of(results) if any(face in entry.get("parity", {}) for entry in entries.values())]
+    rows = [(name, *(_parity(entry.get("parity", {}).get(face)) for face in faces)) for name, entry in entries.items()]
+    codec, setting = results["baseline"]
+    title = f"Bits per pixel for the recognition of {codec} at {setting:g}, and their share of its bits"
+    return Numbers(title, ("", *map(marked, faces)), rows)
 
 
 def _measured(results: dict[str, Any]) -> list[Numbers]:
@@ -158,8 +167,7 @@ def _frr(seen: dict[str, Any]) -> str:
     return _number(seen.get("frr"), ".1%") + _between(seen.get("frr_interval"), ".1%")
 
 
-def _parity(parity: dict[str, Any]) -> str:
-    if "reason" in parity:
-        return f"HEVC CRF 23's recognition: {parity['reason']}"
-    told = f"HEVC CRF 23's recognition at {parity['bpp']:.3f} bpp{_between(parity['interval'], '.3f')}"
-    return f"{told}, {parity['share']:.0%} of its bits"
+def _parity(parity: dict[str, Any] | None) -> str:
+    if parity is None or "reason" in parity:
+        return parity["reason"] if parity else ""
+    return f"{parity['bpp']:.3f}{_between(parity['interval'], '.3f')}, {parity['share']:.0%}"

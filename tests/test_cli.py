@@ -333,18 +333,48 @@ def test_interrupting_a_batch_is_status_130_and_leaves_only_whole_files(tmp_path
     assert back.returncode == 0
 
 
-@pytest.mark.parametrize("moment", ["open", "_name"])
-def test_an_interrupt_at_the_worst_moment_leaves_nothing_partial(tmp_path, monkeypatch, moment):
+@pytest.mark.parametrize("moment", ["open", "_name", "_write_unnamed"])
+@pytest.mark.parametrize("force", [False, True])
+def test_an_interrupt_at_the_worst_moment_leaves_nothing_partial(tmp_path, monkeypatch, moment, force):
     def then_interrupt(*arguments):
         real(*arguments)
         raise KeyboardInterrupt
 
+    if force and moment == "_name":
+        return  # which is then not called
     real = getattr(files, moment, open)
+    if moment != "_write_unnamed":  # a system without such files
+        monkeypatch.setattr(files, "_write_unnamed", lambda path, data: False)
     monkeypatch.setattr(files, moment, then_interrupt, raising=False)
     job = files.Job(tmp_path / "in.png", tmp_path / "out.fic")
     with pytest.raises(KeyboardInterrupt):
-        files.write_output(job, b"whole", force=False)
+        files.write_output(job, b"whole", force=force)
     assert [path.name for path in tmp_path.iterdir()] in ([], ["out.fic"])
+
+
+@pytest.mark.parametrize("unnamed", [True, False])
+def test_outputs_are_written_where_there_are_unnamed_files_and_where_not(tmp_path, monkeypatch, unnamed):
+    if not unnamed:
+        monkeypatch.setattr(files, "_write_unnamed", lambda path, data: False)
+    job = files.Job(tmp_path / "in.png", tmp_path / "out.fic")
+    files.write_output(job, b"one", force=False)
+    with pytest.raises(files.OutputError, match="exists"):
+        files.write_output(job, b"two", force=False)
+    assert job.target.read_bytes() == b"one"
+    files.write_output(job, b"three", force=True)
+    assert job.target.read_bytes() == b"three"
+    assert [path.name for path in tmp_path.iterdir()] == ["out.fic"]
+
+
+@pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="only Linux has files without a name")
+def test_a_process_that_is_killed_while_it_writes_leaves_nothing(tmp_path):
+    code = (
+        "import os, signal, sys; from pathlib import Path; from facecodec.cli import files\n"
+        "os.link = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"files.write_output(files.Job(None, Path({str(tmp_path)!r}, 'out.fic')), b'whole', False)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture

@@ -220,18 +220,39 @@ def compare_output(job: Job, data: bytes) -> None:
 def _write_whole(target: Path, data: bytes, force: bool) -> None:
     """Raises FileExistsError where the target has come to be in the meantime, unless `force`."""
     partial = target.with_name(f".facecodec-{os.urandom(8).hex()}.partial")
-    try:  # around `open` too: Ctrl-C may come as soon as the file is there
-        with open(partial, "xb") as file:
-            file.write(data)
-            file.flush()
-            if force:
-                os.replace(partial, target)
-            else:
+    try:  # around everything: Ctrl-C may come as soon as the file is there
+        if not _write_unnamed(partial if force else target, data):
+            with open(partial, "xb") as file:
+                file.write(data)
+            if not force:
                 _name(partial, target)
+        if force:
+            os.replace(partial, target)
     except BaseException:
         with contextlib.suppress(OSError):
             partial.unlink()
         raise
+
+
+def _write_unnamed(path: Path, data: bytes) -> bool:
+    """Write a file that gets its name when it is whole, so that even kill -9 leaves nothing.
+
+    False where the system has no such files. Raises FileExistsError.
+    """
+    try:
+        descriptor = os.open(path.parent, os.O_TMPFILE | os.O_WRONLY, 0o666)
+    except (AttributeError, OSError):  # not Linux, or not this file system
+        return False
+    with open(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        try:  # a directory to start from, which an absolute path has no use for, makes Python follow the link
+            os.link(f"/proc/self/fd/{file.fileno()}", path, src_dir_fd=file.fileno())
+        except FileExistsError:
+            raise
+        except OSError:
+            return False
+    return True
 
 
 def _name(partial: Path, target: Path) -> None:

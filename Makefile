@@ -10,7 +10,7 @@ EXTRAS := $(if $(call usable,$(PYTHON),13),train$(comma))bench$(comma)dev
 BIN := .venv/bin
 STAMP := .venv/.complete
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test fuzz lint clean
 
 setup: $(STAMP)  ## everything for development, training and benchmarking, in .venv
 
@@ -32,6 +32,9 @@ test: $(STAMP)  ## lint and all tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pytest
+
+fuzz: $(STAMP)  ## a million hostile files, half an hour
+	$(BIN)/python tests/fuzz/fuzz.py -runs=1000000
 
 lint: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -1,0 +1,135 @@
+"""Coverage-guided fuzzing of what reads strangers' files: container, info, verify, decode and the Pillow plugin.
+
+    make fuzz                                         # a million executions
+    python tests/fuzz/fuzz.py -runs=20000 [libFuzzer's options] [CORPUS...]
+
+Half of the inputs are damaged anyhow; the others are taken apart, changed in one part and put together again with a
+checksum that holds, so that entropy decoding and what lies behind it are reached. Anything but the package's own errors
+is a finding, and so are more than SECONDS for a picture of LIMIT pixels, or more than MEGABYTES. Files that once were
+findings lie in regressions/ beside this, and a test decodes them.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+DATA = HERE.parent / "data"
+os.environ["FACECODEC_MODELS"] = str(DATA)
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import atheris
+
+with atheris.instrument_imports(include=["facecodec"]):
+    from facecodec import codec, container, families, pillow_plugin
+    from facecodec.cli import info
+    from facecodec.families import hyperprior
+
+    assert families.family_module("hyperprior") is hyperprior
+
+from PIL import Image, UnidentifiedImageError
+
+from facecodec.container import Container
+from facecodec.errors import FacecodecError, FormatError
+
+LIMIT, SECONDS, MEGABYTES = 1 << 14, 10, 1500
+TELL = 1000  # executions
+SEEDS = [path.read_bytes() for path in sorted(DATA.glob("*.fic"))]
+MODELS = sorted({container.unpack(seed).fingerprint for seed in SEEDS})
+
+counts = {"executions": 0, "whole": 0, "decoded": 0}
+
+
+def one_input(data: bytes) -> None:
+    """All the ways in; each may raise the package's own errors and nothing else."""
+    counts["executions"] += 1
+    if counts["executions"] % TELL == 0:  # libFuzzer leaves without a word of ours
+        print(counts, file=sys.stderr, flush=True)
+    try:
+        parsed = codec.open_container(data, LIMIT)
+    except FacecodecError:
+        parsed = None
+    if parsed is None:
+        for tell in (info.describe, lambda data: open_by_pillow(data).size):
+            try:
+                tell(data)
+            except FacecodecError:
+                continue
+            container.unpack(data)  # it was for its size alone that it was refused
+        return
+    counts["whole"] += 1
+    try:
+        image = codec.codec_of(parsed).decode_container(parsed)
+    except FacecodecError:
+        image = None
+    info_tells = info.describe(data) if image is not None else None
+    with open_by_pillow(data) as opened:
+        assert opened.size == (parsed.width, parsed.height)
+        try:
+            opened.load()
+        except FacecodecError:
+            assert image is None
+        else:
+            assert image is not None
+            assert image.tobytes() == opened.tobytes()
+            assert info_tells["width"] == image.width
+            counts["decoded"] += 1
+
+
+def open_by_pillow(data: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data), formats=[pillow_plugin.FORMAT])
+    except UnidentifiedImageError:
+        raise FormatError("not for this plugin") from None
+
+
+def mutate(data: bytes, max_size: int, seed: int) -> bytes:
+    rng = random.Random(seed)
+    if rng.random() < 0.5:
+        return atheris.Mutate(data, max_size)
+    try:
+        parsed = container.unpack(data)
+    except FacecodecError:
+        parsed = container.unpack(rng.choice(SEEDS))
+    return changed(parsed, rng, max_size)[:max_size]
+
+
+def changed(parsed: Container, rng: random.Random, max_size: int) -> bytes:
+    """A whole file that differs in one part."""
+    streams, chunks = list(parsed.streams), list(parsed.chunks)
+    fingerprint, quality, width, height = parsed.fingerprint, parsed.quality, parsed.width, parsed.height
+    part = rng.choice(("stream", "stream", "stream", "size", "quality", "model", "count", "chunk"))
+    if part == "stream":
+        at = rng.randrange(len(streams))
+        streams[at] = atheris.Mutate(streams[at] or b"\1", min(max_size, len(streams[at]) + 64))
+    elif part == "size":
+        width, height = (rng.choice((1, 15, 16, 17, 64, 65, 128, rng.randrange(1, 1 << 24))) for _ in range(2))
+    elif part == "quality":
+        quality = rng.randrange(256)
+    elif part == "model":
+        fingerprint = rng.choice((*MODELS, rng.randbytes(4)))
+    elif part == "count":
+        streams = [rng.choice(streams) for _ in range(rng.randrange(1, 8))]
+    else:
+        chunks.append((rng.choice(("EXIF", "ICCP", "abcd")), rng.randbytes(rng.randrange(200))))
+    return container.pack(Container(fingerprint, quality, width, height, streams, chunks))
+
+
+def main() -> None:
+    pillow_plugin.register()
+    Image.MAX_IMAGE_PIXELS = None  # Pillow's limit is not the one that is tested
+    corpus = tempfile.mkdtemp()
+    for number, seed in enumerate(SEEDS):
+        Path(corpus, f"{number}.fic").write_bytes(seed)
+    options = [f"-timeout={SECONDS}", f"-rss_limit_mb={MEGABYTES}", "-max_len=4096", *sys.argv[1:], corpus]
+    atheris.Setup([sys.argv[0], *options], one_input, custom_mutator=mutate)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""A short run of the fuzzer, and proof that it would find something."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import facecodec
+from facecodec.errors import FacecodecError
+
+FUZZ = Path(__file__).parent / "fuzz"
+
+PLANTED = """
+import sys
+sys.path.insert(0, {folder!r})
+import fuzz
+fuzz.codec.Codec._check = lambda self, parsed: None  # which counts the streams
+fuzz.main()
+"""
+
+
+def run(folder, *command: str) -> subprocess.CompletedProcess:
+    options = ("-seed=1", "-artifact_prefix=" + str(folder) + "/")
+    return subprocess.run([sys.executable, *command, *options], capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture
+def atheris():
+    return pytest.importorskip("atheris", reason="atheris has no wheel for this Python")
+
+
+def test_hostile_files_raise_our_own_errors_alone(atheris, tmp_path):
+    done = run(tmp_path, str(FUZZ / "fuzz.py"), "-runs=2000")
+    assert done.returncode == 0, done.stderr[-2000:]
+    counts = ast.literal_eval([line for line in done.stderr.splitlines() if line.startswith("{")][-1])
+    assert counts["executions"] == 2000
+    assert counts["whole"] > 300  # passed the checksum
+    assert counts["decoded"] > 100
+
+
+def test_the_fuzzer_finds_a_check_that_is_missing(atheris, tmp_path):
+    done = run(tmp_path, "-c", PLANTED.format(folder=str(FUZZ)), "-runs=2000")
+    assert done.returncode != 0
+    assert "Uncaught Python exception" in done.stdout
+
+
+@pytest.mark.parametrize("path", sorted((FUZZ / "regressions").glob("*")), ids=lambda path: path.name)
+def test_what_the_fuzzer_once_found_is_refused(path):
+    with pytest.raises(FacecodecError):
+        facecodec.decode(path.read_bytes())

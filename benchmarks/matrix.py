@@ -1,0 +1,171 @@
+"""Files encoded in many ways, each decoded in all of them: how many symbols differ; and how many would, in float.
+
+    python benchmarks/matrix.py [--images N] [--python NAME=PATH/TO/python ...] [--data DIR]
+
+Ways are threads, BLAS kernels, ONNX Runtime's optimisation levels, sizes of tiles, and other interpreters in which
+facecodec is installed with other releases of what it depends on. For the oldest and the newest:
+
+    python3.10 -m venv old && old/bin/pip install . numpy==1.23.5 onnxruntime==1.17.0 constriction==0.4.0 pillow==10.3.0
+    python3.13 -m venv new && new/bin/pip install .
+    python benchmarks/matrix.py --python oldest=old/bin/python --python newest=new/bin/python
+
+Pictures are N faces of the LFW test people at qualities spread over the range, and white noise, a checkerboard and a
+flat picture at q 8. The drill computes in float32 what selects the tables, as a codec without an integer path would: a
+file whose tables differ anywhere decodes to something else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from facecodec import checkpoint, transforms
+from facecodec.codec import Codec, open_container
+from facecodec.exact import _patches, _pixel_shuffle
+
+KERNELS = ("Prescott", "Nehalem", "Sandybridge", "Haswell", "Zen")
+
+
+@dataclass(frozen=True)
+class Way:
+    """A process that encodes or decodes: its interpreter, environment and options of `worker`."""
+
+    python: str = sys.executable
+    environment: dict[str, str] = field(default_factory=dict)
+    options: dict[str, int] = field(default_factory=dict)
+
+
+WAYS = {
+    "1 thread": Way(environment={"OPENBLAS_NUM_THREADS": "1"}, options={"threads": 1}),
+    "2 threads": Way(environment={"OPENBLAS_NUM_THREADS": "2"}, options={"threads": 2}),
+    "8 threads": Way(environment={"OPENBLAS_NUM_THREADS": "8"}, options={"threads": 8}),
+    **{f"BLAS {kernel}": Way(environment={"OPENBLAS_CORETYPE": kernel}) for kernel in KERNELS},
+    "graphs as they are": Way(options={"level": 0}),
+    "graphs simplified": Way(options={"level": 1}),
+    "tiles of 64": Way(options={"tile": 64}),
+    "tiles of 128": Way(options={"tile": 128}),
+}
+
+
+def worker(task: str, folder: Path, way: str, options: dict[str, int]) -> None:
+    """In a process of its own: encode pictures.npz into folder/way, or tell digests of all files below folder."""
+    if "tile" in options:
+        transforms.TILE = options["tile"]
+    if "level" in options:
+        level = (
+            onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
+            onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+        )[options["level"]]
+
+        class Options(onnxruntime.SessionOptions):
+            def __init__(self) -> None:
+                super().__init__()
+                self.graph_optimization_level = level
+
+        onnxruntime.SessionOptions = Options
+    codec = Codec(checkpoint.model_path(None), options.get("threads", 0))
+    if task == "encode":
+        with np.load(folder / "pictures.npz") as stored:
+            pictures, qualities = [stored[f"p{i}"] for i in range(len(stored["q"]))], stored["q"].tolist()
+        (folder / way).mkdir()
+        for number, (picture, quality) in enumerate(zip(pictures, qualities, strict=True)):
+            data = codec.encode(picture, quality)
+            codec.check(data, picture)  # what was rounded is what is read
+            (folder / way / f"{number:04}.fic").write_bytes(data)
+        return
+    if task == "drill":
+        codec.family.h_s.__class__ = FloatSynthesis
+    told = {}
+    for path in sorted(folder.glob("*/*.fic")):
+        parsed = open_container(path.read_bytes())
+        if task == "decode":
+            symbols = codec.symbols(parsed)
+            parts = (symbols.z, symbols.y, symbols.means)
+        else:
+            height, width = -(-parsed.height // 16), -(-parsed.width // 16)
+            z, _ = codec.family._decode_z(parsed.streams[0], (height, width), parsed.quality)
+            parts = (codec.family.prediction(z, slice(0, height), width, parsed.quality).tables,)
+        content = b"".join(np.ascontiguousarray(part).astype(np.int64).tobytes() for part in parts)
+        told[f"{path.parent.name}/{path.name}"] = hashlib.sha256(content).hexdigest()
+    json.dump(told, sys.stdout)
+
+
+class FloatSynthesis:
+    """The same hyper-synthesis in float32, nothing rounded before its end."""
+
+    def __call__(self, z_hat: np.ndarray) -> np.ndarray:
+        x = z_hat.astype(np.float32)
+        for number, (weight, bias, scale, kernel, upsample) in enumerate(self.layers):
+            height, width = x.shape[1:]
+            x = (weight * scale).astype(np.float32) @ _patches(x, kernel) + ((bias - 0.5 / scale) * scale).astype(
+                np.float32
+            )
+            if number < len(self.layers) - 1:
+                x = np.maximum(x, 0)
+            x = x.reshape(-1, height, width)
+            if upsample:
+                x = _pixel_shuffle(x)
+        return np.floor(x + 0.5).astype(np.int64)
+
+
+def run(task: str, folder: Path, name: str, way: Way) -> str:
+    command = [way.python, __file__, "--worker", task, str(folder), name.replace(" ", "-"), json.dumps(way.options)]
+    done = subprocess.run(command, env={**os.environ, **way.environment}, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{name}: {done.stderr}")
+    return done.stdout
+
+
+def write_pictures(folder: Path, root: Path, count: int) -> int:
+    from facecodec.training.data import lfw, read
+
+    rng = np.random.default_rng(0)
+    photos = lfw(root, "test")
+    pictures = [read(photo.path) for photo in photos[:: len(photos) // count][:count]]
+    board = (255 * (np.indices((250, 250)).sum(axis=0) % 2)).astype(np.uint8)
+    pictures += [rng.integers(0, 256, (250, 250, 3), np.uint8), np.repeat(board[..., None], 3, axis=2)]
+    pictures.append(np.full((250, 250, 3), 200, np.uint8))
+    qualities = [*np.linspace(1, 8, count), 8.0, 8.0, 8.0]
+    np.savez(folder / "pictures.npz", q=qualities, **{f"p{i}": picture for i, picture in enumerate(pictures)})
+    return len(pictures)
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--worker"]:
+        worker(sys.argv[2], Path(sys.argv[3]), sys.argv[4], json.loads(sys.argv[5]))
+        return
+    from facecodec.training.data import data_root
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=40)
+    parser.add_argument("--python", action="append", default=[], metavar="NAME=PATH")
+    parser.add_argument("--data", type=Path)
+    arguments = parser.parse_args()
+    ways = WAYS | {name: Way(path) for name, _, path in (each.partition("=") for each in arguments.python)}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        count = write_pictures(folder, data_root(arguments.data), arguments.images)
+        for each, way in ways.items():
+            run("encode", folder, each, way)
+        decoded = {each: json.loads(run("decode", folder, each, way)) for each, way in ways.items()}
+        drilled = {each: json.loads(run("drill", folder, each, way)) for each, way in ways.items()}
+    first = next(iter(ways))
+    print(f"{count} pictures, encoded and decoded in {len(ways)} ways each: {len(decoded[first])} files\n")
+    print("| decoded with | files whose symbols differ | files whose tables would, in float32 |\n| --- | --- | --- |")
+    for each in ways:
+        wrong, would = (sum(t[each][file] != t[first][file] for file in t[first]) for t in (decoded, drilled))
+        print(f"| {each} | {wrong} | {would} ({would / len(decoded[first]):.0%}) |")
+
+
+if __name__ == "__main__":
+    main()

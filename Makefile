@@ -10,7 +10,7 @@ EXTRAS := $(if $(call usable,$(PYTHON),13),train$(comma))bench$(comma)dev
 BIN := .venv/bin
 STAMP := .venv/.complete
 
-.PHONY: setup demo test fuzz lint clean
+.PHONY: setup demo test results fuzz docs lint clean
 
 setup: $(STAMP)  ## everything for development, training and benchmarking, in .venv
 
@@ -33,8 +33,26 @@ test: $(STAMP)  ## lint and all tests
 	$(BIN)/ruff format --check .
 	$(BIN)/pytest
 
+MODELS := l2-ipr l2-ip
+Q := 1,2,3,4,5,6
+BENCH = $(BIN)/facecodec bench
+ALL := $(foreach model,$(MODELS),--model $(model):$(Q))
+
+results: $(STAMP)  ## measure what the cache does not know, hours from scratch, and write docs/results.md and docs/budget.md
+	$(BENCH) --codec jpeg:8,15,20,30 --codec hevc:23,28,33,38 --codec webp:1,10,30,50 --codec avif:20,32,40,56 $(ALL) --resume -o build/lfw
+	$(BENCH) identify --find-again --codec hevc:23 --model l2-ipr:3,4 --model l2-ip:4,5 --resume -o build/again
+	$(BENCH) budget --limit 1000 $(foreach model,$(MODELS),--model $(model)) --codec hevc --codec jpeg --codec webp --codec avif --codec jpeg2000 --codec jpegxl --resume -o build/budget
+	$(BENCH) speed --limit 40 --codec hevc --codec jpeg --codec webp --codec avif --codec jpeg2000 --codec jpegxl --resume -o build/speed
+	$(BENCH) report build/lfw/results.json build/again/results.json build/speed/results.json -o build/report
+	sed 's|(curves.png)|(images/curves.png)|' build/report/results.md > docs/results.md
+	sed '/curves.png/,+1d' build/budget/results.md > docs/budget.md
+	cp build/report/curves.png docs/images/curves.png
+
 fuzz: $(STAMP)  ## a million hostile files, half an hour
 	$(BIN)/python tests/fuzz/fuzz.py -runs=1000000
+
+docs: $(STAMP)  ## the documentation as a site, in build/site
+	$(BIN)/mkdocs build --strict --quiet -d build/site
 
 lint: $(STAMP)
 	$(BIN)/ruff check --fix .

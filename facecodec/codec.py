@@ -152,10 +152,15 @@ def open_codec(path: Path) -> Codec:
 
 def codec_of(parsed: container.Container) -> Codec:
     """The installed codec that a file names. Raises ModelError."""
+    return _codec_of(parsed.fingerprint)
+
+
+@lru_cache(maxsize=4)
+def _codec_of(fingerprint: bytes) -> Codec:
     damaged = None
-    for path in checkpoint.paths_of_fingerprint(parsed.fingerprint):
+    for path in checkpoint.paths_of_fingerprint(fingerprint):
         try:
             return open_codec(path)
         except ModelError as error:
             damaged = error  # another copy may be whole
-    raise damaged or checkpoint.not_installed(parsed.fingerprint)
+    raise damaged or checkpoint.not_installed(fingerprint)

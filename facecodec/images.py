@@ -190,7 +190,7 @@ def write(image: Image.Image, format: str) -> bytes:
     Raises ImageError for more metadata than the format holds.
     """
     buffer = io.BytesIO()
-    options = {"jpg": {"quality": 95, "subsampling": 0}, "png": {"compress_level": 3}, "ppm": {}}[format]
+    options = {"jpg": {"quality": 95, "subsampling": 0}, "png": {"compress_level": 1}, "ppm": {}}[format]
     exif = image.info.get("exif", b"")
     if format == "jpg" and len(exif) > MAX_JPEG_EXIF:
         raise ImageError(f"{len(exif)} bytes of EXIF do not fit into a JPEG file: decode to png")

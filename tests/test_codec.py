@@ -241,6 +241,8 @@ def test_shipped_models_keep_their_promises(path):
     lowest, highest = (0.06, 0.4) if card.objective == "ip" else (0.11, 0.8)
     if path.stem == "l2-baseline":
         lowest = 0.15  # its held-back pictures are general ones, and harder
+    if path.stem == "hq-ipr":
+        lowest, highest = 0.05, 0.7  # large pictures take fewer bits a pixel
     assert rates[0] <= lowest
     assert rates[-1] >= highest
 

@@ -36,8 +36,8 @@ def test_hostile_files_raise_our_own_errors_alone(atheris, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     counts = ast.literal_eval([line for line in done.stderr.splitlines() if line.startswith("{")][-1])
     assert counts["executions"] == 2000
-    assert counts["whole"] > 300  # passed the checksum
-    assert counts["decoded"] > 100
+    assert counts["whole"] > 100  # passed the checksum
+    assert counts["decoded"] > 50
 
 
 def test_the_fuzzer_finds_a_check_that_is_missing(atheris, tmp_path):

@@ -17,6 +17,15 @@ from facecodec.cli.jobs import Note, Steps, Worked, outcomes
 from facecodec.container import DEFAULT_MAX_PIXELS
 from facecodec.errors import UsageError
 
+max_pixels_option = click.option(
+    "--max-pixels",
+    type=click.IntRange(min=1),
+    default=DEFAULT_MAX_PIXELS,
+    show_default=True,
+    metavar="N",
+    help="Refuse larger pictures.",
+)
+
 
 def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that encode and decode have in common."""
@@ -34,14 +43,7 @@ def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 help="Processes for many inputs; one per core by default.",
             ),
             click.option("--files0-from", metavar="FILE", help="Read NUL-separated input paths from FILE, or '-'."),
-            click.option(
-                "--max-pixels",
-                type=click.IntRange(min=1),
-                default=DEFAULT_MAX_PIXELS,
-                show_default=True,
-                metavar="N",
-                help="Refuse larger pictures.",
-            ),
+            max_pixels_option,
             click.option("--json", "as_json", is_flag=True, help="One JSON object a line for each input."),
             click.option("--quiet", is_flag=True, help="Say nothing but errors."),
         )

@@ -8,21 +8,14 @@ from pathlib import Path
 
 import click
 
+from facecodec.cli import batch
 from facecodec.cli.files import STANDARD, explain
-from facecodec.container import DEFAULT_MAX_PIXELS
 from facecodec.errors import FacecodecError
 
 
 @click.command()
 @click.argument("names", nargs=-1, required=True, metavar="FILE...")
-@click.option(
-    "--max-pixels",
-    type=click.IntRange(min=1),
-    default=DEFAULT_MAX_PIXELS,
-    show_default=True,
-    metavar="N",
-    help="Refuse larger pictures.",
-)
+@batch.max_pixels_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line for each file.")
 def verify(names: tuple[str, ...], max_pixels: int, as_json: bool) -> None:
     """Check .fic files: header, checksum, model and every symbol. Silent about those that are good."""

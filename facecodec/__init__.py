@@ -10,6 +10,7 @@ Nothing heavy is imported before the first call, and torch never is.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from facecodec.errors import FacecodecError, FormatError, ImageError, ModelError, UsageError
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from facecodec.codec import Codec
+
+# ONNX Runtime's official builds report to their maker unless this stands when they are imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 __all__ = [
@@ -78,7 +82,8 @@ def register_pillow_opener() -> None:
     """Make .fic a format of Pillow.
 
     Image.open reads files, with EXIF and the colour profile in its info where they were kept; image.save writes them
-    and takes `quality`, `model`, `exif` and `icc_profile`. Errors of Image.open are those of `decode`.
+    and takes `quality`, `model`, `exif` and `icc_profile`. For a bad file they raise an error that is a FacecodecError
+    and an OSError, as Pillow's own.
     """
     from facecodec.pillow_plugin import register
 

@@ -69,7 +69,10 @@ def model_path(name: str | os.PathLike[str] | None) -> Path:
         return Path(name)
     models = installed_models()
     if name not in models:
-        raise UsageError(f"no model '{name}'; {_listing()}")
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, models, 1)
+        raise UsageError(f"no model '{name}'{f', did you mean {near[0]}' if near else ''}; {_listing()}")
     return models[name]
 
 
@@ -102,7 +105,7 @@ def read_card(path: Path) -> ModelCard:
         with safe_open(path, "numpy") as file:
             return _card(path, file.metadata())
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path}: not a readable model file: {error}") from None
+        raise ModelError(f"{path}: not a model file that freeze has made ({error})") from None
 
 
 def _card(path: Path, metadata: dict[str, str] | None) -> ModelCard:
@@ -123,7 +126,7 @@ def load(path: Path) -> tuple[ModelCard, dict[str, np.ndarray]]:
             card = _card(path, metadata)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path}: not a readable model file: {error}") from None
+        raise ModelError(f"{path}: not a model file that freeze has made ({error})") from None
     if fingerprint(card.family, tensors) != card.fingerprint or encoder_hash(tensors) != metadata.get("encoder"):
         raise ModelError(f"{path}: its fingerprint does not match its content: the file is damaged")
     return card, tensors

@@ -54,7 +54,9 @@ class Codec:
         coder = cache(self._coder(image, chunks))
         fitting = bisect_right(range(MAX_QUALITY_BYTE + 1), limit, key=lambda byte: len(coder(byte)))
         if fitting == 0:
-            raise ImageError(f"{len(coder(0))} bytes at q 1 do not fit into {limit}: make the picture smaller")
+            raise ImageError(
+                f"{len(coder(0))} bytes at q 1 do not fit into {limit}: make the picture smaller, or try another model"
+            )
         return coder(fitting - 1)
 
     def encode_accepted(
@@ -152,11 +154,12 @@ def open_codec(path: Path) -> Codec:
 
 def codec_of(parsed: container.Container) -> Codec:
     """The installed codec that a file names. Raises ModelError."""
-    return _codec_of(parsed.fingerprint)
+    return _codec_of(parsed.fingerprint, tuple(checkpoint.search_path()))
 
 
 @lru_cache(maxsize=4)
-def _codec_of(fingerprint: bytes) -> Codec:
+def _codec_of(fingerprint: bytes, folders: tuple[Path, ...]) -> Codec:
+    """`folders` are where is looked, so that others have their own answer."""
     damaged = None
     for path in checkpoint.paths_of_fingerprint(fingerprint):
         try:

@@ -144,7 +144,7 @@ def _upright(image: Image.Image) -> Image.Image:
 def as_rgb(image: Image.Image | np.ndarray) -> np.ndarray:
     """uint8 RGB (H, W, 3) from a Pillow image or a uint8 array, (H, W, 3) RGB or (H, W) grey."""
     if isinstance(image, Image.Image):
-        return to_rgb(image).pixels
+        image = to_rgb(image).pixels
     if not isinstance(image, np.ndarray):
         raise ImageError(f"expected a Pillow image or an array, not {type(image).__name__}")
     if image.dtype == np.uint8 and image.size:

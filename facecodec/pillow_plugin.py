@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import BinaryIO
 
 from PIL import Image, ImageFile
 
 from facecodec.codec import codec_of, open_codec, open_container
 from facecodec.container import DEFAULT_QUALITY, MAGIC
+from facecodec.errors import FacecodecError
 from facecodec.images import PROFILE, exif_chunk, info_of, to_rgb
 
 FORMAT, SUFFIX, MEDIA_TYPE = "FIC", ".fic", "image/x-facecodec"
+
+
+class FicError(FacecodecError, OSError):
+    """What is wrong with a file, for programs that expect what Pillow raises."""
+
+
+@contextmanager
+def _as_pillow_does() -> Iterator[None]:
+    try:
+        yield
+    except FacecodecError as error:
+        raise FicError(str(error)) from error
 
 
 class FicImageFile(ImageFile.ImageFile):
@@ -20,14 +35,16 @@ class FicImageFile(ImageFile.ImageFile):
     format_description = "facecodec"
 
     def _open(self) -> None:
-        self._container = open_container(self.fp.read())
+        with _as_pillow_does():
+            self._container = open_container(self.fp.read())
         self._size = (self._container.width, self._container.height)
         self._mode = "RGB"
         self.info |= info_of(self._container.chunks) | {"quality": self._container.q}
 
     def load(self) -> Image.core.PixelAccess | None:
         if self._container is not None:
-            self.im = codec_of(self._container).decode_container(self._container).im
+            with _as_pillow_does():
+                self.im = codec_of(self._container).decode_container(self._container).im
             self._container = None
             if self._exclusive_fp:
                 self.fp.close()

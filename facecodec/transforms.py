@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnxruntime
 
-from facecodec.errors import ModelError
+from facecodec.errors import ModelError, UsageError
 
 TILE = 1024  # pixels; a multiple of downsampling times hyper
 
@@ -43,7 +43,7 @@ class Transforms:
         self._downsampling = downsampling
         self._hyper = hyper
         self._reach = reach
-        self._threads = threads or int(os.environ.get("FACECODEC_THREADS", 0)) or os.cpu_count() or 1
+        self._threads = threads or _threads()
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}
 
     def analyse(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -130,6 +130,13 @@ class Transforms:
             if "alloc" in str(error).lower():
                 raise MemoryError from None
             raise ModelError(f"the model's {name} graph does not run: {error}") from None
+
+
+def _threads() -> int:
+    given = os.environ.get("FACECODEC_THREADS", "")
+    if given and not (given.isascii() and given.isdigit() and int(given)):
+        raise UsageError(f"FACECODEC_THREADS is '{given}': give a number of threads, or unset it")
+    return int(given or 0) or os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

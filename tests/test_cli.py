@@ -7,6 +7,7 @@ import pty
 import resource
 import shutil
 import signal
+import stat
 import struct
 import subprocess
 import sys
@@ -31,6 +32,19 @@ def face(tmp_path, picture):
     """face.png in the working directory of run_cli."""
     Image.fromarray(picture).save(tmp_path / "face.png")
     return tmp_path / "face.png"
+
+
+class Working:
+    """A function as what a subcommand does."""
+
+    def __init__(self, work):
+        self._work = work
+
+    def expect(self, content):
+        pass
+
+    def __call__(self, content):
+        return self._work(content)
 
 
 def objects(output: bytes) -> list[dict]:
@@ -344,7 +358,7 @@ def test_an_interrupt_at_the_worst_moment_leaves_nothing_partial(tmp_path, monke
         return  # which is then not called
     real = getattr(files, moment, open)
     if moment != "_write_unnamed":  # a system without such files
-        monkeypatch.setattr(files, "_write_unnamed", lambda path, data: False)
+        monkeypatch.setattr(files, "_write_unnamed", lambda path, data, mode: False)
     monkeypatch.setattr(files, moment, then_interrupt, raising=False)
     job = files.Job(tmp_path / "in.png", tmp_path / "out.fic")
     with pytest.raises(KeyboardInterrupt):
@@ -355,15 +369,17 @@ def test_an_interrupt_at_the_worst_moment_leaves_nothing_partial(tmp_path, monke
 @pytest.mark.parametrize("unnamed", [True, False])
 def test_outputs_are_written_where_there_are_unnamed_files_and_where_not(tmp_path, monkeypatch, unnamed):
     if not unnamed:
-        monkeypatch.setattr(files, "_write_unnamed", lambda path, data: False)
+        monkeypatch.setattr(files, "_write_unnamed", lambda path, data, mode: False)
+    (tmp_path / "in.png").touch(0o600)
     job = files.Job(tmp_path / "in.png", tmp_path / "out.fic")
     files.write_output(job, b"one", force=False)
+    assert stat.S_IMODE(job.target.stat().st_mode) == 0o600  # a private picture stays one
     with pytest.raises(files.OutputError, match="exists"):
         files.write_output(job, b"two", force=False)
     assert job.target.read_bytes() == b"one"
     files.write_output(job, b"three", force=True)
     assert job.target.read_bytes() == b"three"
-    assert [path.name for path in tmp_path.iterdir()] == ["out.fic"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.png", "out.fic"]
 
 
 @pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="only Linux has files without a name")
@@ -413,7 +429,10 @@ def test_what_is_there_already_can_be_left_out(run_cli, face, tmp_path):
     assert run_cli("encode", "face.png", "-o", "out/").returncode == 0
     before = (tmp_path / "out/face.fic").stat().st_mtime_ns
     done = run_cli("encode", "face.png", "more.png", "-o", "out/", "--skip-existing", "--json")
-    assert [each["input"] for each in objects(done.stdout)] == ["more.png"]
+    assert [(each["input"], each.get("skipped")) for each in objects(done.stdout)] == [
+        ("face.png", True),
+        ("more.png", None),
+    ]
     assert (tmp_path / "out/face.fic").stat().st_mtime_ns == before
     assert run_cli("encode", "face.png", "-o", "out/", "--skip-existing", "-f").returncode == 2
 
@@ -519,6 +538,58 @@ def test_verify_is_silent_about_good_files_and_names_the_bad(run_cli, face, tmp_
     assert told[3] == "facecodec: 3 of 4 files failed"
     assert ["error" in each for each in objects(done.stdout)] == [False, True, True, True]
     assert sorted(path.name for path in tmp_path.glob("*.png")) == ["face.png"]
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "good.fic").rename(tmp_path / "folder" / "good.fic")
+    assert run_cli("verify", "folder").stdout == b""
+    done = run_cli("verify", "--files0-from", "-", stdin=b"folder\0short.fic\0")
+    assert done.stderr.decode().splitlines()[-1] == "facecodec: 1 of 2 files failed"
+    assert run_cli("verify").returncode == 2
+
+
+def test_the_shell_completes_options_models_and_files(run_cli):
+    def completed(*words: str) -> list[str]:
+        asked = {"COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
+        return run_cli(_FACECODEC_COMPLETE="bash_complete", **asked).stdout.decode().split()
+
+    assert "plain,encode" in completed("facecodec", "enc")
+    assert "plain,--max-bytes" in completed("facecodec", "encode", "--max-b")
+    assert "plain,tiny" in completed("facecodec", "encode", "-m", "ti")
+    assert completed("facecodec", "encode", "fa") == ["file,fa"]
+    assert completed("facecodec", "decode", "-o", "x") == ["file,x"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
+def test_a_batch_that_is_told_to_end_leaves_only_whole_files_and_no_noise(many):
+    process = batch_under_way(many, 400)
+    process.terminate()
+    _, message = process.communicate(timeout=60)
+    assert (process.returncode, message) == (143, b"")
+    assert all(name.endswith(".fic") for name in listing(many / "out"))
+
+
+def test_threads_must_be_a_number(run_cli, face):
+    done = run_cli("encode", "face.png", FACECODEC_THREADS="many")
+    assert done.returncode == 2
+    assert done.stderr.decode().splitlines() == [
+        "facecodec: FACECODEC_THREADS is 'many': give a number of threads, or unset it"
+    ]
+
+
+def test_a_missing_input_does_not_change_where_the_others_go(run_cli, many):
+    assert run_cli("encode", "in", "typo", "-o", "out").returncode == 1
+    assert "00.fic" in listing(many / "out")
+
+
+def test_decode_says_what_is_wrong_with_its_input_before_the_output(run_cli, face):
+    assert b"not a .fic file" in run_cli("decode", "face.png", "-o", "face.png.png").stderr
+    (face.parent / "x.jpg").write_bytes(b"\xff\xd8")
+    (face.parent / "x.png").write_bytes(b"")
+    assert b"not a .fic file" in run_cli("decode", "x.jpg").stderr
+
+
+def test_nothing_is_reported_to_anybody(run_cli, face, tmp_path):
+    assert run_cli("encode", "face.png", HOME=str(tmp_path / "home"), XDG_CACHE_HOME="").returncode == 0
+    assert not (tmp_path / "home").exists()
 
 
 def test_encode_can_check_what_it_wrote(run_cli, face, tmp_path, monkeypatch):
@@ -530,9 +601,9 @@ def test_encode_can_check_what_it_wrote(run_cli, face, tmp_path, monkeypatch):
 
     monkeypatch.setattr(jobs, "write_output", write_otherwise)
     job = files.Job(face, tmp_path / "x.fic")
-    outcome = jobs.Steps(lambda content: Worked(b"data", {}), force=False, verify=True)(job)
+    outcome = jobs.Steps(Working(lambda content: Worked(b"data", {})), force=False, verify=True)(job)
     assert "what is read back is not what was written" in outcome.failure
-    assert jobs.Steps(lambda content: Worked(b"data", {}), force=True)(job).failure is None
+    assert jobs.Steps(Working(lambda content: Worked(b"data", {})), force=True)(job).failure is None
 
 
 def test_similarity_decides_the_quality(needs_faces, run_cli, faces_root, tmp_path):
@@ -777,7 +848,7 @@ def test_an_unforeseen_error_costs_only_its_input(tmp_path, capsys):
         return Worked(b"whole", {"bytes": 5, "width": 1, "height": 1})
 
     with pytest.raises(SystemExit) as end:
-        batch.run(files.Plan(jobs, []), False, False, 1, batch.Reporter(False, False, False), work)
+        batch.run(files.Plan(jobs, []), False, False, 1, batch.Reporter(False, False, False), Working(work))
     assert end.value.code == 1
     message = capsys.readouterr().err
     assert "internal error, please report it: ZeroDivisionError: surprise" in message

@@ -157,6 +157,11 @@ def test_other_arrays_are_refused(tiny, array):
         tiny.encode(array)
 
 
+def test_an_empty_pillow_image_is_refused(tiny):
+    with pytest.raises(ImageError, match="expected a uint8 array"):
+        tiny.encode(Image.new("RGB", (0, 5)))
+
+
 def test_a_claimed_size_is_checked_before_anything_is_allocated(tiny):
     data = container.pack(container.Container(bytes.fromhex(tiny.card.fingerprint), 0, 60000, 60000, [b"", b""]))
     with pytest.raises(ImageError, match="--max-pixels"):

@@ -9,7 +9,6 @@ from PIL import ExifTags, Image, ImageCms
 import facecodec
 from conftest import TINY
 from facecodec.container import unpack
-from facecodec.errors import FormatError, ImageError, ModelError
 from facecodec.images import to_rgb
 from facecodec.pillow_plugin import FORMAT
 from test_images import linear_rgb_profile
@@ -49,13 +48,13 @@ def test_pillow_opens_and_saves(picture, tmp_path):
 
 def test_pillow_tells_what_is_wrong_with_a_file(picture, tmp_path):
     data = facecodec.encode(picture, 3, str(TINY))
-    with pytest.raises(FormatError, match="checksum"):
-        Image.open(io.BytesIO(data[:-1]))
-    with pytest.raises(ImageError, match="more than"):
-        Image.open(io.BytesIO(facecodec_of_size(1 << 20, 1 << 20)))
-    unknown = io.BytesIO(facecodec_of_size(16, 16))
-    with Image.open(unknown) as image, pytest.raises(ModelError, match="00000000"):
-        image.load()
+    for kind in (OSError, facecodec.FacecodecError):
+        with pytest.raises(kind, match="checksum"):
+            Image.open(io.BytesIO(data[:-1]))
+        with pytest.raises(kind, match="more than"):
+            Image.open(io.BytesIO(facecodec_of_size(1 << 20, 1 << 20)))
+        with Image.open(io.BytesIO(facecodec_of_size(16, 16))) as image, pytest.raises(kind, match="00000000"):
+            image.load()
 
 
 def facecodec_of_size(width: int, height: int) -> bytes:

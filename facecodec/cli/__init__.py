@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 from importlib import import_module
 
@@ -23,7 +24,7 @@ COMMANDS = {
     "bench": "Measure codecs on faces (needs 'train' and 'bench').",
     "card": "Measure a model on faces and write its card (needs 'train' and 'bench').",
 }
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 
 
 class LazyGroup(click.Group):
@@ -56,6 +57,7 @@ def cli() -> None:
 
 def program() -> None:
     """Console entry point: `main`, without Python's own farewell, which takes longer than coding a face."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # so that all is put away
     try:
         main()
     except SystemExit as end:

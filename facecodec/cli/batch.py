@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -13,10 +12,13 @@ from typing import IO, Any
 import click
 
 from facecodec.cli.files import Plan
-from facecodec.cli.jobs import Note, Steps, Worked, outcomes
+from facecodec.cli.jobs import Note, Steps, Work, outcomes
 from facecodec.container import DEFAULT_MAX_PIXELS
 from facecodec.errors import UsageError
 
+files0_option = click.option(
+    "--files0-from", metavar="FILE", type=click.Path(), help="Read NUL-separated input paths from FILE, or '-'."
+)
 max_pixels_option = click.option(
     "--max-pixels",
     type=click.IntRange(min=1),
@@ -39,10 +41,9 @@ def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "processes",
                 type=click.IntRange(min=1),
                 metavar="N",
-                default=os.cpu_count,
-                help="Processes for many inputs; one per core by default.",
+                help="Processes for several inputs; one per core by default, where there are many.",
             ),
-            click.option("--files0-from", metavar="FILE", help="Read NUL-separated input paths from FILE, or '-'."),
+            files0_option,
             max_pixels_option,
             click.option("--json", "as_json", is_flag=True, help="One JSON object a line for each input."),
             click.option("--quiet", is_flag=True, help="Say nothing but errors."),
@@ -80,6 +81,10 @@ class Reporter:
                 f"{result['bytes']} bytes, {result['bpp']:.3f} bpp, q {result['quality']:g}, {result['model']}"
             )
 
+    def skipped(self, name: str, output: str) -> None:
+        if self.json_to:
+            print(json.dumps({"input": name, "output": output, "skipped": True}), file=self.json_to, flush=True)
+
     def failure(self, name: str, reason: str) -> None:
         if self.json_to:
             print(json.dumps({"input": name, "error": reason}), file=self.json_to, flush=True)
@@ -97,17 +102,22 @@ def run(
     plan: Plan,
     force: bool,
     skip_existing: bool,
-    processes: int,
+    processes: int | None,
     reporter: Reporter,
-    work: Callable[[bytes], Worked],
+    work: Work,
     verify: bool = False,
 ) -> None:
-    """Do every job, with up to so many processes; exit with 1 if any failed. `verify` reads outputs back."""
+    """Do every job, by so many processes or as many as pay; exit with 1 if any failed. `verify` reads outputs back."""
     if any(job.target is None for job in plan.jobs) and sys.stdout is not None and sys.stdout.isatty():
         raise UsageError("standard output is a terminal, and the output is binary: redirect it, or give -o a file")
     if force and skip_existing:
         raise UsageError("--force and --skip-existing exclude each other: give one")
-    jobs = [job for job in plan.jobs if not (skip_existing and job.target is not None and job.target.is_file())]
+    jobs = []
+    for job in plan.jobs:
+        if skip_existing and job.target is not None and job.target.is_file():
+            reporter.skipped(job.input_name, job.output_name)
+        else:
+            jobs.append(job)
     failed, skipped = len(plan.failures), len(plan.jobs) - len(jobs)
     done = {"bytes": 0, "pixels": 0}
     for name, reason in plan.failures:

@@ -231,7 +231,10 @@ def folder_for(dataset: str, out: Path | None, resume: bool) -> Path:
 
 def require_bench() -> None:
     """Raise UsageError where packages are missing that measuring takes."""
-    require(("torch", "pytorch_msssim", "facenet_pytorch", "sklearn", "matplotlib", "bjontegaard"), "see docs/bench.md")
+    from facecodec.faces import INSTALL
+
+    remedy = f"pip install 'facecodec[train,bench]' and {INSTALL}"
+    require(("torch", "pytorch_msssim", "facenet_pytorch", "sklearn", "matplotlib", "bjontegaard"), remedy)
 
 
 class Progress:

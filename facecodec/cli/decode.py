@@ -9,12 +9,15 @@ import click
 
 from facecodec.cli import batch, files
 from facecodec.cli.jobs import Worked
-from facecodec.errors import UsageError
+from facecodec.container import MAGIC
+from facecodec.errors import FormatError, UsageError
 
 
 @click.command()
-@click.argument("inputs", nargs=-1, metavar="INPUT...")
-@click.option("-o", "--output", "out", metavar="OUT", help="Output file or folder; '-' is standard output.")
+@click.argument("inputs", nargs=-1, metavar="INPUT...", type=click.Path())
+@click.option(
+    "-o", "--output", "out", metavar="OUT", type=click.Path(), help="Output file or folder; '-' is standard output."
+)
 @click.option(
     "--format",
     "format_",
@@ -28,7 +31,7 @@ def decode(
     format_: str | None,
     force: bool,
     skip_existing: bool,
-    processes: int,
+    processes: int | None,
     files0_from: str | None,
     max_pixels: int,
     as_json: bool,
@@ -55,6 +58,10 @@ class Decode:
 
     image_format: str
     max_pixels: int
+
+    def expect(self, content: bytes) -> None:
+        if content and not content.startswith(MAGIC[:1]):
+            raise FormatError("not a .fic file: give one that encode has made")
 
     def __call__(self, content: bytes) -> Worked:
         from facecodec import images

@@ -14,6 +14,7 @@ import click
 from facecodec.cli import batch, files
 from facecodec.cli.extras import require
 from facecodec.cli.jobs import Note, Worked
+from facecodec.cli.models import MODEL
 from facecodec.container import DEFAULT_QUALITY, MAGIC, quality_byte, unpack
 from facecodec.errors import FormatError, ImageError, UsageError
 
@@ -26,8 +27,10 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("inputs", nargs=-1, metavar="INPUT...")
-@click.option("-o", "--output", "out", metavar="OUT", help="Output file or folder; '-' is standard output.")
+@click.argument("inputs", nargs=-1, metavar="INPUT...", type=click.Path())
+@click.option(
+    "-o", "--output", "out", metavar="OUT", type=click.Path(), help="Output file or folder; '-' is standard output."
+)
 @click.option(
     "-q",
     "--quality",
@@ -45,10 +48,12 @@ if TYPE_CHECKING:
     metavar="S",
     help="The lowest quality whose decoded face has a cosine similarity of S or more to the original.",
 )
-@click.option("--recognizer", "recogniser", metavar="NAME|FILE.onnx", help="The network that S is measured by.")
+@click.option(
+    "--recognizer", "recogniser", metavar="NAME|FILE.onnx", type=click.Path(), help="The network that S is measured by."
+)
 @click.option("--keep-metadata", is_flag=True, help="Keep EXIF and the colour profile, which are dropped otherwise.")
 @click.option("--verify", is_flag=True, help="Read each file back and decode it before success is told.")
-@click.option("-m", "--model", metavar="MODEL", help="Name of an installed model, or a model file.")
+@click.option("-m", "--model", metavar="MODEL", type=MODEL, help="Name of an installed model, or a model file.")
 @batch.shared_options
 def encode(
     inputs: tuple[str, ...],
@@ -63,7 +68,7 @@ def encode(
     model: str | None,
     force: bool,
     skip_existing: bool,
-    processes: int,
+    processes: int | None,
     files0_from: str | None,
     max_pixels: int,
     as_json: bool,
@@ -99,7 +104,9 @@ def encode(
     reporter = batch.Reporter(as_json, quiet, to_stdout)
     open_codec(path)  # what is wrong with the model is no fault of the inputs
     if min_similarity is not None:
-        require(("torch", "facenet_pytorch"), "--min-similarity needs them (docs/cli.md)")
+        from facecodec.faces import INSTALL
+
+        require(("torch", "facenet_pytorch"), f"for --min-similarity, pip install 'facecodec[train]' and {INSTALL}")
         from facecodec.bench import SEEN
         from facecodec.bench.likeness import recogniser_path
 
@@ -122,14 +129,16 @@ class Encode:
     min_similarity: float | None
     recogniser: str | None
 
+    def expect(self, content: bytes) -> None:
+        if content.startswith(MAGIC):
+            raise FormatError("it is a .fic file already: decode it")
+
     def __call__(self, content: bytes) -> Worked:
         from PIL import Image
 
         from facecodec import images
         from facecodec.codec import open_codec
 
-        if content.startswith(MAGIC):
-            raise FormatError("it is a .fic file already: decode it")
         Image.MAX_IMAGE_PIXELS = self.max_pixels  # Pillow's own limit, checked before it takes memory
         pixels, dropped, metadata = images.read(io.BytesIO(content), self.max_pixels, self.keep_metadata)
         notes = [Note(f"dropped {what}", what.lstrip("0123456789 ")) for what in dropped]

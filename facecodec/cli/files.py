@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from facecodec.errors import FacecodecError, UsageError
 
@@ -74,25 +76,20 @@ def plan(
         raise UsageError("standard output takes one picture: give one input file, or -o a folder")
     folder = None if out is None or out == STANDARD or not (several or _is_folder(out)) else Path(out)
     if folder is not None and os.path.exists(folder) and not os.path.isdir(folder):
-        raise UsageError(f"{out} is a file, and several inputs need a folder")
+        raise UsageError(f"{out} is a file, and {'several inputs need' if several else 'that names'} a folder")
     if folder is not None and not _is_folder(out) and folder.suffix.lower() in FILE_SUFFIXES:
         raise UsageError(f"{out} looks like a file, and several inputs need a folder: {out}/ if it is to be one")
 
-    failures: list[tuple[str, str]] = []
-    found: list[tuple[Path, Path]] = []  # each file, and the folder its place below OUT is relative to
     named = [Path(name) for name in inputs]
-    folders = [os.path.abspath(path if os.path.isdir(path) else path.parent) for path in named]
+    # A missing input is an error of its own, and must not change where the others go.
+    there = [path for path in named if os.path.exists(path)]
+    folders = [os.path.abspath(path if os.path.isdir(path) else path.parent) for path in there]
     base = Path(os.path.commonpath(folders)) if folders else Path.cwd()
+    found, failures = [], []  # each file, and the folder its place below OUT is relative to
     for path, root in [*((p, base) for p in named), *((Path(name), Path.cwd()) for name in listed or [])]:
-        if os.path.isdir(path):
-            unreadable: list[tuple[str, str]] = []
-            files = [p for p in _walk(path, unreadable) if is_wanted(p)]
-            failures += unreadable
-            if not files and not unreadable:
-                failures.append((str(path), f"the folder holds no {kind}: check the path"))
-            found += [(file, root) for file in files]
-        else:
-            found.append((path, root))
+        files, wrong = find(path, is_wanted, kind)
+        found += [(file, root) for file in files]
+        failures += wrong
 
     jobs = []
     for path, root in dict.fromkeys(found):
@@ -107,6 +104,17 @@ def plan(
         jobs.append(Job(path, target, makes_folders=folder is not None))
     _refuse_collisions(jobs)
     return Plan(jobs, failures)
+
+
+def find(path: Path, is_wanted: Callable[[Path], bool], kind: str) -> tuple[list[Path], list[tuple[str, str]]]:
+    """The file at `path`, or those in a folder that `is_wanted`, of a `kind`; and failures as a Plan has them."""
+    if not os.path.isdir(path):
+        return [path], []
+    failures: list[tuple[str, str]] = []
+    files = [each for each in _walk(path, failures) if is_wanted(each)]
+    if not files and not failures:
+        failures.append((str(path), f"the folder holds no {kind}: check the path"))
+    return files, failures
 
 
 def read_list(name: str) -> list[str]:
@@ -178,7 +186,7 @@ def refuse_existing(job: Job, force: bool) -> None:
 
 
 def _exists(job: Job) -> OutputError:
-    return OutputError(f"{job.target} exists: -f overwrites it")
+    return OutputError(f"{job.target} exists: -f overwrites it, --skip-existing passes over it")
 
 
 def read_input(job: Job) -> bytes:
@@ -202,7 +210,7 @@ def write_output(job: Job, data: bytes, force: bool) -> None:
         else:
             if job.makes_folders:
                 job.target.parent.mkdir(parents=True, exist_ok=True)
-            _write_whole(Path(os.path.realpath(job.target)), data, force)
+            _write_whole(Path(os.path.realpath(job.target)), data, force, _permissions(job.source))
     except BrokenPipeError:
         raise
     except FileExistsError:
@@ -217,12 +225,16 @@ def compare_output(job: Job, data: bytes) -> None:
         raise OutputError(f"{job.target}: what is read back is not what was written: check the disk")
 
 
-def _write_whole(target: Path, data: bytes, force: bool) -> None:
-    """Raises FileExistsError where the target has come to be in the meantime, unless `force`."""
+def _write_whole(target: Path, data: bytes, force: bool, mode: int | None) -> None:
+    """Raises FileExistsError where the target has come to be in the meantime, unless `force`.
+
+    `mode` are the input's permissions, of which the output is to have no more.
+    """
     partial = target.with_name(f".facecodec-{os.urandom(8).hex()}.partial")
     try:  # around everything: Ctrl-C may come as soon as the file is there
-        if not _write_unnamed(partial if force else target, data):
+        if not _write_unnamed(partial if force else target, data, mode):
             with open(partial, "xb") as file:
+                _limit(file, mode)
                 file.write(data)
             if not force:
                 _name(partial, target)
@@ -234,7 +246,19 @@ def _write_whole(target: Path, data: bytes, force: bool) -> None:
         raise
 
 
-def _write_unnamed(path: Path, data: bytes) -> bool:
+def _permissions(source: Path | None) -> int | None:
+    try:
+        return None if source is None else stat.S_IMODE(source.stat().st_mode)
+    except OSError:  # it has vanished since it was read
+        return None
+
+
+def _limit(file: IO[bytes], mode: int | None) -> None:
+    if mode is not None and hasattr(os, "fchmod"):
+        os.fchmod(file.fileno(), stat.S_IMODE(os.fstat(file.fileno()).st_mode) & mode)
+
+
+def _write_unnamed(path: Path, data: bytes, mode: int | None) -> bool:
     """Write a file that gets its name when it is whole, so that even kill -9 leaves nothing.
 
     False where the system has no such files. Raises FileExistsError.
@@ -244,6 +268,7 @@ def _write_unnamed(path: Path, data: bytes) -> bool:
     except (AttributeError, OSError):  # not Linux, or not this file system
         return False
     with open(descriptor, "wb") as file:
+        _limit(file, mode)
         file.write(data)
         file.flush()
         try:  # a directory to start from, which an absolute path has no use for, makes Python follow the link
@@ -271,7 +296,7 @@ def explain(error: OSError) -> str:
     """What went wrong and what to do about it, in a few words."""
     remedies = {
         errno.ENOENT: "no such file or folder: check the path",
-        errno.EACCES: "permission denied: check its owner and mode",
+        errno.EACCES: "permission denied: check owner and mode of the file and its folder",
         errno.ENOSPC: "no space left: free some and run this again",
         errno.EROFS: "the file system is read-only: choose another place",
         errno.EISDIR: "it is a folder: name the files in it",

@@ -16,7 +16,7 @@ from facecodec.errors import FacecodecError, ImageError, ModelError
 
 
 @click.command()
-@click.argument("names", nargs=-1, required=True, metavar="FILE...")
+@click.argument("names", nargs=-1, required=True, metavar="FILE...", type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line for each file.")
 def info(names: tuple[str, ...], as_json: bool) -> None:
     """Show what .fic files hold: size, quality, model, streams and their bytes.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from facecodec.cli.files import Job, compare_output, explain, read_input, refuse_existing, write_output
 from facecodec.errors import FacecodecError
@@ -30,6 +31,15 @@ class Worked:
     notes: list[Note] = field(default_factory=list)
 
 
+class Work(Protocol):
+    """What a subcommand does with an input's bytes."""
+
+    def expect(self, content: bytes) -> None:
+        """Raise FormatError for what is plainly something else, before the output is looked at."""
+
+    def __call__(self, content: bytes) -> Worked: ...
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What came of a job: `result` to report, or the reason of its `failure`."""
@@ -43,16 +53,18 @@ class Outcome:
 class Steps:
     """What is done for each job: read, work, write, and with `verify` read again. Pickled for other processes."""
 
-    work: Callable[[bytes], Worked]
+    work: Work
     force: bool
     verify: bool = False
 
     def __call__(self, job: Job) -> Outcome:
         """Whatever goes wrong costs this job alone."""
         try:
-            refuse_existing(job, self.force)
             started = time.perf_counter()
-            worked = self.work(read_input(job))
+            content = read_input(job)
+            self.work.expect(content)
+            refuse_existing(job, self.force)
+            worked = self.work(content)
             write_output(job, worked.data, self.force)
             if self.verify:
                 compare_output(job, worked.data)
@@ -70,9 +82,10 @@ class Steps:
         return Outcome(worked.result | {"seconds": seconds}, notes=worked.notes)
 
 
-def outcomes(jobs: Sequence[Job], steps: Steps, processes: int) -> Iterator[tuple[Job, Outcome]]:
-    """Every job and what came of it, in order. Where there are many, processes share them."""
-    processes = min(processes, -(-len(jobs) // WORTH))
+def outcomes(jobs: Sequence[Job], steps: Steps, processes: int | None) -> Iterator[tuple[Job, Outcome]]:
+    """Every job and what came of it, in order. With None for `processes`, there are as many as pay."""
+    most = len(jobs) if processes else -(-len(jobs) // WORTH)
+    processes = min(processes or os.cpu_count() or 1, most)
     if processes <= 1:
         yield from ((job, steps(job)) for job in jobs)
         return

@@ -3,11 +3,34 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from facecodec.errors import ModelError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+
+class ModelName(click.ParamType):
+    """A model by name or file, so that the shell can complete either."""
+
+    name = "model"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        from facecodec.checkpoint import installed_models
+
+        if os.sep in incomplete:
+            return [CompletionItem(incomplete, type="file")]
+        return [CompletionItem(name) for name in sorted(installed_models()) if name.startswith(incomplete)]
+
+
+MODEL = ModelName()
 
 
 @click.command()

@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image
 
 from facecodec.errors import UsageError
+from facecodec.faces import INSTALL
 
 MIN_FACE = 40  # pixels
-INSTALL = "pip install --no-deps 'facenet-pytorch>=2.6,<2.7'"
 SAVE_EVERY = 200
 CHUNK = 100  # files that a process takes at a time
 

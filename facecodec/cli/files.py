@@ -153,6 +153,7 @@ def _place(path: Path, root: Path) -> Path:
 def _refuse_collisions(jobs: list[Job]) -> None:
     sources = {os.path.realpath(job.source): job for job in jobs if job.source is not None}
     targets: dict[str, Job] = {}
+    colliding: list[str] = []
     for job in jobs:
         if job.target is None or is_special(job.target):
             continue
@@ -163,11 +164,11 @@ def _refuse_collisions(jobs: list[Job]) -> None:
                 raise UsageError(f"{name}: no such file; if it is to be the output, give -o {name}")
             raise UsageError(f"{job.output_name} is an input too, and inputs are never overwritten: give another -o")
         if real in targets:
-            first = targets[real].input_name
-            raise UsageError(
-                f"{first} and {job.input_name} would both write {job.output_name}: take one alone, with another -o"
-            )
-        targets[real] = job
+            colliding.append(f"{targets[real].input_name} and {job.input_name} would both write {job.output_name}")
+        targets.setdefault(real, job)
+    if colliding:
+        more = f" (and {len(colliding) - 1} more do so)" if len(colliding) > 1 else ""
+        raise UsageError(f"{colliding[0]}{more}: take one alone, with another -o")
 
 
 def is_special(path: Path) -> bool:

@@ -69,7 +69,7 @@ def markdown(results: dict[str, Any]) -> str:
 
 def tables(results: dict[str, Any]) -> list[Numbers]:
     told = []
-    if any(entry.get("parity") for entry in results.get("codecs", {}).values()):
+    if any(entry.get("parity") and len(entry["points"]) > 1 for entry in results.get("codecs", {}).values()):
         told.append(_headline(results))
     if "codecs" in results:
         told += _measured(results)

@@ -422,7 +422,14 @@ def test_a_folder_with_a_corrupt_image_is_measured_without_it(needs_faces, run_c
 def test_ctrl_c_ends_the_bench_and_its_workers(needs_faces, faces_root, tmp_path):
     command = [sys.executable, "-m", "facecodec", "bench", "quality", "--data-dir", str(faces_root.resolve())]
     command += ["--codec", "jpeg:10", "--limit", "300", "-o", str(tmp_path / "out")]
-    running = subprocess.Popen(command, stderr=subprocess.PIPE, cwd=tmp_path, start_new_session=True)
+    running = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+        start_new_session=True,
+        # Jobs in the background inherit an ignored SIGINT, and continuous integration may be one.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     store = tmp_path / "cache" / "facecodec" / "bench.sqlite"
     deadline = time.monotonic() + 120
     while not (store.exists() and len(children_of(running.pid)) >= 2) and time.monotonic() < deadline:

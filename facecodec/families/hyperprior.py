@@ -79,8 +79,7 @@ class Hyperprior:
 
     def encode(self, y: np.ndarray, z: np.ndarray, quality: int) -> list[bytes]:
         """Streams of float latents at a quality byte."""
-        z_gain = 2.0**GAIN_FRACTION / self.gains["z_inverse_gain"][quality]
-        z_symbols = np.rint(z * z_gain[:, None, None]).astype(np.int64)
+        z_symbols = self._rounded_z(z, quality)
         z_encoder, y_encoder = Encoder(self.tables), Encoder(self.tables)
         for rows in reversed(_bands(z.shape[1], BAND // HYPER)):
             z_encoder.band(z_symbols[:, rows], self._z_tables(z_symbols[:, rows].shape, quality))
@@ -92,9 +91,12 @@ class Hyperprior:
     def holds(self, streams: list[bytes], y: np.ndarray, z: np.ndarray, quality: int) -> bool:
         """Whether what decoding gives is what rounding float latents gives. Raises FormatError for other streams."""
         symbols = self.decode_symbols(streams, y.shape[1:], quality)
-        z_gain = 2.0**GAIN_FRACTION / self.gains["z_inverse_gain"][quality]
-        same_z = np.array_equal(symbols.z, np.rint(z * z_gain[:, None, None]))
+        same_z = np.array_equal(symbols.z, self._rounded_z(z, quality))
         return same_z and np.array_equal(symbols.y, self._rounded(y, symbols.means, symbols.qualities))
+
+    def _rounded_z(self, z: np.ndarray, quality: int) -> np.ndarray:
+        z_gain = 2.0**GAIN_FRACTION / self.gains["z_inverse_gain"][quality]
+        return np.rint(z * z_gain[:, None, None]).astype(np.int64)
 
     def _rounded(self, y: np.ndarray, means: np.ndarray, qualities: np.ndarray) -> np.ndarray:
         """y, less its mean, in steps of its place's quality."""

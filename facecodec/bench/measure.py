@@ -26,6 +26,7 @@ from facecodec.faces import cache_folder
 
 PICTURE = "picture"  # the part of a measurement that holds bytes and quality; every other part is a Face
 SAVE_EVERY = 200  # photographs
+ALIGNMENT = 2  # raised whenever faces.alignment gives other crops, so that no embedding of former ones is used
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class Bench:
             recogniser = self.recognisers[face.recogniser]
             known = _digest(Path(recogniser)) if recogniser.endswith(".onnx") else recogniser
             place = None if subject.landmarks is None else subject.landmarks.round(3).tolist()
-            keys[face] = key(*coded, known, "found again" if face.found_again else place)
+            keys[face] = key(*coded, known, ALIGNMENT, "found again" if face.found_again else place)
         return keys
 
     def _measure(

@@ -2,7 +2,8 @@
 
 Coordinates are (x, y) in pixels, whole numbers at pixel centres. A face of 1024 pixels is not sampled
 at 112 points a side, which would alias, but at a power-of-two multiple of it and averaged down, as
-figure 3 of Xiao et al. (2022) has it.
+figure 3 of Xiao et al. (2022) has it. A face under twice the template's size, as on LFW, is sampled plainly,
+which is what recognisers are commonly tested with.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ def similarity(landmarks: np.ndarray) -> np.ndarray:
 
 
 def oversampling(matrix: np.ndarray) -> int:
-    """Sampling points along each side of a crop pixel: the power of two that reaches the image's own pixels."""
+    """Sampling points along each side of a crop pixel: the largest power of two that the image's own pixels fill."""
     step = math.hypot(matrix[0, 0], matrix[1, 0])  # image pixels a crop pixel spans
-    return min(MAX_OVERSAMPLING, 2 ** max(0, math.ceil(math.log2(step) - 1e-6)))
+    return min(MAX_OVERSAMPLING, 2 ** max(0, math.floor(math.log2(step) + 1e-6)))
 
 
 def scaled_template(side: int) -> np.ndarray:

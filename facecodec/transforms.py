@@ -17,6 +17,7 @@ import onnxruntime
 
 from facecodec.errors import ModelError, UsageError
 
+SUFFIX = "ExecutionProvider"
 TILE = 1024  # pixels; a multiple of downsampling times hyper
 
 
@@ -119,9 +120,13 @@ class Transforms:
             options.log_severity_level = 3
             graph = self._tensors[name].tobytes()
             try:
-                session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+                session = onnxruntime.InferenceSession(graph, options, providers=[provider()])
+            except UsageError:
+                raise
             except Exception as error:  # ONNX Runtime raises a type of its own for each kind of damage
                 raise ModelError(f"the model's {name} graph does not load: {error}") from None
+            if session.get_providers()[0] != provider():  # which ONNX Runtime does without an error
+                raise UsageError(f"{provider()} is there but does not start: check its driver and libraries")
             self._sessions[name] = session
         session = self._sessions[name]
         try:
@@ -130,6 +135,19 @@ class Transforms:
             if "alloc" in str(error).lower():
                 raise MemoryError from None
             raise ModelError(f"the model's {name} graph does not run: {error}") from None
+
+
+def provider() -> str:
+    """ONNX Runtime's name of what runs the transforms, $FACECODEC_PROVIDER or the CPU. Raises UsageError without it."""
+    wanted = os.environ.get("FACECODEC_PROVIDER") or "cpu"
+    there = {each.removesuffix(SUFFIX).lower(): each for each in onnxruntime.get_available_providers()}
+    try:
+        return there[wanted.lower()]
+    except KeyError:
+        raise UsageError(
+            f"provider '{wanted}' is not in this ONNX Runtime, which has {', '.join(sorted(there))}: "
+            "install onnxruntime-gpu, onnxruntime-openvino or the like in its place"
+        ) from None
 
 
 def _threads() -> int:

@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 
 from conftest import DATA, TINY
-from facecodec.cli import batch, files, jobs
+from facecodec.cli import batch, files, jobs, outputs
 from facecodec.cli.jobs import Worked
 from facecodec.codec import Codec
 from facecodec.container import Container, pack, unpack
@@ -347,7 +347,7 @@ def test_interrupting_a_batch_is_status_130_and_leaves_only_whole_files(tmp_path
     assert back.returncode == 0
 
 
-@pytest.mark.parametrize("moment", ["open", "_name", "_write_unnamed"])
+@pytest.mark.parametrize("moment", ["open", "_name", "_unnamed", "_link"])
 @pytest.mark.parametrize("force", [False, True])
 def test_an_interrupt_at_the_worst_moment_leaves_nothing_partial(tmp_path, monkeypatch, moment, force):
     def then_interrupt(*arguments):
@@ -356,28 +356,28 @@ def test_an_interrupt_at_the_worst_moment_leaves_nothing_partial(tmp_path, monke
 
     if force and moment == "_name":
         return  # which is then not called
-    real = getattr(files, moment, open)
-    if moment != "_write_unnamed":  # a system without such files
-        monkeypatch.setattr(files, "_write_unnamed", lambda path, data, mode: False)
-    monkeypatch.setattr(files, moment, then_interrupt, raising=False)
+    real = getattr(outputs, moment, open)
+    if moment in ("open", "_name"):  # a system without unnamed files
+        monkeypatch.setattr(outputs, "_unnamed", lambda folder: None)
+    monkeypatch.setattr(outputs, moment, then_interrupt, raising=False)
     job = files.Job(tmp_path / "in.png", tmp_path / "out.fic")
     with pytest.raises(KeyboardInterrupt):
-        files.write_output(job, b"whole", force=force)
+        outputs.write_output(job, b"whole", force=force)
     assert [path.name for path in tmp_path.iterdir()] in ([], ["out.fic"])
 
 
-@pytest.mark.parametrize("unnamed", [True, False])
-def test_outputs_are_written_where_there_are_unnamed_files_and_where_not(tmp_path, monkeypatch, unnamed):
-    if not unnamed:
-        monkeypatch.setattr(files, "_write_unnamed", lambda path, data, mode: False)
+@pytest.mark.parametrize("missing", [None, "_unnamed", "_link"])
+def test_outputs_are_written_where_there_are_unnamed_files_and_where_not(tmp_path, monkeypatch, missing):
+    if missing:
+        monkeypatch.setattr(outputs, missing, lambda *arguments: None)
     (tmp_path / "in.png").touch(0o600)
     job = files.Job(tmp_path / "in.png", tmp_path / "out.fic")
-    files.write_output(job, b"one", force=False)
+    outputs.write_output(job, b"one", force=False)
     assert stat.S_IMODE(job.target.stat().st_mode) == 0o600  # a private picture stays one
-    with pytest.raises(files.OutputError, match="exists"):
-        files.write_output(job, b"two", force=False)
+    with pytest.raises(outputs.OutputError, match="exists"):
+        outputs.write_output(job, b"two", force=False)
     assert job.target.read_bytes() == b"one"
-    files.write_output(job, b"three", force=True)
+    outputs.write_output(job, b"three", force=True)
     assert job.target.read_bytes() == b"three"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.png", "out.fic"]
 
@@ -385,9 +385,9 @@ def test_outputs_are_written_where_there_are_unnamed_files_and_where_not(tmp_pat
 @pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="only Linux has files without a name")
 def test_a_process_that_is_killed_while_it_writes_leaves_nothing(tmp_path):
     code = (
-        "import os, signal, sys; from pathlib import Path; from facecodec.cli import files\n"
+        "import os, signal, sys; from pathlib import Path; from facecodec.cli import files, outputs\n"
         "os.link = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)\n"
-        f"files.write_output(files.Job(None, Path({str(tmp_path)!r}, 'out.fic')), b'whole', False)\n"
+        f"outputs.write_output(files.Job(None, Path({str(tmp_path)!r}, 'out.fic')), b'whole', False)\n"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
     assert list(tmp_path.iterdir()) == []
@@ -767,7 +767,7 @@ def test_a_folder_that_cannot_be_listed_is_an_error(run_cli, face, tmp_path, mon
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", locked)
-    plan = files.plan((str(tmp_path / "in"),), None, None, ".fic", lambda p: p.suffix == ".png", "images")
+    plan = files.plan((str(tmp_path / "in"),), None, None, ".fic", frozenset({".png"}), "images")
     assert [job.source.name for job in plan.jobs] == ["1.png"]
     ((name, reason),) = plan.failures
     assert name.endswith("in/locked")
@@ -848,7 +848,7 @@ def test_an_unforeseen_error_costs_only_its_input(tmp_path, capsys):
         return Worked(b"whole", {"bytes": 5, "width": 1, "height": 1})
 
     with pytest.raises(SystemExit) as end:
-        batch.run(files.Plan(jobs, []), False, False, 1, batch.Reporter(False, False, False), Working(work))
+        batch.run(files.Plan(jobs, []), False, False, 1, None, batch.Reporter(False, False, False), Working(work))
     assert end.value.code == 1
     message = capsys.readouterr().err
     assert "internal error, please report it: ZeroDivisionError: surprise" in message
@@ -880,3 +880,12 @@ def test_help_loads_no_subcommand():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("False\n")
+
+
+def test_a_provider_that_is_missing_is_an_error_and_the_cpu_is_one(run_cli, face, tmp_path):
+    done = run_cli("encode", "face.png", "--provider", "tpu")
+    assert done.returncode == 2
+    assert b"provider 'tpu' is not in this ONNX Runtime, which has" in done.stderr
+    assert not (tmp_path / "face.fic").exists()
+    assert run_cli("encode", "face.png", "--provider", "CPU").returncode == 0
+    assert b"provider 'x'" in run_cli("decode", "face.fic", "-f", FACECODEC_PROVIDER="x").stderr

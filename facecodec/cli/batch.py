@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from pathlib import Path
 from typing import IO, Any
 
 import click
 
-from facecodec.cli.files import Plan
-from facecodec.cli.jobs import Note, Steps, Work, outcomes
+from facecodec.cli.extras import require
+from facecodec.cli.files import Job, Plan
+from facecodec.cli.jobs import Note, Outcome, Steps, Work, workers
+from facecodec.cli.outputs import already_there, outputs_there
+from facecodec.cli.shards import Recode
 from facecodec.container import DEFAULT_MAX_PIXELS
 from facecodec.errors import UsageError
 
@@ -43,6 +46,19 @@ def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 metavar="N",
                 help="Processes for several inputs; one per core by default, where there are many.",
             ),
+            click.option(
+                "--ray",
+                "cluster",
+                metavar="ADDRESS",
+                help="Share the inputs among the machines of a Ray cluster; 'local' starts one here.",
+            ),
+            click.option(
+                "--provider",
+                metavar="NAME",
+                expose_value=False,
+                callback=_set_provider,
+                help="What runs the transforms: cpu, or cuda, openvino and so on where ONNX Runtime has it.",
+            ),
             files0_option,
             max_pixels_option,
             click.option("--json", "as_json", is_flag=True, help="One JSON object a line for each input."),
@@ -51,6 +67,15 @@ def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return command
+
+
+def _set_provider(context: click.Context, option: click.Parameter, name: str | None) -> None:
+    """In the environment, from which other processes have it too."""
+    if name is not None:
+        os.environ["FACECODEC_PROVIDER"] = name
+        from facecodec.transforms import provider
+
+        provider()
 
 
 class Reporter:
@@ -103,27 +128,43 @@ def run(
     force: bool,
     skip_existing: bool,
     processes: int | None,
+    cluster: str | None,
     reporter: Reporter,
     work: Work,
     verify: bool = False,
 ) -> None:
-    """Do every job, by so many processes or as many as pay; exit with 1 if any failed. `verify` reads outputs back."""
+    """Do every job, by so many processes or as many as pay, or by the Ray `cluster`; exit with 1 if any failed.
+
+    `verify` reads outputs back.
+    """
     if any(job.target is None for job in plan.jobs) and sys.stdout is not None and sys.stdout.isatty():
         raise UsageError("standard output is a terminal, and the output is binary: redirect it, or give -o a file")
     if force and skip_existing:
         raise UsageError("--force and --skip-existing exclude each other: give one")
-    jobs = []
+    if cluster is not None:
+        require(("ray",), "for --ray, pip install 'facecodec[ray]'")
+        if processes is not None:
+            raise UsageError("-j and --ray exclude each other: give one")
+        if any(None in (job.source, job.target) for job in plan.jobs):
+            raise UsageError("--ray takes files that every machine reaches, not '-'")
+    jobs, failures, skipped = [], list(plan.failures), 0
+    # Whether an output is an earlier run's or of a worker that was killed cannot be told later on a cluster.
+    there = outputs_there(plan.jobs) if skip_existing or (cluster and not force) else set()
     for job in plan.jobs:
-        if skip_existing and job.target is not None and job.target.is_file():
+        if job not in there:
+            jobs.append(job)
+        elif skip_existing:
+            skipped += 1
             reporter.skipped(job.input_name, job.output_name)
         else:
-            jobs.append(job)
-    failed, skipped = len(plan.failures), len(plan.jobs) - len(jobs)
-    done = {"bytes": 0, "pixels": 0}
-    for name, reason in plan.failures:
+            failures.append((job.input_name, str(already_there(job))))
+    failed = len(failures)
+    done = {"inputs": 0, "bytes": 0, "pixels": 0}
+    for name, reason in failures:
         reporter.failure(name, reason)
-    with _progress(reporter, len(jobs)):
-        for job, outcome in outcomes(jobs, Steps(work, force, verify), processes):
+    recode = Recode(Steps(work, force, verify), plan.wanted, plan.suffix)
+    with _progress(reporter, jobs):
+        for job, outcome in _outcomes(jobs, recode, processes, cluster):
             for note in outcome.notes:
                 reporter.note(job.input_name, note)
             if outcome.failure is not None:
@@ -131,24 +172,42 @@ def run(
                 reporter.failure(job.input_name, outcome.failure)
             else:
                 named = {"input": job.input_name, "output": job.output_name}
-                reporter.success(named | outcome.result, verbose=len(plan.jobs) == 1)
+                reporter.success(named | outcome.result, verbose=plan.jobs == [job])
+                done["inputs"] += 1
                 done["bytes"] += outcome.result["bytes"]
                 done["pixels"] += outcome.result["width"] * outcome.result["height"]
             if reporter.progress is not None:
                 reporter.progress.advance(reporter.progress.task_ids[0])
-    total = len(plan.jobs) + len(plan.failures)
+    total = failed + skipped + done["inputs"]
     kept = f", {skipped} there already" if skipped else ""
     if failed and total > 1 and reporter.text:
-        reporter.line(f"facecodec: {failed} of {total} inputs failed, {total - failed - skipped} done{kept}")
+        reporter.line(f"facecodec: {failed} of {total} inputs failed, {done['inputs']} done{kept}")
     elif total > 1 and reporter.interactive and not reporter.json_to:
-        rate = f": {done['bytes']} bytes in .fic files, {8 * done['bytes'] / done['pixels']:.3f} bpp" if jobs else ""
-        reporter.line(f"{len(jobs)} done{kept}{rate}")
+        bpp = f": {done['bytes']} bytes in .fic files, {8 * done['bytes'] / done['pixels']:.3f} bpp" if jobs else ""
+        reporter.line(f"{done['inputs']} done{kept}{bpp}")
     if failed:
         sys.exit(1)
 
 
-def _progress(reporter: Reporter, count: int) -> Any:
-    if not reporter.interactive or count < 2:
+def _outcomes(
+    jobs: Sequence[Job], recode: Recode, processes: int | None, cluster: str | None
+) -> Iterator[tuple[Job, Outcome]]:
+    """Every input and what came of it; in order, those in shards last, unless a cluster does them."""
+    if cluster is not None:
+        from facecodec.cli.cluster import outcomes_of_cluster
+
+        yield from outcomes_of_cluster(jobs, recode, cluster)
+        return
+    with workers(jobs, recode.steps, processes) as outcomes:
+        yield from outcomes([job for job in jobs if not job.is_shard])
+        for job in jobs:
+            if job.is_shard:
+                yield from recode(job, outcomes)
+
+
+def _progress(reporter: Reporter, jobs: Sequence[Job]) -> Any:
+    holds_many = any(job.is_shard for job in jobs)
+    if not reporter.interactive or not (holds_many or len(jobs) > 1):
         return nullcontext()
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
@@ -156,9 +215,5 @@ def _progress(reporter: Reporter, count: int) -> Any:
     reporter.progress = Progress(
         BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True), transient=True
     )
-    reporter.progress.add_task("", total=count)
+    reporter.progress.add_task("", total=None if holds_many else len(jobs))
     return reporter.progress
-
-
-def has_suffix(suffixes: frozenset[str]) -> Callable[[Path], bool]:
-    return lambda path: path.suffix.lower() in suffixes

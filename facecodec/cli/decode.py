@@ -9,6 +9,7 @@ import click
 
 from facecodec.cli import batch, files
 from facecodec.cli.jobs import Worked
+from facecodec.cli.paths import is_special
 from facecodec.container import MAGIC
 from facecodec.errors import FormatError, UsageError
 
@@ -32,6 +33,7 @@ def decode(
     force: bool,
     skip_existing: bool,
     processes: int | None,
+    cluster: str | None,
     files0_from: str | None,
     max_pixels: int,
     as_json: bool,
@@ -39,17 +41,17 @@ def decode(
 ) -> None:
     """Restore images from .fic files.
 
-    INPUT is a .fic file, a folder that is searched for them, or '-'. Without -o the output lies
-    beside the input.
+    INPUT is a .fic file, a folder that is searched for them, a tar file of them, a URL, or '-'. Without -o
+    the output lies beside the input.
     """
     suffix = f".{format_ or 'png'}"
     listed = None if files0_from is None else files.read_list(files0_from)
-    plan = files.plan(inputs, listed, out, suffix, batch.has_suffix(frozenset({".fic"})), ".fic files")
+    plan = files.plan(inputs, listed, out, suffix, frozenset({".fic"}), ".fic files")
     targets = [job.target for job in plan.jobs]
     image_format = format_ or _format_of(targets[0] if len(targets) == 1 else None)
     reporter = batch.Reporter(as_json, quiet, None in targets)
 
-    batch.run(plan, force, skip_existing, processes, reporter, Decode(image_format, max_pixels))
+    batch.run(plan, force, skip_existing, processes, cluster, reporter, Decode(image_format, max_pixels))
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def _format_of(target: Path | None) -> str:
     """The format that a file name asks for. Raises UsageError for one that is not written."""
     from facecodec import images
 
-    if target is None or files.is_special(target):
+    if target is None or files.is_shard(target) or is_special(target):
         return "png"
     try:
         return images.SUFFIX_FORMATS[target.suffix.lower()]

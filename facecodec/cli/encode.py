@@ -69,6 +69,7 @@ def encode(
     force: bool,
     skip_existing: bool,
     processes: int | None,
+    cluster: str | None,
     files0_from: str | None,
     max_pixels: int,
     as_json: bool,
@@ -76,8 +77,8 @@ def encode(
 ) -> None:
     """Compress images to .fic files.
 
-    INPUT is an image, a folder that is searched for images, or '-'. Without -o the output lies
-    beside the input. Inputs are kept.
+    INPUT is an image, a folder that is searched for images, a tar file of images, a URL, or '-'. Without
+    -o the output lies beside the input. Inputs are kept.
     """
     from PIL import Image
 
@@ -96,7 +97,7 @@ def encode(
     quality_byte(quality)  # refused before anything is read
     path = checkpoint.model_path(model)
     listed = None if files0_from is None else files.read_list(files0_from)
-    plan = files.plan(inputs, listed, out, ".fic", batch.has_suffix(images.SUFFIXES), "images")
+    plan = files.plan(inputs, listed, out, ".fic", images.SUFFIXES, "images")
     for job in plan.jobs:
         if job.target is not None and job.target.suffix.lower() in images.SUFFIXES:
             raise UsageError(f"{job.target} has the name of an image, and a .fic file is none: give -o another name")
@@ -112,7 +113,7 @@ def encode(
 
         recogniser = recogniser_path(recogniser or SEEN)
     work = Encode(path, quality, max_bytes, target_bpp, max_pixels, keep_metadata, verify, min_similarity, recogniser)
-    batch.run(plan, force, skip_existing, processes, reporter, work, verify)
+    batch.run(plan, force, skip_existing, processes, cluster, reporter, work, verify)
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import click
 
-from facecodec.cli.files import STANDARD, explain
+from facecodec.cli.files import STANDARD, Job
+from facecodec.cli.jobs import reason
+from facecodec.cli.outputs import read_input
+from facecodec.cli.paths import to_path
 from facecodec.container import DEFAULT_MAX_PIXELS, check_size
-from facecodec.errors import FacecodecError, ImageError, ModelError
+from facecodec.errors import ImageError, ModelError, UsageError
 
 
 @click.command()
@@ -26,14 +28,16 @@ def info(names: tuple[str, ...], as_json: bool) -> None:
     failed = False
     for name in names:
         try:
-            data = sys.stdin.buffer.read() if name == STANDARD else Path(name).read_bytes()
-            facts = {"input": name} | describe(data)
-        except (FacecodecError, OSError) as error:
+            job = Job(None if name == STANDARD else to_path(name), None)
+            facts = {"input": name} | describe(read_input(job))
+        except UsageError:
+            raise
+        except Exception as error:
             failed = True
-            reason = explain(error) if isinstance(error, OSError) else str(error)
+            wrong = reason(error)
             if as_json:
-                print(json.dumps({"input": name, "error": reason}))
-            print(f"facecodec: {name}: {reason}", file=sys.stderr)
+                print(json.dumps({"input": name, "error": wrong}))
+            print(f"facecodec: {name}: {wrong}", file=sys.stderr)
             continue
         if as_json:
             print(json.dumps(facts))

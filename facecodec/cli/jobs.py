@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from facecodec.cli.files import Job, compare_output, explain, read_input, refuse_existing, write_output
+from facecodec.cli.files import Job
+from facecodec.cli.outputs import compare_output, read_input, refuse_existing, write_output
+from facecodec.cli.paths import explain
 from facecodec.errors import FacecodecError
 
 WORTH = 8  # jobs that pay for starting a process
@@ -42,11 +46,25 @@ class Work(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a job: `result` to report, or the reason of its `failure`."""
+    """What came of a job: `result` to report, or the reason of its `failure`; of a shard's member its output too."""
 
     result: dict[str, Any] = field(default_factory=dict)
     failure: str | None = None
     notes: list[Note] = field(default_factory=list)
+    data: bytes = b""
+
+
+def reason(error: Exception) -> str:
+    """What an exception costs an input, in a line. Raises BrokenPipeError, which ends everything."""
+    if isinstance(error, BrokenPipeError):
+        raise error
+    if isinstance(error, FacecodecError):
+        return str(error)
+    if isinstance(error, OSError):
+        return explain(error)
+    if isinstance(error, MemoryError):
+        return "not enough memory for a picture of this size"
+    return f"internal error, please report it: {type(error).__name__}: {error}"
 
 
 @dataclass(frozen=True)
@@ -54,41 +72,41 @@ class Steps:
     """What is done for each job: read, work, write, and with `verify` read again. Pickled for other processes."""
 
     work: Work
-    force: bool
+    force: bool = False
     verify: bool = False
 
     def __call__(self, job: Job) -> Outcome:
-        """Whatever goes wrong costs this job alone."""
+        """Whatever goes wrong costs this job alone, a fault of ours too. A shard's member is worked on, not written."""
+        started = time.perf_counter()
         try:
-            started = time.perf_counter()
-            content = read_input(job)
+            content = read_input(job) if job.member is None else job.member.content
             self.work.expect(content)
-            refuse_existing(job, self.force)
+            if job.member is None:
+                refuse_existing(job, self.force)
             worked = self.work(content)
-            write_output(job, worked.data, self.force)
-            if self.verify:
-                compare_output(job, worked.data)
-        except BrokenPipeError:
-            raise
-        except FacecodecError as error:
-            return Outcome(failure=str(error))
-        except OSError as error:
-            return Outcome(failure=explain(error))
-        except MemoryError:
-            return Outcome(failure="not enough memory for a picture of this size")
-        except Exception as error:  # a fault of ours must not cost the inputs that follow
-            return Outcome(failure=f"internal error, please report it: {type(error).__name__}: {error}")
-        seconds = round(time.perf_counter() - started, 4)
-        return Outcome(worked.result | {"seconds": seconds}, notes=worked.notes)
+            if job.member is None:
+                write_output(job, worked.data, self.force)
+                if self.verify:
+                    compare_output(job, worked.data)
+        except Exception as error:
+            return Outcome(failure=reason(error))
+        result = worked.result | {"seconds": round(time.perf_counter() - started, 4)}
+        return Outcome(result, notes=worked.notes, data=worked.data if job.member else b"")
 
 
-def outcomes(jobs: Sequence[Job], steps: Steps, processes: int | None) -> Iterator[tuple[Job, Outcome]]:
-    """Every job and what came of it, in order. With None for `processes`, there are as many as pay."""
-    most = len(jobs) if processes else -(-len(jobs) // WORTH)
+Outcomes = Callable[[Iterable[Job]], Iterator[tuple[Job, Outcome]]]
+
+
+@contextmanager
+def workers(jobs: Sequence[Job], steps: Steps, processes: int | None) -> Iterator[Outcomes]:
+    """What does jobs and gives each with what came of it, in order; with None for `processes`, by as many as pay."""
+    holds_many = any(job.is_shard for job in jobs)
+    most = math.inf if holds_many else len(jobs) if processes else -(-len(jobs) // WORTH)
     processes = min(processes or os.cpu_count() or 1, most)
     if processes <= 1:
-        yield from ((job, steps(job)) for job in jobs)
+        yield lambda jobs: ((job, steps(job)) for job in jobs)
         return
-    from facecodec.cli.pool import outcomes_of_processes  # multiprocessing is slow to import
+    from facecodec.cli.pool import Pool  # multiprocessing is slow to import
 
-    yield from outcomes_of_processes(jobs, steps, processes)
+    with Pool(steps, processes) as pool:
+        yield pool.outcomes

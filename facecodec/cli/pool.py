@@ -6,42 +6,62 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from itertools import islice
 from multiprocessing import connection
 
 from facecodec.cli.files import Job
 from facecodec.cli.jobs import Outcome, Steps
+from facecodec.cli.paths import is_url
 
 WINDOW = 16  # jobs of each process that may be under way or wait for an earlier one to be told
 
 
-def outcomes_of_processes(jobs: Sequence[Job], steps: Steps, processes: int) -> Iterator[tuple[Job, Outcome]]:
-    """Every job and what came of it, in order."""
-    pool = _start(processes)
-    under_way: dict[int, _UnderWay] = {}
-    again: dict[int, Steps] = {}  # of those that were under way when a process was killed
-    try:
-        submitted = 0
-        for number, job in enumerate(jobs):
+class Pool:
+    """Processes that take the same steps for every job. A context manager, which ends them."""
+
+    def __init__(self, steps: Steps, processes: int) -> None:
+        self._steps = steps
+        self._processes = processes
+        self._executor = _start(processes)
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._executor.shutdown(cancel_futures=True)
+
+    def outcomes(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Outcome]]:
+        """Every job and what came of it, in order; `jobs` are taken as they are needed."""
+        source, under_way = iter(jobs), deque()
+        while True:
+            for job in islice(source, WINDOW * self._processes - len(under_way)):
+                under_way.append(self._submit(job, self._steps))
+            if not under_way:
+                return
+            first = under_way.popleft()
             try:
-                while submitted < min(len(jobs), number + WINDOW * processes):
-                    under_way[submitted] = _UnderWay.of(pool, again.get(submitted, steps), jobs[submitted])
-                    submitted += 1
-                outcome = under_way[number].future.result()
+                outcome = first.future.result()
             except BrokenProcessPool:
                 # A process was killed, most likely for its memory; over this job or another, which then comes later.
-                pool.shutdown()
-                again |= {index: each.again for index, each in under_way.items()}
-                outcome = _alone(again.get(number, steps), job)
-                pool = _start(processes)
-                under_way, submitted = {}, number + 1
-            under_way.pop(number, None)
-            yield job, outcome
-    finally:
-        pool.shutdown(cancel_futures=True)
+                self._executor.shutdown()
+                outcome = _alone(first)
+                self._executor = _start(self._processes)
+                under_way = deque(each if each.is_done() else self._submit(each.job, each.again) for each in under_way)
+            yield first.job, outcome
+
+    def _submit(self, job: Job, steps: Steps) -> _UnderWay:
+        fresh = job.target is None or not (is_url(job.target) or os.path.lexists(job.target))
+        try:
+            future = self._executor.submit(steps, job)
+        except BrokenProcessPool as error:  # to be dealt with when it is this job's turn
+            future = Future()
+            future.set_exception(error)
+        return _UnderWay(job, future, replace(steps, force=steps.force or fresh))
 
 
 @dataclass(frozen=True)
@@ -51,24 +71,23 @@ class _UnderWay:
     These overwrite its output where there was none: what is there then is of the process that was killed.
     """
 
+    job: Job
     future: Future[Outcome]
     again: Steps
 
-    @classmethod
-    def of(cls, pool: ProcessPoolExecutor, steps: Steps, job: Job) -> _UnderWay:
-        fresh = job.target is None or not os.path.lexists(job.target)
-        return cls(pool.submit(steps, job), replace(steps, force=steps.force or fresh))
+    def is_done(self) -> bool:
+        return self.future.done() and self.future.exception() is None
 
 
-def _alone(steps: Steps, job: Job) -> Outcome:
-    """A job in a process that it shares with none."""
-    pool = _start(1)
+def _alone(under_way: _UnderWay) -> Outcome:
+    """What comes of a job in a process that it shares with none."""
+    executor = _start(1)
     try:
-        return pool.submit(steps, job).result()
+        return executor.submit(under_way.again, under_way.job).result()
     except BrokenProcessPool:
         return Outcome(failure="its process was killed, most likely for its memory: free some, or lower --max-pixels")
     finally:
-        pool.shutdown(cancel_futures=True)
+        executor.shutdown(cancel_futures=True)
 
 
 def _start(processes: int) -> ProcessPoolExecutor:

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
 
 import click
 
 from facecodec.cli import batch, files
-from facecodec.errors import FacecodecError, UsageError
+from facecodec.cli.files import Job
+from facecodec.cli.jobs import reason
+from facecodec.cli.outputs import read_input
+from facecodec.cli.paths import to_path
+from facecodec.cli.shards import open_shard
+from facecodec.errors import UsageError
+
+FIC = frozenset({".fic"})
 
 
 @click.command()
@@ -20,38 +28,61 @@ from facecodec.errors import FacecodecError, UsageError
 def verify(inputs: tuple[str, ...], files0_from: str | None, max_pixels: int, as_json: bool) -> None:
     """Check .fic files: header, checksum, model and every symbol. Silent about those that are good.
 
-    INPUT is a .fic file, a folder that is searched for them, or '-'.
+    INPUT is a .fic file, a folder that is searched for them, a tar file of them, a URL, or '-'.
     """
     names = [*inputs, *(files.read_list(files0_from) if files0_from else [])]
     if not names:
         raise UsageError("no input given: name files or folders, '-' for standard input, or --files0-from")
-    wanted = batch.has_suffix(frozenset({".fic"}))
     count = failed = 0
     for name in names:
-        found, failures = files.find(Path(name), wanted, ".fic files") if name != files.STANDARD else ([None], [])
-        results = failures + [(str(path or name), _reason(path, max_pixels)) for path in found]
-        for each, reason in results:
+        for each, wrong in _checked(name, max_pixels):
             count += 1
             if as_json:
-                print(json.dumps({"input": each} | ({"error": reason} if reason else {})))
-            if reason:
+                print(json.dumps({"input": each} | ({"error": wrong} if wrong else {})))
+            if wrong:
                 failed += 1
-                print(f"facecodec: {each}: {reason}", file=sys.stderr)
+                print(f"facecodec: {each}: {wrong}", file=sys.stderr)
     if failed and count > 1:
         print(f"facecodec: {failed} of {count} files failed", file=sys.stderr)
     if failed:
         sys.exit(1)
 
 
-def _reason(path: Path | None, max_pixels: int) -> str | None:
-    """What is wrong with a file, None for standard input, or None."""
+def _checked(name: str, max_pixels: int) -> Iterator[tuple[str, str | None]]:
+    """Every file that an input stands for, and what is wrong with it."""
+    if name == files.STANDARD:
+        yield name, _wrong(lambda: check(read_input(Job(None, None)), max_pixels))
+        return
+    found, failures = files.find(to_path(name), FIC, ".fic files")
+    yield from failures
+    for path in found:
+        if files.is_shard(path):
+            yield from _checked_shard(path, max_pixels)
+        else:
+            yield str(path), _wrong(lambda path=path: check(read_input(Job(path, None)), max_pixels))
+
+
+def _checked_shard(path: Path, max_pixels: int) -> Iterator[tuple[str, str | None]]:
+    try:
+        with open_shard(path) as contents:
+            for info, content in contents:
+                if info.isreg() and PurePosixPath(info.name).suffix.lower() in FIC:
+                    yield f"{path}/{info.name}", _wrong(lambda content=content: check(content, max_pixels))
+    except Exception as error:
+        yield str(path), reason(error)
+
+
+def _wrong(checked: Callable[[], None]) -> str | None:
+    try:
+        checked()
+    except Exception as error:
+        return reason(error)
+    return None
+
+
+def check(content: bytes, max_pixels: int) -> None:
+    """Raise a FacecodecError unless these are the bytes of a whole .fic file that decodes."""
     from facecodec.codec import codec_of, open_container
 
-    try:
-        parsed = open_container(sys.stdin.buffer.read() if path is None else path.read_bytes(), max_pixels)
-        codec_of(parsed).symbols(parsed)
-    except FacecodecError as error:
-        return str(error)
-    except OSError as error:
-        return files.explain(error)
-    return None
+    parsed = open_container(content, max_pixels)
+    codec_of(parsed).symbols(parsed)

@@ -1,0 +1,152 @@
+"""What coding costs, a process a picture and in a batch: beside other codecs and CompressAI, and beside the floor.
+
+    python benchmarks/throughput.py [--images N] [--repeats N] [--model NAME] [--data DIR]
+
+CompressAI's bmshj2018-hyperprior (N = 128, M = 192) has random weights, which take as long as trained ones; it is timed
+within its process, without reading and writing files. The floor is the multiply-adds of our transforms over the rate at
+which this machine multiplies matrices in float32, one thread on each core at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from compressai.models import ScaleHyperprior
+from threadpoolctl import threadpool_limits
+
+from facecodec import checkpoint
+from facecodec.bench.codecs import find_codec
+from facecodec.bench.datasets import load_dataset
+from facecodec.bench.speed import TASKS, speed_results
+from facecodec.training.data import data_root, read
+
+OTHERS = ("hevc", "jpeg", "webp", "avif")
+HEADINGS = ("encode, a process each", "decode, a process each", "encode, batch", "decode, batch")
+SIDE = 1536  # of the matrices that the machine's rate is measured with
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
+    return {"median": float(median), "spread": float(high - low)}
+
+
+def compressai_seconds(pictures: list[Path], repeats: int) -> dict[str, dict[str, float]]:
+    """Seconds a picture of compress() and decompress(), as they come, on as many threads as there are cores."""
+    network = ScaleHyperprior(128, 192).eval()
+    network.update(force=True)
+    tensors = []
+    for path in pictures:
+        pixels = read(path)
+        extra = [(0, -side % 64) for side in pixels.shape[:2]] + [(0, 0)]
+        tensors.append(torch.from_numpy(np.pad(pixels, extra, mode="edge")).permute(2, 0, 1)[None] / 255)
+    taken: dict[str, list[float]] = {"encode_batch": [], "decode_batch": []}
+    with torch.no_grad():
+        network.decompress(**network.compress(tensors[0]))
+        for _ in range(repeats):
+            began = time.perf_counter()
+            coded = [network.compress(tensor) for tensor in tensors]
+            between = time.perf_counter()
+            for each in coded:
+                network.decompress(**each)
+            taken["encode_batch"].append((between - began) / len(tensors))
+            taken["decode_batch"].append((time.perf_counter() - between) / len(tensors))
+    return {task: spread(values) for task, values in taken.items()}
+
+
+def multiply_adds(graph: bytes, positions: int) -> int:
+    """Of the convolutions in a graph whose input has so many positions."""
+    graph = onnx.load_from_string(graph).graph
+    weights = {each.name: int(np.prod(each.dims)) for each in graph.initializer}
+    at = {graph.input[0].name: Fraction(positions)}
+    count = 0
+    for node in graph.node:
+        attributes = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
+        first = node.input[0] if node.input else ""
+        if first in weights:  # stored in half precision, cast
+            weights[node.output[0]] = weights[first]
+        elif first in at:
+            here = at[first] / int(np.prod(attributes.get("strides", 1))) * attributes.get("blocksize", 1) ** 2
+            at[node.output[0]] = here
+            if node.op_type == "Conv":
+                count += int(here * weights[node.input[1]])
+    return count
+
+
+def machine_rate() -> float:
+    """Multiply-adds a second in float32, all cores together."""
+    cores = os.cpu_count()
+    pairs = [np.ones((2, SIDE, SIDE), np.float32) for _ in range(cores)]
+
+    def multiply(pair: np.ndarray) -> None:
+        for _ in range(4):
+            pair[0] @ pair[1]
+
+    def once(work: Callable[[np.ndarray], None]) -> float:
+        began = time.perf_counter()
+        with ThreadPoolExecutor(cores) as pool:
+            list(pool.map(work, pairs))
+        return cores * 4 * SIDE**3 / (time.perf_counter() - began)
+
+    with threadpool_limits(1):
+        return max(once(multiply) for _ in range(5))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=100)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--model", default="l2-ipr")
+    parser.add_argument("--data", type=Path)
+    arguments = parser.parse_args()
+    subjects = load_dataset("lfw", data_root(arguments.data), limit=arguments.images, faces=False).subjects
+    pictures = [subject.path for subject in subjects[: arguments.images]]
+
+    names = [arguments.model, *(name for name in OTHERS if find_codec(name).missing() is None)]
+    results = {
+        each["codec"]: each for each in speed_results(dict.fromkeys(names, ()), pictures, arguments.repeats)["codecs"]
+    }
+    results["CompressAI"] = compressai_seconds(pictures, arguments.repeats)
+    print(
+        f"{len(pictures)} pictures, {arguments.repeats} rounds, {os.cpu_count()} cores; milliseconds a picture: median"
+    )
+    print(f"(interquartile range), and how many times as fast `{arguments.model}` is\n")
+    print(f"| | {' | '.join(HEADINGS)} |\n| --- | --- | --- | --- | --- |")
+    for name, result in results.items():
+        cells = []
+        for task in TASKS:
+            if task not in result:
+                cells.append("")
+                continue
+            ratio = result[task]["median"] / results[arguments.model][task]["median"]
+            cells.append(f"{1000 * result[task]['median']:.1f} ({1000 * result[task]['spread']:.1f}), {ratio:.2f}x")
+        print(f"| {name} | {' | '.join(cells)} |")
+
+    _, tensors = checkpoint.load(checkpoint.model_path(arguments.model))
+    height, width = (-(-side // 64) * 64 for side in read(pictures[0]).shape[:2])
+    pixels, latents = height * width, height * width // 16**2
+    graphs = {name: tensors[f"{name}.onnx"].tobytes() for name in ("g_a", "h_a", "g_s")}
+    adds = {
+        "encode_batch": multiply_adds(graphs["g_a"], pixels) + multiply_adds(graphs["h_a"], latents),
+        "decode_batch": multiply_adds(graphs["g_s"], latents),
+    }
+    rate = machine_rate()
+    print(f"\nThis machine: {rate / 1e9:.0f} thousand million multiply-adds a second\n")
+    for task, count in adds.items():
+        floor, taken = count / rate, results[arguments.model][task]["median"]
+        print(
+            f"    {task.replace('_', ', ')}: {count / 1e6:.0f} million multiply-adds, "
+            f"at best {1000 * floor:.1f} ms, taken {1000 * taken:.1f} ms: {taken / floor:.1f} times the floor"
+        )
+
+
+if __name__ == "__main__":
+    main()

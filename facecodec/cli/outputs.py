@@ -1,0 +1,201 @@
+"""Reading inputs, and outputs that come to be whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from facecodec.cli.files import Job
+from facecodec.cli.paths import exists, explain, is_special, is_url, reaching
+from facecodec.errors import FacecodecError
+
+
+class OutputError(FacecodecError):
+    """An output could not be written."""
+
+
+def refuse_existing(job: Job, force: bool) -> None:
+    """Raise OutputError, before any work is done, where the output is there already."""
+    if job.target is None or (force and is_url(job.target)):
+        return
+    if not is_url(job.target) and os.path.isdir(job.target):
+        raise OutputError(f"{job.target} is a folder: give -o another name")
+    if not force and (exists(job.target) if is_url(job.target) else job.target.is_file()):
+        raise already_there(job)
+
+
+def outputs_there(jobs: Iterable[Job]) -> set[Job]:
+    """The jobs whose output exists, as a file that would be overwritten. Of a store each folder is listed once."""
+    listed: dict[str, set[str]] = {}
+    found = set()
+    for job in jobs:
+        if job.target is None:
+            continue
+        if not is_url(job.target):
+            if job.target.is_file():
+                found.add(job)
+            continue
+        folder = job.target.parent
+        if str(folder) not in listed:
+            try:
+                with reaching(folder):
+                    listed[str(folder)] = {PurePosixPath(each).name for each in folder.fs.ls(folder.path, detail=False)}
+            except FileNotFoundError:
+                listed[str(folder)] = set()
+        if job.target.name in listed[str(folder)]:
+            found.add(job)
+    return found
+
+
+def already_there(job: Job) -> OutputError:
+    return OutputError(f"{job.target} exists: -f overwrites it, --skip-existing passes over it")
+
+
+def read_input(job: Job) -> bytes:
+    if job.source is not None:
+        with reaching(job.source):
+            return job.source.read_bytes()
+    if sys.stdin is None:
+        raise FacecodecError("standard input is closed")
+    return sys.stdin.buffer.read()
+
+
+def write_output(job: Job, data: bytes, force: bool) -> None:
+    """Put `data` under the output's name. Raises OutputError; leaves nothing partial."""
+    with writing(job, force) as file:
+        file.write(data)
+
+
+@contextmanager
+def writing(job: Job, force: bool) -> Iterator[IO[bytes]]:
+    """A file to write to, which has the output's name when the block has ended, and is gone where it raises.
+
+    Raises OutputError, also for an OSError that the block raises.
+    """
+    try:
+        if job.target is None:
+            if sys.stdout is None:
+                raise OutputError("standard output is closed")
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
+        elif is_special(job.target):
+            with open(job.target, "wb") as file:
+                yield file
+        elif is_url(job.target):
+            with _remote(job.target, force) as file:
+                yield file
+        else:
+            if job.makes_folders:
+                job.target.parent.mkdir(parents=True, exist_ok=True)
+            with _whole(Path(os.path.realpath(job.target)), force, _permissions(job.source)) as file:
+                yield file
+    except BrokenPipeError:
+        raise
+    except FileExistsError:
+        raise already_there(job) from None
+    except OSError as error:
+        raise OutputError(f"cannot write {job.output_name}: {explain(error)}") from None
+
+
+def compare_output(job: Job, data: bytes) -> None:
+    """Raise OutputError unless the output, read back, is `data`; standard output and devices cannot be."""
+    if job.target is not None and not is_special(job.target):
+        with reaching(job.target):
+            if job.target.read_bytes() != data:
+                raise OutputError(f"{job.target}: what is read back is not what was written: check the disk")
+
+
+@contextmanager
+def _remote(target: Path, force: bool) -> Iterator[IO[bytes]]:
+    """Stores make an object appear when all of it is there, so it is sent when it is whole.
+
+    Most cannot say whether it existed then; it is looked for before.
+    """
+    if not force and exists(target):
+        raise FileExistsError
+    with tempfile.NamedTemporaryFile() as file:
+        yield file
+        file.flush()
+        with reaching(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.fs.put_file(file.name, target.path)
+
+
+@contextmanager
+def _whole(target: Path, force: bool, mode: int | None) -> Iterator[IO[bytes]]:
+    """Raises FileExistsError where the target has come to be in the meantime, unless `force`.
+
+    `mode` are the input's permissions, of which the output is to have no more.
+    """
+    partial = target.with_name(f".facecodec-{os.urandom(8).hex()}.partial")
+    try:  # around everything: Ctrl-C may come as soon as the file is there
+        unnamed = _unnamed(target.parent)
+        with unnamed or open(partial, "xb") as file:
+            _limit(file, mode)
+            yield file
+            file.flush()
+            named = unnamed is not None and _link(file, partial if force else target)
+            if unnamed is not None and not named:
+                file.seek(0)
+                with open(partial, "xb") as copy:
+                    _limit(copy, mode)
+                    shutil.copyfileobj(file, copy)
+        if force:
+            os.replace(partial, target)
+        elif not named:
+            _name(partial, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
+
+
+def _permissions(source: Path | None) -> int | None:
+    try:
+        return None if source is None or is_url(source) else stat.S_IMODE(source.stat().st_mode)
+    except OSError:  # it has vanished since it was read
+        return None
+
+
+def _limit(file: IO[bytes], mode: int | None) -> None:
+    if mode is not None and hasattr(os, "fchmod"):
+        os.fchmod(file.fileno(), stat.S_IMODE(os.fstat(file.fileno()).st_mode) & mode)
+
+
+def _unnamed(folder: Path) -> IO[bytes] | None:
+    """A file that gets its name when it is whole, so that even kill -9 leaves nothing; None where there is no such."""
+    try:
+        return open(os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o666), "w+b")
+    except (AttributeError, OSError):  # not Linux, or not this file system
+        return None
+
+
+def _link(file: IO[bytes], path: Path) -> bool:
+    """Give an unnamed file its name; False where the system cannot. Raises FileExistsError."""
+    try:  # a directory to start from, which an absolute path has no use for, makes Python follow the link
+        os.link(f"/proc/self/fd/{file.fileno()}", path, src_dir_fd=file.fileno())
+    except FileExistsError:
+        raise
+    except OSError:
+        return False
+    return True
+
+
+def _name(partial: Path, target: Path) -> None:
+    """Rename, but not over a file that exists; some file systems can only do the former."""
+    try:
+        os.link(partial, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        os.replace(partial, target)
+    else:
+        partial.unlink()

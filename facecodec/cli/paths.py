@@ -1,0 +1,109 @@
+"""Paths of files here, and of those that a URL names, which fsspec reaches."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from facecodec.errors import FacecodecError, UsageError
+
+
+def is_url(path: Path | str) -> bool:
+    """Whether a path, or the name of one, is a URL's. Such paths are of universal-pathlib and look like pathlib's."""
+    return "://" in path if isinstance(path, str) else not isinstance(path, Path)
+
+
+def to_path(name: str) -> Path:
+    """A path by its name. Raises UsageError for a URL that cannot be reached for want of a package."""
+    if name.startswith("file://"):
+        return Path(name.removeprefix("file://"))
+    if not is_url(name):
+        return Path(name)
+    try:
+        from upath import UPath
+    except ImportError:
+        raise UsageError(f"{name}: URLs need pip install 'facecodec[url]'") from None
+    try:
+        path = UPath(name)
+        _ = path.fs  # loads the package for this kind of store
+    except (ImportError, ValueError) as error:
+        raise UsageError(f"{name}: {error}") from None
+    return path
+
+
+@contextmanager
+def reaching(path: Path | None) -> Iterator[None]:
+    """Whatever a URL's store raises, as the OSError that a file here would have raised."""
+    try:
+        yield
+    except Exception as error:
+        if path is None or not is_url(path) or isinstance(error, (OSError, FacecodecError)):
+            raise
+        raise OSError(f"{type(error).__name__}: {error}") from None
+
+
+def exists(path: Path) -> bool:
+    if not is_url(path):
+        return os.path.exists(path)
+    with reaching(path):
+        return path.exists()
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there. What a URL names with a suffix is taken for a file, without asking its store."""
+    if not is_url(path):
+        return os.path.isdir(path)
+    with reaching(path):
+        return not path.suffix and path.is_dir()
+
+
+def is_special(path: Path) -> bool:
+    """A device or pipe, which is written to and never replaced."""
+    return not is_url(path) and os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+
+
+def real(path: Path) -> str:
+    """What all names of one file have in common."""
+    return str(path) if is_url(path) else os.path.realpath(path)
+
+
+def walk(folder: Path, unreadable: list[tuple[str, str]]) -> Iterator[Path]:
+    """Files below a folder, in order; folders that cannot be listed go to `unreadable`, with the reason."""
+
+    def note(error: OSError) -> None:
+        unreadable.append((str(error.filename or folder), explain(error)))
+
+    if is_url(folder):
+        try:
+            with reaching(folder):
+                found = folder.fs.find(folder.path)
+        except OSError as error:
+            note(error)
+            return
+        yield from (folder / each[len(folder.path) :].lstrip("/") for each in found)
+        return
+    for parent, folders, files in os.walk(folder, onerror=note):
+        folders.sort()
+        for file in sorted(files):
+            yield Path(parent) / file
+
+
+def explain(error: OSError) -> str:
+    """What went wrong and what to do about it, in a few words."""
+    remedies = {
+        errno.ENOENT: "no such file or folder: check the path",
+        errno.EACCES: "permission denied: check owner and mode of the file and its folder",
+        errno.ENOSPC: "no space left: free some and run this again",
+        errno.EROFS: "the file system is read-only: choose another place",
+        errno.EISDIR: "it is a folder: name the files in it",
+        errno.ENOTDIR: "a part of the path is not a folder",
+        errno.ENAMETOOLONG: "the name is too long: give -o a shorter one",
+        errno.EFBIG: "larger than the limit for files: raise it",
+        errno.EDQUOT: "the disk quota is used up: free some space and run this again",
+    }
+    if isinstance(error, FileNotFoundError):  # stores raise it without a number
+        return remedies[errno.ENOENT]
+    return remedies.get(error.errno or 0, error.strerror or str(error))

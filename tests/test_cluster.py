@@ -1,0 +1,120 @@
+"""A batch on a Ray cluster of its own, with a worker killed in the middle of it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import DATA
+
+pytest.importorskip("ray", reason="the extra ray is not installed")
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two nodes with two processes each."""
+    from ray.cluster_utils import Cluster
+
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    started = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    started.add_node(num_cpus=2)
+    yield started.address
+    started.shutdown()
+
+
+def encode(cluster: str, folder: Path, *arguments: object) -> subprocess.Popen:
+    command = [sys.executable, "-m", "facecodec", "encode", *arguments, "-m", "tiny", "--ray", cluster, "--json"]
+    environment = {**os.environ, "FACECODEC_MODELS": str(DATA)}
+    return subprocess.Popen(
+        list(map(str, command)), cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def told(process: subprocess.Popen) -> list[dict]:
+    out, errors = process.communicate(timeout=600)
+    assert process.returncode is not None, errors
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def workers() -> list[int]:
+    """The processes that code pictures."""
+    found = []
+    for process in Path("/proc").iterdir():
+        try:
+            if process.name.isdigit() and b"ray::MapWorker" in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+        except OSError:
+            pass  # it has ended
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_a_worker_that_is_killed_costs_nothing(cluster, faces_root, tmp_path):
+    photographs = sorted((faces_root / "lfw-deepfunneled").glob("*/*.jpg"))
+    process = encode(cluster, tmp_path, faces_root / "lfw-deepfunneled", "-o", "out")
+    deadline = time.monotonic() + 300
+    while len(list((tmp_path / "out").glob("*/*.fic"))) < 200:
+        assert process.poll() is None, process.stderr.read().decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    victims = workers()
+    assert len(victims) > 1
+    os.kill(victims[0], signal.SIGKILL)
+    results = told(process)
+    assert process.returncode == 0
+    assert sorted(each["input"] for each in results) == list(map(str, photographs))  # none is lost, none is doubled
+    written = sorted(path.relative_to(tmp_path / "out") for path in (tmp_path / "out").rglob("*") if path.is_file())
+    expected = [path.relative_to(faces_root / "lfw-deepfunneled").with_suffix(".fic") for path in photographs]
+    assert written == expected
+    sizes = {each["output"]: each["bytes"] for each in results}
+    assert all((tmp_path / "out" / name).stat().st_size == sizes[f"out/{name}"] for name in written)
+
+
+def test_what_fails_is_in_the_table_and_what_is_done_is_not_done_again(cluster, picture, run_cli, tmp_path):
+    from PIL import Image
+
+    (tmp_path / "in").mkdir()
+    for number in range(20):
+        Image.fromarray(picture[: 20 + number]).save(tmp_path / f"in/{number:02}.png")
+    (tmp_path / "in/bad.png").write_bytes(b"no picture")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/00.fic").write_bytes(b"mine")
+    first = encode(cluster, tmp_path, "in", "-o", "out")
+    results = told(first)
+    assert first.returncode == 1
+    failed = {each["input"]: each["error"] for each in results if "error" in each}
+    assert failed.keys() == {"in/00.png", "in/bad.png"}
+    assert "exists" in failed["in/00.png"]
+    assert run_cli("encode", "in/07.png", "-m", "tiny", "-o", "alone.fic").returncode == 0
+    assert (tmp_path / "out/07.fic").read_bytes() == (tmp_path / "alone.fic").read_bytes()
+
+    (tmp_path / "out/05.fic").unlink()
+    again = encode(cluster, tmp_path, "in", "-o", "out", "--skip-existing")
+    results = told(again)
+    assert [each["input"] for each in results if "bytes" in each] == ["in/05.png"]
+    assert sum("skipped" in each for each in results) == 19
+    assert (tmp_path / "out/00.fic").read_bytes() == b"mine"
+
+
+def test_shards_are_done_by_a_worker_each(cluster, run_cli, tmp_path):
+    from test_shards import SAMPLES, read_shard, write_shard
+
+    for number in range(3):
+        write_shard(tmp_path / f"{number}.tar", SAMPLES)
+    process = encode(cluster, tmp_path, "0.tar", "1.tar", "2.tar", "-o", "out")
+    results = told(process)
+    assert process.returncode == 0
+    assert sorted(each["input"] for each in results) == [
+        f"{n}.tar/{name}" for n in range(3) for name in ("a/000.png", "a/001.jpg")
+    ]
+    names = ["a/000.json", "a/000.fic", "a/001.cls", "a/001.fic", "a/001.json"]
+    assert all(list(read_shard(tmp_path / f"out/{n}.tar")) == names for n in range(3))
+
+
+def test_a_cluster_gets_no_standard_streams(run_cli, picture):
+    assert run_cli("encode", "-", "--ray", "local", stdin=b"").returncode == 2

@@ -1,0 +1,197 @@
+"""Tar shards and URLs as inputs and outputs."""
+
+import http.server
+import io
+import json
+import sys
+import tarfile
+import threading
+from functools import partial
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from conftest import DATA
+from facecodec.cli import cli, files
+from facecodec.cli.paths import to_path
+
+
+def picture(colour: str) -> bytes:
+    data = io.BytesIO()
+    Image.new("RGB", (40, 30), colour).save(data, "PNG")
+    return data.getvalue()
+
+
+def write_shard(path: Path, members: list[tuple[str, bytes]]) -> None:
+    with tarfile.open(path, "w") as shard:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime = len(content), 1_000_000_000
+            shard.addfile(info, io.BytesIO(content))
+
+
+def read_shard(path: Path) -> dict[str, bytes]:
+    with tarfile.open(path) as shard:
+        return {info.name: shard.extractfile(info).read() for info in shard}
+
+
+SAMPLES = [
+    ("a/000.json", b"{}"),
+    ("a/000.png", picture("red")),
+    ("a/001.cls", b"7"),
+    ("a/001.jpg", picture("green")),
+    ("a/001.json", b"[]"),
+]
+
+
+@pytest.fixture
+def shard(tmp_path) -> Path:
+    write_shard(tmp_path / "shard-0.tar", SAMPLES)
+    return tmp_path / "shard-0.tar"
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_shard_becomes_one_with_its_other_files_and_its_order_kept(run_cli, shard, tmp_path, processes):
+    done = run_cli("encode", shard, "-o", "out/", "--verify", "--json", "-j", processes)
+    assert done.returncode == 0, done.stderr
+    coded = read_shard(tmp_path / "out/shard-0.tar")
+    assert list(coded) == ["a/000.json", "a/000.fic", "a/001.cls", "a/001.fic", "a/001.json"]
+    assert coded["a/001.cls"] == b"7"
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [each["input"] for each in told] == [f"{shard}/a/000.png", f"{shard}/a/001.jpg"]
+    assert told[0]["output"] == "out/shard-0.tar/a/000.fic"
+    assert told[0]["bytes"] == len(coded["a/000.fic"])
+    (tmp_path / "one.png").write_bytes(picture("red"))
+    run_cli("encode", "one.png")
+    assert coded["a/000.fic"] == (tmp_path / "one.fic").read_bytes()
+
+    assert run_cli("verify", "out/shard-0.tar").returncode == 0
+    assert run_cli("decode", "out/shard-0.tar", "-o", "back.tar", "--format", "ppm").returncode == 0
+    back = read_shard(tmp_path / "back.tar")
+    assert list(back) == ["a/000.json", "a/000.ppm", "a/001.cls", "a/001.ppm", "a/001.json"]
+    assert Image.open(io.BytesIO(back["a/001.ppm"])).size == (40, 30)
+
+
+def test_a_bad_picture_in_a_shard_costs_only_itself(run_cli, tmp_path):
+    members = [
+        ("a.png", picture("red")),
+        ("b.png", b"no picture"),
+        ("a.jpg", picture("blue")),
+        ("c.png", picture("red")),
+    ]
+    write_shard(tmp_path / "x.tar", members)
+    done = run_cli("encode", "x.tar", "-o", "y.tar")
+    assert done.returncode == 1
+    lines = done.stderr.decode().splitlines()
+    assert lines[0].startswith("facecodec: x.tar/b.png: not an image")
+    assert lines[1] == "facecodec: x.tar/a.jpg: another picture there has become a.fic: rename one"
+    assert lines[2] == "facecodec: 2 of 4 inputs failed, 2 done"
+    assert list(read_shard(tmp_path / "y.tar")) == ["a.fic", "c.fic"]
+
+
+@pytest.mark.parametrize("damage", ["cut in a picture", "cut between", "header"])
+def test_a_damaged_shard_is_an_error_and_writes_nothing(run_cli, shard, tmp_path, damage):
+    data = bytearray(shard.read_bytes())
+    second = data.index(b"a/001.jpg")
+    if damage == "header":
+        data[second : second + 2000] = b"\xff" * 2000
+    else:
+        del data[second + (600 if damage == "cut in a picture" else 0) :]
+    shard.write_bytes(data)
+    done = run_cli("encode", shard, "-o", "out/")
+    assert done.returncode == 1
+    assert b"shard-0.tar: damaged tar file" in done.stderr
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_shard_that_exists_is_kept_or_passed_over(run_cli, shard, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/shard-0.tar").write_bytes(b"mine")
+    assert b"exists" in run_cli("encode", shard, "-o", "out/").stderr
+    assert run_cli("encode", shard, "-o", "out/", "--skip-existing").returncode == 0
+    assert (tmp_path / "out/shard-0.tar").read_bytes() == b"mine"
+    assert run_cli("encode", shard, "-o", "out/", "-f").returncode == 0
+    assert "a/000.fic" in read_shard(tmp_path / "out/shard-0.tar")
+
+
+def test_a_shard_is_not_written_over_itself_nor_under_another_kind_of_name(run_cli, shard, tmp_path):
+    before = shard.read_bytes()
+    assert b"inputs are never overwritten" in run_cli("encode", shard, "-f").stderr
+    for name in ("x.fic", "x.png"):
+        assert run_cli("encode", shard, "-o", name).returncode == 2
+    (tmp_path / "one.png").write_bytes(picture("red"))
+    assert run_cli("encode", "one.png", "-o", "one.tar").returncode == 2
+    assert shard.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.png", "shard-0.tar"]
+
+
+def test_a_shard_goes_to_standard_output(run_cli, shard, tmp_path):
+    (tmp_path / "out.tar").write_bytes(run_cli("encode", shard, "-o", "-").stdout)
+    assert list(read_shard(tmp_path / "out.tar")) == ["a/000.json", "a/000.fic", "a/001.cls", "a/001.fic", "a/001.json"]
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A folder of this machine under http."""
+    pytest.importorskip("aiohttp", reason="the extra url is not installed")
+    (tmp_path / "served/sub").mkdir(parents=True)
+    (tmp_path / "served/a.png").write_bytes(picture("red"))
+    (tmp_path / "served/sub/b.png").write_bytes(picture("blue"))
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path / "served")
+    serving = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=serving.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{serving.server_port}"
+    serving.shutdown()
+
+
+def test_urls_are_read(run_cli, server, tmp_path):
+    done = run_cli("encode", f"{server}/a.png", f"{server}/sub/b.png", f"{server}/none.png", "-o", "out")
+    assert done.returncode == 1
+    assert b"none.png: no such file or folder" in done.stderr
+    assert sorted(str(path.relative_to(tmp_path)) for path in (tmp_path / "out").rglob("*.fic")) == [
+        "out/a.fic",
+        "out/sub/b.fic",
+    ]
+    (tmp_path / "served/a.fic").write_bytes((tmp_path / "out/a.fic").read_bytes())
+    assert json.loads(run_cli("info", f"{server}/a.fic", "--json").stdout)["width"] == 40
+    assert run_cli("verify", f"{server}/a.fic").returncode == 0
+
+
+def test_a_store_is_read_and_written(monkeypatch):
+    """By the API, as the memory of one process is the store."""
+    pytest.importorskip("upath", reason="the extra url is not installed")
+    monkeypatch.setenv("FACECODEC_MODELS", str(DATA))
+    store = to_path("memory://photos")
+    (store / "x").mkdir(parents=True, exist_ok=True)
+    (store / "x/one.png").write_bytes(picture("red"))
+    (store / "x/two.png").write_bytes(b"no picture")
+    write = ["encode", "memory://photos", "-o", "memory://coded/", "-m", "tiny"]
+    done = CliRunner().invoke(cli, write)
+    assert done.exit_code == 1
+    assert "memory://photos/x/two.png: not an image" in done.output
+    assert to_path("memory://coded/x/one.fic").read_bytes()[:2] == b"\xf1\xc1"
+    again = CliRunner().invoke(cli, ["encode", "memory://photos/x/one.png", "-o", "memory://coded/x/", "-m", "tiny"])
+    assert "exists: -f overwrites it" in again.output
+    over = CliRunner().invoke(cli, ["encode", "memory://photos/x/one.png", "-o", "memory://photos/x/one.png", "-f"])
+    assert over.exit_code != 0
+    assert to_path("memory://photos/x/one.png").read_bytes() == picture("red")
+
+
+def test_what_a_store_calls_its_objects_leads_nowhere_else(monkeypatch):
+    pytest.importorskip("upath", reason="the extra url is not installed")
+    (to_path("memory://bad") / "x").mkdir(parents=True, exist_ok=True)
+    store = to_path("memory://bad")
+    monkeypatch.setattr(type(store.fs), "find", lambda self, path: [f"{path}/../../x/evil.png"])
+    [job] = files.plan(("memory://bad",), None, "out", ".fic", frozenset({".png"}), "images").jobs
+    assert job.target == Path("out/x/evil.fic")
+
+
+def test_a_url_that_cannot_be_reached_says_what_to_install(run_cli, tmp_path, monkeypatch):
+    done = run_cli("encode", "zz://bucket/x.png")
+    assert done.returncode == 2
+    assert b"zz://bucket/x.png: " in done.stderr
+    monkeypatch.setitem(sys.modules, "upath", None)
+    with pytest.raises(Exception, match=r"pip install 'facecodec\[url\]'"):
+        to_path("s3://bucket/x.png")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,6 +95,8 @@ class Transforms:
         tiles = [(rows, columns) for rows in _tiles(size[0], core, margin) for columns in _tiles(size[1], core, margin)]
         if len(tiles) == 1:
             return work(*(slice(0, side) for side in size))
+        from concurrent.futures import ThreadPoolExecutor  # slow to import
+
         whole: np.ndarray | None = None
 
         def place(tile: tuple[_Tile, _Tile]) -> None:

@@ -785,7 +785,7 @@ def test_closed_and_full_standard_streams_are_errors_in_one_line(run_cli, face, 
     assert (done.returncode, done.stderr) == (1, b"facecodec: -: standard input is closed\n")
 
 
-def test_a_reader_that_went_away_is_no_traceback(face, tmp_path):
+def test_a_reader_that_went_away_is_told_nothing(face, tmp_path):
     read, write = os.pipe()
     os.close(read)
     done = subprocess.run(
@@ -795,8 +795,7 @@ def test_a_reader_that_went_away_is_no_traceback(face, tmp_path):
         stderr=subprocess.PIPE,
     )
     os.close(write)
-    assert done.returncode == 1
-    assert b"Traceback" not in done.stderr
+    assert (done.returncode, done.stderr) == (1, b"")
 
 
 def on_a_terminal(folder, *arguments: str) -> str:

@@ -122,3 +122,10 @@ def test_the_command_line_keeps_metadata_on_request(run_cli, tagged, tmp_path):
     with Image.open(tmp_path / "bare.png") as image:
         assert not image.getexif()
         assert "icc_profile" not in image.info
+
+
+def test_imageio_goes_through_pillow(picture, tmp_path):
+    iio = pytest.importorskip("imageio.v3", reason="imageio comes with scikit-image")
+    facecodec.register_pillow_opener()
+    iio.imwrite(tmp_path / "x.fic", picture, quality=3)
+    assert iio.imread(tmp_path / "x.fic").shape == picture.shape

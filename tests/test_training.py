@@ -88,6 +88,20 @@ def test_a_run_that_was_killed_resumes_exactly(root, finished, tmp_path, monkeyp
     assert resumed["history"][-1] == expected["history"][-1]
 
 
+def test_a_run_that_is_killed_as_it_saves_keeps_its_last_checkpoint(finished, tmp_path, monkeypatch):
+    path = tmp_path / loop.CHECKPOINT
+    loop.save_atomically(saved(finished), path)
+
+    def half(state, to):
+        to.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(KeyboardInterrupt):
+        loop.save_atomically({}, path)
+    assert saved(tmp_path)["step"] == 12
+
+
 def test_a_run_for_one_rate_trains_the_gains_of_that_rate_alone(root, tmp_path):
     config = replace(CONFIG, steps=1, qualities=(3.0, 3.0))  # in the first step no place departs from it
     loop.train(config, tmp_path / "run", root)

@@ -84,10 +84,6 @@ def main() -> None:
     except FacecodecError as error:
         print(f"facecodec: {error}", file=sys.stderr)
         status = 2 if isinstance(error, UsageError) else 1
-    except BrokenPipeError:
-        # The reader of our output has gone; nothing is left to tell it.
-        sys.stderr.close()
-        status = 1
     except OSError as error:
         # What is told on stdout could not be; the outputs themselves are handled where they are written.
         print(f"facecodec: {error.strerror or error}", file=sys.stderr)

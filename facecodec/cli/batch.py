@@ -15,7 +15,6 @@ from facecodec.cli.extras import require
 from facecodec.cli.files import Job, Plan
 from facecodec.cli.jobs import Note, Outcome, Steps, Work, workers
 from facecodec.cli.outputs import already_there, outputs_there
-from facecodec.cli.shards import Recode
 from facecodec.container import DEFAULT_MAX_PIXELS
 from facecodec.errors import UsageError
 
@@ -148,6 +147,7 @@ def run(
         if any(None in (job.source, job.target) for job in plan.jobs):
             raise UsageError("--ray takes files that every machine reaches, not '-'")
     jobs, failures, skipped = [], list(plan.failures), 0
+    alone = len(plan.jobs) == 1
     # Whether an output is an earlier run's or of a worker that was killed cannot be told later on a cluster.
     there = outputs_there(plan.jobs) if skip_existing or (cluster and not force) else set()
     for job in plan.jobs:
@@ -162,9 +162,9 @@ def run(
     done = {"inputs": 0, "bytes": 0, "pixels": 0}
     for name, reason in failures:
         reporter.failure(name, reason)
-    recode = Recode(Steps(work, force, verify), plan.wanted, plan.suffix)
+    plan = Plan(jobs, [], plan.wanted, plan.suffix)
     with _progress(reporter, jobs):
-        for job, outcome in _outcomes(jobs, recode, processes, cluster):
+        for job, outcome in _outcomes(plan, Steps(work, force, verify), processes, cluster):
             for note in outcome.notes:
                 reporter.note(job.input_name, note)
             if outcome.failure is not None:
@@ -172,7 +172,7 @@ def run(
                 reporter.failure(job.input_name, outcome.failure)
             else:
                 named = {"input": job.input_name, "output": job.output_name}
-                reporter.success(named | outcome.result, verbose=plan.jobs == [job])
+                reporter.success(named | outcome.result, verbose=alone and job.member is None)
                 done["inputs"] += 1
                 done["bytes"] += outcome.result["bytes"]
                 done["pixels"] += outcome.result["width"] * outcome.result["height"]
@@ -189,20 +189,22 @@ def run(
         sys.exit(1)
 
 
-def _outcomes(
-    jobs: Sequence[Job], recode: Recode, processes: int | None, cluster: str | None
-) -> Iterator[tuple[Job, Outcome]]:
+def _outcomes(plan: Plan, steps: Steps, processes: int | None, cluster: str | None) -> Iterator[tuple[Job, Outcome]]:
     """Every input and what came of it; in order, those in shards last, unless a cluster does them."""
+    shards = [job for job in plan.jobs if job.is_shard]
+    if shards or cluster is not None:
+        from facecodec.cli.shards import Recode  # tarfile is slow to import
+
+        recode = Recode(steps, plan.wanted, plan.suffix)
     if cluster is not None:
         from facecodec.cli.cluster import outcomes_of_cluster
 
-        yield from outcomes_of_cluster(jobs, recode, cluster)
+        yield from outcomes_of_cluster(plan.jobs, recode, cluster)
         return
-    with workers(jobs, recode.steps, processes) as outcomes:
-        yield from outcomes([job for job in jobs if not job.is_shard])
-        for job in jobs:
-            if job.is_shard:
-                yield from recode(job, outcomes)
+    with workers(plan.jobs, steps, processes) as outcomes:
+        yield from outcomes([job for job in plan.jobs if not job.is_shard])
+        for shard in shards:
+            yield from recode(shard, outcomes)
 
 
 def _progress(reporter: Reporter, jobs: Sequence[Job]) -> Any:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import stat
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -119,6 +117,8 @@ def _remote(target: Path, force: bool) -> Iterator[IO[bytes]]:
 
     Most cannot say whether it existed then; it is looked for before.
     """
+    import tempfile  # slow to import
+
     if not force and exists(target):
         raise FileExistsError
     with tempfile.NamedTemporaryFile() as file:
@@ -144,6 +144,8 @@ def _whole(target: Path, force: bool, mode: int | None) -> Iterator[IO[bytes]]:
             file.flush()
             named = unnamed is not None and _link(file, partial if force else target)
             if unnamed is not None and not named:
+                import shutil
+
                 file.seek(0)
                 with open(partial, "xb") as copy:
                     _limit(copy, mode)

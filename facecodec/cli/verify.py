@@ -14,7 +14,6 @@ from facecodec.cli.files import Job
 from facecodec.cli.jobs import reason
 from facecodec.cli.outputs import read_input
 from facecodec.cli.paths import to_path
-from facecodec.cli.shards import open_shard
 from facecodec.errors import UsageError
 
 FIC = frozenset({".fic"})
@@ -63,6 +62,8 @@ def _checked(name: str, max_pixels: int) -> Iterator[tuple[str, str | None]]:
 
 
 def _checked_shard(path: Path, max_pixels: int) -> Iterator[tuple[str, str | None]]:
+    from facecodec.cli.shards import open_shard
+
     try:
         with open_shard(path) as contents:
             for info, content in contents:

@@ -39,7 +39,7 @@ BENCH = $(BIN)/facecodec bench
 ALL := $(foreach model,$(MODELS),--model $(model):$(Q))
 
 results: $(STAMP)  ## measure what the cache does not know, hours from scratch; write docs/results.md and docs/budget.md
-	$(BENCH) --dataset lfw --codec jpeg:15,30 --codec hevc:23,28,33,38 --codec webp:10 --codec avif:20 --codec jpeg2000:80 $(ALL) --resume -o build/lfw
+	$(BENCH) --dataset lfw --codec hevc:23,28,33,38 --codec jpeg:8,15,22,30 --codec webp:1,10,30,50 --codec jpeg2000:160,80,40,28 $(ALL) --resume -o build/lfw
 	$(BENCH) speed --limit 40 --repeats 3 --codec hevc --codec jpeg --codec webp --codec avif --codec jpeg2000 --codec jpegxl --resume -o build/speed
 	$(BENCH) report build/lfw/results.json build/speed/results.json -o build/report
 	$(BENCH) identify --find-again --limit 1000 --codec hevc:23 --model l2-ipr:4 --model l2-ip:4 --resume -o build/again

@@ -32,6 +32,7 @@ import onnxruntime
 from facecodec import checkpoint, transforms
 from facecodec.codec import Codec, open_container
 from facecodec.exact import _patches, _pixel_shuffle
+from facecodec.families.hyperprior import positions
 
 KERNELS = ("Prescott", "Nehalem", "Sandybridge", "Haswell", "Zen")
 
@@ -92,7 +93,7 @@ def worker(task: str, folder: Path, way: str, options: dict[str, int]) -> None:
             symbols = codec.symbols(parsed)
             parts = (symbols.z, symbols.y, symbols.means)
         else:
-            height, width = -(-parsed.height // 16), -(-parsed.width // 16)
+            height, width = positions((parsed.height, parsed.width))
             z, _ = codec.family._decode_z(parsed.streams[0], (height, width), parsed.quality)
             parts = (codec.family.prediction(z, slice(0, height), width, parsed.quality).tables,)
         content = b"".join(np.ascontiguousarray(part).astype(np.int64).tobytes() for part in parts)

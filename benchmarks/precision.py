@@ -59,8 +59,7 @@ def main() -> None:
     latents = []
     for pixels in pictures:
         parsed = open_container(codec.encode(pixels, 4))
-        size = tuple(-(-side // 16) for side in pixels.shape[:2])
-        latents.append(codec.family.decode(parsed.streams, size, parsed.quality)[None].astype(np.float32))
+        latents.append(codec.family.decode_latents(parsed.streams, pixels.shape[:2], parsed.quality)[None])
     with tempfile.TemporaryDirectory() as folder:
         exact, basic, small = (Path(folder, name) for name in ("exact.onnx", "basic.onnx", "small.onnx"))
         exact.write_bytes(checkpoint.load(path)[1]["g_s.onnx"].tobytes())

@@ -1,39 +1,60 @@
-"""Whole processes on one 250x250 JPEG, median of 10: what one call in a shell loop costs.
+"""What one call in a shell loop costs, beside ffmpeg with libx265, and where the time goes: a 250x250 JPEG.
 
-python benchmarks/startup.py
+    python benchmarks/startup.py [--repeats N]
+
+Whole processes, by turns, median and interquartile range.
 """
 
 from __future__ import annotations
 
-import statistics
+import argparse
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from skimage import data
 
+from facecodec.bench.codecs import find_codec
 
-def median(*arguments: str, repeats: int = 10) -> float:
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        subprocess.run([*arguments], check=True, stdout=subprocess.DEVNULL)
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
+IMPORTS = "import onnxruntime, PIL.Image, PIL.JpegImagePlugin"
 
 
 def main() -> None:
-    command = str(Path(sys.executable).with_name("facecodec"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=15)
+    arguments = parser.parse_args()
+    ours = str(Path(sys.executable).with_name("facecodec"))
+    hevc = find_codec("hevc").commands
     with tempfile.TemporaryDirectory() as folder:
-        face, fic, png = (str(Path(folder, name)) for name in ("face.jpg", "face.fic", "face.png"))
+        face, fic, png, stream, back = (Path(folder, name) for name in ("f.jpg", "f.fic", "f.png", "f.hevc", "b.png"))
         Image.fromarray(data.astronaut()).crop((96, 0, 346, 250)).save(face, quality=90)
-        print(f"python -c pass:     {median(sys.executable, '-c', 'pass'):.3f} s")
-        print(f"facecodec --help:   {median(command, '--help'):.3f} s")
-        print(f"facecodec encode:   {median(command, 'encode', face, '-o', fic, '-f', '--quiet'):.3f} s")
-        print(f"facecodec decode:   {median(command, 'decode', fic, '-o', png, '-f', '--quiet'):.3f} s")
+        calls = {
+            "ffmpeg encode": hevc.encode(28, face, stream),
+            "ffmpeg decode": hevc.decode(stream, back),
+            "facecodec encode": [ours, "encode", str(face), "-o", str(fic), "-f", "--quiet"],
+            "facecodec decode": [ours, "decode", str(fic), "-o", str(png), "-f", "--quiet"],
+            "Python alone": [sys.executable, "-c", "pass"],
+            "Python, NumPy": [sys.executable, "-c", "import numpy"],
+            "Python, NumPy, Pillow, ONNX Runtime": [sys.executable, "-c", IMPORTS],
+            "facecodec --help": [ours, "--help"],
+        }
+        taken: dict[str, list[float]] = {name: [] for name in calls}
+        for number in range(arguments.repeats + 1):
+            for name, command in calls.items():
+                began = time.perf_counter()
+                subprocess.run(command, check=True, capture_output=True)
+                if number:  # the first fills the disk's cache
+                    taken[name].append(time.perf_counter() - began)
+    print("| | ms | times ffmpeg |\n| --- | --- | --- |")
+    for name, seconds in taken.items():
+        low, median, high = np.quantile(seconds, [0.25, 0.5, 0.75])
+        kind = name.split()[-1] if name.split()[-1] in ("encode", "decode") else "encode"
+        ratio = np.median(np.array(seconds) / np.array(taken[f"ffmpeg {kind}"]))
+        print(f"| {name} | {1000 * median:.0f} ({1000 * (high - low):.0f}) | {ratio:.1f} |")
 
 
 if __name__ == "__main__":

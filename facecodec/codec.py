@@ -14,7 +14,7 @@ from PIL import Image
 from facecodec import checkpoint, container
 from facecodec.container import DEFAULT_MAX_PIXELS, DEFAULT_QUALITY, MAX_QUALITY_BYTE, check_size, quality_byte
 from facecodec.errors import FormatError, ImageError, ModelError
-from facecodec.families import family_module
+from facecodec.families import Family, family_module
 from facecodec.images import as_rgb, info_of
 from facecodec.transforms import Transforms
 
@@ -24,12 +24,13 @@ class Codec:
 
     def __init__(self, path: Path, threads: int = 0) -> None:
         self.card, tensors = checkpoint.load(path)
+        transforms = Transforms(tensors, threads)
         try:
-            family = family_module(self.card.family)
-            self.family = family.build(tensors)
+            module = family_module(self.card.family)
+            self.family: Family = module.build(tensors, transforms)
         except (KeyError, ValueError, IndexError) as error:
             raise ModelError(f"{path}: malformed or of an unknown family: {error}") from None
-        self.transforms = Transforms(tensors, family.DOWNSAMPLING, family.HYPER, family.REACH, threads)
+        self.stream_names: tuple[str, ...] = module.STREAMS
 
     def encode(
         self,
@@ -86,12 +87,12 @@ class Codec:
         height, width = pixels.shape[:2]
         if max(height, width) > container.MAX_SIDE:
             raise ImageError(f"{width}x{height}: a side is longer than {container.MAX_SIDE} pixels")
-        y, z = self.transforms.analyse(pixels)
+        latents = self.family.analyse(pixels)
         mark = bytes.fromhex(self.card.fingerprint)
 
         def code(byte: int) -> bytes:
             try:
-                streams = self.family.encode(y, z, byte)
+                streams = self.family.encode(latents, byte)
             except OverflowError as error:
                 raise ImageError(str(error)) from None
             return container.pack(container.Container(mark, byte, width, height, streams, list(chunks)))
@@ -102,8 +103,8 @@ class Codec:
         """Raise FormatError unless a file of this model decodes to the very symbols that `image` is coded by."""
         parsed = container.unpack(data)
         self._check(parsed)
-        y, z = self.transforms.analyse(as_rgb(image))
-        if not self.family.holds(parsed.streams, y, z, parsed.quality):
+        latents = self.family.analyse(as_rgb(image))
+        if not self.family.holds(parsed.streams, (parsed.height, parsed.width), latents, parsed.quality):
             raise FormatError("it does not decode to what was encoded, please report it")
 
     def decode(self, data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
@@ -113,19 +114,14 @@ class Codec:
     def decode_container(self, parsed: container.Container) -> Image.Image:
         """As `decode`, for a file that `open_container` has checked."""
         self._check(parsed)
-        y_hat = self.family.decode(parsed.streams, self._latent_size(parsed), parsed.quality)
-        image = Image.fromarray(self.transforms.synthesise(y_hat, parsed.height, parsed.width))
+        image = Image.fromarray(self.family.decode(parsed.streams, (parsed.height, parsed.width), parsed.quality))
         image.info |= info_of(parsed.chunks)
         return image
-
-    @property
-    def stream_names(self) -> tuple[str, ...]:
-        return family_module(self.card.family).STREAMS
 
     def symbols(self, parsed: container.Container) -> Any:
         """The latents of a file as integers, before any floating point (the family's own type)."""
         self._check(parsed)
-        return self.family.decode_symbols(parsed.streams, self._latent_size(parsed), parsed.quality)
+        return self.family.decode_symbols(parsed.streams, (parsed.height, parsed.width), parsed.quality)
 
     def _check(self, parsed: container.Container) -> None:
         if parsed.fingerprint.hex() != self.card.fingerprint:
@@ -133,10 +129,6 @@ class Codec:
         if len(parsed.streams) != len(self.stream_names):
             expected = len(self.stream_names)
             raise FormatError(f"{len(parsed.streams)} streams where a {self.card.family} file has {expected}")
-
-    def _latent_size(self, parsed: container.Container) -> tuple[int, int]:
-        step = family_module(self.card.family).DOWNSAMPLING
-        return -(-parsed.height // step), -(-parsed.width // step)
 
 
 def open_container(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> container.Container:

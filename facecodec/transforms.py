@@ -1,4 +1,4 @@
-"""The floating-point transforms as ONNX Runtime sessions: pixels -> latents y, z and y_hat -> pixels.
+"""The floating-point transforms as ONNX Runtime sessions: pixels -> latents -> pixels.
 
 Pictures wider or higher than TILE pixels run in tiles on a fixed grid, each with as much of its surroundings as
 reaches into it, so that memory is bounded and the tiles can share the cores. A session itself has one thread:
@@ -20,77 +20,66 @@ SUFFIX = "ExecutionProvider"
 TILE = 1024  # pixels; a multiple of downsampling times hyper
 
 
-@dataclass(frozen=True)
-class Reach:
-    """Positions of y to each side that a result depends on beyond its own place."""
-
-    g_a: int
-    h_a: int
-    g_s: int
-
-
 class Transforms:
-    """Sessions are made when first used, so that an encoder never loads the synthesis, nor a decoder the rest.
+    """A model's graphs. Sessions are made when first used, so that an encoder never loads the synthesis.
 
-    `downsampling` is the pixels a position of y stands for, `hyper` the positions of y that one of z stands for,
-    along one side. `threads` is how many tiles of a picture run at a time; 0 means $FACECODEC_THREADS, or one per core.
+    `threads` is how many tiles of a picture run at a time; 0 means $FACECODEC_THREADS, or one per core. Of every graph
+    one says its `step`, the pixels that a position of its latents stands for along one side, and its `reach`, the
+    positions to each side that a result depends on beyond its own place.
     """
 
-    def __init__(
-        self, tensors: dict[str, np.ndarray], downsampling: int, hyper: int, reach: Reach, threads: int = 0
-    ) -> None:
+    def __init__(self, tensors: dict[str, np.ndarray], threads: int = 0) -> None:
         self._tensors = tensors
-        self._downsampling = downsampling
-        self._hyper = hyper
-        self._reach = reach
         self._threads = threads or _threads()
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}
 
-    def analyse(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """uint8 (H, W, 3) -> y (M, h, w) and z (C, ceil(h/hyper), ceil(w/hyper)), float32."""
-        step = self._downsampling
+    def of_pixels(self, name: str, pixels: np.ndarray, step: int, reach: int) -> np.ndarray:
+        """uint8 (H, W, 3) -> latents, float32 (M, ceil(H/step), ceil(W/step)), by a graph that takes values in 0..1."""
 
-        def g_a(y: slice, x: slice) -> np.ndarray:
-            part = pixels[y.start * step : y.stop * step, x.start * step : x.stop * step]
-            image = pad(part, step).transpose(2, 0, 1)[None].astype(np.float32)
+        def part(rows: slice, columns: slice) -> np.ndarray:
+            seen = pixels[rows.start * step : rows.stop * step, columns.start * step : columns.stop * step]
+            image = pad(seen, step).transpose(2, 0, 1)[None].astype(np.float32)
             image /= 255
-            return self._run("g_a.onnx", image)[0]
+            return self._run(name, image)[0]
 
         size = tuple(-(-side // step) for side in pixels.shape[:2])
-        y = self._tiled(g_a, size, self._reach.g_a, 1, 1)
+        return self._tiled(part, size, TILE // step, reach)
 
-        def h_a(rows: slice, columns: slice) -> np.ndarray:
-            part = y[:, rows, columns]
-            extra = [(0, -side % self._hyper) for side in part.shape[1:]]
-            return self._run("h_a.onnx", np.pad(part, ((0, 0), *extra), mode="edge")[None])[0]
+    def of_latents(self, name: str, latents: np.ndarray, step: int, down: int, reach: int) -> np.ndarray:
+        """Latents (M, h, w) -> (C, ceil(h/down), ceil(w/down)), float32; `step` is that of the former."""
 
-        return y, self._tiled(h_a, size, self._reach.h_a, 1, self._hyper)
+        def part(rows: slice, columns: slice) -> np.ndarray:
+            seen = latents[:, rows, columns]
+            extra = [(0, -side % down) for side in seen.shape[1:]]
+            return self._run(name, np.pad(seen, ((0, 0), *extra), mode="edge")[None])[0]
 
-    def synthesise(self, y_hat: np.ndarray, height: int, width: int) -> np.ndarray:
-        """y_hat (M, h, w) -> uint8 (height, width, 3), the padding cropped away."""
+        return self._tiled(part, latents.shape[1:], TILE // step, reach, down=down)
 
-        def g_s(rows: slice, columns: slice) -> np.ndarray:
-            image = self._run("g_s.onnx", y_hat[None, :, rows, columns])[0]
+    def to_pixels(self, name: str, latents: np.ndarray, size: tuple[int, int], step: int, reach: int) -> np.ndarray:
+        """Latents (M, h, w) -> uint8 (*size, 3), the padding cropped away, by a graph that gives values in 0..1."""
+
+        def part(rows: slice, columns: slice) -> np.ndarray:
+            image = self._run(name, latents[None, :, rows, columns])[0]
             np.clip(image, 0, 1, out=image)
             image *= 255
             return np.rint(image, out=image).astype(np.uint8)
 
-        image = self._tiled(g_s, y_hat.shape[1:], self._reach.g_s, self._downsampling, 1)
-        return image[:, :height, :width].transpose(1, 2, 0)
+        image = self._tiled(part, latents.shape[1:], TILE // step, reach, up=step)
+        return image[:, : size[0], : size[1]].transpose(1, 2, 0)
 
     def _tiled(
         self,
         work: Callable[[slice, slice], np.ndarray],
         size: tuple[int, int],
+        core: int,
         reach: int,
-        up: int,
-        down: int,
+        up: int = 1,
+        down: int = 1,
     ) -> np.ndarray:
-        """`work` over all of y's `size`: it takes rows and columns of y, and gives `up`/`down` as many.
+        """`work` over a `size` in tiles of `core` positions: it takes rows and columns, and gives `up`/`down` as many.
 
         Tiles get `reach` more positions to each side, rounded up to `down`, and these are cut off again.
         """
-        core = TILE // self._downsampling
         margin = -(-reach // down) * down
         tiles = [(rows, columns) for rows in _tiles(size[0], core, margin) for columns in _tiles(size[1], core, margin)]
         if len(tiles) == 1:

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 
 import numpy as np
@@ -37,9 +36,8 @@ def test_any_size_comes_back_with_its_size(tiny, size):
 
 def coded_in_tiles(codec, picture, monkeypatch, tile: int) -> tuple:
     monkeypatch.setattr(transforms, "TILE", tile)
-    y, z = codec.transforms.analyse(picture)
-    y_hat = codec.family.decode(codec.family.encode(y, z, 96), y.shape[1:], 96)
-    return y, z, codec.transforms.synthesise(y_hat, *picture.shape[:2])
+    latents = codec.family.analyse(picture)
+    return *latents, codec.family.decode(codec.family.encode(latents, 96), picture.shape[:2], 96)
 
 
 @pytest.mark.parametrize("size", [(250, 250), (64, 200), (130, 67), (193, 129)])
@@ -57,8 +55,7 @@ def test_tiles_change_nothing(shipped, monkeypatch, size):
 def test_a_tile_that_saw_less_of_its_surroundings_would_differ(shipped, monkeypatch, part):
     picture = np.random.default_rng(1).integers(0, 256, (250, 250, 3), np.uint8)
     y, z, pixels = coded_in_tiles(shipped, picture, monkeypatch, 1024)
-    less = dataclasses.replace(REACH, **{part: 0})
-    monkeypatch.setattr(shipped.transforms, "_reach", less)
+    monkeypatch.setitem(REACH, part, 0)
     tiled_y, tiled_z, tiled_pixels = coded_in_tiles(shipped, picture, monkeypatch, 64)
     differs = {
         "g_a": np.abs(tiled_y - y).max() > 1e-3,
@@ -107,9 +104,10 @@ def assert_rounded_latents(family, y, z, byte: int, symbols) -> None:
 
 
 def assert_symbols_round_trip(codec, pixels: np.ndarray, byte: int) -> None:
-    y, z = codec.transforms.analyse(pixels)
-    streams = codec.family.encode(y, z, byte)
-    assert_rounded_latents(codec.family, y, z, byte, codec.family.decode_symbols(streams, y.shape[1:], byte))
+    latents = codec.family.analyse(pixels)
+    streams = codec.family.encode(latents, byte)
+    symbols = codec.family.decode_symbols(streams, pixels.shape[:2], byte)
+    assert_rounded_latents(codec.family, *latents, byte, symbols)
 
 
 def test_the_encoders_symbols_are_the_decoders(shipped):
@@ -204,14 +202,14 @@ def test_latents_beyond_everything_are_escaped_and_come_back(shipped):
     family = shipped.family
     y = rng.normal(0, 1, (family.channels, 33, 5)) * 10 ** rng.uniform(-2, 3, (family.channels, 33, 5))
     z = rng.normal(0, 1, (family.hyper_channels, 9, 2)) * 10 ** rng.uniform(-1, 3, (family.hyper_channels, 9, 2))
-    symbols = family.decode_symbols(family.encode(y, z, 100), (33, 5), 100)
+    symbols = family.decode_symbols(family.encode((y, z), 100), (16 * 33, 16 * 5), 100)
     assert min(symbols.escapes.values()) > 100
     assert_rounded_latents(family, y, z, 100, symbols)
 
 
 def test_a_latent_too_large_to_code_is_an_image_error(tiny, picture, monkeypatch):
-    y, z = tiny.transforms.analyse(picture)
-    monkeypatch.setattr(tiny.transforms, "analyse", lambda pixels: (y * 1e9, z))
+    y, z = tiny.family.analyse(picture)
+    monkeypatch.setattr(tiny.family, "analyse", lambda pixels: (y * 1e9, z))
     with pytest.raises(ImageError, match="cannot be coded"):
         tiny.encode(picture)
 

@@ -1,9 +1,16 @@
-"""Latents <-> streams, one file per codec family; the frozen model's family tag chooses."""
+"""Pixels <-> latents <-> streams, one file per codec family; the frozen model's family tag chooses.
+
+A family's module has STREAMS, the names of its streams, and `build`, which takes a model's tensors and Transforms,
+gives a Family and raises KeyError, ValueError or IndexError where they are malformed.
+"""
 
 from __future__ import annotations
 
 from importlib import import_module
 from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
 
 FAMILIES = ("hyperprior",)
 
@@ -13,3 +20,25 @@ def family_module(tag: str) -> ModuleType:
     if tag not in FAMILIES:
         raise KeyError(tag)
     return import_module(f"{__name__}.{tag}")
+
+
+class Family(Protocol):
+    """What codec.py asks of a family. `size` is height and width of the picture, `quality` the byte of the file.
+
+    What reads streams raises FormatError for those that no encoder writes.
+    """
+
+    def analyse(self, pixels: np.ndarray) -> Any:
+        """Latents, for every quality, of uint8 (H, W, 3)."""
+
+    def encode(self, latents: Any, quality: int) -> list[bytes]:
+        """A stream for each of STREAMS. Raises OverflowError, with a message, for latents that cannot be coded."""
+
+    def decode(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
+        """The picture, uint8 (*size, 3)."""
+
+    def decode_symbols(self, streams: list[bytes], size: tuple[int, int], quality: int) -> Any:
+        """What the streams hold, in integers, before any floating point; its `escapes` count by stream."""
+
+    def holds(self, streams: list[bytes], size: tuple[int, int], latents: Any, quality: int) -> bool:
+        """Whether these streams decode to the very integers that these latents are coded by."""

@@ -14,17 +14,21 @@ import numpy as np
 from facecodec.container import MAX_QUALITY_BYTE
 from facecodec.entropy import Decoder, Encoder, Tables
 from facecodec.exact import FRACTION, GAIN_FRACTION, HyperSynthesis, Layer, rescale
-from facecodec.transforms import Reach
+from facecodec.transforms import Transforms
 
 STREAMS = ("z", "y")
 DOWNSAMPLING = 16  # pixels per position of y
 HYPER = 4  # positions of y per position of z
-# Three blocks of 3x3 at 1/16 and three at 1/8; the hyper-analysis has two of stride 2 (networks/hyperprior.py).
-REACH = Reach(g_a=5, h_a=3, g_s=5)
+# Positions of y to each side that a graph looks at: three blocks of 3x3 at 1/16 and three at 1/8; the hyper-analysis
+# has two layers of stride 2 (networks/hyperprior.py).
+REACH = {"g_a": 5, "h_a": 3, "g_s": 5}
 BAND = 16  # rows of y coded together
 
 # What decoding depends on, besides the synthesis graph; the fingerprint covers all of them.
 GAINS = ("y_log_gain", "y_gain", "z_inverse_gain", "z_table")
+
+
+Latents = tuple[np.ndarray, np.ndarray]  # y (M, h, w) and z (C, ceil(h/4), ceil(w/4)), float32
 
 
 @dataclass(frozen=True)
@@ -50,9 +54,10 @@ class Prediction:
 
 
 class Hyperprior:
-    """Built from the frozen tensors. Raises KeyError or ValueError where they are malformed."""
+    """Built from the frozen tensors and graphs. Raises KeyError or ValueError where they are malformed."""
 
-    def __init__(self, tensors: dict[str, np.ndarray]) -> None:
+    def __init__(self, tensors: dict[str, np.ndarray], transforms: Transforms) -> None:
+        self._transforms = transforms
         self.tables = Tables(tensors["table_counts"], tensors["table_starts"])
         shifts, upsample = tensors["h_s.shifts"], tensors["h_s.upsample"]
         layers = [
@@ -77,8 +82,18 @@ class Hyperprior:
         if not ((self.gains["z_table"] >= 0) & (self.gains["z_table"] < len(self.tables))).all():
             raise ValueError("a table index is out of range")
 
-    def encode(self, y: np.ndarray, z: np.ndarray, quality: int) -> list[bytes]:
+    def analyse(self, pixels: np.ndarray) -> Latents:
+        """y and z of uint8 (H, W, 3)."""
+        y = self._transforms.of_pixels("g_a.onnx", pixels, DOWNSAMPLING, REACH["g_a"])
+        return y, self._transforms.of_latents("h_a.onnx", y, DOWNSAMPLING, HYPER, REACH["h_a"])
+
+    def synthesise(self, y_hat: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """uint8 (*size, 3) of y_hat (M, h, w)."""
+        return self._transforms.to_pixels("g_s.onnx", y_hat, size, DOWNSAMPLING, REACH["g_s"])
+
+    def encode(self, latents: Latents, quality: int) -> list[bytes]:
         """Streams of float latents at a quality byte."""
+        y, z = latents
         z_symbols = self._rounded_z(z, quality)
         z_encoder, y_encoder = Encoder(self.tables), Encoder(self.tables)
         for rows in reversed(_bands(z.shape[1], BAND // HYPER)):
@@ -88,9 +103,10 @@ class Hyperprior:
             y_encoder.band(self._rounded(y[:, rows], band.means, band.qualities), band.tables)
         return [z_encoder.finish(), y_encoder.finish()]
 
-    def holds(self, streams: list[bytes], y: np.ndarray, z: np.ndarray, quality: int) -> bool:
+    def holds(self, streams: list[bytes], size: tuple[int, int], latents: Latents, quality: int) -> bool:
         """Whether what decoding gives is what rounding float latents gives. Raises FormatError for other streams."""
-        symbols = self.decode_symbols(streams, y.shape[1:], quality)
+        y, z = latents
+        symbols = self.decode_symbols(streams, size, quality)
         same_z = np.array_equal(symbols.z, self._rounded_z(z, quality))
         return same_z and np.array_equal(symbols.y, self._rounded(y, symbols.means, symbols.qualities))
 
@@ -104,7 +120,8 @@ class Hyperprior:
         return np.rint(y * y_gain - means * 2.0**-FRACTION)
 
     def decode_symbols(self, streams: list[bytes], size: tuple[int, int], quality: int) -> Symbols:
-        """The integers in the streams. Raises FormatError for streams no encoder writes."""
+        """The integers in the streams of a picture of a `size`. Raises FormatError for streams no encoder writes."""
+        size = positions(size)
         z, escapes = self._decode_z(streams[0], size, quality)
         decoder = Decoder(self.tables, streams[1])
         predictions = (self.prediction(z, rows, size[1], quality) for rows in _bands(size[0], BAND))
@@ -114,7 +131,12 @@ class Hyperprior:
         return Symbols(z, y, means, qualities, {"z": escapes, "y": decoder.escapes})
 
     def decode(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
-        """y_hat, float32 (M, *size). Raises FormatError for streams no encoder writes."""
+        """The picture, uint8 (*size, 3). Raises FormatError for streams no encoder writes."""
+        return self.synthesise(self.decode_latents(streams, size, quality), size)
+
+    def decode_latents(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
+        """y_hat, float32 (M, h, w), of a picture of a `size`."""
+        size = positions(size)
         z, _ = self._decode_z(streams[0], size, quality)
         decoder = Decoder(self.tables, streams[1])
         y_hat = np.empty((self.channels, *size), np.float32)
@@ -161,9 +183,13 @@ class Hyperprior:
         return Prediction(tables, rescale(means, self._gains("y_gain", qualities), GAIN_FRACTION), qualities)
 
 
+def positions(size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of y for those of a picture."""
+    return -(-size[0] // DOWNSAMPLING), -(-size[1] // DOWNSAMPLING)
+
+
 def _bands(rows: int, height: int) -> list[slice]:
     return [slice(top, min(top + height, rows)) for top in range(0, rows, height)]
 
 
-def build(tensors: dict[str, np.ndarray]) -> Hyperprior:
-    return Hyperprior(tensors)
+build = Hyperprior

@@ -64,7 +64,7 @@ if __name__ == "__main__":
     y = rng.normal(0, 1, (8, 19, 3)) * 10 ** rng.uniform(-2, 3, (8, 19, 3))
     z = rng.normal(0, 1, (4, 5, 1)) * 10 ** rng.uniform(-1, 4, (4, 5, 1))
     mark = bytes.fromhex(codec.card.fingerprint)
-    extreme = Container(mark, 200, 41, 300, codec.family.encode(y, z, 200))
+    extreme = Container(mark, 200, 41, 300, codec.family.encode((y, z), 200))
     expected["extreme-q7.25"] = write(codec, "extreme-q7.25", pack(extreme))
     chunked = replace(open_container((HERE / "flat-q1.fic").read_bytes()), chunks=[("EXIF", b"x" * 200), ("zzzz", b"")])
     expected["chunks-q1"] = write(codec, "chunks-q1", pack(chunked))
@@ -72,6 +72,6 @@ if __name__ == "__main__":
     for name in ("smooth-q4", "bands-q6.5", "flat-q1"):
         expected[f"map-{name}"] = write(mapped, f"map-{name}", mapped.encode(*pictures()[name]))
     mark = bytes.fromhex(mapped.card.fingerprint)
-    extreme = Container(mark, 100, 41, 300, mapped.family.encode(y, z, 100))
+    extreme = Container(mark, 100, 41, 300, mapped.family.encode((y, z), 100))
     expected["map-extreme-q4.125"] = write(mapped, "map-extreme-q4.125", pack(extreme))
     (HERE / "golden.json").write_text(json.dumps(expected) + "\n")

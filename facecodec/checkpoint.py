@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from facecodec.errors import ModelError, UsageError
 
 DEFAULT_MODEL = "l2-ipr"
-ENCODER_ONLY = ("g_a.onnx", "h_a.onnx")
+ENCODER_ONLY = ("g_a", "h_a")  # how the names of tensors begin that decoding does without
 FORMAT = "facecodec-1"
 
 
@@ -134,12 +134,12 @@ def load(path: Path) -> tuple[ModelCard, dict[str, np.ndarray]]:
 
 def fingerprint(family: str, tensors: dict[str, np.ndarray]) -> str:
     """Eight hexadecimal digits over the family and, by name, what decoding depends on."""
-    return _hash(family, tensors, [name for name in tensors if name not in ENCODER_ONLY])
+    return _hash(family, tensors, [name for name in tensors if not name.startswith(ENCODER_ONLY)])
 
 
 def encoder_hash(tensors: dict[str, np.ndarray]) -> str:
     """The same over what encoding alone depends on, so that damage to it is noticed too."""
-    return _hash("encoder", tensors, [name for name in tensors if name in ENCODER_ONLY])
+    return _hash("encoder", tensors, [name for name in tensors if name.startswith(ENCODER_ONLY)])
 
 
 def _hash(start: str, tensors: dict[str, np.ndarray], names: list[str]) -> str:

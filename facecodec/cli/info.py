@@ -5,22 +5,26 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import click
 
 from facecodec.cli.files import STANDARD, Job
 from facecodec.cli.jobs import reason
-from facecodec.cli.outputs import read_input
+from facecodec.cli.outputs import read_input, write_output
 from facecodec.cli.paths import to_path
 from facecodec.container import DEFAULT_MAX_PIXELS, check_size
-from facecodec.errors import ImageError, ModelError, UsageError
+from facecodec.errors import FormatError, ImageError, ModelError, UsageError
 
 
 @click.command()
 @click.argument("names", nargs=-1, required=True, metavar="FILE...", type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line for each file.")
-def info(names: tuple[str, ...], as_json: bool) -> None:
+@click.option(
+    "--extract", "folder", metavar="DIR", type=click.Path(path_type=Path), help="Write images that files hold into DIR."
+)
+def info(names: tuple[str, ...], as_json: bool, folder: Path | None) -> None:
     """Show what .fic files hold: size, quality, model, streams and their bytes.
 
     No model needs to be installed; with the file's own, streams have names and escapes are counted.
@@ -29,7 +33,10 @@ def info(names: tuple[str, ...], as_json: bool) -> None:
     for name in names:
         try:
             job = Job(None if name == STANDARD else to_path(name), None)
-            facts = {"input": name} | describe(read_input(job))
+            data = read_input(job)
+            facts = {"input": name} | describe(data)
+            if folder is not None:
+                extract(data, job, folder)
         except UsageError:
             raise
         except Exception as error:
@@ -82,6 +89,21 @@ def describe(data: bytes) -> dict[str, Any]:
         "streams": streams,
         "chunks": [{"type": kind, "bytes": len(chunk)} for kind, chunk in parsed.chunks],
     }
+
+
+def extract(data: bytes, source: Job, folder: Path) -> None:
+    """Write the images in a file to DIR/NAME-IMAGE. Raises FormatError where there are none, OutputError."""
+    from facecodec.codec import codec_of, open_container
+
+    parsed = open_container(data)
+    codec = codec_of(parsed)
+    codec.symbols(parsed)  # nothing is written of a file that does not decode
+    images = codec.family.images(parsed.streams)
+    if not images:
+        raise FormatError(f"a file of model {codec.card.name} holds no image of its own: decode it")
+    stem = "stdin" if source.source is None else source.source.stem
+    for name, content in images.items():
+        write_output(Job(source.source, folder / f"{stem}-{name}", makes_folders=True), content, force=False)
 
 
 def _print(facts: dict[str, Any]) -> None:

@@ -12,14 +12,19 @@ from typing import Any, Protocol
 
 import numpy as np
 
-FAMILIES = ("hyperprior",)
+FAMILIES = ("hyperprior", "compact-png")
 
 
 def family_module(tag: str) -> ModuleType:
     """The module of a family tag. Raises KeyError for one this version does not know."""
     if tag not in FAMILIES:
         raise KeyError(tag)
-    return import_module(f"{__name__}.{tag}")
+    return import_module(f"{__name__}.{module_name(tag)}")
+
+
+def module_name(tag: str) -> str:
+    """Of a family's module, here and in facecodec.networks."""
+    return tag.replace("-", "_")
 
 
 class Family(Protocol):
@@ -42,3 +47,6 @@ class Family(Protocol):
 
     def holds(self, streams: list[bytes], size: tuple[int, int], latents: Any, quality: int) -> bool:
         """Whether these streams decode to the very integers that these latents are coded by."""
+
+    def images(self, streams: list[bytes]) -> dict[str, bytes]:
+        """The image files, by name, that streams of this family are or hold."""

@@ -134,6 +134,10 @@ class Hyperprior:
         """The picture, uint8 (*size, 3). Raises FormatError for streams no encoder writes."""
         return self.synthesise(self.decode_latents(streams, size, quality), size)
 
+    def images(self, streams: list[bytes]) -> dict[str, bytes]:
+        """None."""
+        return {}
+
     def decode_latents(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
         """y_hat, float32 (M, h, w), of a picture of a `size`."""
         size = positions(size)

@@ -15,28 +15,26 @@ here are chosen so that this is possible: convolutions, ReLU and pixel shuffles 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import numpy as np
 import torch
 import torch.nn.functional as F
 from compressai.ops import LowerBound, quantize_ste
 from torch import Tensor, nn
 
+from facecodec.networks.coded import Coded
+from facecodec.networks.export import graph
+from facecodec.networks.integers import (
+    SCALE_MIN,
+    frozen_gains,
+    frozen_hyper_synthesis,
+    gaussian_tables,
+    stored_qualities,
+)
 from facecodec.networks.transforms import TRANSFORMS, Centred, Uncentred
 
 ANCHORS = 8  # learned qualities 1..8
 HYPER_DOWNSAMPLING = 4  # latent positions per hyper-latent position
-SCALE_MIN = 0.11  # smallest standard deviation of a coded symbol
 LIKELIHOOD_MIN = 1e-9
-
-
-@dataclass
-class Coded:
-    """What one pass gives: x_hat (B, 3, H, W), and the bits of y and of z for each image (B,)."""
-
-    x_hat: Tensor
-    y_bits: Tensor
-    z_bits: Tensor
 
 
 class Hyperprior(nn.Module):
@@ -133,6 +131,23 @@ class Hyperprior(nn.Module):
         mass = torch.special.ndtr((0.5 - magnitude) / scale) - torch.special.ndtr((-0.5 - magnitude) / scale)
         return -torch.log2(self.lower_likelihood(mass)).flatten(1).sum(1)
 
+    @torch.no_grad()
+    def frozen(self) -> dict[str, np.ndarray]:
+        """Everything that coding needs, by name (docs/format.md, "The model")."""
+        latents, hyper = self.y_log_gain.shape[1], self.z_log_gain.shape[1]
+        counts, starts = gaussian_tables()
+        anchors = (self.y_log_gain, self.z_log_gain, self.z_log_scale)
+        quality = stored_qualities()[:, None, None]
+        tensors = {
+            "g_a.onnx": graph(self.g_a, torch.zeros(1, 3, 64, 64)),
+            "h_a.onnx": graph(self.h_a, torch.zeros(1, latents, 8, 8)),
+            "g_s.onnx": graph(self.g_s, torch.zeros(1, latents, 4, 4)),
+            "table_counts": counts,
+            "table_starts": starts,
+        }
+        gains = frozen_gains(*(interpolate(each.double(), quality)[..., 0, 0].numpy() for each in anchors))
+        return tensors | gains | frozen_hyper_synthesis(self.h_s, latents, hyper)
+
 
 def interpolate(anchors: Tensor, quality: Tensor) -> Tensor:
     """Rows of `anchors` (8, C) at `quality` (B, h, w), limited to 1..8, linear between anchors: (B, C, h, w)."""
@@ -146,3 +161,6 @@ def pad_to_hyper(y: Tensor) -> Tensor:
     """Repeat the last row and column of y until both sides are multiples of 4."""
     height, width = y.shape[-2:]
     return F.pad(y, (0, -width % HYPER_DOWNSAMPLING, 0, -height % HYPER_DOWNSAMPLING), mode="replicate")
+
+
+build = Hyperprior

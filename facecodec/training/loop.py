@@ -10,17 +10,18 @@ import json
 import os
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from facecodec.errors import FacecodecError, UsageError
 from facecodec.faces import cache_folder
 from facecodec.faces.alignment import jitter
-from facecodec.networks.hyperprior import Hyperprior
+from facecodec.families import module_name
 from facecodec.training.config import Config, parse_config
 from facecodec.training.curves import draw_curves
 from facecodec.training.data import CropSampler, LandmarkFinder
@@ -32,16 +33,17 @@ CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_SECONDS = 180
 
 
-def build_network(config: Config) -> Hyperprior:
+def build_network(config: Config) -> nn.Module:
     """A fresh network. Raises UsageError for a [network] table that does not describe one."""
     low, high = config.rate_weights
+    family = import_module(f"facecodec.networks.{module_name(config.family)}")
     try:
-        return Hyperprior(span=low / high, **config.network)
+        return family.build(span=low / high, **config.network)
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"the [network] table of the configuration is wrong: {error}") from None
 
 
-def fill(network: Hyperprior, state: dict[str, Tensor], origin: Path) -> None:
+def fill(network: nn.Module, state: dict[str, Tensor], origin: Path) -> None:
     """Load parameters. Raises UsageError where they are of another network."""
     try:
         network.load_state_dict(state)

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from pytorch_msssim import ms_ssim
-from torch import Tensor
+from torch import Tensor, nn
 
 from facecodec.errors import UsageError
 from facecodec.faces.alignment import similarity
-from facecodec.networks.hyperprior import ANCHORS, Hyperprior
+from facecodec.networks.coded import QUALITIES
 from facecodec.training.config import Config
 from facecodec.training.data import GRID, LandmarkFinder, load_pictures, validation_photos
 from facecodec.training.losses import DISTORTION_WEIGHT, MSSSIM_MIN_SIDE, IdentityLoss, objective, rate_weight
@@ -48,7 +48,7 @@ def load_held_back(config: Config, root: Path, landmarks: LandmarkFinder | None)
 
 @torch.no_grad()
 def validate(
-    network: Hyperprior, images: list[HeldBack], device: torch.device, identity: IdentityLoss | None = None
+    network: nn.Module, images: list[HeldBack], device: torch.device, identity: IdentityLoss | None = None
 ) -> list[dict[str, float]]:
     """bpp, PSNR and MS-SSIM at q = 1..8, with rounded latents, on whole images padded as the codec pads them.
 
@@ -56,7 +56,7 @@ def validate(
     the means of its two distances over images with a face.
     """
     rows = []
-    for q in range(1, ANCHORS + 1):
+    for q in range(1, QUALITIES + 1):
         values: dict[str, list[float]] = {}
         for image in images:
             height, width = image.pixels.shape[:2]

@@ -1,0 +1,107 @@
+"""Compact PNG: a network's small picture of a picture, stored as a PNG file, and another network's picture of that.
+
+After Bian et al., "A Deep Image Compression Framework for Face Recognition" (2019). Quality is the size and the depth
+of the compact image, which has three channels: STEPS, of which each quality byte takes the nearest.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image
+
+from facecodec.container import QUALITY_STEPS
+from facecodec.errors import FormatError
+from facecodec.transforms import Transforms
+
+STREAMS = ("png",)
+# Pixels of the picture to one of the compact image along a side, and bits of each of its values; q = 1, 2 and so on.
+STEPS = ((16, 5), (16, 6), (16, 8), (8, 3), (8, 4), (8, 5), (8, 6), (8, 8))
+# Positions of the compact image to each side that a graph looks at (networks/compact_png.py).
+REACH = {"g_a8": 3, "g_a16": 5, "g_s8": 6, "g_s16": 6}
+
+# By pixels to a position: the compact image (3, h, w) before rounding, 0..1.
+Latents = dict[int, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Symbols:
+    """The compact image as numbers from 0 to 2^bits - 1, (3, h, w)."""
+
+    image: np.ndarray
+    escapes: dict[str, int] = field(default_factory=lambda: {"png": 0})
+
+
+class CompactPng:
+    """Built from the frozen graphs, the tensors being nothing else."""
+
+    def __init__(self, tensors: dict[str, np.ndarray], transforms: Transforms) -> None:
+        missing = [name for name in REACH if f"{name}.onnx" not in tensors]
+        if missing:
+            raise KeyError(missing[0])
+        self._transforms = transforms
+
+    def analyse(self, pixels: np.ndarray) -> Latents:
+        """Compact images of both sizes of uint8 (H, W, 3)."""
+        return {
+            step: self._transforms.of_pixels(f"g_a{step}.onnx", pixels, step, REACH[f"g_a{step}"]) for step in (8, 16)
+        }
+
+    def encode(self, latents: Latents, quality: int) -> list[bytes]:
+        """The PNG file."""
+        step, bits = step_of(quality)
+        buffer = io.BytesIO()
+        shown = _scaled(_rounded(latents[step], bits), bits)
+        Image.fromarray(shown.transpose(1, 2, 0)).save(buffer, "PNG", optimize=True)
+        return [buffer.getvalue()]
+
+    def holds(self, streams: list[bytes], size: tuple[int, int], latents: Latents, quality: int) -> bool:
+        step, bits = step_of(quality)
+        return np.array_equal(self.decode_symbols(streams, size, quality).image, _rounded(latents[step], bits))
+
+    def decode_symbols(self, streams: list[bytes], size: tuple[int, int], quality: int) -> Symbols:
+        """Raises FormatError for anything but a PNG file of the values that a compact image of that size can have."""
+        step, bits = step_of(quality)
+        expected = tuple(-(-side // step) for side in size)
+        try:
+            with Image.open(io.BytesIO(streams[0]), formats=["PNG"]) as image:
+                if image.mode != "RGB" or image.size != expected[::-1]:
+                    raise FormatError(f"its compact image is {image.mode} of {image.size}, not RGB of {expected[::-1]}")
+                shown = np.asarray(image).transpose(2, 0, 1)
+        except FormatError:
+            raise
+        except Exception as error:  # Pillow's decoders raise almost anything for damaged files
+            raise FormatError(f"its compact image is damaged: {' '.join(str(error).split())}") from None
+        values = np.rint(shown * ((2**bits - 1) / 255)).astype(np.uint8)
+        if not np.array_equal(_scaled(values, bits), shown):
+            raise FormatError(f"its compact image has values that {bits} bits do not give")
+        return Symbols(values)
+
+    def decode(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
+        """The picture, uint8 (*size, 3)."""
+        step, bits = step_of(quality)
+        values = self.decode_symbols(streams, size, quality).image.astype(np.float32) / np.float32(2**bits - 1)
+        return self._transforms.to_pixels(f"g_s{step}.onnx", values, size, step, REACH[f"g_s{step}"])
+
+    def images(self, streams: list[bytes]) -> dict[str, bytes]:
+        """The compact image, which any viewer shows."""
+        return {"compact.png": streams[0]}
+
+
+def step_of(quality: int) -> tuple[int, int]:
+    """The step that a quality byte takes."""
+    return STEPS[round(quality / QUALITY_STEPS)]
+
+
+def _rounded(compact: np.ndarray, bits: int) -> np.ndarray:
+    return np.rint(np.clip(compact, 0, 1) * (2**bits - 1)).astype(np.uint8)
+
+
+def _scaled(values: np.ndarray, bits: int) -> np.ndarray:
+    """As they stand in the PNG file, so that it looks like a picture."""
+    return np.rint(values * (255 / (2**bits - 1))).astype(np.uint8)
+
+
+build = CompactPng

@@ -1,0 +1,103 @@
+"""Analysis to a compact image of three channels, and its reconstruction: families/compact_png.py.
+
+Bian et al., "A Deep Image Compression Framework for Face Recognition" (2019), with this project's depthwise blocks in
+place of theirs. A fresh network's compact image is the mean colour of each block, and its picture those blocks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from compressai.ops import quantize_ste
+from torch import Tensor, nn
+
+from facecodec.families.compact_png import STEPS, CompactPng
+from facecodec.networks.coded import Coded
+from facecodec.networks.export import graph
+from facecodec.networks.transforms import Centred, DepthwiseBlock, Uncentred, markov_transform
+
+COLOURS = 3
+
+
+class Network(nn.Module):
+    """Images are (B, 3, H, W) in 0..1, H and W multiples of 16; the compact image is (B, 3, H/8, W/8) or half of that.
+
+    `fine` channels at 1/8 and `coarse` at 1/16, so many blocks of each: analysis 3 and 2, synthesis 4 and 3.
+    """
+
+    def __init__(self, fine: int = 128, coarse: int = 160, blocks: tuple[int, int, int, int] = (3, 2, 4, 3)) -> None:
+        super().__init__()
+        into_fine, into_coarse, from_fine, from_coarse = blocks
+        self.stem = nn.Sequential(nn.Conv2d(3, fine, 8, 8), *(DepthwiseBlock(fine) for _ in range(into_fine)))
+        self.down = nn.Sequential(nn.Conv2d(fine, coarse, 2, 2), *(DepthwiseBlock(coarse) for _ in range(into_coarse)))
+        self.to_compact = nn.ModuleDict({"8": nn.Conv2d(fine, COLOURS, 1), "16": nn.Conv2d(coarse, COLOURS, 1)})
+        self.from_compact = nn.ModuleDict({"8": nn.Conv2d(COLOURS, fine, 1), "16": nn.Conv2d(COLOURS, coarse, 1)})
+        self.up = nn.Sequential(
+            *(DepthwiseBlock(coarse) for _ in range(from_coarse)), nn.Conv2d(coarse, 4 * fine, 1), nn.PixelShuffle(2)
+        )
+        self.root = nn.Sequential(
+            *(DepthwiseBlock(fine) for _ in range(from_fine)), nn.Conv2d(fine, 3 * 64, 1), nn.PixelShuffle(8)
+        )
+        self._start(fine, coarse)
+
+    @torch.no_grad()
+    def _start(self, fine: int, coarse: int) -> None:
+        """Mean colours on the way in, blocks of them on the way out; both in terms of an orthonormal transform."""
+        stem, merge, _ = markov_transform(fine, coarse)
+        mean = torch.eye(COLOURS).repeat_interleave(64, 1) / 64  # (3, 3 * 64): mean colour of 8x8 pixels
+        means = (mean @ stem.T).repeat_interleave(4, 1) / 4  # (3, fine * 4): of four such
+        for layer, weight in (
+            (self.stem[0], stem),
+            (self.down[0], merge),
+            (self.to_compact["8"], mean @ stem.T),
+            (self.to_compact["16"], means @ merge.T),
+            (self.from_compact["8"], 64 * stem @ mean.T),
+            (self.from_compact["16"], 256 * merge @ means.T),
+            (self.up[-2], merge.T),
+            (self.root[-2], stem.T),
+        ):
+            layer.weight.copy_(weight.reshape(layer.weight.shape))
+            layer.bias.zero_()
+
+    def analysis(self, step: int) -> nn.Module:
+        """Image -> compact image, before rounding."""
+        parts = [self.stem] if step == 8 else [self.stem, self.down]
+        return Uncentred(Centred(nn.Sequential(*parts, self.to_compact[str(step)])))
+
+    def synthesis(self, step: int) -> nn.Module:
+        """Compact image -> image."""
+        parts = [] if step == 8 else [self.up]
+        return Uncentred(Centred(nn.Sequential(self.from_compact[str(step)], *parts, self.root)))
+
+    def forward(self, x: Tensor, quality: Tensor, noisy_rate: bool = False) -> Coded:
+        """Code `x` at the steps nearest to `quality` (B,). Rounding is straight-through.
+
+        The size of a PNG file has no gradient: where there is one the rate is 0, elsewhere that of the files.
+        """
+        steps = [STEPS[round(q) - 1] for q in quality.tolist()]
+        x_hat = torch.empty_like(x)
+        bits = torch.zeros(len(x), device=x.device)
+        for step in {step for step, _ in steps}:
+            chosen = torch.tensor([i for i, each in enumerate(steps) if each[0] == step], device=x.device)
+            most = torch.tensor([2.0 ** steps[i][1] - 1 for i in chosen.tolist()], device=x.device)[:, None, None, None]
+            compact = self.analysis(step)(x[chosen]).float()
+            clipped = compact + (compact.clamp(0, 1) - compact).detach()  # what was clipped is still taught
+            x_hat[chosen] = self.synthesis(step)(quantize_ste(clipped * most) / most).to(x_hat.dtype)
+            if not torch.is_grad_enabled():
+                for i, image in zip(chosen.tolist(), clipped.cpu().numpy(), strict=True):
+                    [file] = CompactPng.encode(None, {step: image}, 32 * (round(quality[i].item()) - 1))
+                    bits[i] = 8 * len(file)
+        return Coded(x_hat, bits, torch.zeros_like(bits))
+
+    def frozen(self) -> dict[str, np.ndarray]:
+        """The four graphs."""
+        tensors = {}
+        for step in (8, 16):
+            tensors[f"g_a{step}.onnx"] = graph(self.analysis(step), torch.zeros(1, 3, 64, 64))
+            tensors[f"g_s{step}.onnx"] = graph(self.synthesis(step), torch.zeros(1, COLOURS, 4, 4))
+        return tensors
+
+
+def build(span: float, **options: object) -> Network:
+    """A network; there are no gains that `span` could set."""
+    return Network(**options)

@@ -1,0 +1,81 @@
+"""What must be exact, as integers: probability tables, gains and the hyper-synthesis (docs/format.md, "The model")."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from facecodec.container import MAX_QUALITY_BYTE, QUALITY_STEPS
+from facecodec.entropy import PRECISION
+from facecodec.exact import FRACTION, GAIN_FRACTION
+
+SCALE_MIN = 0.11  # smallest standard deviation of a coded symbol
+SCALE_STEPS = 8  # tables per octave of the standard deviation
+SCALE_OCTAVES = 10
+TAIL = 5.0  # a table reaches this many standard deviations
+ESCAPE_COUNT = 16  # least count, of 2^24, of "beyond the table": real latents have heavier tails than Gaussians
+WEIGHT_BITS = 15
+
+
+def gaussian_tables() -> tuple[np.ndarray, np.ndarray]:
+    """Counts of rounded zero-mean Gaussians, scales SCALE_MIN 2^(i/8), each with its escape; and their starts."""
+    tables = []
+    for i in range(SCALE_STEPS * SCALE_OCTAVES + 1):
+        scale = SCALE_MIN * 2 ** (i / SCALE_STEPS)
+        reach = max(1, int(np.ceil(TAIL * scale)))
+        edges = torch.arange(-reach, reach + 2, dtype=torch.float64) - 0.5
+        mass = torch.special.ndtr(edges / scale).diff().numpy()
+        mass = np.append(mass, max(1 - mass.sum(), ESCAPE_COUNT / 2**PRECISION))
+        counts = np.maximum(1, np.rint(mass / mass.sum() * 2**PRECISION)).astype(np.int64)
+        counts[reach] += 2**PRECISION - counts.sum()
+        tables.append(counts)
+    starts = np.cumsum([0] + [len(t) for t in tables])
+    return np.concatenate(tables).astype(np.int32), starts.astype(np.int32)
+
+
+def stored_qualities() -> Tensor:
+    """q of every quality byte, (225,)."""
+    return 1 + torch.arange(MAX_QUALITY_BYTE + 1, dtype=torch.float64) / QUALITY_STEPS
+
+
+def frozen_gains(y_log: np.ndarray, z_log: np.ndarray, z_scale: np.ndarray) -> dict[str, np.ndarray]:
+    """What gains add to scale indices and multiply means and z by; from log2 of gains and scales, (225, channels)."""
+    index = np.rint(SCALE_STEPS * (z_scale - np.log2(SCALE_MIN)))
+    return {
+        "y_log_gain": np.rint(y_log * SCALE_STEPS * 2**FRACTION).astype(np.int32),
+        "y_gain": np.rint(2 ** (y_log + GAIN_FRACTION)).astype(np.int32),
+        "z_inverse_gain": np.rint(2 ** (GAIN_FRACTION - z_log)).astype(np.int32),
+        "z_table": np.clip(index, 0, SCALE_STEPS * SCALE_OCTAVES).astype(np.uint8),
+    }
+
+
+def frozen_hyper_synthesis(h_s: nn.Sequential, latents: int, hyper: int) -> dict[str, np.ndarray]:
+    """Integer weights: each layer takes and gives values in units of 2^-FRACTION.
+
+    The last layer's scales are turned into table indices and its quality map into steps of the quality byte here,
+    so that decoding needs no logarithm.
+    """
+    tensors: dict[str, Any] = {}
+    shifts, upsample = [], []
+    modules = list(h_s)
+    convolutions = [i for i, module in enumerate(modules) if isinstance(module, nn.Conv2d)]
+    for number, i in enumerate(convolutions):
+        weight = modules[i].weight.detach().double().numpy()
+        bias = modules[i].bias.detach().double().numpy()
+        if i == convolutions[-1]:
+            weight, bias = weight.copy(), bias.copy()
+            weight[:latents] *= SCALE_STEPS
+            bias[:latents] = SCALE_STEPS * (bias[:latents] - np.log2(SCALE_MIN))
+            weight[-1] *= QUALITY_STEPS
+            bias[-1] *= QUALITY_STEPS
+        shift = WEIGHT_BITS - 1 - int(np.floor(np.log2(np.abs(weight).max())))
+        tensors[f"h_s.{number}.weight"] = np.clip(np.rint(weight * 2.0**shift), -(2**15), 2**15 - 1).astype(np.int16)
+        tensors[f"h_s.{number}.bias"] = np.rint(bias * 2.0 ** (shift + FRACTION)).astype(np.int64)
+        shifts.append(shift)
+        upsample.append(i + 1 < len(modules) and isinstance(modules[i + 1], nn.PixelShuffle))
+    tensors["h_s.shifts"] = np.array(shifts, np.uint8)
+    tensors["h_s.upsample"] = np.array(upsample, np.uint8)
+    return tensors

@@ -1,0 +1,73 @@
+"""Peak memory of a batch over its length: that of the command and of its processes, LFW photographs.
+
+python benchmarks/batch_memory.py [--counts 1000 10000] [--data DIR]
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from facecodec.training.data import data_root
+
+
+def tree(pid: int) -> list[int]:
+    """A process and all below it."""
+    found = [pid]
+    for each in found:
+        try:
+            for task in Path(f"/proc/{each}/task").iterdir():
+                found += map(int, (task / "children").read_text().split())
+        except OSError:
+            pass  # it has ended
+    return found
+
+
+def peaks(pid: int) -> dict[int, int]:
+    """Bytes at most so far, by process."""
+    found = {}
+    for each in tree(pid):
+        try:
+            status = Path(f"/proc/{each}/status").read_text()
+            found[each] = 1024 * int(status.partition("VmHWM:")[2].split()[0])
+        except (OSError, IndexError):
+            pass
+    return found
+
+
+def measured(paths: list[Path], *arguments: str) -> tuple[float, int, int]:
+    """Seconds; peak bytes of the command; and of it and its processes together."""
+    listing = b"\0".join(str(path).encode() for path in paths)
+    began = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-m", "facecodec", *arguments, "--quiet"], stdin=subprocess.PIPE)
+    process.stdin.write(listing)
+    process.stdin.close()
+    seen: dict[int, int] = {}
+    while process.poll() is None:
+        seen |= peaks(process.pid)
+        time.sleep(0.2)
+    if process.returncode:
+        raise SystemExit("the batch failed")
+    return time.perf_counter() - began, seen[process.pid], sum(seen.values())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--counts", type=int, nargs="+", default=[1000, 10000])
+    parser.add_argument("--data", type=Path)
+    arguments = parser.parse_args()
+    photographs = sorted((data_root(arguments.data) / "lfw-deepfunneled").glob("*/*.jpg"))
+    print("| pictures | seconds | peak of the command | of it and its processes |\n| --- | --- | --- | --- |")
+    for count in arguments.counts:
+        with tempfile.TemporaryDirectory() as folder:
+            out = ("encode", "--files0-from", "-", "-o", f"{folder}/")
+            seconds, alone, together = measured(photographs[:count], *out)
+        print(f"| {count} | {seconds:.1f} | {alone / 1e6:.0f} MB | {together / 1e6:.0f} MB |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -13,7 +13,8 @@ from conftest import DATA, TINY
 from facecodec.codec import open_container
 from facecodec.container import MAX_QUALITY_BYTE
 
-GOLDEN = json.loads((DATA / "golden.json").read_text())
+# Of the hyperprior; the plain reader knows no PNG.
+GOLDEN = {name: told for name, told in json.loads((DATA / "golden.json").read_text()).items() if "z" in told}
 
 
 @pytest.fixture(scope="module")

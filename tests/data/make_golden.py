@@ -55,6 +55,26 @@ def add_quality_map() -> None:
     checkpoint.save(HERE / "tiny-map.safetensors", facts, tensors)
 
 
+def add_compact_png() -> dict[str, dict[str, object]]:
+    """tiny-compact.safetensors, a fresh network of family compact-png, and a file at each of its two sizes."""
+    import torch
+
+    from facecodec.networks.compact_png import build
+
+    torch.manual_seed(0)
+    card = {"family": "compact-png", "objective": "rec", "distortion": "l2", "data": "none", "steps": 0, "rates": []}
+    network = build(span=1.0, fine=12, coarse=16, blocks=(1, 1, 1, 1))
+    checkpoint.save(HERE / "tiny-compact.safetensors", card, network.frozen())
+    codec = Codec(HERE / "tiny-compact.safetensors")
+    expected = {}
+    for name, quality in (("compact-q2", 2), ("compact-q7", 7)):
+        data = codec.encode(pictures()["smooth-q4"][0], quality)
+        (HERE / f"{name}.fic").write_bytes(data)
+        codec.decode(data).save(HERE / f"{name}.png")
+        expected[name] = {"image": codec.symbols(open_container(data)).image.tolist()}
+    return expected
+
+
 if __name__ == "__main__":
     add_quality_map()
     codec = Codec(HERE / "tiny.safetensors")

@@ -53,7 +53,7 @@ fuzz: $(STAMP)  ## a million hostile files, half an hour
 	$(BIN)/python tests/fuzz/fuzz.py -runs=1000000
 
 docs: $(STAMP)  ## the documentation as a site, in build/site
-	$(BIN)/mkdocs build --strict --quiet -d build/site
+	$(BIN)/mkdocs build --strict -d build/site
 
 lint: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -38,6 +38,7 @@ from facecodec.container import Container
 from facecodec.errors import FacecodecError, FormatError
 
 LIMIT, SECONDS, MEGABYTES = 1 << 14, 10, 1500
+info.DEFAULT_MAX_PIXELS = LIMIT  # it would read the symbols of 30 megapixels, which may take longer than SECONDS
 TELL = 1000  # executions
 WHOLE = 1 / 8  # share of the inputs that have a checksum that holds
 SEEDS = [path.read_bytes() for path in sorted(DATA.glob("*.fic"))]

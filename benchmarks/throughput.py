@@ -26,17 +26,12 @@ from threadpoolctl import threadpool_limits
 from facecodec import checkpoint
 from facecodec.bench.codecs import find_codec
 from facecodec.bench.datasets import load_dataset
-from facecodec.bench.speed import TASKS, speed_results
+from facecodec.bench.speed import TASKS, speed_results, summary
 from facecodec.training.data import data_root, read
 
 OTHERS = ("hevc", "jpeg", "webp", "avif")
 HEADINGS = ("encode, a process each", "decode, a process each", "encode, batch", "decode, batch")
 SIDE = 1536  # of the matrices that the machine's rate is measured with
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
-    return {"median": float(median), "spread": float(high - low)}
 
 
 def compressai_seconds(pictures: list[Path], repeats: int) -> dict[str, dict[str, float]]:
@@ -59,7 +54,7 @@ def compressai_seconds(pictures: list[Path], repeats: int) -> dict[str, dict[str
                 network.decompress(**each)
             taken["encode_batch"].append((between - began) / len(tensors))
             taken["decode_batch"].append((time.perf_counter() - between) / len(tensors))
-    return {task: spread(values) for task, values in taken.items()}
+    return {task: summary(values) for task, values in taken.items()}
 
 
 def multiply_adds(graph: bytes, positions: int) -> int:

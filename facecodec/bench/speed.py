@@ -57,13 +57,14 @@ def speed_results(
         "cores": os.cpu_count(),
         "codecs": [
             {"codec": name, "setting": setting, "reference": is_reference(name)}
-            | {task: _summary(seconds[name, task]) for task in TASKS}
+            | {task: summary(seconds[name, task]) for task in TASKS}
             for name, setting in timed.items()
         ],
     }
 
 
-def _summary(seconds: list[float]) -> dict[str, float]:
+def summary(seconds: list[float]) -> dict[str, float]:
+    """Median and interquartile range."""
     low, median, high = np.quantile(seconds, [0.25, 0.5, 0.75])
     return {"median": float(median), "spread": float(high - low)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import time
@@ -87,7 +88,7 @@ class Steps:
             if job.member is None:
                 write_output(job, worked.data, self.force)
                 if self.verify:
-                    compare_output(job, worked.data)
+                    compare_output(job, hashlib.sha256(worked.data).digest())
         except Exception as error:
             return Outcome(failure=reason(error))
         result = worked.result | {"seconds": round(time.perf_counter() - started, 4)}

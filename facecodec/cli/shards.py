@@ -15,11 +15,10 @@ from typing import IO
 
 from facecodec.cli.files import Job, Member
 from facecodec.cli.jobs import Outcome, Outcomes, Steps, reason
-from facecodec.cli.outputs import OutputError, refuse_existing, writing
-from facecodec.cli.paths import is_special, reaching
+from facecodec.cli.outputs import compare_output, refuse_existing, writing
+from facecodec.cli.paths import reaching
 from facecodec.errors import FormatError
 
-BLOCK = 1 << 20
 Contents = Iterator[tuple[tarfile.TarInfo, bytes]]
 
 
@@ -42,7 +41,7 @@ class Recode:
                 hashed = _Hashed(output)
                 yield from self._copy(shard, contents, hashed, outcomes)
             if self.steps.verify:
-                hashed.compare(shard)
+                compare_output(shard, hashed.digest.digest())
         except Exception as error:
             yield shard, Outcome(failure=reason(error))
 
@@ -135,14 +134,3 @@ class _Hashed:
     def write(self, data: bytes) -> int:
         self.digest.update(data)
         return self.file.write(data)
-
-    def compare(self, shard: Job) -> None:
-        """Raise OutputError unless the shard that was written, read back, is what was given."""
-        if shard.target is None or is_special(shard.target):
-            return
-        found = hashlib.sha256()
-        with reaching(shard.target), shard.target.open("rb") as file:
-            while block := file.read(BLOCK):
-                found.update(block)
-        if found.digest() != self.digest.digest():
-            raise OutputError(f"{shard.target}: what is read back is not what was written: check the disk")

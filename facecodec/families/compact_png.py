@@ -7,7 +7,9 @@ of the compact image, which has three channels: STEPS, of which each quality byt
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 from PIL import Image
@@ -22,8 +24,8 @@ STEPS = ((16, 5), (16, 6), (16, 8), (8, 3), (8, 4), (8, 5), (8, 6), (8, 8))
 # Positions of the compact image to each side that a graph looks at (networks/compact_png.py).
 REACH = {"g_a8": 3, "g_a16": 5, "g_s8": 6, "g_s16": 6}
 
-# By pixels to a position: the compact image (3, h, w) before rounding, 0..1.
-Latents = dict[int, np.ndarray]
+# From pixels to a position: the compact image (3, h, w) before rounding, 0..1.
+Latents = Callable[[int], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -44,22 +46,22 @@ class CompactPng:
         self._transforms = transforms
 
     def analyse(self, pixels: np.ndarray) -> Latents:
-        """Compact images of both sizes of uint8 (H, W, 3)."""
-        return {
-            step: self._transforms.of_pixels(f"g_a{step}.onnx", pixels, step, REACH[f"g_a{step}"]) for step in (8, 16)
-        }
+        """The compact image of uint8 (H, W, 3), of the size that is asked for; each is computed once."""
+
+        @cache
+        def compact(step: int) -> np.ndarray:
+            return self._transforms.of_pixels(f"g_a{step}.onnx", pixels, step, REACH[f"g_a{step}"])
+
+        return compact
 
     def encode(self, latents: Latents, quality: int) -> list[bytes]:
         """The PNG file."""
         step, bits = step_of(quality)
-        buffer = io.BytesIO()
-        shown = _scaled(_rounded(latents[step], bits), bits)
-        Image.fromarray(shown.transpose(1, 2, 0)).save(buffer, "PNG", optimize=True)
-        return [buffer.getvalue()]
+        return [png(latents(step), bits)]
 
     def holds(self, streams: list[bytes], size: tuple[int, int], latents: Latents, quality: int) -> bool:
         step, bits = step_of(quality)
-        return np.array_equal(self.decode_symbols(streams, size, quality).image, _rounded(latents[step], bits))
+        return np.array_equal(self.decode_symbols(streams, size, quality).image, _rounded(latents(step), bits))
 
     def decode_symbols(self, streams: list[bytes], size: tuple[int, int], quality: int) -> Symbols:
         """Raises FormatError for anything but a PNG file of the values that a compact image of that size can have."""
@@ -93,6 +95,14 @@ class CompactPng:
 def step_of(quality: int) -> tuple[int, int]:
     """The step that a quality byte takes."""
     return STEPS[round(quality / QUALITY_STEPS)]
+
+
+def png(compact: np.ndarray, bits: int) -> bytes:
+    """A compact image (3, h, w), rounded to so many bits, as a file."""
+    buffer = io.BytesIO()
+    shown = _scaled(_rounded(compact, bits), bits)
+    Image.fromarray(shown.transpose(1, 2, 0)).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
 
 
 def _rounded(compact: np.ndarray, bits: int) -> np.ndarray:

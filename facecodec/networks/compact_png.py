@@ -11,7 +11,7 @@ import torch
 from compressai.ops import quantize_ste
 from torch import Tensor, nn
 
-from facecodec.families.compact_png import STEPS, CompactPng
+from facecodec.families.compact_png import STEPS, png
 from facecodec.networks.coded import Coded
 from facecodec.networks.export import graph
 from facecodec.networks.transforms import Centred, DepthwiseBlock, Uncentred, markov_transform
@@ -85,8 +85,7 @@ class Network(nn.Module):
             x_hat[chosen] = self.synthesis(step)(quantize_ste(clipped * most) / most).to(x_hat.dtype)
             if not torch.is_grad_enabled():
                 for i, image in zip(chosen.tolist(), clipped.cpu().numpy(), strict=True):
-                    [file] = CompactPng.encode(None, {step: image}, 32 * (round(quality[i].item()) - 1))
-                    bits[i] = 8 * len(file)
+                    bits[i] = 8 * len(png(image, steps[i][1]))
         return Coded(x_hat, bits, torch.zeros_like(bits))
 
     def frozen(self) -> dict[str, np.ndarray]:

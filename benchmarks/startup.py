@@ -1,8 +1,9 @@
 """What one call in a shell loop costs, beside ffmpeg with libx265, and where the time goes: a 250x250 JPEG.
 
-    python benchmarks/startup.py [--repeats N]
+    python benchmarks/startup.py [--repeats N] [--python PATH]
 
-Whole processes, by turns, median and interquartile range.
+Whole processes, by turns, median and interquartile range. `--python` names the interpreter of another environment in
+which facecodec is installed, such as one without the extras.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ IMPORTS = "import onnxruntime, PIL.Image, PIL.JpegImagePlugin"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--python", type=Path, default=Path(sys.executable))
     arguments = parser.parse_args()
-    ours = str(Path(sys.executable).with_name("facecodec"))
+    python, ours = str(arguments.python), str(arguments.python.with_name("facecodec"))
     hevc = find_codec("hevc").commands
     with tempfile.TemporaryDirectory() as folder:
         face, fic, png, stream, back = (Path(folder, name) for name in ("f.jpg", "f.fic", "f.png", "f.hevc", "b.png"))
@@ -37,9 +39,9 @@ def main() -> None:
             "ffmpeg decode": hevc.decode(stream, back),
             "facecodec encode": [ours, "encode", str(face), "-o", str(fic), "-f", "--quiet"],
             "facecodec decode": [ours, "decode", str(fic), "-o", str(png), "-f", "--quiet"],
-            "Python alone": [sys.executable, "-c", "pass"],
-            "Python, NumPy": [sys.executable, "-c", "import numpy"],
-            "Python, NumPy, Pillow, ONNX Runtime": [sys.executable, "-c", IMPORTS],
+            "Python alone": [python, "-c", "pass"],
+            "Python, NumPy": [python, "-c", "import numpy"],
+            "Python, NumPy, Pillow, ONNX Runtime": [python, "-c", IMPORTS],
             "facecodec --help": [ours, "--help"],
         }
         taken: dict[str, list[float]] = {name: [] for name in calls}

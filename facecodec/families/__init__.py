@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-FAMILIES = ("hyperprior", "compact-png")
+FAMILIES = ("hyperprior", "compact-png", "spic", "lfic")
 
 
 def family_module(tag: str) -> ModuleType:
@@ -47,6 +47,9 @@ class Family(Protocol):
 
     def holds(self, streams: list[bytes], size: tuple[int, int], latents: Any, quality: int) -> bool:
         """Whether these streams decode to the very integers that these latents are coded by."""
+
+    def allocation(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray | None:
+        """The share of its samples that each place of a picture keeps, 0..1 (h, w); None where all keep all."""
 
     def images(self, streams: list[bytes]) -> dict[str, bytes]:
         """The image files, by name, that streams of this family are or hold."""

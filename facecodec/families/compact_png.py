@@ -87,6 +87,9 @@ class CompactPng:
         values = self.decode_symbols(streams, size, quality).image.astype(np.float32) / np.float32(2**bits - 1)
         return self._transforms.to_pixels(f"g_s{step}.onnx", values, size, step, REACH[f"g_s{step}"])
 
+    def allocation(self, streams: list[bytes], size: tuple[int, int], quality: int) -> None:
+        """All places keep all."""
+
     def images(self, streams: list[bytes]) -> dict[str, bytes]:
         """The compact image, which any viewer shows."""
         return {"compact.png": streams[0]}

@@ -94,45 +94,46 @@ class Hyperprior:
     def encode(self, latents: Latents, quality: int) -> list[bytes]:
         """Streams of float latents at a quality byte."""
         y, z = latents
-        z_symbols = self._rounded_z(z, quality)
-        z_encoder, y_encoder = Encoder(self.tables), Encoder(self.tables)
-        for rows in reversed(_bands(z.shape[1], BAND // HYPER)):
-            z_encoder.band(z_symbols[:, rows], self._z_tables(z_symbols[:, rows].shape, quality))
-        for rows in reversed(_bands(y.shape[1], BAND)):
+        z_symbols = self.rounded_z(z, quality)
+        encoder = Encoder(self.tables)
+        for rows in reversed(bands(y.shape[1])):
             band = self.prediction(z_symbols, rows, y.shape[2], quality)
-            y_encoder.band(self._rounded(y[:, rows], band.means, band.qualities), band.tables)
-        return [z_encoder.finish(), y_encoder.finish()]
+            encoder.band(np.rint(self.residual(y[:, rows], band.means, band.qualities)), band.tables)
+        return [self.encode_z(z_symbols, quality), encoder.finish()]
 
     def holds(self, streams: list[bytes], size: tuple[int, int], latents: Latents, quality: int) -> bool:
         """Whether what decoding gives is what rounding float latents gives. Raises FormatError for other streams."""
         y, z = latents
         symbols = self.decode_symbols(streams, size, quality)
-        same_z = np.array_equal(symbols.z, self._rounded_z(z, quality))
-        return same_z and np.array_equal(symbols.y, self._rounded(y, symbols.means, symbols.qualities))
+        same_z = np.array_equal(symbols.z, self.rounded_z(z, quality))
+        return same_z and np.array_equal(symbols.y, np.rint(self.residual(y, symbols.means, symbols.qualities)))
 
-    def _rounded_z(self, z: np.ndarray, quality: int) -> np.ndarray:
+    def rounded_z(self, z: np.ndarray, quality: int) -> np.ndarray:
         z_gain = 2.0**GAIN_FRACTION / self.gains["z_inverse_gain"][quality]
         return np.rint(z * z_gain[:, None, None]).astype(np.int64)
 
-    def _rounded(self, y: np.ndarray, means: np.ndarray, qualities: np.ndarray) -> np.ndarray:
-        """y, less its mean, in steps of its place's quality."""
+    def residual(self, y: np.ndarray, means: np.ndarray, qualities: np.ndarray) -> np.ndarray:
+        """y, less its mean, in steps of its place's quality, before rounding."""
         y_gain = self._gains("y_gain", qualities) / 2.0**GAIN_FRACTION
-        return np.rint(y * y_gain - means * 2.0**-FRACTION)
+        return y * y_gain - means * 2.0**-FRACTION
 
     def decode_symbols(self, streams: list[bytes], size: tuple[int, int], quality: int) -> Symbols:
         """The integers in the streams of a picture of a `size`. Raises FormatError for streams no encoder writes."""
         size = positions(size)
-        z, escapes = self._decode_z(streams[0], size, quality)
+        z, escapes = self.decode_z(streams[0], size, quality)
         decoder = Decoder(self.tables, streams[1])
-        predictions = (self.prediction(z, rows, size[1], quality) for rows in _bands(size[0], BAND))
-        bands = [(decoder.band(each.tables), each.means, each.qualities) for each in predictions]
+        predictions = (self.prediction(z, rows, size[1], quality) for rows in bands(size[0]))
+        parts = [(decoder.band(each.tables), each.means, each.qualities) for each in predictions]
         decoder.finish()
-        y, means, qualities = (np.concatenate(parts, axis=-2) for parts in zip(*bands, strict=True))
+        y, means, qualities = (np.concatenate(each, axis=-2) for each in zip(*parts, strict=True))
         return Symbols(z, y, means, qualities, {"z": escapes, "y": decoder.escapes})
 
     def decode(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
         """The picture, uint8 (*size, 3). Raises FormatError for streams no encoder writes."""
         return self.synthesise(self.decode_latents(streams, size, quality), size)
+
+    def allocation(self, streams: list[bytes], size: tuple[int, int], quality: int) -> None:
+        """All places keep all."""
 
     def images(self, streams: list[bytes]) -> dict[str, bytes]:
         """None."""
@@ -141,23 +142,34 @@ class Hyperprior:
     def decode_latents(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
         """y_hat, float32 (M, h, w), of a picture of a `size`."""
         size = positions(size)
-        z, _ = self._decode_z(streams[0], size, quality)
+        z, _ = self.decode_z(streams[0], size, quality)
         decoder = Decoder(self.tables, streams[1])
         y_hat = np.empty((self.channels, *size), np.float32)
-        for rows in _bands(size[0], BAND):
+        for rows in bands(size[0]):
             band = self.prediction(z, rows, size[1], quality)
-            values = ((decoder.band(band.tables) << FRACTION) + band.means).astype(np.float32)
-            step = 2.0 ** (GAIN_FRACTION - FRACTION) / self._gains("y_gain", band.qualities)
-            y_hat[:, rows] = values * step.astype(np.float32)
+            y_hat[:, rows] = self.restored(decoder.band(band.tables), band)
         decoder.finish()
         return y_hat
 
-    def _decode_z(self, stream: bytes, size: tuple[int, int], quality: int) -> tuple[np.ndarray, int]:
+    def restored(self, symbols: np.ndarray, band: Prediction) -> np.ndarray:
+        """y_hat of a band, float32."""
+        values = ((symbols << FRACTION) + band.means).astype(np.float32)
+        step = 2.0 ** (GAIN_FRACTION - FRACTION) / self._gains("y_gain", band.qualities)
+        return values * step.astype(np.float32)
+
+    def encode_z(self, symbols: np.ndarray, quality: int) -> bytes:
+        """The stream of z's symbols."""
+        encoder = Encoder(self.tables)
+        for rows in reversed(bands(symbols.shape[1], BAND // HYPER)):
+            encoder.band(symbols[:, rows], self._z_tables(symbols[:, rows].shape, quality))
+        return encoder.finish()
+
+    def decode_z(self, stream: bytes, size: tuple[int, int], quality: int) -> tuple[np.ndarray, int]:
         """z's symbols, and how many of them are escapes."""
         height, width = (-(-side // HYPER) for side in size)
         decoder = Decoder(self.tables, stream)
         z = np.empty((self.hyper_channels, height, width), np.int64)
-        for rows in _bands(height, BAND // HYPER):
+        for rows in bands(height, BAND // HYPER):
             z[:, rows] = decoder.band(self._z_tables(z[:, rows].shape, quality))
         decoder.finish()
         return z, decoder.escapes
@@ -192,7 +204,8 @@ def positions(size: tuple[int, int]) -> tuple[int, int]:
     return -(-size[0] // DOWNSAMPLING), -(-size[1] // DOWNSAMPLING)
 
 
-def _bands(rows: int, height: int) -> list[slice]:
+def bands(rows: int, height: int = BAND) -> list[slice]:
+    """Those that are coded together, from the top."""
     return [slice(top, min(top + height, rows)) for top in range(0, rows, height)]
 
 

@@ -81,7 +81,7 @@ class Network(nn.Module):
             chosen = torch.tensor([i for i, each in enumerate(steps) if each[0] == step], device=x.device)
             most = torch.tensor([2.0 ** steps[i][1] - 1 for i in chosen.tolist()], device=x.device)[:, None, None, None]
             compact = self.analysis(step)(x[chosen]).float()
-            clipped = compact + (compact.clamp(0, 1) - compact).detach()  # what was clipped is still taught
+            clipped = compact.clamp(0, 1)
             x_hat[chosen] = self.synthesis(step)(quantize_ste(clipped * most) / most).to(x_hat.dtype)
             if not torch.is_grad_enabled():
                 for i, image in zip(chosen.tolist(), clipped.cpu().numpy(), strict=True):

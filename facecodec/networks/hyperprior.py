@@ -15,6 +15,8 @@ here are chosen so that this is possible: convolutions, ReLU and pixel shuffles 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -37,6 +39,18 @@ HYPER_DOWNSAMPLING = 4  # latent positions per hyper-latent position
 LIKELIHOOD_MIN = 1e-9
 
 
+@dataclass
+class Parts:
+    """y (B, M, h, w); in steps of its gain its residual, mean and scale; the bits of z (B,)."""
+
+    y: Tensor
+    residual: Tensor
+    scale: Tensor
+    mean: Tensor
+    gain: Tensor
+    z_bits: Tensor
+
+
 class Hyperprior(nn.Module):
     """The whole codec. Images are (B, 3, H, W) in 0..1, H and W multiples of 16.
 
@@ -54,6 +68,7 @@ class Hyperprior(nn.Module):
         **transform_options: object,
     ) -> None:
         super().__init__()
+        self.channels = latents
         analysis, synthesis, log_scale = TRANSFORMS[transform](latents, **transform_options)
         self.g_a = Centred(analysis)
         self.g_s = Uncentred(synthesis)
@@ -99,21 +114,30 @@ class Hyperprior(nn.Module):
         Rounding is straight-through for the decoder; with `noisy_rate` the rate is taken from
         additive uniform noise instead (Xiao et al. 2022, section 3.1).
         """
+        y_hat, y_bits, z_bits = self.latents(x, quality, noisy_rate)
+        return Coded(self.g_s(y_hat), y_bits, z_bits, y_hat)
+
+    def latents(self, x: Tensor, quality: Tensor, noisy_rate: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """What `forward` gives but the picture: y_hat, and the bits of y and of z."""
+        parts = self.predicted(x, quality, noisy_rate)
+        y_bits = self.bits(parts.residual, parts.scale, noisy_rate).flatten(1).sum(1)
+        return (quantize_ste(parts.residual) + parts.mean) / parts.gain, y_bits, parts.z_bits
+
+    def predicted(self, x: Tensor, quality: Tensor, noisy_rate: bool) -> Parts:
+        """y, and what z says of it."""
         y = self.g_a(x).float()
         quality = quality[:, None, None]
         z_gain = torch.exp2(interpolate(self.z_log_gain, quality))
 
-        z = self.h_a(pad_to_hyper(y)) * z_gain
+        z = self.h_a(pad_to(y, HYPER_DOWNSAMPLING)) * z_gain
         z_scale = torch.exp2(interpolate(self.z_log_scale, quality))
-        z_bits = self.bits(z, z_scale, noisy_rate)
+        z_bits = self.bits(z, z_scale, noisy_rate).flatten(1).sum(1)
         log_scale, mean, offset = self.hyper_synthesis(quantize_ste(z) / z_gain, y.shape[-2:])
 
         y_gain = torch.exp2(interpolate(self.y_log_gain, quality + offset))
         mean = mean * y_gain
-        residual = y * y_gain - mean
-        y_bits = self.bits(residual, torch.exp2(log_scale.clamp(-8, 8)) * y_gain, noisy_rate)
-        x_hat = self.g_s((quantize_ste(residual) + mean) / y_gain)
-        return Coded(x_hat, y_bits, z_bits)
+        scale = torch.exp2(log_scale.clamp(-8, 8)) * y_gain
+        return Parts(y, y * y_gain - mean, scale, mean, y_gain, z_bits)
 
     def hyper_synthesis(self, z_hat: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
         """log2 of the scale and the mean of y before its gain, (B, M, *size), and what to add to q, (B, *size)."""
@@ -123,13 +147,13 @@ class Hyperprior(nn.Module):
         return log_scale, mean, out[:, -1]
 
     def bits(self, values: Tensor, scale: Tensor, noisy: bool) -> Tensor:
-        """-log2 of the zero-mean Gaussian mass of each rounded value, summed per image (B,)."""
+        """-log2 of the zero-mean Gaussian mass of each rounded value."""
         values = values.float()
         values = values + torch.empty_like(values).uniform_(-0.5, 0.5) if noisy else quantize_ste(values)
         scale = self.lower_scale(scale.float())
         magnitude = values.abs()
         mass = torch.special.ndtr((0.5 - magnitude) / scale) - torch.special.ndtr((-0.5 - magnitude) / scale)
-        return -torch.log2(self.lower_likelihood(mass)).flatten(1).sum(1)
+        return -torch.log2(self.lower_likelihood(mass))
 
     @torch.no_grad()
     def frozen(self) -> dict[str, np.ndarray]:
@@ -157,10 +181,10 @@ def interpolate(anchors: Tensor, quality: Tensor) -> Tensor:
     return torch.lerp(anchors[lower], anchors[lower + 1], weight).permute(0, 3, 1, 2)
 
 
-def pad_to_hyper(y: Tensor) -> Tensor:
-    """Repeat the last row and column of y until both sides are multiples of 4."""
+def pad_to(y: Tensor, multiple: int) -> Tensor:
+    """Repeat the last row and column of y until both sides are multiples."""
     height, width = y.shape[-2:]
-    return F.pad(y, (0, -width % HYPER_DOWNSAMPLING, 0, -height % HYPER_DOWNSAMPLING), mode="replicate")
+    return F.pad(y, (0, -width % multiple, 0, -height % multiple), mode="replicate")
 
 
 build = Hyperprior

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,19 +16,36 @@ from facecodec.exact import FRACTION, GAIN_FRACTION
 SCALE_MIN = 0.11  # smallest standard deviation of a coded symbol
 SCALE_STEPS = 8  # tables per octave of the standard deviation
 SCALE_OCTAVES = 10
-TAIL = 5.0  # a table reaches this many standard deviations
+TAIL = 5.0  # a Gaussian's table reaches this many standard deviations
+LAPLACE_TAIL = 10.0  # a Laplace distribution's, this many mean magnitudes
 ESCAPE_COUNT = 16  # least count, of 2^24, of "beyond the table": real latents have heavier tails than Gaussians
 WEIGHT_BITS = 15
 
 
 def gaussian_tables() -> tuple[np.ndarray, np.ndarray]:
-    """Counts of rounded zero-mean Gaussians, scales SCALE_MIN 2^(i/8), each with its escape; and their starts."""
+    """Counts of rounded zero-mean Gaussians of every scale, each table with its escape; and their starts."""
+    return _tables(torch.special.ndtr, TAIL)
+
+
+def laplace_tables() -> tuple[np.ndarray, np.ndarray]:
+    """The same of Laplace distributions, whose scale is their mean magnitude."""
+    return _tables(lambda x: torch.where(x < 0, x.exp() / 2, 1 - (-x).exp() / 2), LAPLACE_TAIL)
+
+
+def table_indices(log_scale: np.ndarray) -> np.ndarray:
+    """The table nearest to log2 of a scale, uint8."""
+    index = np.rint(SCALE_STEPS * (log_scale - np.log2(SCALE_MIN)))
+    return np.clip(index, 0, SCALE_STEPS * SCALE_OCTAVES).astype(np.uint8)
+
+
+def _tables(distribution: Callable[[Tensor], Tensor], tail: float) -> tuple[np.ndarray, np.ndarray]:
+    """Scales SCALE_MIN 2^(i/8); `distribution` is the share below a value, float64, at scale 1."""
     tables = []
     for i in range(SCALE_STEPS * SCALE_OCTAVES + 1):
         scale = SCALE_MIN * 2 ** (i / SCALE_STEPS)
-        reach = max(1, int(np.ceil(TAIL * scale)))
+        reach = max(1, int(np.ceil(tail * scale)))
         edges = torch.arange(-reach, reach + 2, dtype=torch.float64) - 0.5
-        mass = torch.special.ndtr(edges / scale).diff().numpy()
+        mass = distribution(edges / scale).diff().numpy()
         mass = np.append(mass, max(1 - mass.sum(), ESCAPE_COUNT / 2**PRECISION))
         counts = np.maximum(1, np.rint(mass / mass.sum() * 2**PRECISION)).astype(np.int64)
         counts[reach] += 2**PRECISION - counts.sum()
@@ -43,12 +61,11 @@ def stored_qualities() -> Tensor:
 
 def frozen_gains(y_log: np.ndarray, z_log: np.ndarray, z_scale: np.ndarray) -> dict[str, np.ndarray]:
     """What gains add to scale indices and multiply means and z by; from log2 of gains and scales, (225, channels)."""
-    index = np.rint(SCALE_STEPS * (z_scale - np.log2(SCALE_MIN)))
     return {
         "y_log_gain": np.rint(y_log * SCALE_STEPS * 2**FRACTION).astype(np.int32),
         "y_gain": np.rint(2 ** (y_log + GAIN_FRACTION)).astype(np.int32),
         "z_inverse_gain": np.rint(2 ** (GAIN_FRACTION - z_log)).astype(np.int32),
-        "z_table": np.clip(index, 0, SCALE_STEPS * SCALE_OCTAVES).astype(np.uint8),
+        "z_table": table_indices(z_scale),
     }
 
 

@@ -52,17 +52,21 @@ class Config:
     validation_images: int = 48
     recogniser: str = "mobilefacenet-ms1m"  # of the identity loss, for ip and ipr
     features: tuple[str, ...] = ()  # its layers whose outputs are compared beside the embedding
+    trains_recogniser: bool = False  # a copy of it that sees decoded faces is trained along
+    adversarial: float = 0.0  # weight of a discriminator's judgement
+    head_weight: float = 1.0  # of what the head is taught, where there is a [head]
+    head: dict[str, Any] = field(default_factory=dict)
     network: dict[str, Any] = field(default_factory=dict)
 
     @property
     def keeps_identity(self) -> bool:
-        return self.objective != "rec"
+        return self.objective in ("ip", "ipr")
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-OBJECTIVES = ("rec", "ip", "ipr")
+OBJECTIVES = ("rec", "ip", "ipr", "embed")
 DISTORTIONS = ("l2", "msssim")
 FACES = ("any", "none", "cut", "aligned")
 MSSSIM_CROP = 192  # five scales need sides above 160
@@ -101,6 +105,13 @@ def parse_config(values: dict[str, Any]) -> Config:
         value = getattr(config, key)
         if not isinstance(value, int | float) or not (0 <= value <= most) or (value == 0 and key != "rounded_from"):
             raise UsageError(f"{key} must be a number above zero and at most {most}, not {value!r}")
+    for key in ("adversarial", "head_weight"):
+        if not isinstance(getattr(config, key), int | float) or getattr(config, key) < 0:
+            raise UsageError(f"{key} must be a number of at least zero, not {getattr(config, key)!r}")
+    if config.trains_recogniser and not config.keeps_identity:
+        raise UsageError("trains_recogniser needs the objective ip or ipr")
+    if config.objective == "embed" and not config.head:
+        raise UsageError("the objective 'embed' trains a head: say how wide it is in a [head] table")
     if not config.data or min(source.share for source in config.data) <= 0 or min(config.rate_weights) <= 0:
         raise UsageError("shares and rate_weights must be above zero, and there must be a [[data]] table")
     if not 1 <= config.qualities[0] <= config.qualities[1] <= 8:

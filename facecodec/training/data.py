@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,22 @@ def is_held_back(photo: Photo) -> bool:
     return _draw(photo.person) < HELD_BACK
 
 
+@dataclass(frozen=True)
+class ClosedSet:
+    """People to be told apart, and those of their photographs that are for testing."""
+
+    people: list[str]
+    tests: frozenset[Photo]
+
+
+def closed_set(photos: list[Photo], count: int) -> ClosedSet:
+    """The `count` people with the most photographs, of whom three in ten are for testing; held-back people apart."""
+    often = Counter(photo.person for photo in photos if not is_held_back(photo))
+    people = sorted(often, key=lambda person: (-often[person], person))[:count]
+    chosen = set(people)
+    return ClosedSet(people, frozenset(p for p in photos if p.person in chosen and _draw(p.path.name) >= 1 - 0.3))
+
+
 def read(path: Path) -> np.ndarray:
     """The picture in a file, uint8 (H, W, 3). Raises OSError for one that cannot be read."""
     with Image.open(path) as image:
@@ -155,18 +172,23 @@ MIRRORED = [1, 0, 2, 4, 3]  # left and right of the five points change places in
 
 @dataclass(frozen=True)
 class Batch:
-    """Crops as uint8 (B, crop, crop, 3), and the alignment of the face in each, (B, 2, 3), NaN without one."""
+    """Crops as uint8 (B, crop, crop, 3), and the alignment of the face in each, (B, 2, 3), NaN without one.
+
+    `labels` (B,) are the numbers of the people of a closed set, -1 for others.
+    """
 
     pixels: np.ndarray
     matrices: np.ndarray
+    labels: np.ndarray
 
 
 @dataclass(frozen=True)
 class Picture:
-    """What crops are taken from: uint8 (H, W, 3), and its face's five points (5, 2) or None."""
+    """What crops are taken from: uint8 (H, W, 3), its face's five points (5, 2) or None, and who it shows."""
 
     pixels: np.ndarray
     points: np.ndarray | None
+    person: str = ""
 
 
 def load_pictures(photos: list[Photo], points: list[np.ndarray | None], faces: str) -> list[Picture]:
@@ -180,7 +202,7 @@ def load_pictures(photos: list[Photo], points: list[np.ndarray | None], faces: s
     if faces == "cut":
         pixels = [cut_face(image, place) for image, place in zip(pixels, points, strict=True)]
         points = [scaled_template(CUT)] * len(pixels)
-    return [Picture(image, place) for image, place in zip(pixels, points, strict=True)]
+    return [Picture(image, place, photo.person) for photo, image, place in zip(photos, pixels, points, strict=True)]
 
 
 class CropSampler:
@@ -191,18 +213,27 @@ class CropSampler:
     """
 
     def __init__(
-        self, sources: tuple[Source, ...], root: Path, crop: int, landmarks: LandmarkFinder | None = None
+        self,
+        sources: tuple[Source, ...],
+        root: Path,
+        crop: int,
+        landmarks: LandmarkFinder | None = None,
+        classes: int = 0,
     ) -> None:
+        """`classes` people of the first source are a closed set, whose test photographs are left out."""
         self.crop = crop
+        closed = closed_set(training_photos(sources[0].set, root), classes)
+        self.labels = {person: number for number, person in enumerate(closed.people)}
         self.counts = {}
         self.pictures: list[list[Picture]] = []
         self.corners: list[list[np.ndarray]] = []  # of each picture, where its crops may begin, (N, 2) as (y, x)
         for source in sources:
             photos = [photo for photo in training_photos(source.set, root) if not is_held_back(photo)]
+            photos = [photo for photo in photos if photo not in closed.tests]
             seek = landmarks is not None and source.faces != "aligned"
             points = landmarks([photo.path for photo in photos]) if seek else [None] * len(photos)
             pictures = [
-                Picture(extend(picture.pixels, crop), picture.points)
+                replace(picture, pixels=extend(picture.pixels, crop))
                 for picture in load_pictures(photos, points, source.faces)
             ]
             corners = [crop_corners(picture, crop, source.faces) for picture in pictures]
@@ -218,6 +249,7 @@ class CropSampler:
     def batch(self, size: int, rng: np.random.Generator) -> Batch:
         pixels = np.empty((size, self.crop, self.crop, 3), np.uint8)
         matrices = np.full((size, 2, 3), np.nan)
+        labels = np.full(size, -1)
         for i, source in enumerate(rng.choice(len(self.shares), size, p=self.shares)):
             index = rng.integers(len(self.pictures[source]))
             picture, corners = self.pictures[source][index], self.corners[source][index]
@@ -225,13 +257,14 @@ class CropSampler:
             patch = picture.pixels[y : y + self.crop, x : x + self.crop]
             mirror = rng.random() < 0.5
             pixels[i] = patch[:, ::-1] if mirror else patch
+            labels[i] = self.labels.get(picture.person, -1)
             if picture.points is not None:
                 inside = picture.points - [x, y]
                 if mirror:
                     inside = (inside * [-1, 1] + [self.crop - 1, 0])[MIRRORED]
                 if (inside >= 0).all() and (inside < self.crop).all():
                     matrices[i] = similarity(inside)
-        return Batch(pixels, matrices)
+        return Batch(pixels, matrices, labels)
 
 
 def crop_corners(picture: Picture, crop: int, faces: str) -> np.ndarray:

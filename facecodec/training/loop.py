@@ -22,11 +22,12 @@ from facecodec.errors import FacecodecError, UsageError
 from facecodec.faces import cache_folder
 from facecodec.faces.alignment import jitter
 from facecodec.families import module_name
+from facecodec.networks.head import Head
 from facecodec.training.config import Config, parse_config
 from facecodec.training.curves import draw_curves
 from facecodec.training.data import CropSampler, LandmarkFinder
-from facecodec.training.losses import IdentityLoss, distortion, objective, rate_weight
 from facecodec.training.processes import Processes, join
+from facecodec.training.terms import Pass, Terms
 from facecodec.training.validation import load_held_back, to_tensor, validate, validation_loss
 
 CHECKPOINT = "checkpoint.pt"
@@ -38,9 +39,15 @@ def build_network(config: Config) -> nn.Module:
     low, high = config.rate_weights
     family = import_module(f"facecodec.networks.{module_name(config.family)}")
     try:
-        return family.build(span=low / high, **config.network)
+        network = family.build(span=low / high, **config.network)
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"the [network] table of the configuration is wrong: {error}") from None
+    if config.head:
+        try:
+            network.head = Head(network.channels, **config.head)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise UsageError(f"the [head] table of the configuration is wrong: {error}") from None
+    return network
 
 
 def fill(network: nn.Module, state: dict[str, Tensor], origin: Path) -> None:
@@ -49,6 +56,24 @@ def fill(network: nn.Module, state: dict[str, Tensor], origin: Path) -> None:
         network.load_state_dict(state)
     except RuntimeError:
         raise UsageError(f"{origin} holds a network of another shape than the configuration's [network]") from None
+
+
+def begin(network: nn.Module, state: dict[str, Tensor], origin: Path) -> None:
+    """Take over what parameters a start has. Parts that it lacks altogether stay fresh, such as a head.
+
+    Raises UsageError where a part is of another shape or the start has no part of the network.
+    """
+    mine = network.state_dict()
+    theirs = {part(name) for name in state}
+    kept = {name: state[name] for name in mine if name in state}
+    if any(part(name) in theirs and name not in kept for name in mine):
+        raise UsageError(f"{origin} holds a network of another shape than the configuration's [network]")
+    fill(network, mine | kept, origin)
+
+
+def part(name: str) -> str:
+    """g_a of g_a.body.0.weight."""
+    return name.partition(".")[0]
 
 
 def learning_rate(config: Config, step: int) -> float:
@@ -79,7 +104,8 @@ def save_atomically(state: dict[str, Any], path: Path) -> None:
 
 def landmark_finder(config: Config, processes: Processes) -> LandmarkFinder | None:
     """Where faces are, kept in the user's cache; None for a configuration that need not know."""
-    if not config.keeps_identity and not any(source.faces in ("none", "cut") for source in config.data):
+    seeks = any(source.faces in ("none", "cut") for source in config.data)
+    if not (seeks or config.keeps_identity or config.head):
         return None
     from facecodec.faces.detection import cached_landmarks
 
@@ -92,14 +118,6 @@ def landmark_finder(config: Config, processes: Processes) -> LandmarkFinder | No
         return points
 
     return find
-
-
-def identity_loss(config: Config, root: Path, device: torch.device) -> IdentityLoss | None:
-    if not config.keeps_identity:
-        return None
-    from facecodec.faces.recognisers import load_trainable
-
-    return IdentityLoss(load_trainable(config.recogniser, root).to(device), config.features)
 
 
 def hardware(processes: Processes) -> str:
@@ -147,8 +165,12 @@ def train(
     step, seconds, history, runs = 0, 0.0, [], []
     if start is not None:
         state, _, runs = load_start(start)
-        fill(network, state, start)
+        begin(network, state, start)
     network.to(device, memory_format=torch.channels_last)
+    terms = Terms(config, root, processes)
+    if config.head and not any(name.startswith("head.") for name in (state if start is not None else ())):
+        network.head.start_from(terms.recogniser)
+    one_pass = Pass(network, config.objective == "embed")
     optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate, fused=True)
     if resume:
         saved = torch.load(checkpoint_path, map_location=device, weights_only=True)
@@ -156,12 +178,12 @@ def train(
             report({"note": "the configuration differs from the checkpoint's; the new one holds from here"})
         fill(network, saved["network"], checkpoint_path)
         optimizer.load_state_dict(saved["optimizer"])
+        terms.load(saved.get("terms", {}))
         step, seconds, history, runs = (saved[name] for name in ("step", "seconds", "history", "runs"))
-    forward = processes.distribute(network)
+    forward = processes.distribute(one_pass)
 
     find = landmark_finder(config, processes)
-    identity = identity_loss(config, root, device)
-    sampler = CropSampler(config.data, root, config.crop, find)
+    sampler = CropSampler(config.data, root, config.crop, find, config.head.get("classes", 0))
     held_back = load_held_back(config, root, find)
     if processes.is_first:
         run.mkdir(parents=True, exist_ok=True)
@@ -174,7 +196,7 @@ def train(
     def save() -> None:
         state = {"config": config.to_dict(), "network": network.state_dict(), "optimizer": optimizer.state_dict()}
         state |= {"step": step, "seconds": seconds + time.monotonic() - trained_from, "history": history}
-        state |= {"runs": runs, "hardware": hardware(processes)}
+        state |= {"runs": runs, "hardware": hardware(processes), "terms": terms.state()}
         save_atomically(state, checkpoint_path)
 
     def out_of_time() -> bool:
@@ -187,7 +209,7 @@ def train(
         report(row)
 
     def check() -> None:
-        rows = validate(network, held_back, device, identity)
+        rows = validate(network, held_back, device, terms)
         history.append({"step": step, "rows": rows})
         emit({"validation": rows, "objective": validation_loss(rows, config)})
         draw_curves(run / "log.jsonl", run / "curves.png")
@@ -201,33 +223,26 @@ def train(
         batch = sampler.batch(config.batch, rng)
         x = to_tensor(batch.pixels, device)
         quality = torch.from_numpy(rng.uniform(*config.qualities, config.batch).astype(np.float32)).to(device)
+        # A head sees the face about where it will find it later.
+        about = torch.from_numpy((batch.matrices + jitter(batch.matrices, rng)) / 2).to(device, torch.float32)
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            coded = forward(x, quality, noisy_rate=step < config.rounded_from * config.steps)
-        bpp = (coded.y_bits + coded.z_bits) / config.crop**2
-        error = torch.zeros_like(bpp)
-        if config.objective != "ip":
-            error = distortion(coded.x_hat, x, config.distortion)
-        embedding = features = torch.zeros_like(bpp)
-        if identity is not None:
-            embedding, features = identity(coded.x_hat, x, jitter(batch.matrices, rng))
-        loss = objective(config.objective, bpp, error, embedding + features, rate_weight(quality, config.rate_weights))
-        if config.objective == "ip":  # without a face there is nothing but rate, and rate alone teaches nothing
-            loss = loss * torch.from_numpy(~np.isnan(batch.matrices[:, 0, 0])).to(device)
-        loss = loss.mean()
+            coded, reading = forward(x, quality, step < config.rounded_from * config.steps, about)
+        shares = terms(coded, reading, x, quality, batch, rng)
+        loss = shares["loss"].mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         if not torch.isfinite(norm):
             raise FacecodecError(f"the gradient at step {step} is not finite: lower learning_rate and --resume")
         optimizer.step()
+        terms.step(x, coded)
         step += 1
 
         if not processes.is_first:
             continue
-        terms = {"loss": loss, "bpp": bpp, "distortion": error, "identity": embedding, "features": features}
-        recent.append([term.mean().item() for term in terms.values()] + [norm.item()])
+        recent.append([share.mean().item() for share in shares.values()] + [norm.item()])
         if step % 100 == 0:
-            means = dict(zip([*terms, "gradient"], np.mean(recent, axis=0).tolist(), strict=True))
+            means = dict(zip([*shares, "gradient"], np.mean(recent, axis=0).tolist(), strict=True))
             emit({"steps": config.steps} | means)
             recent.clear()
         if step % config.validate_every == 0 or step == config.steps:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from facecodec.errors import UsageError
 from facecodec.faces.alignment import align
+from facecodec.faces.mobilefacenet import MobileFaceNet
+from facecodec.networks.head import LAST, Reading, landmark_error
 
 # k of DESIGN section 6, against which one unit of 1 - cosine is weighed (docs/training.md says how they were chosen).
 DISTORTION_WEIGHT = {"l2": 60.0, "msssim": 1.2}
@@ -44,8 +46,10 @@ class IdentityLoss:
     looks the same to its inner layers looks the same to networks that were never seen.
     """
 
-    def __init__(self, recogniser: nn.Module, features: Sequence[str] = ()) -> None:
+    def __init__(self, recogniser: nn.Module, features: Sequence[str] = (), adapted: nn.Module | None = None) -> None:
+        """`adapted` is what looks at decoded faces instead of the recogniser, and is trained along."""
         self._recogniser = recogniser
+        self._adapted = adapted or recogniser
         self._maps: list[Tensor] = []
         for name in features:
             try:
@@ -53,6 +57,9 @@ class IdentityLoss:
             except AttributeError:
                 raise UsageError(f"the recogniser has no layer '{name}'") from None
             module.register_forward_hook(lambda module, inputs, output: self._maps.append(output))
+            if adapted is not None:
+                twin = getattr(adapted, "module", adapted).get_submodule(name)  # behind DDP's wrapper
+                twin.register_forward_hook(lambda module, inputs, output: self._maps.append(output))
 
     def __call__(self, x_hat: Tensor, x: Tensor, matrices: np.ndarray) -> tuple[Tensor, Tensor]:
         """1 - cosine of the embeddings (eq. 6), and the same over channels averaged over the feature maps, (B,) each.
@@ -67,8 +74,8 @@ class IdentityLoss:
         kept = matrices[~np.isnan(matrices[:, 0, 0])]
         with torch.autocast(x.device.type, enabled=False):
             with torch.no_grad():
-                wanted, wanted_maps = self._run(align(x[has_face].float(), kept))
-            found, found_maps = self._run(align(x_hat[has_face].float(), kept))
+                wanted, wanted_maps = self._run(self._recogniser, align(x[has_face].float(), kept))
+            found, found_maps = self._run(self._adapted, align(x_hat[has_face].float(), kept))
         embedding = embedding.masked_scatter(has_face, 1 - F.cosine_similarity(found, wanted))
         if found_maps:
             pairs = zip(found_maps, wanted_maps, strict=True)
@@ -76,9 +83,41 @@ class IdentityLoss:
             features = features.masked_scatter(has_face, torch.stack(distances).mean(0))
         return embedding, features
 
-    def _run(self, crops: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def _run(self, recogniser: nn.Module, crops: Tensor) -> tuple[Tensor, list[Tensor]]:
         self._maps.clear()
-        return self._recogniser(crops), list(self._maps)
+        return recogniser(crops), list(self._maps)
+
+
+class HeadLoss:
+    """What a head is taught: the recogniser's embedding of the original, its inner layer, and where the face is."""
+
+    def __init__(self, recogniser: MobileFaceNet) -> None:
+        self._recogniser = recogniser
+        self._middle: list[Tensor] = []
+        before = recogniser.features[LAST.start - 1]
+        before.register_forward_hook(lambda module, inputs, output: self._middle.append(output))
+
+    def __call__(self, reading: Reading, x: Tensor, matrices: np.ndarray, labels: np.ndarray) -> dict[str, Tensor]:
+        """Terms (B,), 0 without a face: `embedding`, 1 - cosine; `middle`, the same over the inner layer's channels;
+        `landmarks`, pixels of the template; `classes`, the cross-entropy of `labels`, of which -1 is none."""
+        has_face = torch.from_numpy(~np.isnan(matrices[:, 0, 0])).to(x.device)
+        places = torch.from_numpy(matrices).to(x.device, torch.float32)
+        with torch.autocast(x.device.type, enabled=False), torch.no_grad():
+            self._middle.clear()
+            wanted = self._recogniser(align(x.float(), np.nan_to_num(matrices, nan=1.0)))
+        terms = {
+            "embedding": 1 - F.cosine_similarity(reading.embedding.float(), wanted),
+            "middle": (1 - F.cosine_similarity(reading.middle.float(), self._middle[0])).flatten(1).mean(1),
+            "landmarks": landmark_error(reading.matrices.float(), places),
+        }
+        if reading.scores is not None:
+            known = torch.from_numpy(labels).to(x.device)
+            terms["classes"] = F.cross_entropy(reading.scores.float(), known, reduction="none", ignore_index=-1)
+        return {name: torch.where(has_face, each, 0.0) for name, each in terms.items()}
+
+
+# Weights of HeadLoss's terms: each is then between a tenth and one when training begins.
+HEAD_TERMS = {"embedding": 1.0, "middle": 0.5, "landmarks": 0.05, "classes": 0.2}
 
 
 def objective(kind: str, bpp: Tensor, distortion: Tensor, identity: Tensor, weight: Tensor) -> Tensor:
@@ -91,6 +130,6 @@ def objective(kind: str, bpp: Tensor, distortion: Tensor, identity: Tensor, weig
     terms = weight * bpp
     if kind != "ip":
         terms = terms + distortion
-    if kind != "rec":
+    if kind in ("ip", "ipr"):
         terms = terms + identity
     return terms / weight.sqrt()

@@ -16,7 +16,8 @@ from facecodec.faces.alignment import similarity
 from facecodec.networks.coded import QUALITIES
 from facecodec.training.config import Config
 from facecodec.training.data import GRID, LandmarkFinder, load_pictures, validation_photos
-from facecodec.training.losses import DISTORTION_WEIGHT, MSSSIM_MIN_SIDE, IdentityLoss, objective, rate_weight
+from facecodec.training.losses import DISTORTION_WEIGHT, MSSSIM_MIN_SIDE, objective, rate_weight
+from facecodec.training.terms import Terms
 from facecodec.transforms import pad
 
 
@@ -48,13 +49,16 @@ def load_held_back(config: Config, root: Path, landmarks: LandmarkFinder | None)
 
 @torch.no_grad()
 def validate(
-    network: nn.Module, images: list[HeldBack], device: torch.device, identity: IdentityLoss | None = None
+    network: nn.Module, images: list[HeldBack], device: torch.device, terms: Terms | None = None
 ) -> list[dict[str, float]]:
     """bpp, PSNR and MS-SSIM at q = 1..8, with rounded latents, on whole images padded as the codec pads them.
 
-    MS-SSIM is missing where no image is large enough. With `identity` also `identity` and `features`,
-    the means of its two distances over images with a face.
+    MS-SSIM is missing where no image is large enough. With `terms` also what they measure of images with a face:
+    `identity` and `features`, and what a head has learned, which finds the face by itself here.
     """
+    network.eval()
+    identity, head = (terms.identity, terms.head) if terms else (None, None)
+    nobody = np.array([-1])
     rows = []
     for q in range(1, QUALITIES + 1):
         values: dict[str, list[float]] = {}
@@ -74,9 +78,13 @@ def validate(
             if identity is not None and not np.isnan(image.matrix).any():
                 distances = identity(x_hat, x, image.matrix[None])
                 measured |= dict(zip(("identity", "features"), (d.item() for d in distances), strict=True))
+            if head is not None and not np.isnan(image.matrix).any():
+                read = head(network.head(coded.y_hat), padded, image.matrix[None], nobody)
+                measured |= {name: each.item() for name, each in read.items() if name != "classes"}
             for name, value in measured.items():
                 values.setdefault(name, []).append(value)
         rows.append({"q": q} | {name: float(np.mean(each)) for name, each in values.items()})
+    network.train()
     return rows
 
 
@@ -88,5 +96,6 @@ def validation_loss(rows: list[dict[str, float]], config: Config) -> float:
         identity = row.get("identity", 0.0) + (row.get("features", 0.0) if config.features else 0.0)
         terms = (row["bpp"], DISTORTION_WEIGHT[config.distortion] * error, identity)
         weight = rate_weight(torch.tensor(float(row["q"])), config.rate_weights)
-        losses.append(objective(config.objective, *map(torch.tensor, terms), weight).item())
+        loss = 0.0 if config.objective == "embed" else objective(config.objective, *map(torch.tensor, terms), weight)
+        losses.append(float(loss) + config.head_weight * row.get("embedding", 0.0))
     return float(np.mean(losses))

@@ -1,0 +1,184 @@
+"""Regionally adaptive pooling: regions of y keep all their samples, or their mean, or none; streams "z", "levels", "y".
+
+After Chen and He, "Learning based Facial Image Compression with Semantic Fidelity Metric" (2018). What is pooled is
+the difference of y to what z predicts of it (families/hyperprior.py), so that a region without samples is still
+painted as z says. The levels are what a decoder needs to undo the pooling.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from facecodec.container import MAX_QUALITY_BYTE
+from facecodec.entropy import Decoder, Encoder, Tables
+from facecodec.errors import FormatError
+from facecodec.families.hyperprior import DOWNSAMPLING, Hyperprior, bands, positions
+from facecodec.transforms import Transforms
+
+STREAMS = ("z", "levels", "y")
+REGION = 2  # positions of y along each side of a region
+KEEP, POOL, DROP = range(3)  # levels
+SHARES = np.array([1, 1 / REGION**2, 0], np.float32)  # of its samples that a region keeps at each level
+NONE_ABOVE = 3  # what the topmost regions have above them
+REACH = 4  # positions of y to each side that the scores look at (networks/lfic.py)
+
+Latents = tuple[np.ndarray, np.ndarray, np.ndarray]  # y (M, h, w), z (C, ., .), scores (3, ceil(h/2), ceil(w/2))
+
+
+@dataclass(frozen=True)
+class Symbols:
+    """What a file holds: z and y as coded, pooled regions with their mean everywhere, y's means and quality bytes, and
+    the levels (ceil(h/2), ceil(w/2)); escapes by stream."""
+
+    z: np.ndarray
+    y: np.ndarray
+    means: np.ndarray
+    qualities: np.ndarray
+    levels: np.ndarray
+    escapes: dict[str, int]
+
+
+class Lfic:
+    """Built from the frozen tensors and graphs. Raises KeyError or ValueError where they are malformed."""
+
+    def __init__(self, tensors: dict[str, np.ndarray], transforms: Transforms) -> None:
+        self._transforms = transforms
+        self._base = Hyperprior(tensors, transforms)
+        counts, self._bias = tensors["level_counts"], tensors["h_a.bias"]
+        if counts.shape != (MAX_QUALITY_BYTE + 1, NONE_ABOVE + 1, 4) or self._bias.shape != (MAX_QUALITY_BYTE + 1, 3):
+            raise ValueError("level_counts or h_a.bias has the wrong shape")
+        self._tables = Tables(counts.ravel(), np.arange(0, counts.size + 1, 4))
+
+    def analyse(self, pixels: np.ndarray) -> Latents:
+        """y, z and the levels' scores of uint8 (H, W, 3)."""
+        y, z = self._base.analyse(pixels)
+        return y, z, self._transforms.of_latents("h_a.scores.onnx", y, DOWNSAMPLING, REGION, REACH)
+
+    def encode(self, latents: Latents, quality: int) -> list[bytes]:
+        y, z, _ = latents
+        z_symbols, levels = self._base.rounded_z(z, quality), self._levels(latents, quality)
+        level_encoder, encoder = Encoder(self._tables), Encoder(self._base.tables)
+        for row in reversed(range(len(levels))):
+            level_encoder.band(levels[row] - POOL, _contexts(levels, row, quality))
+        for rows in reversed(bands(y.shape[1])):
+            band = self._base.prediction(z_symbols, rows, y.shape[2], quality)
+            symbols = _pooled(self._base.residual(y[:, rows], band.means, band.qualities), _of(levels, rows))
+            coded = _coded(_of(levels, rows), symbols.shape[1:])
+            encoder.band(symbols[:, coded], band.tables[:, coded])
+        return [self._base.encode_z(z_symbols, quality), level_encoder.finish(), encoder.finish()]
+
+    def holds(self, streams: list[bytes], size: tuple[int, int], latents: Latents, quality: int) -> bool:
+        y, z, _ = latents
+        symbols = self.decode_symbols(streams, size, quality)
+        return (
+            np.array_equal(symbols.z, self._base.rounded_z(z, quality))
+            and np.array_equal(symbols.levels, self._levels(latents, quality))
+            and np.array_equal(
+                symbols.y, _pooled(self._base.residual(y, symbols.means, symbols.qualities), symbols.levels)
+            )
+        )
+
+    def decode_symbols(self, streams: list[bytes], size: tuple[int, int], quality: int) -> Symbols:
+        size = positions(size)
+        z, z_escapes = self._base.decode_z(streams[0], size, quality)
+        levels = self._decode_levels(streams[1], size, quality)
+        decoder = Decoder(self._base.tables, streams[2])
+        parts = []
+        for rows in bands(size[0]):
+            band = self._base.prediction(z, rows, size[1], quality)
+            parts.append((_read(decoder, band.tables, _of(levels, rows)), band.means, band.qualities))
+        decoder.finish()
+        y, means, qualities = (np.concatenate(each, axis=-2) for each in zip(*parts, strict=True))
+        return Symbols(z, y, means, qualities, levels, {"z": z_escapes, "levels": 0, "y": decoder.escapes})
+
+    def decode_latents(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
+        """y_hat, float32 (M, h, w)."""
+        size = positions(size)
+        z, _ = self._base.decode_z(streams[0], size, quality)
+        levels = self._decode_levels(streams[1], size, quality)
+        decoder = Decoder(self._base.tables, streams[2])
+        y_hat = np.empty((self._base.channels, *size), np.float32)
+        for rows in bands(size[0]):
+            band = self._base.prediction(z, rows, size[1], quality)
+            y_hat[:, rows] = self._base.restored(_read(decoder, band.tables, _of(levels, rows)), band)
+        decoder.finish()
+        return y_hat
+
+    def decode(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
+        """The picture, uint8 (*size, 3)."""
+        return self._base.synthesise(self.decode_latents(streams, size, quality), size)
+
+    def allocation(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
+        """The share of its samples that each position of y keeps, 0..1 (h, w)."""
+        height, width = positions(size)
+        return _spread(SHARES[self._decode_levels(streams[1], (height, width), quality)])[:height, :width]
+
+    def images(self, streams: list[bytes]) -> dict[str, bytes]:
+        """None."""
+        return {}
+
+    def _levels(self, latents: Latents, quality: int) -> np.ndarray:
+        return (latents[2] + self._bias[quality][:, None, None]).argmax(0)
+
+    def _decode_levels(self, stream: bytes, size: tuple[int, int], quality: int) -> np.ndarray:
+        """The level of each region, of a y of a `size`."""
+        decoder = Decoder(self._tables, stream)
+        levels = np.empty([-(-side // REGION) for side in size], np.int64)
+        for row in range(len(levels)):
+            levels[row] = decoder.band(_contexts(levels, row, quality)) + POOL
+        decoder.finish()
+        if decoder.escapes:
+            raise FormatError("a region has a level that there is not")
+        return levels
+
+
+def _contexts(levels: np.ndarray, row: int, quality: int) -> np.ndarray:
+    """The table of each level of a row: by the level above."""
+    above = levels[row - 1] if row else np.full(levels.shape[1], NONE_ABOVE)
+    return quality * (NONE_ABOVE + 1) + above
+
+
+def _of(levels: np.ndarray, rows: slice) -> np.ndarray:
+    """Levels of a band of y, which begins with a region."""
+    return levels[rows.start // REGION : -(-rows.stop // REGION)]
+
+
+def _spread(regions: np.ndarray) -> np.ndarray:
+    """(..., h, w) of regions to (..., 2h, 2w) of positions."""
+    return regions.repeat(REGION, -2).repeat(REGION, -1)
+
+
+def _coded(levels: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Which positions (rows, w) have samples: all of a region, or the first for all, or none."""
+    first = np.zeros(size, bool)
+    first[::REGION, ::REGION] = True
+    spread = _spread(levels)[: size[0], : size[1]]
+    return (spread == KEEP) | (spread == POOL) & first
+
+
+def _pooled(residual: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Rounded residuals (M, rows, w), those of pooled regions the rounded mean, those of dropped ones 0."""
+    channels, height, width = residual.shape
+    padded = np.zeros((channels, *(REGION * side for side in levels.shape)))
+    padded[:, :height, :width] = residual
+    there = np.zeros(padded.shape[1:])
+    there[:height, :width] = 1
+    split = (levels.shape[0], REGION, levels.shape[1], REGION)
+    means = padded.reshape(channels, *split).sum((2, 4)) / there.reshape(split).sum((1, 3))
+    spread = _spread(levels)
+    return np.rint(np.where(spread == KEEP, padded, np.where(spread == POOL, _spread(means), 0)))[:, :height, :width]
+
+
+def _read(decoder: Decoder, tables: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """A band's symbols, int64 (M, rows, w), pooled regions with theirs everywhere."""
+    _, height, width = tables.shape
+    coded = _coded(levels, (height, width))
+    symbols = np.zeros(tables.shape, np.int64)
+    symbols[:, coded] = decoder.band(tables[:, coded])
+    pooled = _spread(levels)[:height, :width] == POOL
+    return np.where(pooled, _spread(symbols[:, ::REGION, ::REGION])[:, :height, :width], symbols)
+
+
+build = Lfic

@@ -1,0 +1,90 @@
+"""Quantised autoencoder: latents y (M, h, w) over a step QF, rounded <-> the stream "y".
+
+After Patwa et al., "Semantic Preserving Image Compression" (ICIP 2020). Every channel has a probability table of its
+own at each quality; nothing is predicted, so that nothing but these tables need be exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from facecodec.container import MAX_QUALITY_BYTE
+from facecodec.entropy import Decoder, Encoder, Tables
+from facecodec.families.hyperprior import DOWNSAMPLING, REACH, bands
+from facecodec.transforms import Transforms
+
+STREAMS = ("y",)
+FINEST = 2.0**-3  # the step of y that QF = 1 stands for
+
+
+@dataclass(frozen=True)
+class Symbols:
+    """Rounded latents (M, h, w), and how many lay beyond their table."""
+
+    y: np.ndarray
+    escapes: dict[str, int]
+
+
+class Spic:
+    """Built from the frozen tensors and graphs. Raises KeyError or ValueError where they are malformed."""
+
+    def __init__(self, tensors: dict[str, np.ndarray], transforms: Transforms) -> None:
+        self._transforms = transforms
+        self.tables = Tables(tensors["table_counts"], tensors["table_starts"])
+        self._y_table, self._step = tensors["y_table"], tensors["step"].astype(np.float32)
+        if self._y_table.ndim != 2 or len(self._y_table) != MAX_QUALITY_BYTE + 1 or self._y_table.shape[1] == 0:
+            raise ValueError("y_table has the wrong shape")
+        if not (self._y_table < len(self.tables)).all():
+            raise ValueError("a table index is out of range")
+        if self._step.shape != (MAX_QUALITY_BYTE + 1,) or not (np.isfinite(self._step) & (self._step > 0)).all():
+            raise ValueError("a step is not positive")
+
+    def analyse(self, pixels: np.ndarray) -> np.ndarray:
+        """y of uint8 (H, W, 3)."""
+        return self._transforms.of_pixels("g_a.onnx", pixels, DOWNSAMPLING, REACH["g_a"])
+
+    def encode(self, latents: np.ndarray, quality: int) -> list[bytes]:
+        symbols = self._rounded(latents, quality)
+        encoder = Encoder(self.tables)
+        for rows in reversed(bands(symbols.shape[1])):
+            encoder.band(symbols[:, rows], self._indices(symbols[:, rows].shape, quality))
+        return [encoder.finish()]
+
+    def holds(self, streams: list[bytes], size: tuple[int, int], latents: np.ndarray, quality: int) -> bool:
+        return np.array_equal(self.decode_symbols(streams, size, quality).y, self._rounded(latents, quality))
+
+    def decode_symbols(self, streams: list[bytes], size: tuple[int, int], quality: int) -> Symbols:
+        height, width = (-(-side // DOWNSAMPLING) for side in size)
+        decoder = Decoder(self.tables, streams[0])
+        y = np.empty((self._y_table.shape[1], height, width), np.int32)
+        for rows in bands(height):
+            y[:, rows] = decoder.band(self._indices(y[:, rows].shape, quality))
+        decoder.finish()
+        return Symbols(y, {"y": decoder.escapes})
+
+    def decode_latents(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
+        """y_hat, float32 (M, h, w)."""
+        return self.decode_symbols(streams, size, quality).y.astype(np.float32) * self._step[quality]
+
+    def decode(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
+        """The picture, uint8 (*size, 3)."""
+        y_hat = self.decode_latents(streams, size, quality)
+        return self._transforms.to_pixels("g_s.onnx", y_hat, size, DOWNSAMPLING, REACH["g_s"])
+
+    def allocation(self, streams: list[bytes], size: tuple[int, int], quality: int) -> None:
+        """All places keep all."""
+
+    def images(self, streams: list[bytes]) -> dict[str, bytes]:
+        """None."""
+        return {}
+
+    def _rounded(self, y: np.ndarray, quality: int) -> np.ndarray:
+        return np.rint(y / self._step[quality])
+
+    def _indices(self, shape: tuple[int, ...], quality: int) -> np.ndarray:
+        return np.broadcast_to(self._y_table[quality][:, None, None], shape)
+
+
+build = Spic

@@ -1,0 +1,96 @@
+"""Hyperprior with regionally adaptive pooling of what it has left to code: families/lfic.py.
+
+Chen and He, "Learning based Facial Image Compression with Semantic Fidelity Metric" (2018): which regions keep their
+samples is learned from the gradient of the metric. Each region's level is a choice forward and its softmax backward,
+so that both the metric and the rate say what a level would have been worth.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from compressai.ops import quantize_ste
+from torch import Tensor, nn
+
+from facecodec.entropy import PRECISION
+from facecodec.families.lfic import NONE_ABOVE, POOL, REGION, SHARES
+from facecodec.networks.export import graph
+from facecodec.networks.hyperprior import ANCHORS, Hyperprior, interpolate, pad_to
+from facecodec.networks.integers import stored_qualities
+from facecodec.networks.transforms import LATENT_SCALE
+
+SAMPLE_BITS = 0.02  # what a sample costs beside its own bits, as every one is work for the coder
+
+
+class Network(Hyperprior):
+    """As Hyperprior; `score_width` channels inside what scores the levels of a region."""
+
+    def __init__(self, score_width: int = 48, **options: object) -> None:
+        super().__init__(**options)
+        self.scores = nn.Sequential(
+            nn.Conv2d(self.channels, score_width, 1),
+            nn.LeakyReLU(),
+            nn.Conv2d(score_width, score_width, 3, REGION, 1),
+            nn.LeakyReLU(),
+            nn.Conv2d(score_width, len(SHARES), 3, padding=1),
+        )
+        # At first most regions keep all.
+        self.score_bias = nn.Parameter(torch.tensor([0.3, 0.0, -0.3]).repeat(ANCHORS, 1))
+        self.level_scores = nn.Parameter(torch.zeros(ANCHORS, (NONE_ABOVE + 1) * len(SHARES)))
+        with torch.no_grad():
+            self.scores[0].weight /= LATENT_SCALE
+
+    def latents(self, x: Tensor, quality: Tensor, noisy_rate: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """As Hyperprior's; the bits of the levels are among those of z."""
+        parts = self.predicted(x, quality, noisy_rate)
+        height, width = parts.y.shape[-2:]
+        scores = self.scores(pad_to(parts.y.detach(), REGION)).float()
+        soft = (scores + interpolate(self.score_bias, quality[:, None, None])).softmax(1)
+        levels = soft.argmax(1)
+        chosen = F.one_hot(levels, len(SHARES)).permute(0, 3, 1, 2).to(soft) + soft - soft.detach()
+        keep, pool = (_spread(chosen[:, [level]])[..., :height, :width] for level in (0, POOL))
+
+        means = F.avg_pool2d(parts.residual, REGION, ceil_mode=True, count_include_pad=False)
+        each = self.bits(parts.residual, parts.scale, noisy_rate).sum(1, keepdim=True)
+        pooled = self.bits(means, parts.scale[..., ::REGION, ::REGION], noisy_rate).sum(1, keepdim=True)
+        y_bits = (each * keep).flatten(1).sum(1) + (pooled * chosen[:, [POOL]]).flatten(1).sum(1)
+        shares = torch.from_numpy(SHARES).to(x)[:, None, None]
+        samples = REGION**2 * self.channels * (chosen * shares).flatten(1).sum(1)
+        y_bits = y_bits + SAMPLE_BITS * (samples - samples.detach())  # a price in the gradient alone
+
+        residual = keep * quantize_ste(parts.residual) + pool * _spread(quantize_ste(means))[..., :height, :width]
+        return (residual + parts.mean) / parts.gain, y_bits, parts.z_bits + self.level_bits(levels, quality)
+
+    def level_bits(self, levels: Tensor, quality: Tensor) -> Tensor:
+        """Of levels (B, h, w), each coded by the one above it, (B,)."""
+        above = F.pad(levels, (0, 0, 1, 0), value=NONE_ABOVE)[:, :-1]
+        mass = self._level_mass(interpolate(self.level_scores, quality[:, None, None])[..., 0, 0])
+        index = torch.arange(len(levels), device=levels.device)[:, None, None]
+        return -torch.log2(mass[index, above, levels]).flatten(1).sum(1)
+
+    def _level_mass(self, scores: Tensor) -> Tensor:
+        """(B, 4 * 3) -> (B, level above, level)."""
+        return scores.reshape(-1, NONE_ABOVE + 1, len(SHARES)).softmax(2)
+
+    @torch.no_grad()
+    def frozen(self) -> dict[str, np.ndarray]:
+        quality = stored_qualities()[:, None, None]
+        mass = self._level_mass(interpolate(self.level_scores.double(), quality)[..., 0, 0]).numpy()
+        counts = np.ones((*mass.shape[:2], 4), np.int64)  # the last is the escape, which no level takes
+        counts[..., :3] = np.maximum(1, np.rint(mass * (2**PRECISION - 1)))
+        np.put_along_axis(counts, counts.argmax(2)[..., None], 0, 2)
+        np.put_along_axis(counts, (counts == 0).argmax(2)[..., None], 2**PRECISION - counts.sum(2)[..., None], 2)
+        return super().frozen() | {
+            "h_a.scores.onnx": graph(self.scores, torch.zeros(1, self.channels, 8, 8)),
+            "h_a.bias": interpolate(self.score_bias, quality.float())[..., 0, 0].numpy(),
+            "level_counts": counts.astype(np.int32),
+        }
+
+
+def _spread(regions: Tensor) -> Tensor:
+    """(B, C, h, w) of regions to (B, C, 2h, 2w) of positions."""
+    return regions.repeat_interleave(REGION, 2).repeat_interleave(REGION, 3)
+
+
+build = Network

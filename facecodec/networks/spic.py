@@ -1,0 +1,82 @@
+"""Quantised autoencoder with a task on its latents: one network for all step sizes QF.
+
+Patwa et al., "Semantic Preserving Image Compression" (ICIP 2020): latents divided by QF and rounded, the identity as
+the rounding's gradient, and L = L_d + alpha L_r + beta L_c. The transforms are this project's, leaky ReLU and all;
+their Huffman code is a range coder here, with a Laplace distribution for each channel and quality.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from compressai.ops import LowerBound, quantize_ste
+from torch import Tensor, nn
+
+from facecodec.families.spic import FINEST
+from facecodec.networks.coded import QUALITIES, Coded
+from facecodec.networks.export import graph
+from facecodec.networks.hyperprior import LIKELIHOOD_MIN, interpolate
+from facecodec.networks.integers import SCALE_MIN, laplace_tables, stored_qualities, table_indices
+from facecodec.networks.transforms import Centred, Uncentred, depthwise_transforms
+
+
+class Network(nn.Module):
+    """Images are (B, 3, H, W) in 0..1, H and W multiples of 16; `latents` is M, the channels of y.
+
+    `span` is the ratio of the largest to the smallest rate weight: QF is its fourth root from end to end, as steps that
+    are optimal for a weight are (docs/training.md), times `coarsest`, the QF of q = 1 in units of FINEST.
+    """
+
+    def __init__(self, latents: int = 160, coarsest: float = 160.0, span: float = 160.0, **transform: object) -> None:
+        super().__init__()
+        self.channels = latents
+        analysis, synthesis, log_scale = depthwise_transforms(latents, **transform)
+        self.g_a = Centred(analysis)
+        self.g_s = Uncentred(synthesis)
+        self.register_buffer("ends", torch.log2(torch.tensor([coarsest, coarsest / span**0.5])), persistent=False)
+        self.y_log_scale = nn.Parameter(log_scale.repeat(QUALITIES, 1))
+        self.lower_scale = LowerBound(SCALE_MIN)
+        self.lower_likelihood = LowerBound(LIKELIHOOD_MIN)
+
+    def log_step(self, quality: Tensor) -> Tensor:
+        """log2 of the step in units of y: QF FINEST, at `quality` (B,)."""
+        low, high = self.ends.double()
+        return low + (quality.double() - 1) / (QUALITIES - 1) * (high - low) + np.log2(FINEST)
+
+    def forward(self, x: Tensor, quality: Tensor, noisy_rate: bool = False) -> Coded:
+        """Code `x` at `quality` (B,) in 1..8; the rate is that of rounded latents always."""
+        y = self.g_a(x).float()
+        step = torch.exp2(self.log_step(quality)).float()[:, None, None, None]
+        symbols = quantize_ste(y / step)
+        log_scale = interpolate(self.y_log_scale, quality[:, None, None])
+        y_hat = symbols * step
+        bits = self.bits(symbols, torch.exp2(log_scale) / step)
+        return Coded(self.g_s(y_hat), bits, torch.zeros_like(bits), y_hat)
+
+    def bits(self, symbols: Tensor, scale: Tensor) -> Tensor:
+        """-log2 of the zero-mean Laplace mass of integers, summed per image (B,); `scale` is its mean magnitude."""
+        scale = self.lower_scale(scale)
+        magnitude = symbols.abs()
+        inner = -torch.expm1(-0.5 / scale)
+        outer = torch.exp(-(magnitude - 0.5).clamp(min=0) / scale) * -torch.expm1(-1 / scale) / 2
+        mass = torch.where(magnitude < 0.5, inner + 0 * magnitude, outer)
+        return -torch.log2(self.lower_likelihood(mass)).flatten(1).sum(1)
+
+    @torch.no_grad()
+    def frozen(self) -> dict[str, np.ndarray]:
+        """Everything that coding needs, by name (docs/format.md, "The spic model")."""
+        counts, starts = laplace_tables()
+        quality = stored_qualities()
+        log_step = self.log_step(quality)
+        log_scale = interpolate(self.y_log_scale.double(), quality[:, None, None])[..., 0, 0]
+        return {
+            "g_a.onnx": graph(self.g_a, torch.zeros(1, 3, 64, 64)),
+            "g_s.onnx": graph(self.g_s, torch.zeros(1, self.channels, 4, 4)),
+            "table_counts": counts,
+            "table_starts": starts,
+            "y_table": table_indices((log_scale - log_step[:, None]).numpy()),
+            "step": torch.exp2(log_step).float().numpy(),
+        }
+
+
+build = Network

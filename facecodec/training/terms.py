@@ -1,0 +1,118 @@
+"""The loss of a configuration: its terms, and what beside the network is trained for them."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from facecodec.faces.alignment import jitter
+from facecodec.faces.recognisers import load_trainable
+from facecodec.networks.coded import Coded
+from facecodec.networks.head import Reading
+from facecodec.training.adversary import Adversary
+from facecodec.training.config import Config
+from facecodec.training.data import Batch
+from facecodec.training.losses import HEAD_TERMS, HeadLoss, IdentityLoss, distortion, objective, rate_weight
+from facecodec.training.processes import Processes
+
+ADAPTED_LEARNING_RATE = 2e-5  # of a recogniser that is trained along
+
+
+class Terms:
+    """What a step's loss is made of. `identity` and `head` are None where the configuration has no such term."""
+
+    def __init__(self, config: Config, root: Path, processes: Processes) -> None:
+        self._config = config
+        self.identity = self.head = self.adapted = self.adversary = None
+        if config.keeps_identity or config.head:
+            self.recogniser = load_trainable(config.recogniser, root).to(processes.device)
+        if config.trains_recogniser:
+            self.adapted = copy.deepcopy(self.recogniser).requires_grad_(True)
+            self._optimizer = torch.optim.Adam(self.adapted.parameters(), lr=ADAPTED_LEARNING_RATE)
+            self._looking = processes.distribute(self.adapted)
+        if config.keeps_identity:
+            self.identity = IdentityLoss(self.recogniser, config.features, self._looking if self.adapted else None)
+        if config.head:
+            self.head = HeadLoss(self.recogniser)
+        if config.adversarial:
+            self.adversary = Adversary(processes)
+
+    def __call__(
+        self, coded: Coded, reading: Reading | None, x: Tensor, quality: Tensor, batch: Batch, rng: np.random.Generator
+    ) -> dict[str, Tensor]:
+        """Each term by name, (B,), the weighted sum of all as `loss`."""
+        config = self._config
+        bpp = (coded.y_bits + coded.z_bits) / config.crop**2
+        weight = rate_weight(quality, config.rate_weights)
+        terms = {"bpp": bpp, "distortion": torch.zeros_like(bpp)}
+        if config.objective in ("rec", "ipr"):
+            terms["distortion"] = distortion(coded.x_hat, x, config.distortion)
+        kept = torch.zeros_like(bpp)
+        if self.identity is not None:
+            terms["identity"], terms["features"] = self.identity(coded.x_hat, x, jitter(batch.matrices, rng))
+            kept = terms["identity"] + terms["features"]
+        loss = torch.zeros_like(bpp)
+        if config.objective != "embed":
+            loss = objective(config.objective, bpp, terms["distortion"], kept, weight)
+        if config.objective == "ip":  # without a face there is nothing but rate, and rate alone teaches nothing
+            loss = loss * torch.from_numpy(~np.isnan(batch.matrices[:, 0, 0])).to(x.device)
+        if self.adversary is not None:
+            terms["adversarial"] = self.adversary.judge(coded.x_hat)
+            loss = loss + config.adversarial * terms["adversarial"] / weight.sqrt()
+        if self.head is not None:
+            read = self.head(reading, x, batch.matrices, batch.labels)
+            terms |= read
+            loss = loss + config.head_weight * sum(HEAD_TERMS[name] * each for name, each in read.items())
+        return {"loss": loss} | terms
+
+    def step(self, x: Tensor, coded: Coded) -> None:
+        """After the network's own step: those of what is trained beside it."""
+        if self.adapted is not None:
+            self._optimizer.step()
+            self._optimizer.zero_grad(set_to_none=True)
+        if self.adversary is not None:
+            self.adversary.learn(x, coded.x_hat)
+
+    def state(self) -> dict[str, Any]:
+        """For the checkpoint; empty where nothing is trained beside the network."""
+        state = {}
+        if self.adapted is not None:
+            state["adapted"] = {"network": self.adapted.state_dict(), "optimizer": self._optimizer.state_dict()}
+        if self.adversary is not None:
+            state["adversary"] = self.adversary.state()
+        return state
+
+    def load(self, state: dict[str, Any]) -> None:
+        if self.adapted is not None:
+            self.adapted.load_state_dict(state["adapted"]["network"])
+            self._optimizer.load_state_dict(state["adapted"]["optimizer"])
+        if self.adversary is not None:
+            self.adversary.load(state["adversary"])
+
+
+class Pass(nn.Module):
+    """One pass of all that is trained: a family's network and, where it has one, its head.
+
+    With `alone` the head alone is trained, and no pictures are made.
+    """
+
+    def __init__(self, network: nn.Module, alone: bool) -> None:
+        super().__init__()
+        self.network = network
+        self._alone = alone
+        if alone:
+            network.requires_grad_(False)
+            network.head.requires_grad_(True)
+
+    def forward(self, x: Tensor, quality: Tensor, noisy_rate: bool, matrices: Tensor) -> tuple[Coded, Reading | None]:
+        if self._alone:
+            y_hat, y_bits, z_bits = self.network.latents(x, quality)
+            coded = Coded(x, y_bits, z_bits, y_hat)
+        else:
+            coded = self.network(x, quality, noisy_rate)
+        return coded, self.network.head(coded.y_hat, matrices) if hasattr(self.network, "head") else None

@@ -1,0 +1,83 @@
+"""The quantised autoencoder: a fresh network's files, and what they may not hold."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="the 'train' extra is not installed")
+pytest.importorskip("compressai", reason="the 'train' extra is not installed")
+
+import torch
+
+from facecodec import checkpoint
+from facecodec.codec import Codec, open_container
+from facecodec.container import pack
+from facecodec.errors import FormatError, ModelError
+from facecodec.networks.spic import build
+from facecodec.transforms import pad
+
+CARD = {"family": "spic", "objective": "rec", "distortion": "l2", "data": "none", "steps": 0, "rates": []}
+SMALL = {"fine": 24, "coarse": 32, "blocks": (1, 1), "latents": 32}
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return build(**SMALL)
+
+
+@pytest.fixture(scope="module")
+def model(network, tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "small.safetensors"
+    checkpoint.save(path, CARD, network.frozen())
+    return path
+
+
+@pytest.fixture(scope="module")
+def codec(model) -> Codec:
+    return Codec(model)
+
+
+@pytest.mark.parametrize("quality", [1, 4.5, 8])
+def test_files_hold_what_the_network_gives(network, codec, picture, quality):
+    data = codec.encode(picture, quality)
+    codec.check(data, picture)
+    x = torch.from_numpy(pad(picture, 16).copy()).permute(2, 0, 1)[None] / 255
+    with torch.no_grad():
+        coded = network(x, torch.tensor([float(quality)]))
+    shown = 255 * coded.x_hat[0, :, : picture.shape[0], : picture.shape[1]].clamp(0, 1).permute(1, 2, 0).numpy()
+    assert np.abs(np.asarray(codec.decode(data)) - shown).mean() < 1
+    assert 8 * len(open_container(data).streams[0]) == pytest.approx(coded.y_bits.item(), rel=0.03, abs=64)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (15, 17), (300, 20)])
+def test_any_size_keeps_its_size(codec, size):
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    for quality in (1, 8):
+        data = codec.encode(image, quality)
+        codec.check(data, image)
+        assert np.asarray(codec.decode(data)).shape == image.shape
+
+
+def test_coarser_steps_take_fewer_bytes(codec, picture):
+    sizes = [len(codec.encode(picture, q)) for q in range(1, 9)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[-1] / 2
+
+
+def test_streams_that_no_encoder_writes_are_refused(codec, picture):
+    parsed = open_container(codec.encode(picture, 4))
+    whole = parsed.streams[0]
+    for damaged in (whole[:-1], whole + b"\1"):
+        parsed.streams[0] = damaged
+        with pytest.raises(FormatError):
+            codec.decode(pack(parsed))
+
+
+@pytest.mark.parametrize("name", ["y_table", "step", "table_counts"])
+def test_malformed_models_are_refused(network, tmp_path, name):
+    tensors = network.frozen()
+    tensors[name] = np.zeros_like(tensors[name])[:3] if name == "y_table" else np.zeros_like(tensors[name])
+    path = tmp_path / "bad.safetensors"
+    checkpoint.save(path, CARD, tensors)
+    with pytest.raises(ModelError, match="malformed"):
+        Codec(path)

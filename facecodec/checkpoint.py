@@ -22,6 +22,8 @@ from facecodec.errors import ModelError, UsageError
 DEFAULT_MODEL = "l2-ipr"
 ENCODER_ONLY = ("g_a", "h_a")  # how the names of tensors begin that decoding does without
 FORMAT = "facecodec-1"
+HEADS = "heads"  # the folder, beside models, of their heads
+HEAD_FORMAT = "facecodec-head-1"
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,39 @@ def load(path: Path) -> tuple[ModelCard, dict[str, np.ndarray]]:
     return card, tensors
 
 
+@dataclass(frozen=True)
+class HeadFile:
+    """What reads a model's latents: `space` is the recogniser whose embeddings it gives, `classes` people that it tells
+    apart, and `tensors` its graph and their linear layer."""
+
+    space: str
+    classes: list[str]
+    tensors: dict[str, np.ndarray]
+
+
+def head_path(model: Path) -> Path:
+    return model.parent / HEADS / model.name
+
+
+def load_head(card: ModelCard) -> HeadFile:
+    """The head of a model. Raises ModelError where there is none, or one of another model."""
+    path = head_path(card.path)
+    if not path.exists():
+        raise ModelError(f"model {card.name} has no head ({path}): decode the file and embed the picture")
+    try:
+        with safe_open(path, "numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        told = json.loads(metadata["card"])
+        if metadata["format"] != HEAD_FORMAT or metadata["hash"] != _hash("head", tensors, list(tensors)):
+            raise ModelError(f"{path}: not a head, or a damaged one")
+        if metadata["model"] != card.fingerprint:
+            raise ModelError(f"{path}: the head of model {metadata['model']}, not of {card.fingerprint}")
+        return HeadFile(told["space"], told["classes"], tensors)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path}: not the head of a model ({error})") from None
+
+
 def fingerprint(family: str, tensors: dict[str, np.ndarray]) -> str:
     """Eight hexadecimal digits over the family and, by name, what decoding depends on."""
     return _hash(family, tensors, [name for name in tensors if not name.startswith(ENCODER_ONLY)])
@@ -153,17 +188,22 @@ def _hash(start: str, tensors: dict[str, np.ndarray], names: list[str]) -> str:
 
 def save(path: Path, card: dict[str, Any], tensors: dict[str, np.ndarray]) -> str:
     """Write a model file whole or not at all; returns its fingerprint. `card` lacks name, path, fingerprint."""
+    mark = fingerprint(card["family"], tensors)
+    metadata = {"format": FORMAT, "fingerprint": mark, "encoder": encoder_hash(tensors), "card": json.dumps(card)}
+    _write(path, tensors, metadata)
+    return mark
+
+
+def save_head(path: Path, model: str, card: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
+    """Write a head for the model of a fingerprint, whole or not at all. `card` has `space`, `classes` and `runs`."""
+    mark = _hash("head", tensors, list(tensors))
+    _write(path, tensors, {"format": HEAD_FORMAT, "model": model, "hash": mark, "card": json.dumps(card)})
+
+
+def _write(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
     import safetensors.numpy
 
-    mark = fingerprint(card["family"], tensors)
     path.parent.mkdir(parents=True, exist_ok=True)
-    metadata = {
-        "format": FORMAT,
-        "fingerprint": mark,
-        "encoder": encoder_hash(tensors),
-        "card": json.dumps(card),
-    }
     partial = path.with_suffix(".partial")
     partial.write_bytes(safetensors.numpy.save(tensors, metadata))
     os.replace(partial, path)
-    return mark

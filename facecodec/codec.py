@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from facecodec import checkpoint, container
 from facecodec.container import DEFAULT_MAX_PIXELS, DEFAULT_QUALITY, MAX_QUALITY_BYTE, check_size, quality_byte
 from facecodec.errors import FormatError, ImageError, ModelError
 from facecodec.families import Family, family_module
+from facecodec.head import Head
 from facecodec.images import as_rgb, info_of
 from facecodec.transforms import Transforms
 
@@ -31,6 +32,7 @@ class Codec:
         except (KeyError, ValueError, IndexError) as error:
             raise ModelError(f"{path}: malformed or of an unknown family: {error}") from None
         self.stream_names: tuple[str, ...] = module.STREAMS
+        self._threads = threads
 
     def encode(
         self,
@@ -117,6 +119,20 @@ class Codec:
         image = Image.fromarray(self.family.decode(parsed.streams, (parsed.height, parsed.width), parsed.quality))
         image.info |= info_of(parsed.chunks)
         return image
+
+    @cached_property
+    def head(self) -> Head:
+        """What embeds files without decoding them. Raises ModelError for a model without one."""
+        return Head(checkpoint.load_head(self.card), self._threads)
+
+    def embed(self, parsed: container.Container) -> np.ndarray:
+        """The embedding of the face in a file, float32 (D,) of length 1, in the space of `head.space`.
+
+        It is made from the latents alone. Raises ModelError for a model without a head.
+        """
+        self._check(parsed)
+        size = (parsed.height, parsed.width)
+        return self.head.embed(self.family.decode_latents(parsed.streams, size, parsed.quality))
 
     def symbols(self, parsed: container.Container) -> Any:
         """The latents of a file as integers, before any floating point (the family's own type)."""

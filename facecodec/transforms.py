@@ -67,6 +67,10 @@ class Transforms:
         image = self._tiled(part, latents.shape[1:], TILE // step, reach, up=step)
         return image[:, : size[0], : size[1]].transpose(1, 2, 0)
 
+    def vector(self, name: str, latents: np.ndarray) -> np.ndarray:
+        """Latents (M, h, w) -> float32 (D,)."""
+        return self._run(name, latents[None])[0]
+
     def _tiled(
         self,
         work: Callable[[slice, slice], np.ndarray],

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("torch", reason="the 'train' extra is not installed")
 pytest.importorskip("compressai", reason="the 'train' extra is not installed")
@@ -78,8 +79,21 @@ def test_the_allocation_is_what_regions_keep(codec, photo):
     parsed = open_container(codec.encode(photo, 4))
     shares = codec.family.allocation(parsed.streams, (300, 273), parsed.quality)
     levels = codec.symbols(parsed).levels
-    assert shares.shape == (19, 18)
-    assert np.array_equal(shares[::2, ::2], np.array([1, 0.25, 0])[levels])
+    assert shares.shape == (300, 273)
+    assert np.array_equal(shares[::32, ::32], np.array([1, 0.25, 0])[levels])
+
+
+def test_the_allocation_is_drawn(model, photo, run_cli, tmp_path):
+    Image.fromarray(photo).save(tmp_path / "face.png")
+    models = str(model.parent)
+    assert run_cli("encode", "face.png", "-m", "small", FACECODEC_MODELS=models).returncode == 0
+    done = run_cli("info", "face.fic", "--heatmap", "where.png", FACECODEC_MODELS=models)
+    assert done.returncode == 0, done.stderr
+    assert Image.open(tmp_path / "where.png").size == (273, 300)
+    assert run_cli("encode", "face.png", "-m", "tiny", "-f").returncode == 0
+    done = run_cli("info", "face.fic", "--heatmap", "none.png")
+    assert (done.returncode, b"keeps all samples everywhere" in done.stderr) == (1, True)
+    assert run_cli("info", "face.fic", "face.fic", "--heatmap", "two.png").returncode == 2
 
 
 def test_both_the_rate_and_the_metric_teach_the_levels(network, photo):

@@ -17,6 +17,7 @@ COMMANDS = {
     "encode": "Compress images to .fic files.",
     "decode": "Restore images from .fic files.",
     "info": "Show what a .fic file holds.",
+    "embed": "Embed the faces in .fic files without decoding pictures.",
     "verify": "Check .fic files without decoding pictures.",
     "models": "List the installed models.",
     "train": "Train a model (needs the 'train' extra).",

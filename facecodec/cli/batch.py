@@ -30,6 +30,15 @@ max_pixels_option = click.option(
     help="Refuse larger pictures.",
 )
 
+jobs_option = click.option(
+    "-j",
+    "--jobs",
+    "processes",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Processes for several inputs; one per core by default, where there are many.",
+)
+
 
 def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that encode and decode have in common."""
@@ -37,14 +46,7 @@ def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
         (
             click.option("-f", "--force", is_flag=True, help="Overwrite outputs that exist."),
             click.option("--skip-existing", is_flag=True, help="Leave out inputs whose output exists."),
-            click.option(
-                "-j",
-                "--jobs",
-                "processes",
-                type=click.IntRange(min=1),
-                metavar="N",
-                help="Processes for several inputs; one per core by default, where there are many.",
-            ),
+            jobs_option,
             click.option(
                 "--ray",
                 "cluster",

@@ -24,11 +24,16 @@ from facecodec.errors import FormatError, ImageError, ModelError, UsageError
 @click.option(
     "--extract", "folder", metavar="DIR", type=click.Path(path_type=Path), help="Write images that files hold into DIR."
 )
-def info(names: tuple[str, ...], as_json: bool, folder: Path | None) -> None:
+@click.option(
+    "--heatmap", metavar="OUT.png", type=click.Path(path_type=Path), help="Draw where the one FILE keeps its samples."
+)
+def info(names: tuple[str, ...], as_json: bool, folder: Path | None, heatmap: Path | None) -> None:
     """Show what .fic files hold: size, quality, model, streams and their bytes.
 
     No model needs to be installed; with the file's own, streams have names and escapes are counted.
     """
+    if heatmap is not None and (len(names) > 1 or heatmap.suffix.lower() != ".png"):
+        raise UsageError("--heatmap draws one PNG picture of one FILE")
     failed = False
     for name in names:
         try:
@@ -37,6 +42,8 @@ def info(names: tuple[str, ...], as_json: bool, folder: Path | None) -> None:
             facts = {"input": name} | describe(data)
             if folder is not None:
                 extract(data, job, folder)
+            if heatmap is not None:
+                write_output(Job(job.source, heatmap), draw_allocation(data), force=False)
         except UsageError:
             raise
         except Exception as error:
@@ -104,6 +111,29 @@ def extract(data: bytes, source: Job, folder: Path) -> None:
     stem = "stdin" if source.source is None else source.source.stem
     for name, content in images.items():
         write_output(Job(source.source, folder / f"{stem}-{name}", makes_folders=True), content, force=False)
+
+
+def draw_allocation(data: bytes) -> bytes:
+    """The picture in grey, in yellow where a file keeps all samples and in blue where none, as a PNG file.
+
+    Raises FormatError for a file of a model that keeps all everywhere.
+    """
+    import numpy as np
+    from PIL import Image
+
+    from facecodec.codec import codec_of, open_container
+    from facecodec.images import write
+
+    parsed = open_container(data)
+    codec = codec_of(parsed)
+    size = (parsed.height, parsed.width)
+    shares = codec.family.allocation(parsed.streams, size, parsed.quality)
+    if shares is None:
+        raise FormatError(f"a file of model {codec.card.name} keeps all samples everywhere: there is nothing to draw")
+    grey = np.asarray(codec.decode_container(parsed).convert("L"), np.float32)[..., None]
+    places = shares[..., None]
+    colours = places * np.array([255, 220, 0], np.float32) + (1 - places) * np.array([20, 40, 160], np.float32)
+    return write(Image.fromarray(np.rint(0.6 * grey + 0.4 * colours).astype(np.uint8)), "png")
 
 
 def _print(facts: dict[str, Any]) -> None:

@@ -48,8 +48,11 @@ class Family(Protocol):
     def holds(self, streams: list[bytes], size: tuple[int, int], latents: Any, quality: int) -> bool:
         """Whether these streams decode to the very integers that these latents are coded by."""
 
+    def decode_latents(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
+        """What the picture is made from, and what a head reads: float32 (M, h, w)."""
+
     def allocation(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray | None:
-        """The share of its samples that each place of a picture keeps, 0..1 (h, w); None where all keep all."""
+        """The share of its samples that each pixel's place keeps, 0..1 (*size); None where all keep all."""
 
     def images(self, streams: list[bytes]) -> dict[str, bytes]:
         """The image files, by name, that streams of this family are or hold."""

@@ -83,9 +83,14 @@ class CompactPng:
 
     def decode(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
         """The picture, uint8 (*size, 3)."""
-        step, bits = step_of(quality)
-        values = self.decode_symbols(streams, size, quality).image.astype(np.float32) / np.float32(2**bits - 1)
+        step, _ = step_of(quality)
+        values = self.decode_latents(streams, size, quality)
         return self._transforms.to_pixels(f"g_s{step}.onnx", values, size, step, REACH[f"g_s{step}"])
+
+    def decode_latents(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
+        """The compact image, 0..1, float32 (3, h, w)."""
+        _, bits = step_of(quality)
+        return self.decode_symbols(streams, size, quality).image.astype(np.float32) / np.float32(2**bits - 1)
 
     def allocation(self, streams: list[bytes], size: tuple[int, int], quality: int) -> None:
         """All places keep all."""

@@ -111,9 +111,10 @@ class Lfic:
         return self._base.synthesise(self.decode_latents(streams, size, quality), size)
 
     def allocation(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
-        """The share of its samples that each position of y keeps, 0..1 (h, w)."""
-        height, width = positions(size)
-        return _spread(SHARES[self._decode_levels(streams[1], (height, width), quality)])[:height, :width]
+        """The share of its samples that each pixel's region keeps, 0..1 (*size)."""
+        shares = SHARES[self._decode_levels(streams[1], positions(size), quality)]
+        side = REGION * DOWNSAMPLING
+        return shares.repeat(side, 0).repeat(side, 1)[: size[0], : size[1]]
 
     def images(self, streams: list[bytes]) -> dict[str, bytes]:
         """None."""

@@ -1,8 +1,9 @@
 """A head: the embedding of the face in a picture from its latents alone, without making pixels.
 
-It finds the face as a similarity from the recogniser's template to the picture, looks at the latents through it as
-the recogniser looks at the picture, and ends in the recogniser's own last layers, trained on. SPIC (Patwa et al.,
-"Semantic Preserving Image Compression", ICIP 2020) solves its task on the latents like this.
+It begins as the synthesis does, finds the face as a similarity from the recogniser's template to the picture, looks at
+what it has there, at a quarter of the resolution, and goes on as the recogniser does from its first block; all of it
+is trained to give the recogniser's embedding. SPIC (Patwa et al., "Semantic Preserving Image Compression", ICIP 2020)
+solves its task on the latents like this.
 """
 
 from __future__ import annotations
@@ -17,51 +18,77 @@ from torch import Tensor, nn
 from facecodec.faces.alignment import SIZE, TEMPLATE
 from facecodec.faces.mobilefacenet import MobileFaceNet
 from facecodec.networks.export import graph
-from facecodec.networks.transforms import DOWNSAMPLING, LATENT_SCALE, DepthwiseBlock
+from facecodec.networks.transforms import DOWNSAMPLING, DepthwiseBlock
 
-GRID = 14  # points along a side at which a face is looked at, as in the recogniser's middle layers
-FEATURES = 128  # of the recogniser there
-LAST = slice(12, 14)  # the recogniser's blocks that follow; one more would make the model file too large
+FIRST = 1  # the recogniser's block that follows what is looked at
+GRID = 28  # points along a side at which the face is looked at, as that block has them
+FEATURES = 64  # of the recogniser there
+WINDOW = 12  # latent positions along a side around the face that are looked at, enough for LFW's and somewhat more
+FINE = 4  # pixels along a side of a place where it is looked at
 TYPICAL_SCALE = 1.2  # pixels of the picture to one of the template, as on LFW
 CENTRE = (SIZE - 1) / 2
 
 
 @dataclass
 class Reading:
-    """What a head gives: embeddings (B, 128), faces as similarities (B, 2, 3), scores of the classes (B, C)."""
+    """What a head gives: embeddings (B, 128), faces as similarities (B, 2, 3), features as the recogniser has them
+    before FIRST (B, FEATURES, GRID, GRID), scores of the classes (B, C)."""
 
     embedding: Tensor
     matrices: Tensor
-    middle: Tensor  # (B, FEATURES, GRID, GRID), like the recogniser's own
+    features: Tensor
     scores: Tensor | None = None
 
 
 class Head(nn.Module):
-    """y_hat (B, M, h, w) -> Reading. `coarse` channels at 1/16, `fine` at 1/8 of the resolution; `classes` people."""
+    """y_hat (B, M, h, w) -> Reading. `coarse` and `fine` channels as in the synthesis; `classes` people."""
 
-    def __init__(self, latents: int, coarse: int = 80, fine: int = 56, classes: int = 0) -> None:
+    def __init__(self, latents: int, coarse: int = 160, fine: int = 128, classes: int = 0) -> None:
         super().__init__()
-        self.trunk = nn.Sequential(nn.Conv2d(latents, coarse, 1), *(DepthwiseBlock(coarse) for _ in range(2)))
+        self.trunk = nn.Sequential(nn.Conv2d(latents, coarse, 1), DepthwiseBlock(coarse))
         self.find = nn.Sequential(
-            nn.Conv2d(coarse, coarse, 3, padding=1, groups=coarse), nn.LeakyReLU(), nn.Conv2d(coarse, 5, 1)
+            nn.Conv2d(coarse, 64, 1),
+            *(DepthwiseBlock(64) for _ in range(2)),
+            nn.Conv2d(64, 5, 1),
         )
-        self.up = nn.Sequential(nn.Conv2d(coarse, 4 * fine, 1), nn.PixelShuffle(2), DepthwiseBlock(fine))
-        self.look = nn.Sequential(nn.Conv2d(fine, FEATURES, 1), DepthwiseBlock(FEATURES))
+        cell = 3 * FINE**2
+        self.up = nn.Sequential(
+            nn.Conv2d(coarse, 4 * fine, 1),
+            nn.PixelShuffle(2),
+            DepthwiseBlock(fine),
+            nn.Conv2d(fine, 4 * cell, 1),
+            nn.PixelShuffle(2),
+        )
+        self.look = nn.Sequential(nn.Conv2d(cell, FEATURES, 3, padding=1), DepthwiseBlock(FEATURES))
         recogniser = MobileFaceNet()
         self.last = nn.Sequential(*_last(recogniser), nn.Flatten()).eval()
         self.classes = nn.Linear(recogniser.bn.num_features, classes) if classes else None
         with torch.no_grad():
-            self.trunk[0].weight /= LATENT_SCALE
             self.find[-1].weight.zero_()
             self.find[-1].bias.zero_()
         points = SIZE / GRID * (torch.arange(GRID) + 0.5) - 0.5
         y, x = torch.meshgrid(points, points, indexing="ij")
-        self.register_buffer("points", torch.stack([x, y, torch.ones_like(x)], -1), persistent=False)
+        self.register_buffer("points", torch.stack([x, y, torch.ones_like(x)], -1).reshape(1, -1, 3), persistent=False)
+        self.register_buffer("cells", torch.arange(WINDOW) - (WINDOW - 1) / 2, persistent=False)
 
-    def start_from(self, recogniser: MobileFaceNet) -> None:
-        """Take the last layers of a trained recogniser."""
-        for mine, each in zip(self.last, _last(recogniser), strict=False):
-            mine.load_state_dict(each.state_dict())
+    @torch.no_grad()
+    def start_from(self, recogniser: MobileFaceNet, synthesis: nn.Sequential) -> None:
+        """Take the last layers of a trained recogniser, and of a trained synthesis those that are here too."""
+        for mine, theirs in zip(self.last, _last(recogniser), strict=False):
+            mine.load_state_dict(theirs.state_dict())
+        wide = [i for i, layer in enumerate(synthesis) if isinstance(layer, nn.Conv2d)]
+        enter, raise_, leave = (synthesis[i] for i in wide)
+        # A place of 8x8 pixels as four of 4x4.
+        order = torch.arange(3 * 64).reshape(3, 2, FINE, 2, FINE).permute(0, 2, 4, 1, 3).reshape(-1)
+        leave_state = {name: value[order] for name, value in leave.state_dict().items()}
+        for mine, state in (
+            (self.trunk[0], enter.state_dict()),
+            (self.trunk[1], synthesis[wide[0] + 1].state_dict()),
+            (self.up[0], raise_.state_dict()),
+            (self.up[2], synthesis[wide[1] + 2].state_dict()),
+            (self.up[3], leave_state),
+        ):
+            mine.load_state_dict(state)
 
     def train(self, mode: bool = True) -> Head:
         """The recogniser's normalisation stays as it was trained: batches here are small."""
@@ -74,12 +101,12 @@ class Head(nn.Module):
         trunk = self.trunk(y_hat)
         x, y = _centres(trunk, 3), _centres(trunk, 2)
         found = self._place(self.find(trunk), x, y)
-        seen = found
+        seen = found.detach()
         if matrices is not None:
-            seen = torch.where(matrices.isnan(), found.detach(), matrices)
-        middle = self.look(self._sample(self.up(trunk), seen, torch.stack([x[-1], y[-1]])))
-        embedding = self.last(middle)
-        return Reading(embedding, found, middle, None if self.classes is None else self.classes(embedding))
+            seen = torch.where(matrices.isnan(), seen, matrices)
+        features = self.look(self._sample(trunk, seen, torch.stack([x[-1], y[-1]])))
+        embedding = self.last(features)
+        return Reading(embedding, found, features, None if self.classes is None else self.classes(embedding))
 
     def _place(self, votes: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """Every place votes for where the face's centre is, how large and how turned; the sum by their weights."""
@@ -93,24 +120,33 @@ class Head(nn.Module):
         top = torch.stack([a, -b, centre_x - CENTRE * (a - b)], 1)
         return torch.stack([top, torch.stack([b, a, centre_y - CENTRE * (a + b)], 1)], 1)
 
-    def _sample(self, features: Tensor, matrices: Tensor, last: Tensor) -> Tensor:
-        """`features` at 1/8 of the resolution, at the template's points; `last` is the last place's centre."""
-        points = self.points.reshape(1, -1, 3)
-        place = (points @ matrices.transpose(1, 2)).reshape(-1, GRID, GRID, 2)
-        return F.grid_sample(features, (2 * place + 1) / (last + (DOWNSAMPLING + 1) / 2) - 1, align_corners=False)
+    def _sample(self, trunk: Tensor, matrices: Tensor, last: Tensor) -> Tensor:
+        """What the trunk goes on to at the template's points, (B, 3 FINE^2, GRID, GRID); `last` is the centre of the
+        last latent position. Only positions near the face are gone on with."""
+        extent = last + (DOWNSAMPLING + 1) / 2  # width and height in pixels
+        middle = CENTRE * (matrices[:, :, 0] + matrices[:, :, 1]) + matrices[:, :, 2]
+        # The window's centre lies between positions, as it has an even number of them.
+        middle = DOWNSAMPLING * torch.round((middle + 0.5) / DOWNSAMPLING) - 0.5
+        cells = DOWNSAMPLING * self.cells
+        across = (middle[:, :1] + cells)[:, None].expand(-1, WINDOW, -1)
+        down = (middle[:, 1:] + cells)[:, :, None].expand(-1, -1, WINDOW)
+        place = torch.stack([across, down], 3)
+        window = F.grid_sample(trunk, (2 * place + 1) / extent - 1, mode="nearest", align_corners=False)
+        face = (self.points @ matrices.transpose(1, 2) - middle[:, None]).reshape(-1, GRID, GRID, 2)
+        return F.grid_sample(self.up(window), 2 * face / (WINDOW * DOWNSAMPLING), align_corners=False)
 
     def frozen(self) -> dict[str, np.ndarray]:
         """The graph from y_hat (1, M, h, w) to the embedding (1, 128), and the classes' linear layer after it."""
         example = torch.zeros(1, self.trunk[0].in_channels, 8, 8)
-        tensors = {"head.onnx": graph(_Embedding(self), example, eight_bits=True)}
+        tensors = {"head.onnx": graph(_Embedding(self), example)}
         if self.classes is not None:
-            tensors["head.weight"] = self.classes.weight.detach().numpy().astype(np.float16)
-            tensors["head.bias"] = self.classes.bias.detach().numpy().astype(np.float16)
+            tensors["weight"] = self.classes.weight.detach().numpy().astype(np.float16)
+            tensors["bias"] = self.classes.bias.detach().numpy().astype(np.float16)
         return tensors
 
 
 def _last(recogniser: MobileFaceNet) -> tuple[nn.Module, ...]:
-    return recogniser.features[LAST], recogniser.conv2, recogniser.gdconv, recogniser.conv3, recogniser.bn
+    return recogniser.features[FIRST:], recogniser.conv2, recogniser.gdconv, recogniser.conv3, recogniser.bn
 
 
 def _centres(features: Tensor, axis: int) -> Tensor:
@@ -130,10 +166,9 @@ class _Embedding(nn.Module):
 def landmark_error(found: Tensor, matrices: Tensor) -> Tensor:
     """Mean distance of the five points of faces that lie by `found` and by `matrices`, in the template's pixels, (B,).
 
-    0 where `matrices` are NaN.
+    NaN where `matrices` are.
     """
     points = torch.cat([torch.from_numpy(TEMPLATE), torch.ones(len(TEMPLATE), 1)], 1).to(found)
-    there = ~matrices[:, 0, 0].isnan()
-    off = points @ (found - matrices.nan_to_num()).transpose(1, 2)
-    scale = torch.linalg.vector_norm(matrices[:, 0, :2].nan_to_num(1.0), dim=1)
-    return torch.linalg.vector_norm(off, dim=2).mean(1) / scale * there
+    off = points @ (found - matrices).transpose(1, 2)
+    scale = torch.linalg.vector_norm(matrices[:, 0, :2], dim=1)
+    return torch.linalg.vector_norm(off, dim=2).mean(1) / scale

@@ -18,6 +18,7 @@ from facecodec.training.loop import CHECKPOINT, build_network
 def freeze(run: Path, out: Path) -> str:
     """Write the frozen model `out` and the start train/NAME beside it; returns the fingerprint.
 
+    A head goes into heads/NAME; of a run that trained nothing else it is all that is written, for the model `out`.
     Raises UsageError where the run has no checkpoint.
     """
     path = run / CHECKPOINT
@@ -30,6 +31,7 @@ def freeze(run: Path, out: Path) -> str:
     network = build_network(config)
     network.load_state_dict(saved["network"])
     network.eval()
+    classes = saved["classes"] if config.head.get("classes") else []
     this = {key: saved["config"][key] for key in ("name", "objective", "distortion", "seed", "batch", "crop")}
     this |= {"data": data_of(config), "steps": saved["step"], "hours": round(saved["seconds"] / 3600, 2)}
     runs = [*saved["runs"], this | {"hardware": saved["hardware"]}]
@@ -42,7 +44,16 @@ def freeze(run: Path, out: Path) -> str:
         "runs": runs,
         "rates": saved["history"][-1]["rows"] if saved["history"] else [],
     }
+    head = {"space": config.recogniser, "classes": classes, "runs": runs}
+    if config.objective == "embed":  # nothing else was trained
+        known = checkpoint.read_card(out)
+        if known.runs != runs[:-1]:
+            raise UsageError(f"{out}: the head was trained for another model")
+        checkpoint.save_head(checkpoint.head_path(out), known.fingerprint, head, network.head.frozen())
+        return known.fingerprint
     mark = checkpoint.save(out, card, network.frozen())
+    if config.head:
+        checkpoint.save_head(checkpoint.head_path(out), mark, head, network.head.frozen())
     start = out.parent / "train" / out.name
     start.parent.mkdir(exist_ok=True)
     partial = start.with_suffix(".partial")

@@ -169,7 +169,7 @@ def train(
     network.to(device, memory_format=torch.channels_last)
     terms = Terms(config, root, processes)
     if config.head and not any(name.startswith("head.") for name in (state if start is not None else ())):
-        network.head.start_from(terms.recogniser)
+        network.head.start_from(terms.recogniser, network.g_s.body)
     one_pass = Pass(network, config.objective == "embed")
     optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate, fused=True)
     if resume:
@@ -197,6 +197,7 @@ def train(
         state = {"config": config.to_dict(), "network": network.state_dict(), "optimizer": optimizer.state_dict()}
         state |= {"step": step, "seconds": seconds + time.monotonic() - trained_from, "history": history}
         state |= {"runs": runs, "hardware": hardware(processes), "terms": terms.state()}
+        state |= {"classes": list(sampler.labels)}
         save_atomically(state, checkpoint_path)
 
     def out_of_time() -> bool:

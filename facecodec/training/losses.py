@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from facecodec.errors import UsageError
 from facecodec.faces.alignment import align
 from facecodec.faces.mobilefacenet import MobileFaceNet
-from facecodec.networks.head import LAST, Reading, landmark_error
+from facecodec.networks.head import FIRST, Reading, landmark_error
 
 # k of DESIGN section 6, against which one unit of 1 - cosine is weighed (docs/training.md says how they were chosen).
 DISTORTION_WEIGHT = {"l2": 60.0, "msssim": 1.2}
@@ -93,22 +93,22 @@ class HeadLoss:
 
     def __init__(self, recogniser: MobileFaceNet) -> None:
         self._recogniser = recogniser
-        self._middle: list[Tensor] = []
-        before = recogniser.features[LAST.start - 1]
-        before.register_forward_hook(lambda module, inputs, output: self._middle.append(output))
+        self._features: list[Tensor] = []
+        before = recogniser.features[FIRST - 1]
+        before.register_forward_hook(lambda module, inputs, output: self._features.append(output))
 
     def __call__(self, reading: Reading, x: Tensor, matrices: np.ndarray, labels: np.ndarray) -> dict[str, Tensor]:
-        """Terms (B,), 0 without a face: `embedding`, 1 - cosine; `middle`, the same over the inner layer's channels;
+        """Terms (B,), 0 without a face: `embedding`, 1 - cosine; `inner`, the same over the inner layer's channels;
         `landmarks`, pixels of the template; `classes`, the cross-entropy of `labels`, of which -1 is none."""
         has_face = torch.from_numpy(~np.isnan(matrices[:, 0, 0])).to(x.device)
         places = torch.from_numpy(matrices).to(x.device, torch.float32)
         with torch.autocast(x.device.type, enabled=False), torch.no_grad():
-            self._middle.clear()
+            self._features.clear()
             wanted = self._recogniser(align(x.float(), np.nan_to_num(matrices, nan=1.0)))
         terms = {
             "embedding": 1 - F.cosine_similarity(reading.embedding.float(), wanted),
-            "middle": (1 - F.cosine_similarity(reading.middle.float(), self._middle[0])).flatten(1).mean(1),
-            "landmarks": landmark_error(reading.matrices.float(), places),
+            "inner": (1 - F.cosine_similarity(reading.features.float(), self._features[0])).flatten(1).mean(1),
+            "landmarks": landmark_error(reading.matrices.float(), places.nan_to_num(1.0)),
         }
         if reading.scores is not None:
             known = torch.from_numpy(labels).to(x.device)
@@ -117,7 +117,7 @@ class HeadLoss:
 
 
 # Weights of HeadLoss's terms: each is then between a tenth and one when training begins.
-HEAD_TERMS = {"embedding": 1.0, "middle": 0.5, "landmarks": 0.05, "classes": 0.2}
+HEAD_TERMS = {"embedding": 1.0, "inner": 0.5, "landmarks": 0.05, "classes": 0.2}
 
 
 def objective(kind: str, bpp: Tensor, distortion: Tensor, identity: Tensor, weight: Tensor) -> Tensor:

@@ -1,0 +1,120 @@
+"""facecodec embed: .fic files -> embeddings of the faces in them, from their latents alone."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+
+from facecodec.cli import batch, files
+from facecodec.cli.files import Job
+from facecodec.cli.jobs import Outcome, reason, workers
+from facecodec.cli.outputs import read_input, write_output
+from facecodec.cli.paths import to_path
+from facecodec.errors import UsageError
+
+FIC = frozenset({".fic"})
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, metavar="INPUT...", type=click.Path())
+@batch.files0_option
+@batch.jobs_option
+@batch.max_pixels_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line for each file.")
+@click.option(
+    "-o", "--output", "out", type=click.Path(path_type=Path), metavar="OUT.npy", help="A row for each file, in order."
+)
+@click.option("-f", "--force", is_flag=True, help="Overwrite OUT.npy.")
+def embed(
+    inputs: tuple[str, ...],
+    files0_from: str | None,
+    processes: int | None,
+    max_pixels: int,
+    as_json: bool,
+    out: Path | None,
+    force: bool,
+) -> None:
+    """Embed the face in each .fic file without making its pixels. Its model needs a head: see `facecodec models`.
+
+    INPUT is a .fic file, a folder that is searched for them, or '-'. Embeddings have length 1 and lie in the space of
+    the recogniser that is named: compare them with each other, or with that recogniser's, by their cosine.
+    """
+    names = [*inputs, *(files.read_list(files0_from) if files0_from else [])]
+    if not names:
+        raise UsageError("no input given: name files or folders, '-' for standard input, or --files0-from")
+    if as_json and out is not None:
+        raise UsageError("--json and -o each say where embeddings go: give one of them")
+    if out is not None and out.suffix != ".npy":
+        raise UsageError(f"{out}: embeddings are written as a .npy file")
+    jobs, failures = [], []
+    for name in names:
+        found, missing = _jobs(name)
+        jobs += found
+        failures += missing
+    rows: list[np.ndarray | None] = []
+    space = None
+    with workers(jobs, Embedding(max_pixels), processes) as outcomes:
+        for job, outcome in outcomes(jobs):
+            name = str(job.source or files.STANDARD)
+            if not outcome.failure and space not in (None, outcome.result["space"]):
+                outcome = Outcome(failure=f"its embedding lies in the space {outcome.result['space']}, not in {space}")
+            if outcome.failure:
+                failures.append((name, outcome.failure))
+                rows.append(None)
+                continue
+            space = outcome.result["space"]
+            rows.append(outcome.result["embedding"])
+            numbers = outcome.result["embedding"].astype(float).round(6).tolist()
+            if as_json:
+                print(json.dumps({"input": name, "space": space, "embedding": numbers}))
+            elif out is None:
+                print(name, space, " ".join(map(str, numbers)), sep="\t")
+    for name, wrong in failures:
+        if as_json:
+            print(json.dumps({"input": name, "error": wrong}))
+        print(f"facecodec: {name}: {wrong}", file=sys.stderr)
+    if out is not None and space is not None:
+        write_output(Job(None, out), _array(rows), force)
+        print(f"{out}: {len(rows)} rows, in the space of {space}", file=sys.stderr)
+    if failures:
+        sys.exit(1)
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """What is done for each job; as jobs.Steps, but nothing is written, so that there is nothing to `force`."""
+
+    max_pixels: int
+    force: bool = False
+
+    def __call__(self, job: Job) -> Outcome:
+        from facecodec.codec import codec_of, open_container
+
+        try:
+            parsed = open_container(read_input(job), self.max_pixels)
+            codec = codec_of(parsed)
+            return Outcome({"space": codec.head.space, "embedding": codec.embed(parsed)})
+        except Exception as error:
+            return Outcome(failure=reason(error))
+
+
+def _jobs(name: str) -> tuple[list[Job], list[tuple[str, str]]]:
+    if name == files.STANDARD:
+        return [Job(None, None)], []
+    found, failures = files.find(to_path(name), FIC, ".fic files")
+    shards = [(str(path), "take the .fic files out of it first") for path in found if files.is_shard(path)]
+    return [Job(path, None) for path in found if not files.is_shard(path)], [*failures, *shards]
+
+
+def _array(rows: list[np.ndarray | None]) -> bytes:
+    """A .npy file, float32 (N, D); what has no embedding has a row of NaN, so that rows are inputs."""
+    there = next(row for row in rows if row is not None)
+    buffer = io.BytesIO()
+    np.save(buffer, np.stack([np.full_like(there, np.nan) if row is None else row for row in rows]))
+    return buffer.getvalue()

@@ -1,0 +1,124 @@
+"""Embeddings without pixels: a fresh head in a fresh model, from training's side to the command line's."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("torch", reason="the 'train' extra is not installed")
+pytest.importorskip("compressai", reason="the 'train' extra is not installed")
+
+import torch
+
+from facecodec import checkpoint
+from facecodec.codec import Codec, open_container
+from facecodec.errors import ModelError
+from facecodec.faces.alignment import TEMPLATE, similarity
+from facecodec.faces.mobilefacenet import MobileFaceNet
+from facecodec.networks import spic
+from facecodec.networks.head import Head, landmark_error
+
+CARD = {"family": "spic", "objective": "rec", "distortion": "l2", "data": "none", "steps": 0, "rates": []}
+SMALL = {"fine": 24, "coarse": 32, "blocks": (1, 1), "latents": 32}
+
+
+@pytest.fixture(scope="module")
+def networks():
+    torch.manual_seed(0)
+    network = spic.build(**SMALL)
+    head = Head(32, coarse=32, fine=24, classes=3)
+    head.start_from(MobileFaceNet().eval(), network.g_s.body)
+    return network, head.eval()
+
+
+@pytest.fixture(scope="module")
+def models(networks, tmp_path_factory):
+    """A model with a head, and its folder."""
+    network, head = networks
+    path = tmp_path_factory.mktemp("models") / "headed.safetensors"
+    mark = checkpoint.save(path, CARD, network.frozen())
+    told = {"space": "some-recogniser", "classes": ["ann", "bob", "eve"], "runs": []}
+    checkpoint.save_head(checkpoint.head_path(path), mark, told, head.frozen())
+    return path
+
+
+@pytest.fixture
+def faces(models, picture, tmp_path, run_cli):
+    for number in range(3):
+        Image.fromarray(np.roll(picture, 9 * number, 1)).save(tmp_path / f"{number}.png")
+    run_cli("encode", "0.png", "1.png", "2.png", "-m", "headed", FACECODEC_MODELS=str(models.parent))
+    return [f"{number}.fic" for number in range(3)]
+
+
+def test_files_embed_as_the_network_does(networks, models, picture):
+    codec = Codec(models)
+    parsed = open_container(codec.encode(picture, 6))
+    latents = codec.family.decode_latents(parsed.streams, picture.shape[:2], parsed.quality)
+    with torch.no_grad():
+        reading = networks[1](torch.from_numpy(latents)[None])
+    wanted = reading.embedding[0].numpy()
+    found = codec.embed(parsed)
+    assert np.linalg.norm(found) == pytest.approx(1)
+    assert found @ wanted / np.linalg.norm(wanted) > 0.999
+    assert codec.head.classify(latents) == pytest.approx(reading.scores[0].numpy(), rel=0.02, abs=0.02)
+
+
+def test_a_head_finds_a_face_as_a_similarity(networks):
+    _, head = networks
+    with torch.no_grad():
+        reading = head(torch.randn(2, 32, 5, 7))
+    points = np.c_[TEMPLATE, np.ones(5)] @ reading.matrices[0].double().numpy().T
+    assert similarity(points) == pytest.approx(reading.matrices[0].numpy(), rel=1e-3, abs=1e-2)
+    assert landmark_error(reading.matrices, reading.matrices) == pytest.approx(torch.zeros(2), abs=1e-4)
+    moved = reading.matrices + torch.tensor([[0, 0, 3.0], [0, 0, 4.0]])
+    scale = torch.linalg.vector_norm(moved[:, 0, :2], dim=1)
+    assert torch.allclose(landmark_error(reading.matrices, moved), 5 / scale, rtol=1e-4)
+
+
+def test_a_face_is_looked_at_where_it_is_said_to_be(networks):
+    """Latents that move by whole positions, and the face with them, read the same."""
+    _, head = networks
+    y = torch.randn(1, 32, 20, 20)
+    there = torch.tensor([[[1.2, 0.0, 80.0], [0.0, 1.2, 90.0]]])
+    with torch.no_grad():
+        one = head(y, there).embedding
+        other = head(y.roll((2, 3), (2, 3)), there + 16 * torch.tensor([[[0, 0, 3.0], [0, 0, 2.0]]])).embedding
+    assert torch.allclose(one, other, atol=1e-4)
+
+
+def test_embeddings_as_lines_as_json_and_as_an_array(models, faces, run_cli, tmp_path):
+    environment = {"FACECODEC_MODELS": str(models.parent)}
+    lines = run_cli("embed", *faces, **environment).stdout.decode().splitlines()
+    assert [line.split("\t")[:2] for line in lines] == [[name, "some-recogniser"] for name in faces]
+    told = [json.loads(line) for line in run_cli("embed", *faces, "--json", **environment).stdout.splitlines()]
+    (tmp_path / "broken.fic").write_bytes((tmp_path / faces[0]).read_bytes()[:-2])
+    done = run_cli("embed", faces[0], "broken.fic", *faces[1:], "-o", "out.npy", **environment)
+    assert (done.returncode, b"broken.fic" in done.stderr) == (1, True)
+    rows = np.load(tmp_path / "out.npy")
+    assert rows.shape == (4, 128)
+    assert np.isnan(rows[1]).all()
+    assert rows[[0, 2, 3]] == pytest.approx(np.array([each["embedding"] for each in told]), abs=1e-5)
+    assert run_cli("embed", *faces, "-o", "out.npy", **environment).returncode == 1  # it is there
+    assert run_cli("embed", *faces, "--json", "-o", "more.npy", **environment).returncode == 2
+
+
+def test_models_without_a_head_say_so(models, faces, run_cli, tmp_path, picture):
+    Image.fromarray(picture).save(tmp_path / "face.png")
+    run_cli("encode", "face.png", "-m", "tiny")
+    done = run_cli("embed", "face.fic")
+    assert (done.returncode, b"has no head" in done.stderr) == (1, True)
+
+
+def test_a_head_of_another_model_or_a_damaged_one_is_refused(models, networks, tmp_path):
+    path = tmp_path / "other.safetensors"
+    path.write_bytes(models.read_bytes())
+    checkpoint.save_head(checkpoint.head_path(path), "00000000", {"space": "x", "classes": []}, networks[1].frozen())
+    with pytest.raises(ModelError, match="the head of model 00000000"):
+        checkpoint.load_head(checkpoint.read_card(path))
+    whole = bytearray(checkpoint.head_path(models).read_bytes())
+    whole[-3] ^= 1
+    checkpoint.head_path(path).write_bytes(whole)
+    with pytest.raises(ModelError, match="damaged"):
+        checkpoint.load_head(replace(checkpoint.read_card(path)))

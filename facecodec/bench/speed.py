@@ -27,9 +27,11 @@ def speed_results(
     pictures: Sequence[Path],
     repeats: int,
     report: Callable[[int, int], None] = lambda done, total: None,
+    alone: int | None = None,
 ) -> dict[str, Any]:
     """Seconds a picture of each codec: medians and interquartile ranges. `report` gets rounds done and in all.
 
+    The first `alone` pictures, or all, have a process each; all of them are a batch.
     A codec without settings takes the one nearest to BPP on the first picture. In every round each codec runs in turn,
     so that a slow minute of the machine is a slow minute of all.
     """
@@ -46,7 +48,7 @@ def speed_results(
             shutil.copyfile(path, Path(folder, "pictures", f"{number}{path.suffix}"))
         for number in range(repeats + 1):
             for name, setting in timed.items():
-                once = _round(name, setting, Path(folder))
+                once = _round(name, setting, Path(folder), alone)
                 for task, each in once.items() if number else ():  # the first round warms the disk's cache
                     seconds[name, task] += each
             report(number, repeats)
@@ -69,8 +71,8 @@ def summary(seconds: list[float]) -> dict[str, float]:
     return {"median": float(median), "spread": float(high - low)}
 
 
-def _round(name: str, setting: float, folder: Path) -> dict[str, list[float]]:
-    """Seconds a picture: of each of folder/pictures in a process of its own, and of a batch."""
+def _round(name: str, setting: float, folder: Path, alone: int | None) -> dict[str, list[float]]:
+    """Seconds a picture: of the first of folder/pictures in a process of its own, and of a batch of all."""
     commands = find_codec(name).commands
     places = [folder / part for part in ("pictures", "coded", "restored")]
     for place in places[1:]:
@@ -81,7 +83,10 @@ def _round(name: str, setting: float, folder: Path) -> dict[str, list[float]]:
     restored = [places[2] / f"{path.stem}.png" for path in pictures]
     encoders = [commands.encode(setting, *each) for each in zip(pictures, coded, strict=True)]
     decoders = [commands.decode(*each) for each in zip(coded, restored, strict=True)]
-    told = {"encode": [_timed(command) for command in encoders], "decode": [_timed(command) for command in decoders]}
+    told = {
+        "encode": [_timed(command) for command in encoders[:alone]],
+        "decode": [_timed(command) for command in decoders[:alone]],
+    }
     began = time.perf_counter()
     if commands.encode_many:
         _timed(commands.encode_many(setting, *places[:2]))

@@ -20,7 +20,7 @@ from facecodec.networks.hyperprior import ANCHORS, Hyperprior, interpolate, pad_
 from facecodec.networks.integers import stored_qualities
 from facecodec.networks.transforms import LATENT_SCALE
 
-SAMPLE_BITS = 0.02  # what a sample costs beside its own bits, as every one is work for the coder
+SAMPLE_BITS = 0.008  # what a sample costs beside its own bits, as every one is work for the coder
 
 
 class Network(Hyperprior):

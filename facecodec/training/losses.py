@@ -89,7 +89,8 @@ class IdentityLoss:
 
 
 class HeadLoss:
-    """What a head is taught: the recogniser's embedding of the original, its inner layer, and where the face is."""
+    """What a head is taught: the recogniser's embedding of the original and its mirror image together, as the bench
+    takes it, its inner layer, and where the face is."""
 
     def __init__(self, recogniser: MobileFaceNet) -> None:
         self._recogniser = recogniser
@@ -104,7 +105,8 @@ class HeadLoss:
         places = torch.from_numpy(matrices).to(x.device, torch.float32)
         with torch.autocast(x.device.type, enabled=False), torch.no_grad():
             self._features.clear()
-            wanted = self._recogniser(align(x.float(), np.nan_to_num(matrices, nan=1.0)))
+            crops = align(x.float(), np.nan_to_num(matrices, nan=1.0))
+            wanted = self._recogniser(crops) + self._recogniser(crops.flip(3))
         terms = {
             "embedding": 1 - F.cosine_similarity(reading.embedding.float(), wanted),
             "inner": (1 - F.cosine_similarity(reading.features.float(), self._features[0])).flatten(1).mean(1),

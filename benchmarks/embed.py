@@ -1,0 +1,101 @@
+"""Faces found again by embeddings from latents, beside decoding and recognising: FRR, and pictures a second.
+
+    python benchmarks/embed.py [--model NAME] [-q Q]... [--limit N] [--timed N] [--data DIR]
+
+LFW test people. FRR at FAR 1% is over all photographs, by the bench's protocol: decoded pictures are aligned by the
+landmarks of their originals, which only a bench has. Time is of one core, file by file, over the first photographs: a
+server finds the face in what it has decoded, by MTCNN; without that is told too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+
+from facecodec.bench import SEEN
+from facecodec.bench.datasets import load_dataset
+from facecodec.bench.intervals import draws, frr_draws, interval
+from facecodec.bench.measure import open_bench, stacked
+from facecodec.bench.recognition import distances, find_recogniser, frr_at_far, galleries, load_embedder
+from facecodec.checkpoint import model_path
+from facecodec.codec import Codec, open_container
+from facecodec.faces.alignment import align, similarity
+from facecodec.faces.detection import find_landmarks
+from facecodec.training.data import data_root, read
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="l2-ipr")
+    parser.add_argument("-q", "--quality", dest="qualities", type=float, action="append")
+    parser.add_argument("--limit", type=int, help="whole people until so many photographs")
+    parser.add_argument("--timed", type=int, default=40)
+    parser.add_argument("--data", type=Path)
+    arguments = parser.parse_args()
+    root = data_root(arguments.data)
+    subjects = load_dataset("lfw", root, arguments.limit).subjects
+    people = [subject.person for subject in subjects]
+    samples = draws([people[index] for index in galleries(people)[1]])
+    codec = Codec(model_path(arguments.model), threads=1)
+    torch.set_num_threads(1)
+    threadpool_limits(1)
+    bench = open_bench([SEEN], root)
+    print(f"{len(subjects)} photographs, {len(samples[0])} queries\n")
+    print("| q | bpp | FRR, latents | FRR, decoded | cosine to the original's |\n| --- | --- | --- | --- | --- |")
+    originals = stacked(bench.photographs("original", 0, subjects), bench.faces[0])
+    for quality in arguments.qualities or (1, 2, 3, 4, 5, 6):
+        decoded = bench.photographs(arguments.model, quality, subjects)
+        files = [codec.encode(read(subject.path), quality) for subject in subjects]
+        embeddings = np.stack([codec.embed(open_container(data)) for data in files])
+        cells = []
+        for each in (embeddings, stacked(decoded, bench.faces[0])):
+            apart = distances(each, people)
+            low, high = interval(frr_draws(apart, samples))
+            cells.append(f"{frr_at_far(*apart, least=1):.1%} ({low:.1%} to {high:.1%})")
+        bpp = 8 * sum(map(len, files)) / sum(measured.pixels for measured in decoded)
+        cosine = np.nanmean((embeddings * originals).sum(1))
+        print(f"| {quality:g} | {bpp:.3f} | {' | '.join(cells)} | {cosine:.3f} |", flush=True)
+    bench.close()
+    timed(codec, subjects[: arguments.timed], find_recogniser(SEEN, root))
+
+
+def timed(codec: Codec, subjects: list, recogniser: str) -> None:
+    """Print milliseconds a picture, by turns."""
+    embed = load_embedder(recogniser)
+    files = [codec.encode(read(subject.path), 4) for subject in subjects]
+    shown = [codec.decode(files[0])]
+    codec.embed(open_container(files[0]))
+    finder = iter(find_landmarks(iter(lambda: shown[-1], None)))  # a detector that stays open
+    next(finder)
+    taken = {"embed": [], "decode": [], "find the face": [], "recognise": []}
+    for data in files:
+        began = time.perf_counter()
+        codec.embed(open_container(data))
+        embedded = time.perf_counter()
+        picture = codec.decode(data)
+        decoded = time.perf_counter()
+        shown.append(picture)
+        points = next(finder)
+        found = time.perf_counter()
+        if points is not None:
+            pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float()
+            embed(align(pixels, similarity(points)[None])[0].numpy())
+        ended = time.perf_counter()
+        for name, seconds in zip(taken, np.diff([began, embedded, decoded, found, ended]), strict=True):
+            taken[name].append(seconds)
+    medians = {name: 1000 * float(np.median(each)) for name, each in taken.items()}
+    print(f"\n{len(files)} files at q 4, one core, milliseconds a picture: ", end="")
+    print(", ".join(f"{name} {each:.1f}" for name, each in medians.items()))
+    whole = medians["decode"] + medians["find the face"] + medians["recognise"]
+    without = whole - medians["find the face"]
+    print(f"embedding is {whole / medians['embed']:.1f} times as fast as decoding, finding and recognising, ", end="")
+    print(f"{without / medians['embed']:.1f} times without finding")
+
+
+if __name__ == "__main__":
+    main()

@@ -19,6 +19,8 @@ from facecodec.networks.hyperprior import LIKELIHOOD_MIN, interpolate
 from facecodec.networks.integers import SCALE_MIN, laplace_tables, stored_qualities, table_indices
 from facecodec.networks.transforms import Centred, Uncentred, depthwise_transforms
 
+QUICK = 16  # how many times as fast as other parameters scales are learned, which start from another network's
+
 
 class Network(nn.Module):
     """Images are (B, 3, H, W) in 0..1, H and W multiples of 16; `latents` is M, the channels of y.
@@ -34,7 +36,7 @@ class Network(nn.Module):
         self.g_a = Centred(analysis)
         self.g_s = Uncentred(synthesis)
         self.register_buffer("ends", torch.log2(torch.tensor([coarsest, coarsest / span**0.5])), persistent=False)
-        self.y_log_scale = nn.Parameter(log_scale.repeat(QUALITIES, 1))
+        self.y_log_scale = nn.Parameter(log_scale.repeat(QUALITIES, 1) / QUICK)
         self.lower_scale = LowerBound(SCALE_MIN)
         self.lower_likelihood = LowerBound(LIKELIHOOD_MIN)
 
@@ -48,7 +50,7 @@ class Network(nn.Module):
         y = self.g_a(x).float()
         step = torch.exp2(self.log_step(quality)).float()[:, None, None, None]
         symbols = quantize_ste(y / step)
-        log_scale = interpolate(self.y_log_scale, quality[:, None, None])
+        log_scale = QUICK * interpolate(self.y_log_scale, quality[:, None, None])
         y_hat = symbols * step
         bits = self.bits(symbols, torch.exp2(log_scale) / step)
         return Coded(self.g_s(y_hat), bits, torch.zeros_like(bits), y_hat)
@@ -68,7 +70,7 @@ class Network(nn.Module):
         counts, starts = laplace_tables()
         quality = stored_qualities()
         log_step = self.log_step(quality)
-        log_scale = interpolate(self.y_log_scale.double(), quality[:, None, None])[..., 0, 0]
+        log_scale = QUICK * interpolate(self.y_log_scale.double(), quality[:, None, None])[..., 0, 0]
         return {
             "g_a.onnx": graph(self.g_a, torch.zeros(1, 3, 64, 64)),
             "g_s.onnx": graph(self.g_s, torch.zeros(1, self.channels, 4, 4)),

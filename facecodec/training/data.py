@@ -26,6 +26,7 @@ from facecodec.training.config import Source
 LandmarkFinder = Callable[[list[Path]], list[np.ndarray | None]]
 
 GRID = 16
+KNOWN_SHARE = 0.5  # of the first source's crops, where there is a closed set, show its people
 HELD_BACK = 0.05  # share of the training people kept for validation
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 CUT = 448  # side of an aligned picture
@@ -243,6 +244,7 @@ class CropSampler:
             self.pictures.append([pictures[i] for i in kept])
             self.corners.append([corners[i] for i in kept])
             self.counts[source.set] = len(kept)
+        self.known = [i for i, picture in enumerate(self.pictures[0]) if picture.person in self.labels]
         shares = np.array([s.share for s in sources])
         self.shares = shares / shares.sum()
 
@@ -252,6 +254,8 @@ class CropSampler:
         labels = np.full(size, -1)
         for i, source in enumerate(rng.choice(len(self.shares), size, p=self.shares)):
             index = rng.integers(len(self.pictures[source]))
+            if source == 0 and self.known and rng.random() < KNOWN_SHARE:
+                index = self.known[rng.integers(len(self.known))]
             picture, corners = self.pictures[source][index], self.corners[source][index]
             y, x = corners[rng.integers(len(corners))]
             patch = picture.pixels[y : y + self.crop, x : x + self.crop]

@@ -72,8 +72,8 @@ def begin(network: nn.Module, state: dict[str, Tensor], origin: Path) -> None:
 
 
 def part(name: str) -> str:
-    """g_a of g_a.body.0.weight."""
-    return name.partition(".")[0]
+    """g_a.body of g_a.body.0.weight."""
+    return ".".join(name.split(".")[:2])
 
 
 def learning_rate(config: Config, step: int) -> float:

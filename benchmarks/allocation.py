@@ -1,0 +1,121 @@
+"""Where lfic keeps its samples: inside the face against outside, on photographs and on faces laid somewhere else.
+
+    python benchmarks/allocation.py [--model NAME] [-q Q]... [--limit N] [--data DIR] [-o docs/images/lfic.png]
+
+The face is the square that recognisers see (the template's crop), upright. First the CelebA wild test images; then LFW test
+faces, 140 pixels around them, laid into a corner of a Kodak picture, each corner in turn; and the same share in the
+opposite corner's square, which shows that the allocation moves with the face. Intervals are 95%, by bootstrap over pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from facecodec.bench.datasets import load_dataset
+from facecodec.bench.intervals import draws, interval
+from facecodec.checkpoint import model_path
+from facecodec.cli.info import draw_allocation
+from facecodec.codec import Codec, open_container
+from facecodec.faces import cache_folder
+from facecodec.faces.alignment import SIZE, similarity
+from facecodec.faces.detection import cached_landmarks
+from facecodec.training.data import celeba, data_root, read
+
+SIDE, FACE, MARGIN = 384, 140, 24  # of a picture that faces are laid into, of what is laid, and from its edges
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="lfic")
+    parser.add_argument("-q", "--quality", dest="qualities", type=float, action="append")
+    parser.add_argument("--limit", type=int, default=100)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("-o", "--output", type=Path)
+    arguments = parser.parse_args()
+    root = data_root(arguments.data)
+    codec = Codec(model_path(arguments.model))
+    wild = [photo.path for photo in celeba(root, "celeba-wild-mini", "test")][: arguments.limit]
+    points = cached_landmarks(wild, cache_folder() / "landmarks.json")
+    photographs = [(read(path), box(place)) for path, place in zip(wild, points, strict=True) if place is not None]
+    laid = list(lay(root, arguments.limit))
+    print("| q | CelebA wild, inside over outside | LFW faces laid elsewhere | where another face would lie |")
+    print("| --- | --- | --- | --- |")
+    for quality in arguments.qualities or (1, 2, 3, 4, 5, 6):
+        cells = [
+            told(codec, quality, photographs),
+            told(codec, quality, [(pixels, face) for pixels, face, _ in laid]),
+            told(codec, quality, [(pixels, elsewhere) for pixels, _, elsewhere in laid]),
+        ]
+        print(f"| {quality:g} | {' | '.join(cells)} |", flush=True)
+    if arguments.output:
+        shown = [photographs[0][0], photographs[1][0], *(pixels for pixels, _, _ in laid[:4])]
+        sheet(codec, shown, arguments.output)
+
+
+Box = tuple[slice, slice]
+
+
+def box(points: np.ndarray) -> Box:
+    """Rows and columns of the square that recognisers see of a face."""
+    matrix = similarity(points)
+    corners = np.array([[0, 0, 1], [SIZE, 0, 1], [0, SIZE, 1], [SIZE, SIZE, 1]]) @ matrix.T
+    centre, half = corners.mean(0), SIZE / 2 * np.hypot(*matrix[:, 0])
+    (left, top), (right, bottom) = (np.maximum(0, np.rint(centre + sign * half)).astype(int) for sign in (-1, 1))
+    return slice(top, bottom), slice(left, right)
+
+
+def lay(root: Path, count: int) -> list[tuple[np.ndarray, Box, Box]]:
+    """Pictures with a face in a corner, its square, and the opposite corner's."""
+    backgrounds = sorted((root / "kodak").glob("*.png"))
+    subjects = [s for s in load_dataset("lfw", root, limit=count).subjects if s.landmarks is not None][:count]
+    laid = []
+    for number, subject in enumerate(subjects):
+        pixels = read(backgrounds[number % len(backgrounds)])[:SIDE, :SIDE].copy()
+        middle = np.clip(subject.landmarks.mean(0).round().astype(int), FACE // 2, 250 - FACE // 2)
+        rows, columns = (slice(at - FACE // 2, at + FACE // 2) for at in middle[::-1])
+        far = SIDE - MARGIN - FACE
+        y, x = [(MARGIN, MARGIN), (MARGIN, far), (far, MARGIN), (far, far)][number % 4]
+        pixels[y : y + FACE, x : x + FACE] = read(subject.path)[rows, columns]
+        opposite_y, opposite_x = SIDE - FACE - y, SIDE - FACE - x
+        squares = [(slice(a, a + FACE), slice(b, b + FACE)) for a, b in ((y, x), (opposite_y, opposite_x))]
+        laid.append((pixels, *squares))
+    return laid
+
+
+def told(codec: Codec, quality: float, pictures: list[tuple[np.ndarray, Box]]) -> str:
+    """Mean share of samples kept inside, over that outside, with its interval."""
+    shares = []
+    for pixels, face in pictures:
+        parsed = open_container(codec.encode(pixels, quality))
+        kept = codec.family.allocation(parsed.streams, pixels.shape[:2], parsed.quality)
+        inside = np.zeros(kept.shape, bool)
+        inside[face] = True
+        shares.append((kept[inside].mean(), kept[~inside].mean()))
+    values = np.array(shares)
+    means = np.array([values[sample].mean(0) for sample in draws(list(range(len(values))))])
+    low, high = interval(means[:, 0] / means[:, 1])
+    inside, outside = values.mean(0)
+    return f"{inside / outside:.2f} ({low:.2f} to {high:.2f}): {inside:.0%} and {outside:.0%}"
+
+
+def sheet(codec: Codec, pictures: list[np.ndarray], path: Path) -> None:
+    """Pictures above what `facecodec info --heatmap` draws of them at q 3."""
+    import io
+
+    tiles = []
+    for pixels in pictures:
+        drawn = Image.open(io.BytesIO(draw_allocation(codec.encode(pixels, 3))))
+        tiles.append([each.resize((200, 200)) for each in (Image.fromarray(pixels), drawn)])
+    whole = Image.new("RGB", (200 * len(tiles), 400))
+    for column, pair in enumerate(tiles):
+        for row, tile in enumerate(pair):
+            whole.paste(tile, (200 * column, 200 * row))
+    whole.save(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""SPIC's claim: who is on held-back photographs of known people, from latents, beside JPEG at equal rate.
+
+    python benchmarks/spic.py [--model NAME] [--rates 0.143 0.112 0.100] [--data DIR]
+
+A closed set: the LFW training people with the most photographs, as many as the model's head has classes, of which three
+in ten photographs were held back. q is the one whose mean rate over their training photographs is nearest. JPEG gets
+as many bytes a picture, the smaller size that suits it (facecodec/bench/codecs/fit.py), the landmarks of the originals,
+and a classifier on the recogniser's embeddings (logistic regression), trained on the same photographs once as they are
+and once as JPEG has them. Intervals are 95%, by bootstrap over people. Last, what a Huffman code would take.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+from pathlib import Path
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+from facecodec.bench import SEEN
+from facecodec.bench.intervals import draws, interval
+from facecodec.bench.measure import Measured, Subject, open_bench, stacked
+from facecodec.checkpoint import model_path
+from facecodec.codec import Codec, open_container
+from facecodec.container import MAX_QUALITY_BYTE, QUALITY_STEPS
+from facecodec.faces import cache_folder
+from facecodec.faces.detection import cached_landmarks
+from facecodec.training.data import closed_set, data_root, is_held_back, read, training_photos
+
+HEADER = 18  # bytes of a 250x250 picture's
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="spic")
+    parser.add_argument("--rates", type=float, nargs="+", default=[0.143, 0.112, 0.100])
+    parser.add_argument("--data", type=Path)
+    arguments = parser.parse_args()
+    root = data_root(arguments.data)
+    codec = Codec(model_path(arguments.model))
+    people = codec.head.classes
+    photos = [photo for photo in training_photos("lfw", root) if photo.person in people and not is_held_back(photo)]
+    closed = closed_set(training_photos("lfw", root), len(people))
+    points = cached_landmarks([photo.path for photo in photos], cache_folder() / "landmarks.json")
+    subjects = [Subject(photo.path, photo.person, place) for photo, place in zip(photos, points, strict=True)]
+    tests = [s for s, photo in zip(subjects, photos, strict=True) if photo in closed.tests]
+    faces = [s.landmarks is not None for s in subjects]
+    trained = [s for s, photo, face in zip(subjects, photos, faces, strict=True) if face and photo not in closed.tests]
+    labels = np.array([people.index(subject.person) for subject in tests])
+    samples = draws([subject.person for subject in tests])
+    print(f"{len(people)} people, {len(trained)} photographs trained on, {len(tests)} tested\n")
+    print("| | bpp | right | PSNR | SSIM |\n| --- | --- | --- | --- | --- |")
+
+    bench = open_bench([SEEN], root)
+    (face,) = bench.faces
+
+    def classifier(measured: list[Measured]) -> LogisticRegression:
+        known = [people.index(subject.person) for subject in trained]
+        return LogisticRegression(C=100, max_iter=2000).fit(stacked(measured, face), known)
+
+    def row(name: str, measured: list[Measured], right: np.ndarray) -> None:
+        low, high = interval(np.array([right[sample].mean() for sample in samples]))
+        bpp = 8 * sum(m.bytes for m in measured) / sum(m.pixels for m in measured)
+        psnr, ssim = (np.mean([getattr(m, key) for m in measured]) for key in ("psnr", "ssim"))
+        print(
+            f"| {name} | {bpp:.3f} | {right.mean():.1%} ({low:.1%} to {high:.1%}) | {psnr:.2f} | {ssim:.3f} |",
+            flush=True,
+        )
+
+    by_originals = classifier(bench.photographs("original", 0, trained))
+    some = [codec.family.analyse(read(subject.path)) for subject in trained[::20]]
+    area = sum(read(subject.path).shape[0] * read(subject.path).shape[1] for subject in trained[::20])
+    streams = [[codec.family.encode(y, byte)[0] for y in some] for byte in range(MAX_QUALITY_BYTE + 1)]
+    sizes = np.array([8 * sum(len(stream) + HEADER for stream in each) / area for each in streams])
+    for rate in arguments.rates:
+        byte = int(np.argmin(np.abs(sizes - rate)))
+        q = 1 + byte / QUALITY_STEPS
+        measured = bench.photographs(arguments.model, q, tests)
+        files = [codec.encode(read(subject.path), q) for subject in tests]
+        right = np.array([classified(codec, data) for data in files]) == labels
+        row(f"{arguments.model}, q {q:g}", measured, right)
+        size = sum(m.bytes for m in measured) / len(measured)
+        jpeg = bench.photographs("jpeg@fit", round(size), tests)
+        embedded = np.nan_to_num(stacked(jpeg, face))
+        row("JPEG, trained on originals", jpeg, by_originals.predict(embedded) == labels)
+        by_jpeg = classifier(bench.photographs("jpeg@fit", round(size), trained))
+        row("JPEG, trained on JPEG", jpeg, by_jpeg.predict(embedded) == labels)
+        print(f"| Huffman instead of the range coder | {huffman(codec, files):.3f} | | | |")
+    bench.close()
+
+
+def classified(codec: Codec, data: bytes) -> int:
+    parsed = open_container(data)
+    latents = codec.family.decode_latents(parsed.streams, (parsed.height, parsed.width), parsed.quality)
+    return int(codec.head.classify(latents).argmax())
+
+
+def huffman(codec: Codec, files: list[bytes]) -> float:
+    """Bits per pixel by a Huffman code for each channel, made for these very files."""
+    parsed = [open_container(data) for data in files]
+    latents = [codec.symbols(each).y for each in parsed]
+    symbols = np.concatenate([y.reshape(len(y), -1) for y in latents], axis=1)
+    bits = sum(huffman_bits(np.unique(channel, return_counts=True)[1]) for channel in symbols)
+    header = 8 * sum(len(data) - len(each.streams[0]) for data, each in zip(files, parsed, strict=True))
+    return (bits + header) / sum(each.width * each.height for each in parsed)
+
+
+def huffman_bits(counts: np.ndarray) -> int:
+    """Of a whole message whose symbols occur so often; one symbol alone still takes a bit each time."""
+    if len(counts) == 1:
+        return int(counts[0])
+    heap, bits = [int(count) for count in counts], 0
+    heapq.heapify(heap)
+    while len(heap) > 1:
+        both = heapq.heappop(heap) + heapq.heappop(heap)
+        bits += both
+        heapq.heappush(heap, both)
+    return bits
+
+
+if __name__ == "__main__":
+    main()

@@ -3,7 +3,8 @@
     python benchmarks/throughput.py [--images N] [--batch N] [--repeats N] [--model NAME] [--data DIR]
 
 A batch is larger, as processes that stay open pay only then. CompressAI's bmshj2018-hyperprior (N = 128, M = 192) has
-random weights, which take as long as trained ones; it is timed within its process, without reading and writing files.
+random weights, which take as long as trained ones; its batch is timed within one process, without reading and writing
+files. CompressAI's arithmetic decoder is given nothing but what it has just made.
 The floor is the multiply-adds of our transforms over the rate at which this machine multiplies matrices in float32, one
 thread on each core at once.
 """
@@ -12,6 +13,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -35,8 +39,30 @@ HEADINGS = ("encode, a process each", "decode, a process each", "encode, batch",
 SIDE = 1536  # of the matrices that the machine's rate is measured with
 
 
+ALONE = 3  # processes of CompressAI's, which take seconds each
+CALL = """
+import pickle, sys
+import numpy as np, torch
+from PIL import Image
+from compressai.models import ScaleHyperprior
+task, picture, coded = sys.argv[1:]
+network = ScaleHyperprior(128, 192).eval()
+network.update(force=True)
+with torch.no_grad():
+    if task == "encode":
+        pixels = np.asarray(Image.open(picture).convert("RGB"))
+        extra = [(0, -side % 64) for side in pixels.shape[:2]] + [(0, 0)]
+        x = torch.from_numpy(np.pad(pixels, extra, mode="edge")).permute(2, 0, 1)[None] / 255
+        pickle.dump(network.compress(x), open(coded, "wb"))
+    else:
+        x_hat = network.decompress(**pickle.load(open(coded, "rb")))["x_hat"]
+        Image.fromarray((255 * x_hat[0].permute(1, 2, 0)).byte().numpy()).save(coded + ".png")
+"""
+
+
 def compressai_seconds(pictures: list[Path], repeats: int) -> dict[str, dict[str, float]]:
-    """Seconds a picture of compress() and decompress(), as they come, on as many threads as there are cores."""
+    """Seconds a picture of compress() and decompress(), as they come, on as many threads as there are cores; and of
+    processes that do one of them for the first ALONE pictures."""
     network = ScaleHyperprior(128, 192).eval()
     network.update(force=True)
     tensors = []
@@ -44,7 +70,14 @@ def compressai_seconds(pictures: list[Path], repeats: int) -> dict[str, dict[str
         pixels = read(path)
         extra = [(0, -side % 64) for side in pixels.shape[:2]] + [(0, 0)]
         tensors.append(torch.from_numpy(np.pad(pixels, extra, mode="edge")).permute(2, 0, 1)[None] / 255)
-    taken: dict[str, list[float]] = {"encode_batch": [], "decode_batch": []}
+    taken: dict[str, list[float]] = {"encode": [], "decode": [], "encode_batch": [], "decode_batch": []}
+    with tempfile.TemporaryDirectory() as folder:
+        for path in pictures[:ALONE]:
+            for task in ("encode", "decode"):
+                began = time.perf_counter()
+                call = [sys.executable, "-W", "ignore", "-c", CALL, task, str(path), str(Path(folder, "coded"))]
+                subprocess.run(call, check=True, capture_output=True)
+                taken[task].append(time.perf_counter() - began)
     with torch.no_grad():
         network.decompress(**network.compress(tensors[0]))
         for _ in range(repeats):

@@ -1,0 +1,146 @@
+"""What is trained beside the network: a head, a discriminator, a recogniser; and people told apart."""
+
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+import pytest
+from PIL import Image
+
+torch = pytest.importorskip("torch", reason="the 'train' extra is not installed")
+pytest.importorskip("compressai", reason="the 'train' extra is not installed")
+
+from facecodec import checkpoint  # noqa: E402
+from facecodec.codec import Codec, open_container  # noqa: E402
+from facecodec.errors import UsageError  # noqa: E402
+from facecodec.training import loop  # noqa: E402
+from facecodec.training.adversary import Adversary  # noqa: E402
+from facecodec.training.config import parse_config  # noqa: E402
+from facecodec.training.data import CropSampler, Photo, closed_set, is_held_back  # noqa: E402
+from facecodec.training.freeze import freeze  # noqa: E402
+from facecodec.training.processes import join  # noqa: E402
+
+CONFIG = parse_config(
+    {
+        "name": "test",
+        "steps": 2,
+        "batch": 1,
+        "crop": 448,
+        "warmup": 1,
+        "validation_images": 1,
+        "recogniser": "facecodec.faces.mobilefacenet:MobileFaceNet",  # untrained
+        "data": [{"set": "people", "faces": "aligned"}],
+        "network": {"latents": 6, "hyper": 4, "hyper_width": 6, "fine": 8, "coarse": 8, "blocks": [1, 1]},
+    }
+)
+HEAD = {"coarse": 8, "fine": 8}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Aligned pictures: of one person held back, of one with six, of two with one."""
+    root = tmp_path_factory.mktemp("data")
+    names = [f"person{i}" for i in range(200)]
+    held = next(name for name in names if is_held_back(Photo(root, name)))
+    often, *seldom = islice((name for name in names if not is_held_back(Photo(root, name))), 3)
+    rng = np.random.default_rng(0)
+    for name, photos in ((held, 1), (often, 6), *((name, 1) for name in seldom)):
+        (root / "people" / name).mkdir(parents=True)
+        for number in range(photos):
+            coarse = Image.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8))
+            coarse.resize((448, 448), Image.BICUBIC).save(root / "people" / name / f"{name}{number}.jpg")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def no_detector(monkeypatch):
+    """Aligned pictures need none."""
+    monkeypatch.setattr(loop, "landmark_finder", lambda *arguments: None)
+
+
+@pytest.fixture(scope="module")
+def start(root, tmp_path_factory):
+    """A model that was trained, and what runs begin from."""
+    folder = tmp_path_factory.mktemp("models")
+    loop.train(CONFIG, folder / "run", root)
+    freeze(folder / "run", folder / "test.safetensors")
+    return folder / "train" / "test.safetensors"
+
+
+def saved(run) -> dict:
+    return torch.load(run / loop.CHECKPOINT, weights_only=True)
+
+
+def test_a_head_alone_leaves_the_model_as_it_was(root, start, tmp_path):
+    config = replace(CONFIG, name="head", objective="embed", head=HEAD)
+    loop.train(config, tmp_path / "run", root, start=start)
+    before, after = loop.load_start(start)[0], saved(tmp_path / "run")["network"]
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert any(name.startswith("head.") for name in after)
+    row = saved(tmp_path / "run")["history"][-1]["rows"][0]
+    assert 0 < row["embedding"] < 2
+
+    model = start.parent.parent / "test.safetensors"
+    mark = checkpoint.read_card(model).fingerprint
+    bytes_before = model.read_bytes()
+    assert freeze(tmp_path / "run", model) == mark
+    assert model.read_bytes() == bytes_before
+    codec = Codec(model)
+    assert codec.head.space == CONFIG.recogniser
+    assert codec.embed(open_container(codec.encode(np.zeros((250, 250, 3), np.uint8)))).shape == (128,)
+
+    loop.train(replace(CONFIG, seed=7), tmp_path / "other", root)
+    freeze(tmp_path / "other", tmp_path / "other.safetensors")
+    with pytest.raises(UsageError, match="trained for another model"):
+        freeze(tmp_path / "run", tmp_path / "other.safetensors")
+
+
+def test_a_discriminator_and_a_recogniser_are_trained_along_and_resume(root, start, tmp_path):
+    config = replace(CONFIG, objective="ipr", adversarial=0.1, trains_recogniser=True, features=("features.4",))
+    loop.train(config, tmp_path / "run", root, start=start)
+    first = saved(tmp_path / "run")["terms"]
+    loop.train(replace(config, steps=3), tmp_path / "run", root, resume=True)
+    second = saved(tmp_path / "run")["terms"]
+    for part, name in (("adapted", "conv3.weight"), ("adversary", "0.bias")):
+        assert not torch.equal(first[part]["network"][name], second[part]["network"][name])
+
+
+def test_a_discriminator_learns_what_is_decoded():
+    torch.manual_seed(0)
+    adversary = Adversary(join())
+    originals, decoded = torch.rand(8, 3, 64, 64), torch.rand(8, 3, 64, 64).mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    for _ in range(60):
+        adversary.learn(originals, decoded)
+    assert adversary.judge(decoded).min() > adversary.judge(originals).max()
+
+
+def test_a_closed_set_keeps_its_tests_out_of_training(root):
+    photos = [Photo(path, path.parent.name) for path in sorted((root / "people").glob("*/*.jpg"))]
+    closed = closed_set(photos, 1)
+    (person,) = closed.people
+    theirs = [photo for photo in photos if photo.person == person]
+    assert len(theirs) == 6
+    assert 0 < len(closed.tests) < 6
+    sampler = CropSampler(CONFIG.data, root, 448, classes=1)
+    assert sampler.counts["people"] == 8 - len(closed.tests)
+    labels = [sampler.batch(1, np.random.default_rng(seed)).labels[0] for seed in range(40)]
+    assert labels.count(0) > 15
+    assert set(labels) == {0, -1}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"objective": "embed"}, r"\[head\] table"),
+        ({"trains_recogniser": True}, "needs the objective ip or ipr"),
+        ({"adversarial": -1}, "adversarial must be a number of at least zero"),
+    ],
+)
+def test_a_wrong_configuration_names_its_key(change, message):
+    with pytest.raises(UsageError, match=message):
+        parse_config({**CONFIG.to_dict(), **change})
+
+
+def test_a_head_that_does_not_fit_is_named():
+    with pytest.raises(UsageError, match=r"\[head\] table"):
+        loop.build_network(replace(CONFIG, head={"wide": 3}))

@@ -3,8 +3,8 @@
     python benchmarks/allocation.py [--model NAME] [-q Q]... [--limit N] [--data DIR] [-o docs/images/lfic.png]
 
 The face is the square that recognisers see (the template's crop), upright. First the CelebA wild test images; then LFW
-test faces, 140 pixels around them, laid into a corner of a Kodak picture, each corner in turn; and the same share in the
-opposite corner's square, which shows that the allocation moves with the face. Intervals are 95%, by bootstrap over
+test faces, 140 pixels around them, laid into a corner of a Kodak picture, each corner in turn; and the same share in
+the opposite corner, which shows that the allocation moves with the face. Intervals are 95%, by bootstrap over
 pictures.
 """
 

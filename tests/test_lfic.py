@@ -29,7 +29,7 @@ def network():
         network.score_bias.zero_()
         network.scores[-1].weight *= 30  # so that no level is everywhere
         network.level_scores.normal_()
-    return network
+    return network.eval()
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,10 @@ torch = pytest.importorskip("torch", reason="the 'train' extra is not installed"
 pytest.importorskip("compressai", reason="the 'train' extra is not installed")
 
 from facecodec import checkpoint  # noqa: E402
+from facecodec.bench.recognition import Embedder  # noqa: E402
 from facecodec.codec import Codec, open_container  # noqa: E402
 from facecodec.errors import UsageError  # noqa: E402
+from facecodec.faces.mobilefacenet import MobileFaceNet  # noqa: E402
 from facecodec.training import loop  # noqa: E402
 from facecodec.training.adversary import Adversary  # noqa: E402
 from facecodec.training.config import parse_config  # noqa: E402
@@ -103,6 +105,15 @@ def test_a_discriminator_and_a_recogniser_are_trained_along_and_resume(root, sta
     second = saved(tmp_path / "run")["terms"]
     for part, name in (("adapted", "conv3.weight"), ("adversary", "0.bias")):
         assert not torch.equal(first[part]["network"][name], second[part]["network"][name])
+
+    freeze(tmp_path / "run", tmp_path / "test.safetensors")
+    recogniser = MobileFaceNet()
+    recogniser.load_state_dict(second["adapted"]["network"])
+    crop = torch.rand(3, 112, 112)
+    with torch.no_grad():
+        both = recogniser.eval()(torch.stack([crop, crop.flip(2)])).sum(0)
+    found = Embedder(tmp_path / "run" / "recogniser.onnx")(255 * crop.numpy())
+    assert found @ (both / both.norm()).numpy() > 0.9999
 
 
 def test_a_discriminator_learns_what_is_decoded():

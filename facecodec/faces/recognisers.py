@@ -38,15 +38,41 @@ def load_trainable(name: str, data: Path) -> nn.Module:
 
     `name` is one of TRAINABLE, or PACKAGE.MODULE:FUNCTION of your own, called without arguments.
     """
+    network = build_recogniser(name)
     if ":" in name:
-        return _frozen(_imported(name)())
-    if name not in TRAINABLE:
-        raise UsageError(f"recogniser '{name}' is not one of {', '.join(TRAINABLE)}, nor MODULE:FUNCTION")
-    network = TRAINABLE[name]()
+        return _frozen(network)
     missing, unexpected = network.load_state_dict(load_file(recogniser_file(f"{name}.safetensors", data)), strict=False)
     if unexpected or any(not key.endswith("num_batches_tracked") for key in missing):
         raise UsageError(f"the parameters of recogniser '{name}' do not fit its network")
     return _frozen(network)
+
+
+def build_recogniser(name: str) -> nn.Module:
+    """The network of that name, as `load_trainable` takes it, with whatever parameters it begins with."""
+    if ":" in name:
+        return _imported(name)()
+    if name not in TRAINABLE:
+        raise UsageError(f"recogniser '{name}' is not one of {', '.join(TRAINABLE)}, nor MODULE:FUNCTION")
+    return TRAINABLE[name]()
+
+
+def export_recogniser(network: nn.Module, path: Path) -> None:
+    """Write a torch recogniser as the ONNX file that the bench takes: `image` 0..255 to `embedding`."""
+    torch.onnx.export(
+        nn.Sequential(_Scaled(), network.eval().to(memory_format=torch.contiguous_format)),
+        (torch.zeros(2, 3, 112, 112),),
+        path,
+        input_names=["image"],
+        output_names=["embedding"],
+        dynamic_axes={"image": {0: "batch"}, "embedding": {0: "batch"}},
+        opset_version=17,
+        dynamo=False,
+    )
+
+
+class _Scaled(nn.Module):
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image / 255
 
 
 def _imported(name: str) -> Callable[[], nn.Module]:

@@ -2,7 +2,9 @@
 
 Chen and He, "Learning based Facial Image Compression with Semantic Fidelity Metric" (2018): which regions keep their
 samples is learned from the gradient of the metric. Each region's level is a choice forward and its softmax backward,
-so that both the metric and the rate say what a level would have been worth.
+so that both the metric and the rate say what a level would have been worth. In training the choice is drawn: where a
+region always kept its samples, the gradient there would say that the last of them is worth nothing, and only the mean
+over levels says what all are worth.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from facecodec.networks.hyperprior import ANCHORS, Hyperprior, interpolate, pad_
 from facecodec.networks.integers import stored_qualities
 from facecodec.networks.transforms import LATENT_SCALE
 
-SAMPLE_BITS = 0.008  # what a sample costs beside its own bits, as every one is work for the coder
+SAMPLE_BITS = 0.01  # what a sample costs beside its own bits, as every one is work for the coder
 
 
 class Network(Hyperprior):
@@ -46,8 +48,10 @@ class Network(Hyperprior):
         parts = self.predicted(x, quality, noisy_rate)
         height, width = parts.y.shape[-2:]
         scores = self.scores(pad_to(parts.y.detach(), REGION)).float()
-        soft = (scores + interpolate(self.score_bias, quality[:, None, None])).softmax(1)
-        levels = soft.argmax(1)
+        scores = scores + interpolate(self.score_bias, quality[:, None, None])
+        soft = scores.softmax(1)
+        drawn = scores - torch.empty_like(scores).exponential_().log() if self.training else scores  # Gumbel noise
+        levels = drawn.argmax(1)
         chosen = F.one_hot(levels, len(SHARES)).permute(0, 3, 1, 2).to(soft) + soft - soft.detach()
         keep, pool = (_spread(chosen[:, [level]])[..., :height, :width] for level in (0, POOL))
 

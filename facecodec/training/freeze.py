@@ -11,6 +11,7 @@ from safetensors.torch import save
 
 from facecodec import checkpoint
 from facecodec.errors import UsageError
+from facecodec.faces.recognisers import build_recogniser, export_recogniser
 from facecodec.training.config import Config, parse_config
 from facecodec.training.loop import CHECKPOINT, build_network
 
@@ -18,7 +19,8 @@ from facecodec.training.loop import CHECKPOINT, build_network
 def freeze(run: Path, out: Path) -> str:
     """Write the frozen model `out` and the start train/NAME beside it; returns the fingerprint.
 
-    A head goes into heads/NAME; of a run that trained nothing else it is all that is written, for the model `out`.
+    A recogniser that was trained along becomes RUN/recogniser.onnx. A head goes into heads/NAME; of a run that trained
+    nothing else it is all that is written, for the model `out`.
     Raises UsageError where the run has no checkpoint.
     """
     path = run / CHECKPOINT
@@ -31,6 +33,10 @@ def freeze(run: Path, out: Path) -> str:
     network = build_network(config)
     network.load_state_dict(saved["network"])
     network.eval()
+    if "adapted" in saved.get("terms", {}):
+        adapted = build_recogniser(config.recogniser)
+        adapted.load_state_dict(saved["terms"]["adapted"]["network"])
+        export_recogniser(adapted, run / "recogniser.onnx")
     classes = saved["classes"] if config.head.get("classes") else []
     this = {key: saved["config"][key] for key in ("name", "objective", "distortion", "seed", "batch", "crop")}
     this |= {"data": data_of(config), "steps": saved["step"], "hours": round(saved["seconds"] / 3600, 2)}

@@ -148,10 +148,15 @@ def head_path(model: Path) -> Path:
     return model.parent / HEADS / model.name
 
 
+def has_head(card: ModelCard) -> bool:
+    """Whether files of a model can be embedded without decoding."""
+    return head_path(card.path).exists()
+
+
 def load_head(card: ModelCard) -> HeadFile:
     """The head of a model. Raises ModelError where there is none, or one of another model."""
     path = head_path(card.path)
-    if not path.exists():
+    if not has_head(card):
         raise ModelError(f"model {card.name} has no head ({path}): decode the file and embed the picture")
     try:
         with safe_open(path, "numpy") as file:

@@ -11,14 +11,13 @@ pytest.importorskip("compressai", reason="the 'train' extra is not installed")
 
 import torch
 
-from facecodec import checkpoint
 from facecodec.codec import Codec, open_container
 from facecodec.container import pack
 from facecodec.errors import FormatError
 from facecodec.families.compact_png import STEPS, step_of
 from facecodec.networks.compact_png import build
+from fresh import beside_network, model_of
 
-CARD = {"family": "compact-png", "objective": "rec", "distortion": "l2", "data": "none", "steps": 0, "rates": []}
 SMALL = {"fine": 24, "coarse": 32, "blocks": (1, 1, 1, 1)}
 
 
@@ -30,22 +29,13 @@ def network():
 
 @pytest.fixture(scope="module")
 def codec(network, tmp_path_factory) -> Codec:
-    path = tmp_path_factory.mktemp("models") / "compact.safetensors"
-    checkpoint.save(path, CARD, network.frozen())
-    return Codec(path)
+    return Codec(model_of(network, "compact-png", tmp_path_factory.mktemp("models")))
 
 
 @pytest.mark.parametrize("quality", range(1, 9))
 def test_files_hold_what_the_network_gives(network, codec, picture, quality):
-    from facecodec.transforms import pad
-
-    data = codec.encode(picture, quality)
-    codec.check(data, picture)
-    x = torch.from_numpy(pad(picture, 16).copy()).permute(2, 0, 1)[None] / 255
-    with torch.no_grad():
-        coded = network(x, torch.tensor([float(quality)]))
-    shown = 255 * coded.x_hat[0, :, : picture.shape[0], : picture.shape[1]].clamp(0, 1).permute(1, 2, 0).numpy()
-    assert np.abs(np.asarray(codec.decode(data)) - shown).mean() < 2
+    data, coded, error = beside_network(network, codec, picture, quality)
+    assert error < 2
     if STEPS[quality - 1][0] == 16:  # where the network sees the same padding
         assert 8 * len(open_container(data).streams[0]) == pytest.approx(coded.y_bits.item(), rel=0.05)
 
@@ -98,7 +88,7 @@ def test_what_is_no_compact_image_is_refused(codec, picture):
 def test_the_compact_image_can_be_taken_out(codec, picture, run_cli, tmp_path):
     Image.fromarray(picture).save(tmp_path / "face.png")
     models = str(codec.card.path.parent)
-    assert run_cli("encode", "face.png", "-m", "compact", FACECODEC_MODELS=models).returncode == 0
+    assert run_cli("encode", "face.png", "-m", "fresh", FACECODEC_MODELS=models).returncode == 0
     done = run_cli("info", "face.fic", "--extract", "out", FACECODEC_MODELS=models)
     assert done.returncode == 0, done.stderr
     stream = open_container((tmp_path / "face.fic").read_bytes()).streams[0]

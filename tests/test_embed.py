@@ -19,8 +19,8 @@ from facecodec.faces.alignment import TEMPLATE, similarity
 from facecodec.faces.mobilefacenet import MobileFaceNet
 from facecodec.networks import spic
 from facecodec.networks.head import Head, landmark_error
+from fresh import card
 
-CARD = {"family": "spic", "objective": "rec", "distortion": "l2", "data": "none", "steps": 0, "rates": []}
 SMALL = {"fine": 24, "coarse": 32, "blocks": (1, 1), "latents": 32}
 
 
@@ -38,7 +38,7 @@ def models(networks, tmp_path_factory):
     """A model with a head, and its folder."""
     network, head = networks
     path = tmp_path_factory.mktemp("models") / "headed.safetensors"
-    mark = checkpoint.save(path, CARD, network.frozen())
+    mark = checkpoint.save(path, card("spic"), network.frozen())
     told = {"space": "some-recogniser", "classes": ["ann", "bob", "eve"], "runs": []}
     checkpoint.save_head(checkpoint.head_path(path), mark, told, head.frozen())
     return path

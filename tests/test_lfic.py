@@ -15,9 +15,8 @@ from facecodec.container import pack
 from facecodec.errors import FormatError, ModelError
 from facecodec.families.lfic import DROP, KEEP, POOL
 from facecodec.networks.lfic import build
-from facecodec.transforms import pad
+from fresh import beside_network, card, model_of
 
-CARD = {"family": "lfic", "objective": "rec", "distortion": "l2", "data": "none", "steps": 0, "rates": []}
 SMALL = {"fine": 24, "coarse": 32, "blocks": (1, 1), "latents": 32, "hyper": 8, "hyper_width": 16, "score_width": 8}
 
 
@@ -34,9 +33,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def model(network, tmp_path_factory):
-    path = tmp_path_factory.mktemp("models") / "small.safetensors"
-    checkpoint.save(path, CARD, network.frozen())
-    return path
+    return model_of(network, "lfic", tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="module")
@@ -53,15 +50,9 @@ def photo() -> np.ndarray:
 
 @pytest.mark.parametrize("quality", [1, 4.5, 8])
 def test_files_hold_what_the_network_gives(network, codec, photo, quality):
-    data = codec.encode(photo, quality)
-    codec.check(data, photo)
-    levels = codec.symbols(open_container(data)).levels
-    assert set(np.unique(levels)) == {KEEP, POOL, DROP}
-    x = torch.from_numpy(pad(photo, 16).copy()).permute(2, 0, 1)[None] / 255
-    with torch.no_grad():
-        coded = network(x, torch.tensor([float(quality)]))
-    shown = 255 * coded.x_hat[0, :, : photo.shape[0], : photo.shape[1]].clamp(0, 1).permute(1, 2, 0).numpy()
-    assert np.abs(np.asarray(codec.decode(data)) - shown).mean() < 1
+    data, coded, error = beside_network(network, codec, photo, quality)
+    assert error < 1
+    assert set(np.unique(codec.symbols(open_container(data)).levels)) == {KEEP, POOL, DROP}
     streams = open_container(data).streams
     assert 8 * len(streams[2]) == pytest.approx(coded.y_bits.item(), rel=0.03, abs=64)
     assert 8 * (len(streams[0]) + len(streams[1])) == pytest.approx(coded.z_bits.item(), rel=0.05, abs=64)
@@ -86,7 +77,7 @@ def test_the_allocation_is_what_regions_keep(codec, photo):
 def test_the_allocation_is_drawn(model, photo, run_cli, tmp_path):
     Image.fromarray(photo).save(tmp_path / "face.png")
     models = str(model.parent)
-    assert run_cli("encode", "face.png", "-m", "small", FACECODEC_MODELS=models).returncode == 0
+    assert run_cli("encode", "face.png", "-m", "fresh", FACECODEC_MODELS=models).returncode == 0
     done = run_cli("info", "face.fic", "--heatmap", "where.png", FACECODEC_MODELS=models)
     assert done.returncode == 0, done.stderr
     assert Image.open(tmp_path / "where.png").size == (273, 300)
@@ -121,6 +112,6 @@ def test_streams_that_no_encoder_writes_are_refused(codec, photo):
 def test_malformed_models_are_refused(network, tmp_path, name):
     path = tmp_path / "bad.safetensors"
     tensors = network.frozen()
-    checkpoint.save(path, CARD, tensors | {name: tensors[name][:5]})
+    checkpoint.save(path, card("lfic"), tensors | {name: tensors[name][:5]})
     with pytest.raises(ModelError, match="malformed"):
         Codec(path)

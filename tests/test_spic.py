@@ -13,9 +13,8 @@ from facecodec.codec import Codec, open_container
 from facecodec.container import pack
 from facecodec.errors import FormatError, ModelError
 from facecodec.networks.spic import build
-from facecodec.transforms import pad
+from fresh import beside_network, card, model_of
 
-CARD = {"family": "spic", "objective": "rec", "distortion": "l2", "data": "none", "steps": 0, "rates": []}
 SMALL = {"fine": 24, "coarse": 32, "blocks": (1, 1), "latents": 32}
 
 
@@ -27,9 +26,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def model(network, tmp_path_factory):
-    path = tmp_path_factory.mktemp("models") / "small.safetensors"
-    checkpoint.save(path, CARD, network.frozen())
-    return path
+    return model_of(network, "spic", tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +36,8 @@ def codec(model) -> Codec:
 
 @pytest.mark.parametrize("quality", [1, 4.5, 8])
 def test_files_hold_what_the_network_gives(network, codec, picture, quality):
-    data = codec.encode(picture, quality)
-    codec.check(data, picture)
-    x = torch.from_numpy(pad(picture, 16).copy()).permute(2, 0, 1)[None] / 255
-    with torch.no_grad():
-        coded = network(x, torch.tensor([float(quality)]))
-    shown = 255 * coded.x_hat[0, :, : picture.shape[0], : picture.shape[1]].clamp(0, 1).permute(1, 2, 0).numpy()
-    assert np.abs(np.asarray(codec.decode(data)) - shown).mean() < 1
+    data, coded, error = beside_network(network, codec, picture, quality)
+    assert error < 1
     assert 8 * len(open_container(data).streams[0]) == pytest.approx(coded.y_bits.item(), rel=0.03, abs=64)
 
 
@@ -78,6 +70,6 @@ def test_malformed_models_are_refused(network, tmp_path, name):
     tensors = network.frozen()
     tensors[name] = np.zeros_like(tensors[name])[:3] if name == "y_table" else np.zeros_like(tensors[name])
     path = tmp_path / "bad.safetensors"
-    checkpoint.save(path, CARD, tensors)
+    checkpoint.save(path, card("spic"), tensors)
     with pytest.raises(ModelError, match="malformed"):
         Codec(path)

@@ -41,7 +41,7 @@ def models(as_json: bool) -> None:
     Rates were measured on held-back training people when the model was frozen. More models are
     found in the folders that FACECODEC_MODELS names.
     """
-    from facecodec.checkpoint import DEFAULT_MODEL, installed_models, read_card, search_path
+    from facecodec.checkpoint import DEFAULT_MODEL, has_head, installed_models, read_card, search_path
 
     found = installed_models()
     failed = not found
@@ -64,6 +64,7 @@ def models(as_json: bool) -> None:
             "data": card.data,
             "steps": card.steps,
             "path": str(path),
+            "embeds": has_head(card),
             "rates": card.rates,
         }
         if as_json:
@@ -71,7 +72,8 @@ def models(as_json: bool) -> None:
             continue
         mark = " (default)" if facts["default"] else ""
         print(f"{name}{mark}: {card.family}, {card.objective} with {card.distortion}, fingerprint {card.fingerprint}")
-        print(f"  trained on {card.data} for {card.steps} steps")
+        embeds = ", with a head: see facecodec embed" if facts["embeds"] else ""
+        print(f"  trained on {card.data} for {card.steps} steps{embeds}")
         for key, style in (("q", "8.0f"), ("bpp", "8.3f"), ("psnr", "8.2f")):
             print(f"  {key:<5}" + "".join(f"{row[key]:{style}}" for row in card.rates))
     if failed:

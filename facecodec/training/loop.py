@@ -224,8 +224,10 @@ def train(
         batch = sampler.batch(config.batch, rng)
         x = to_tensor(batch.pixels, device)
         quality = torch.from_numpy(rng.uniform(*config.qualities, config.batch).astype(np.float32)).to(device)
-        # A head sees the face about where it will find it later.
-        about = torch.from_numpy((batch.matrices + jitter(batch.matrices, rng)) / 2).to(device, torch.float32)
+        # A head sees every other face where it is, about, and the rest where it finds them, as it will later.
+        about = jitter(batch.matrices, rng)
+        about[1::2] = np.nan
+        about = torch.from_numpy(about).to(device, torch.float32)
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
             coded, reading = forward(x, quality, step < config.rounded_from * config.steps, about)
         shares = terms(coded, reading, x, quality, batch, rng)

@@ -246,6 +246,8 @@ def test_shipped_models_keep_their_promises(path):
         lowest = 0.15  # its held-back pictures are general ones, and harder
     if path.stem == "hq-ipr":
         lowest, highest = 0.05, 0.7  # large pictures take fewer bits a pixel
+    if card.family == "compact-png":
+        lowest, highest = 0.1, 0.35  # what a PNG file of three channels takes
     assert rates[0] <= lowest
     assert rates[-1] >= highest
 

@@ -122,9 +122,12 @@ def test_training_from_a_frozen_start_begins_where_the_run_ended(root, finished,
     rows = []
     start = tmp_path / "models" / "train" / "test.safetensors"
     loop.train(CONFIG, tmp_path / "next", root, start=start, minutes=0, report=rows.append)
-    (begun,) = [row["objective"] for row in rows if "objective" in row]
+    loop.train(CONFIG, tmp_path / "more", root, start=finished / loop.CHECKPOINT, minutes=0, report=rows.append)
+    begun, exactly = [row["objective"] for row in rows if "objective" in row]
     ended = validation_loss(saved(finished)["history"][-1]["rows"], CONFIG)
-    assert begun == pytest.approx(ended, rel=0.01)
+    assert begun == pytest.approx(ended, rel=0.01)  # half precision
+    assert exactly == pytest.approx(ended, rel=1e-6)
+    assert [run["name"] for run in saved(tmp_path / "more")["runs"]] == ["test"]
 
 
 def test_a_frozen_run_codes_what_the_network_codes(root, finished, tmp_path):

@@ -17,7 +17,13 @@ from facecodec.errors import UsageError
 @click.argument("config", type=click.Path(path_type=Path), metavar="CONFIG.toml")
 @click.option("--run", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder of the run.")
 @click.option("--data", type=click.Path(path_type=Path), metavar="DIR", help="Folder of datasets.")
-@click.option("--from", "start", type=click.Path(path_type=Path), metavar="FILE", help="Start from these weights.")
+@click.option(
+    "--from",
+    "start",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Start from weights/train/NAME.safetensors or RUN/checkpoint.pt.",
+)
 @click.option("--minutes", type=float, metavar="M", help="Stop after M minutes; --resume goes on.")
 @click.option("--resume", is_flag=True, help="Go on from the run's last checkpoint.")
 def train(config: Path, run: Path, data: Path | None, start: Path | None, minutes: float | None, resume: bool) -> None:

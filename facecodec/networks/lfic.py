@@ -22,7 +22,8 @@ from facecodec.networks.hyperprior import ANCHORS, Hyperprior, interpolate, pad_
 from facecodec.networks.integers import stored_qualities
 from facecodec.networks.transforms import LATENT_SCALE
 
-SAMPLE_BITS = 0.01  # what a sample costs beside its own bits, as every one is work for the coder
+QUICK = 8  # how many times as fast as other parameters scores are learned, which all else then follows
+SAMPLE_PRICE = 0.4  # what a sample costs beside its own bits, in the mean bits of a sample of that picture
 
 
 class Network(Hyperprior):
@@ -38,17 +39,18 @@ class Network(Hyperprior):
             nn.Conv2d(score_width, len(SHARES), 3, padding=1),
         )
         # At first most regions keep all.
-        self.score_bias = nn.Parameter(torch.tensor([0.3, 0.0, -0.3]).repeat(ANCHORS, 1))
+        self.score_bias = nn.Parameter(torch.tensor([0.3, 0.0, -0.3]).repeat(ANCHORS, 1) / QUICK)
         self.level_scores = nn.Parameter(torch.zeros(ANCHORS, (NONE_ABOVE + 1) * len(SHARES)))
         with torch.no_grad():
             self.scores[0].weight /= LATENT_SCALE
+            self.scores[-1].weight /= QUICK
 
     def latents(self, x: Tensor, quality: Tensor, noisy_rate: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """As Hyperprior's; the bits of the levels are among those of z."""
         parts = self.predicted(x, quality, noisy_rate)
         height, width = parts.y.shape[-2:]
         scores = self.scores(pad_to(parts.y.detach(), REGION)).float()
-        scores = scores + interpolate(self.score_bias, quality[:, None, None])
+        scores = QUICK * (scores + interpolate(self.score_bias, quality[:, None, None]))
         soft = scores.softmax(1)
         drawn = scores - torch.empty_like(scores).exponential_().log() if self.training else scores  # Gumbel noise
         levels = drawn.argmax(1)
@@ -61,7 +63,8 @@ class Network(Hyperprior):
         y_bits = (each * keep).flatten(1).sum(1) + (pooled * chosen[:, [POOL]]).flatten(1).sum(1)
         shares = torch.from_numpy(SHARES).to(x)[:, None, None]
         samples = REGION**2 * self.channels * (chosen * shares).flatten(1).sum(1)
-        y_bits = y_bits + SAMPLE_BITS * (samples - samples.detach())  # a price in the gradient alone
+        price = SAMPLE_PRICE * each.flatten(1).sum(1) / (each[0].numel() * self.channels)
+        y_bits = y_bits + price.detach() * (samples - samples.detach())  # in the gradient alone
 
         residual = keep * quantize_ste(parts.residual) + pool * _spread(quantize_ste(means))[..., :height, :width]
         return (residual + parts.mean) / parts.gain, y_bits, parts.z_bits + self.level_bits(levels, quality)

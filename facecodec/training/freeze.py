@@ -12,8 +12,8 @@ from safetensors.torch import save
 from facecodec import checkpoint
 from facecodec.errors import UsageError
 from facecodec.faces.recognisers import build_recogniser, export_recogniser
-from facecodec.training.config import Config, parse_config
-from facecodec.training.loop import CHECKPOINT, build_network
+from facecodec.training.config import parse_config
+from facecodec.training.loop import CHECKPOINT, build_network, data_of, past_runs
 
 
 def freeze(run: Path, out: Path) -> str:
@@ -38,9 +38,7 @@ def freeze(run: Path, out: Path) -> str:
         adapted.load_state_dict(saved["terms"]["adapted"]["network"])
         export_recogniser(adapted, run / "recogniser.onnx")
     classes = saved["classes"] if config.head.get("classes") else []
-    this = {key: saved["config"][key] for key in ("name", "objective", "distortion", "seed", "batch", "crop")}
-    this |= {"data": data_of(config), "steps": saved["step"], "hours": round(saved["seconds"] / 3600, 2)}
-    runs = [*saved["runs"], this | {"hardware": saved["hardware"]}]
+    runs = past_runs(saved)
     card = {
         "family": config.family,
         "objective": config.objective,
@@ -68,8 +66,3 @@ def freeze(run: Path, out: Path) -> str:
     partial.write_bytes(save(half, {"config": json.dumps(saved["config"]), "runs": json.dumps(runs)}))
     os.replace(partial, start)
     return mark
-
-
-def data_of(config: Config) -> str:
-    """The datasets, with what became of the faces where that is not the default."""
-    return ", ".join(s.set if s.faces == "any" else f"{s.set} (faces: {s.faces})" for s in config.data)

@@ -84,7 +84,10 @@ def learning_rate(config: Config, step: int) -> float:
 
 
 def load_start(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[dict[str, Any]]]:
-    """State dict (float32), configuration and past runs of a weights/train/NAME.safetensors file."""
+    """State dict (float32), configuration and past runs of a weights/train/NAME.safetensors file or a checkpoint.pt."""
+    if path.name == CHECKPOINT and path.exists():
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        return saved["network"], saved["config"], past_runs(saved)
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -93,7 +96,22 @@ def load_start(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[dict
             state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
             return state, json.loads(metadata["config"]), json.loads(metadata.get("runs", "[]"))
     except (OSError, SafetensorError, KeyError, TypeError) as error:
-        raise UsageError(f"{path}: not a training start (weights/train/NAME.safetensors): {error}") from None
+        raise UsageError(
+            f"{path}: not a training start (weights/train/NAME.safetensors, RUN/{CHECKPOINT}): {error}"
+        ) from None
+
+
+def past_runs(saved: dict[str, Any]) -> list[dict[str, Any]]:
+    """The runs that led to a checkpoint, itself last, as a model's card tells them."""
+    config = parse_config(saved["config"])
+    this = {key: saved["config"][key] for key in ("name", "objective", "distortion", "seed", "batch", "crop")}
+    this |= {"data": data_of(config), "steps": saved["step"], "hours": round(saved["seconds"] / 3600, 2)}
+    return [*saved["runs"], this | {"hardware": saved["hardware"]}]
+
+
+def data_of(config: Config) -> str:
+    """The datasets, with what became of the faces where that is not the default."""
+    return ", ".join(s.set if s.faces == "any" else f"{s.set} (faces: {s.faces})" for s in config.data)
 
 
 def save_atomically(state: dict[str, Any], path: Path) -> None:

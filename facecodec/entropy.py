@@ -44,6 +44,12 @@ class Tables:
     def __len__(self) -> int:
         return len(self.reach)
 
+    def bits(self, symbols: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        """What symbols take, each by its table, in the shape of both; what follows an escape is not counted."""
+        reach = self.reach[indices]
+        entry = np.where(np.abs(symbols) > reach, 2 * reach + 1, symbols + reach).astype(np.int64)
+        return PRECISION - np.log2(self.counts[self.starts[indices] + entry])
+
     def model(self, index: int) -> constriction.stream.model.Categorical:
         """constriction's model of one table. `perfect` keeps our counts as they are (a test reads them back)."""
         if index not in self._models:

@@ -98,3 +98,13 @@ def test_malformed_tables_are_refused(tables):
     counts[0] -= 1
     with pytest.raises(ValueError, match="malformed"):
         Tables(counts, starts)
+
+
+def test_what_symbols_take_is_what_the_coder_writes(tables):
+    rng = np.random.default_rng(3)
+    indices = rng.integers(0, len(tables), 20000)
+    symbols = np.rint(rng.normal(0, 0.3 * tables.reach[indices])).astype(np.int64)  # now and then beyond the table
+    within = np.abs(symbols) <= tables.reach[indices]
+    data, _, _ = round_trip(tables, [(symbols[within], indices[within])])
+    assert tables.bits(symbols[within], indices[within]).sum() == pytest.approx(8 * len(data), rel=0.002)
+    assert (tables.bits(symbols, indices)[~within] > 5).all()

@@ -26,7 +26,8 @@ def network():
     network = build(**SMALL)
     with torch.no_grad():
         network.score_bias.zero_()
-        network.scores[-1].weight *= 30  # so that no level is everywhere
+        network.scores.look[0].weight *= 30  # so that no level is everywhere
+        network.scores.look[-1].weight.normal_()
         network.level_scores.normal_()
     return network.eval()
 
@@ -92,11 +93,11 @@ def test_both_the_rate_and_the_metric_teach_the_levels(network, photo):
     x = torch.from_numpy(photo[:128, :128].copy()).permute(2, 0, 1)[None] / 255
     coded = network(x, torch.tensor([4.0]))
     coded.y_bits.sum().backward(retain_graph=True)
-    by_rate = network.scores[-1].weight.grad.clone()
+    by_rate = network.scores.look[-1].weight.grad.clone()
     network.zero_grad()
     (coded.x_hat - x).square().mean().backward()
     assert by_rate.abs().max() > 0
-    assert network.scores[-1].weight.grad.abs().max() > 0
+    assert network.scores.look[-1].weight.grad.abs().max() > 0
 
 
 def test_streams_that_no_encoder_writes_are_refused(codec, photo):

@@ -14,7 +14,7 @@ import numpy as np
 from facecodec.container import MAX_QUALITY_BYTE
 from facecodec.entropy import Decoder, Encoder, Tables
 from facecodec.errors import FormatError
-from facecodec.families.hyperprior import DOWNSAMPLING, Hyperprior, bands, positions
+from facecodec.families.hyperprior import DOWNSAMPLING, Hyperprior, Latents, bands, positions
 from facecodec.transforms import Transforms
 
 STREAMS = ("z", "levels", "y")
@@ -23,8 +23,6 @@ KEEP, POOL, DROP = range(3)  # levels
 SHARES = np.array([1, 1 / REGION**2, 0], np.float32)  # of its samples that a region keeps at each level
 NONE_ABOVE = 3  # what the topmost regions have above them
 REACH = 4  # positions of y to each side that the scores look at (networks/lfic.py)
-
-Latents = tuple[np.ndarray, np.ndarray, np.ndarray]  # y (M, h, w), z (C, ., .), scores (3, ceil(h/2), ceil(w/2))
 
 
 @dataclass(frozen=True)
@@ -52,13 +50,13 @@ class Lfic:
         self._tables = Tables(counts.ravel(), np.arange(0, counts.size + 1, 4))
 
     def analyse(self, pixels: np.ndarray) -> Latents:
-        """y, z and the levels' scores of uint8 (H, W, 3)."""
-        y, z = self._base.analyse(pixels)
-        return y, z, self._transforms.of_latents("h_a.scores.onnx", y, DOWNSAMPLING, REGION, REACH)
+        """y and z of uint8 (H, W, 3)."""
+        return self._base.analyse(pixels)
 
     def encode(self, latents: Latents, quality: int) -> list[bytes]:
-        y, z, _ = latents
-        z_symbols, levels = self._base.rounded_z(z, quality), self._levels(latents, quality)
+        y, z = latents
+        z_symbols = self._base.rounded_z(z, quality)
+        levels = self._levels(y, z_symbols, quality)
         level_encoder, encoder = Encoder(self._tables), Encoder(self._base.tables)
         for row in reversed(range(len(levels))):
             level_encoder.band(levels[row] - POOL, _contexts(levels, row, quality))
@@ -70,11 +68,11 @@ class Lfic:
         return [self._base.encode_z(z_symbols, quality), level_encoder.finish(), encoder.finish()]
 
     def holds(self, streams: list[bytes], size: tuple[int, int], latents: Latents, quality: int) -> bool:
-        y, z, _ = latents
+        y, z = latents
         symbols = self.decode_symbols(streams, size, quality)
         return (
             np.array_equal(symbols.z, self._base.rounded_z(z, quality))
-            and np.array_equal(symbols.levels, self._levels(latents, quality))
+            and np.array_equal(symbols.levels, self._levels(y, symbols.z, quality))
             and np.array_equal(
                 symbols.y, _pooled(self._base.residual(y, symbols.means, symbols.qualities), symbols.levels)
             )
@@ -120,8 +118,17 @@ class Lfic:
         """None."""
         return {}
 
-    def _levels(self, latents: Latents, quality: int) -> np.ndarray:
-        return (latents[2] + self._bias[quality][:, None, None]).argmax(0)
+    def _levels(self, y: np.ndarray, z_symbols: np.ndarray, quality: int) -> np.ndarray:
+        """The level of each region, by what y is and what it would take to keep all of it."""
+        bits = np.empty((1, *y.shape[1:]), np.float32)
+        for rows in bands(y.shape[1]):
+            band = self._base.prediction(z_symbols, rows, y.shape[2], quality)
+            symbols = np.rint(self._base.residual(y[:, rows], band.means, band.qualities))
+            bits[0, rows] = self._base.tables.bits(symbols, band.tables).sum(0)
+        relative = np.log2((1 + bits) / (1 + bits.mean()))
+        seen = np.concatenate([y, relative])
+        scores = self._transforms.of_latents("h_a.scores.onnx", seen, DOWNSAMPLING, REGION, REACH)
+        return (scores + self._bias[quality][:, None, None]).argmax(0)
 
     def _decode_levels(self, stream: bytes, size: tuple[int, int], quality: int) -> np.ndarray:
         """The level of each region, of a y of a `size`."""

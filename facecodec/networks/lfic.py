@@ -26,30 +26,52 @@ QUICK = 8  # how many times as fast as other parameters scores are learned, whic
 SAMPLE_PRICE = 0.4  # what a sample costs beside its own bits, in the mean bits of a sample of that picture
 
 
+class Scores(nn.Module):
+    """y and `relative` (B, M + 1, h, w), even sides, to the scores of each region's levels, (B, 3, h/2, w/2).
+
+    At first what would take many bits is kept, and what would take few is not.
+    """
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.look = nn.Sequential(
+            nn.Conv2d(channels, width, 1),
+            nn.LeakyReLU(),
+            nn.Conv2d(width, width, 3, REGION, 1),
+            nn.LeakyReLU(),
+            nn.Conv2d(width, len(SHARES), 3, padding=1),
+        )
+        self.worth = nn.Parameter(torch.tensor([2.0, 0.0, -2.0]) / QUICK)
+        with torch.no_grad():
+            self.look[0].weight /= LATENT_SCALE
+            self.look[-1].weight.zero_()
+            self.look[-1].bias.zero_()
+
+    def forward(self, seen: Tensor) -> Tensor:
+        return self.look(seen[:, :-1]) + self.worth[:, None, None] * F.avg_pool2d(seen[:, -1:], REGION)
+
+
+def relative(bits: Tensor) -> Tensor:
+    """log2 of each place's bits, over the picture's mean; (B, 1, h, w)."""
+    return torch.log2((1 + bits) / (1 + bits.mean((2, 3), keepdim=True)))
+
+
 class Network(Hyperprior):
     """As Hyperprior; `score_width` channels inside what scores the levels of a region."""
 
     def __init__(self, score_width: int = 48, **options: object) -> None:
         super().__init__(**options)
-        self.scores = nn.Sequential(
-            nn.Conv2d(self.channels, score_width, 1),
-            nn.LeakyReLU(),
-            nn.Conv2d(score_width, score_width, 3, REGION, 1),
-            nn.LeakyReLU(),
-            nn.Conv2d(score_width, len(SHARES), 3, padding=1),
-        )
-        # At first most regions keep all.
-        self.score_bias = nn.Parameter(torch.tensor([0.3, 0.0, -0.3]).repeat(ANCHORS, 1) / QUICK)
+        self.scores = Scores(self.channels, score_width)
+        self.score_bias = nn.Parameter(torch.tensor([0.5, 0.3, -0.5]).repeat(ANCHORS, 1) / QUICK)
         self.level_scores = nn.Parameter(torch.zeros(ANCHORS, (NONE_ABOVE + 1) * len(SHARES)))
-        with torch.no_grad():
-            self.scores[0].weight /= LATENT_SCALE
-            self.scores[-1].weight /= QUICK
 
     def latents(self, x: Tensor, quality: Tensor, noisy_rate: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """As Hyperprior's; the bits of the levels are among those of z."""
         parts = self.predicted(x, quality, noisy_rate)
         height, width = parts.y.shape[-2:]
-        scores = self.scores(pad_to(parts.y.detach(), REGION)).float()
+        each = self.bits(parts.residual, parts.scale, noisy_rate).sum(1, keepdim=True)
+        seen = torch.cat([parts.y, relative(each)], 1).detach()
+        scores = self.scores(pad_to(seen, REGION)).float()
         scores = QUICK * (scores + interpolate(self.score_bias, quality[:, None, None]))
         soft = scores.softmax(1)
         drawn = scores - torch.empty_like(scores).exponential_().log() if self.training else scores  # Gumbel noise
@@ -58,7 +80,6 @@ class Network(Hyperprior):
         keep, pool = (_spread(chosen[:, [level]])[..., :height, :width] for level in (0, POOL))
 
         means = F.avg_pool2d(parts.residual, REGION, ceil_mode=True, count_include_pad=False)
-        each = self.bits(parts.residual, parts.scale, noisy_rate).sum(1, keepdim=True)
         pooled = self.bits(means, parts.scale[..., ::REGION, ::REGION], noisy_rate).sum(1, keepdim=True)
         y_bits = (each * keep).flatten(1).sum(1) + (pooled * chosen[:, [POOL]]).flatten(1).sum(1)
         shares = torch.from_numpy(SHARES).to(x)[:, None, None]
@@ -89,7 +110,7 @@ class Network(Hyperprior):
         np.put_along_axis(counts, counts.argmax(2)[..., None], 0, 2)
         np.put_along_axis(counts, (counts == 0).argmax(2)[..., None], 2**PRECISION - counts.sum(2)[..., None], 2)
         return super().frozen() | {
-            "h_a.scores.onnx": graph(self.scores, torch.zeros(1, self.channels, 8, 8)),
+            "h_a.scores.onnx": graph(self.scores, torch.zeros(1, self.channels + 1, 8, 8)),
             "h_a.bias": interpolate(self.score_bias, quality.float())[..., 0, 0].numpy(),
             "level_counts": counts.astype(np.int32),
         }

@@ -35,7 +35,7 @@ class Network(nn.Module):
         analysis, synthesis, log_scale = depthwise_transforms(latents, **transform)
         self.g_a = Centred(analysis)
         self.g_s = Uncentred(synthesis)
-        self.register_buffer("ends", torch.log2(torch.tensor([coarsest, coarsest / span**0.5])), persistent=False)
+        self.register_buffer("ends", torch.log2(torch.tensor([coarsest, coarsest / span**0.25])), persistent=False)
         self.y_log_scale = nn.Parameter(log_scale.repeat(QUALITIES, 1) / QUICK)
         self.lower_scale = LowerBound(SCALE_MIN)
         self.lower_likelihood = LowerBound(LIKELIHOOD_MIN)

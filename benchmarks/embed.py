@@ -20,8 +20,9 @@ from threadpoolctl import threadpool_limits
 from facecodec.bench import SEEN
 from facecodec.bench.datasets import load_dataset
 from facecodec.bench.intervals import draws, frr_draws, interval
-from facecodec.bench.measure import open_bench, stacked
+from facecodec.bench.measure import open_bench
 from facecodec.bench.recognition import distances, find_recogniser, frr_at_far, galleries, load_embedder
+from facecodec.bench.run import stacked
 from facecodec.checkpoint import model_path
 from facecodec.codec import Codec, open_container
 from facecodec.faces.alignment import align, similarity

@@ -20,7 +20,8 @@ from sklearn.linear_model import LogisticRegression
 
 from facecodec.bench import SEEN
 from facecodec.bench.intervals import draws, interval
-from facecodec.bench.measure import Measured, Subject, open_bench, stacked
+from facecodec.bench.measure import Measured, Subject, open_bench
+from facecodec.bench.run import stacked
 from facecodec.checkpoint import model_path
 from facecodec.codec import Codec, open_container
 from facecodec.container import MAX_QUALITY_BYTE, QUALITY_STEPS

@@ -35,7 +35,7 @@ CONFIG = parse_config(
         "network": {"latents": 6, "hyper": 4, "hyper_width": 6, "fine": 8, "coarse": 8, "blocks": [1, 1]},
     }
 )
-HEAD = {"coarse": 8, "fine": 8}
+HEAD = {"coarse": 8, "fine": 8, "blocks": [1, 1]}
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,9 @@
 """A head: the embedding of the face in a picture from its latents alone, without making pixels.
 
-It begins as the synthesis does, finds the face as a similarity from the recogniser's template to the picture, looks at
-what it has there, at a quarter of the resolution, and goes on as the recogniser does from its first block; all of it
-is trained to give the recogniser's embedding. SPIC (Patwa et al., "Semantic Preserving Image Compression", ICIP 2020)
-solves its task on the latents like this.
+It begins as the synthesis does, finds the face as a similarity from the recogniser's template to the picture, goes on
+around it to half of the resolution, looks there at the template's points, and goes on as the recogniser does after its
+first convolution; all of it is trained to give the recogniser's embedding. SPIC (Patwa et al., "Semantic Preserving
+Image Compression", ICIP 2020) solves its task on the latents like this.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from facecodec.faces.mobilefacenet import MobileFaceNet
 from facecodec.networks.export import graph
 from facecodec.networks.transforms import DOWNSAMPLING, DepthwiseBlock
 
-FIRST = 1  # the recogniser's block that follows what is looked at
-GRID = 28  # points along a side at which the face is looked at, as that block has them
+GRID = 56  # points along a side at which the face is looked at, as the recogniser's first convolution gives them
 FEATURES = 64  # of the recogniser there
-WINDOW = 12  # latent positions along a side around the face that are looked at, enough for LFW's and somewhat more
-FINE = 4  # pixels along a side of a place where it is looked at
+WINDOW = 12  # latent positions along a side around the face that are gone on with, enough for LFW's and somewhat more
+CELL = 2  # pixels along a side of a place where it is looked at
+COLOURS = 3
 TYPICAL_SCALE = 1.2  # pixels of the picture to one of the template, as on LFW
 CENTRE = (SIZE - 1) / 2
 
 
 @dataclass
 class Reading:
-    """What a head gives: embeddings (B, 128), faces as similarities (B, 2, 3), features as the recogniser has them
-    before FIRST (B, FEATURES, GRID, GRID), scores of the classes (B, C)."""
+    """What a head gives: embeddings (B, 128), faces as similarities (B, 2, 3), features as the recogniser's first layer
+    has them (B, FEATURES, GRID, GRID), scores of the classes (B, C)."""
 
     embedding: Tensor
     matrices: Tensor
@@ -41,26 +41,27 @@ class Reading:
 
 
 class Head(nn.Module):
-    """y_hat (B, M, h, w) -> Reading. `coarse` and `fine` channels as in the synthesis; `classes` people."""
+    """y_hat (B, M, h, w) -> Reading. Widths and `blocks` are those of the synthesis; `classes` people."""
 
-    def __init__(self, latents: int, coarse: int = 160, fine: int = 128, classes: int = 0) -> None:
+    def __init__(
+        self, latents: int, coarse: int = 160, fine: int = 128, blocks: tuple[int, int] = (3, 3), classes: int = 0
+    ) -> None:
         super().__init__()
-        self.trunk = nn.Sequential(nn.Conv2d(latents, coarse, 1), DepthwiseBlock(coarse))
+        n_fine, n_coarse = blocks
+        self.trunk = nn.Sequential(nn.Conv2d(latents, coarse, 1), *(DepthwiseBlock(coarse) for _ in range(n_coarse)))
         self.find = nn.Sequential(
-            nn.Conv2d(coarse, 64, 1),
-            *(DepthwiseBlock(64) for _ in range(2)),
-            nn.Conv2d(64, 5, 1),
+            nn.Conv2d(coarse, 64, 1), *(DepthwiseBlock(64) for _ in range(2)), nn.Conv2d(64, 5, 1)
         )
-        cell = 3 * FINE**2
         self.up = nn.Sequential(
             nn.Conv2d(coarse, 4 * fine, 1),
             nn.PixelShuffle(2),
-            DepthwiseBlock(fine),
-            nn.Conv2d(fine, 4 * cell, 1),
-            nn.PixelShuffle(2),
+            *(DepthwiseBlock(fine) for _ in range(n_fine)),
+            nn.Conv2d(fine, COLOURS * 64, 1),
+            nn.PixelShuffle(8 // CELL),
         )
-        self.look = nn.Sequential(nn.Conv2d(cell, FEATURES, 3, padding=1), DepthwiseBlock(FEATURES))
         recogniser = MobileFaceNet()
+        self.look = nn.Conv2d(COLOURS * CELL**2, FEATURES, 3, padding=1)
+        self.first = recogniser.conv1[1:].eval()
         self.last = nn.Sequential(*_last(recogniser), nn.Flatten()).eval()
         self.classes = nn.Linear(recogniser.bn.num_features, classes) if classes else None
         with torch.no_grad():
@@ -73,26 +74,28 @@ class Head(nn.Module):
 
     @torch.no_grad()
     def start_from(self, recogniser: MobileFaceNet, synthesis: nn.Sequential) -> None:
-        """Take the last layers of a trained recogniser, and of a trained synthesis those that are here too."""
-        for mine, theirs in zip(self.last, _last(recogniser), strict=False):
+        """Begin as a trained synthesis of the same widths and a trained recogniser behind it would."""
+        for mine, theirs in zip((self.first, *self.last), (recogniser.conv1[1:], *_last(recogniser)), strict=False):
             mine.load_state_dict(theirs.state_dict())
-        wide = [i for i, layer in enumerate(synthesis) if isinstance(layer, nn.Conv2d)]
-        enter, raise_, leave = (synthesis[i] for i in wide)
-        # A place of 8x8 pixels as four of 4x4.
-        order = torch.arange(3 * 64).reshape(3, 2, FINE, 2, FINE).permute(0, 2, 4, 1, 3).reshape(-1)
-        leave_state = {name: value[order] for name, value in leave.state_dict().items()}
-        for mine, state in (
-            (self.trunk[0], enter.state_dict()),
-            (self.trunk[1], synthesis[wide[0] + 1].state_dict()),
-            (self.up[0], raise_.state_dict()),
-            (self.up[2], synthesis[wide[1] + 2].state_dict()),
-            (self.up[3], leave_state),
-        ):
-            mine.load_state_dict(state)
+        layers = [*self.trunk, *self.up]
+        for mine, theirs in zip(layers[:-2], synthesis, strict=False):
+            mine.load_state_dict(theirs.state_dict())
+        # A place of 8x8 pixels as sixteen of 2x2.
+        side = 8 // CELL
+        order = torch.arange(COLOURS * 64).reshape(COLOURS, side, CELL, side, CELL).permute(0, 2, 4, 1, 3).reshape(-1)
+        layers[-2].load_state_dict({name: value[order] for name, value in synthesis[-2].state_dict().items()})
+        # The first convolution, of stride 2, on places of 2x2; what the synthesis gives is centred on zero.
+        weight = recogniser.conv1[0].weight / recogniser.std
+        taps = torch.zeros(FEATURES, COLOURS, 6, 6).to(weight)
+        taps[:, :, 1:4, 1:4] = weight
+        parts = taps.reshape(FEATURES, COLOURS, 3, CELL, 3, CELL).permute(0, 1, 3, 5, 2, 4)
+        self.look.weight.copy_(parts.reshape(self.look.weight.shape))
+        self.look.bias.copy_((weight * (0.5 - recogniser.mean)).sum((1, 2, 3)))
 
     def train(self, mode: bool = True) -> Head:
         """The recogniser's normalisation stays as it was trained: batches here are small."""
         super().train(mode)
+        self.first.eval()
         self.last.eval()
         return self
 
@@ -104,7 +107,7 @@ class Head(nn.Module):
         seen = found.detach()
         if matrices is not None:
             seen = torch.where(matrices.isnan(), seen, matrices)
-        features = self.look(self._sample(trunk, seen, torch.stack([x[-1], y[-1]])))
+        features = self.first(self.look(self._sample(trunk, seen, torch.stack([x[-1], y[-1]]))))
         embedding = self.last(features)
         return Reading(embedding, found, features, None if self.classes is None else self.classes(embedding))
 
@@ -121,7 +124,7 @@ class Head(nn.Module):
         return torch.stack([top, torch.stack([b, a, centre_y - CENTRE * (a + b)], 1)], 1)
 
     def _sample(self, trunk: Tensor, matrices: Tensor, last: Tensor) -> Tensor:
-        """What the trunk goes on to at the template's points, (B, 3 FINE^2, GRID, GRID); `last` is the centre of the
+        """What the trunk goes on to at the template's points, (B, 3 CELL^2, GRID, GRID); `last` is the centre of the
         last latent position. Only positions near the face are gone on with."""
         extent = last + (DOWNSAMPLING + 1) / 2  # width and height in pixels
         middle = CENTRE * (matrices[:, :, 0] + matrices[:, :, 1]) + matrices[:, :, 2]
@@ -146,7 +149,7 @@ class Head(nn.Module):
 
 
 def _last(recogniser: MobileFaceNet) -> tuple[nn.Module, ...]:
-    return recogniser.features[FIRST:], recogniser.conv2, recogniser.gdconv, recogniser.conv3, recogniser.bn
+    return recogniser.dw_conv, recogniser.features, recogniser.conv2, recogniser.gdconv, recogniser.conv3, recogniser.bn
 
 
 def _centres(features: Tensor, axis: int) -> Tensor:

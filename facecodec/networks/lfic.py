@@ -23,7 +23,7 @@ from facecodec.networks.integers import stored_qualities
 from facecodec.networks.transforms import LATENT_SCALE
 
 QUICK = 8  # how many times as fast as other parameters scores are learned, which all else then follows
-SAMPLE_PRICE = 0.4  # what a sample costs beside its own bits, in the mean bits of a sample of that picture
+SAMPLE_PRICE = 1.5  # what a sample costs beside its own bits, in the mean bits of a sample of that picture
 
 
 class Scores(nn.Module):

@@ -25,8 +25,8 @@ QUICK = 16  # how many times as fast as other parameters scales are learned, whi
 class Network(nn.Module):
     """Images are (B, 3, H, W) in 0..1, H and W multiples of 16; `latents` is M, the channels of y.
 
-    `span` is the ratio of the largest to the smallest rate weight: QF is its fourth root from end to end, as steps that
-    are optimal for a weight are (docs/training.md), times `coarsest`, the QF of q = 1 in units of FINEST.
+    `coarsest` is the QF of q = 1. `span` is the ratio of the largest to the smallest rate weight; from end to end QF
+    falls by its fourth root, which is what the gains of a hyperprior that is trained so come to.
     """
 
     def __init__(self, latents: int = 160, coarsest: float = 160.0, span: float = 160.0, **transform: object) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from facecodec.errors import UsageError
 from facecodec.faces.alignment import align
 from facecodec.faces.mobilefacenet import MobileFaceNet
-from facecodec.networks.head import FIRST, Reading, landmark_error
+from facecodec.networks.head import Reading, landmark_error
 
 # k of DESIGN section 6, against which one unit of 1 - cosine is weighed (docs/training.md says how they were chosen).
 DISTORTION_WEIGHT = {"l2": 60.0, "msssim": 1.2}
@@ -95,8 +95,7 @@ class HeadLoss:
     def __init__(self, recogniser: MobileFaceNet) -> None:
         self._recogniser = recogniser
         self._features: list[Tensor] = []
-        before = recogniser.features[FIRST - 1]
-        before.register_forward_hook(lambda module, inputs, output: self._features.append(output))
+        recogniser.conv1.register_forward_hook(lambda module, inputs, output: self._features.append(output))
 
     def __call__(self, reading: Reading, x: Tensor, matrices: np.ndarray, labels: np.ndarray) -> dict[str, Tensor]:
         """Terms (B,), 0 without a face: `embedding`, 1 - cosine; `inner`, the same over the inner layer's channels;

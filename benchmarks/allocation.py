@@ -42,7 +42,7 @@ def main() -> None:
     wild = [photo.path for photo in celeba(root, "celeba-wild-mini", "test")][: arguments.limit]
     points = cached_landmarks(wild, cache_folder() / "landmarks.json")
     photographs = [(read(path), box(place)) for path, place in zip(wild, points, strict=True) if place is not None]
-    laid = list(lay(root, arguments.limit))
+    laid = lay(root, arguments.limit)
     print("| q | CelebA wild, inside over outside | LFW faces laid elsewhere | where another face would lie |")
     print("| --- | --- | --- | --- |")
     for quality in arguments.qualities or (1, 2, 3, 4, 5, 6):
@@ -53,8 +53,7 @@ def main() -> None:
         ]
         print(f"| {quality:g} | {' | '.join(cells)} |", flush=True)
     if arguments.output:
-        shown = [photographs[0][0], photographs[1][0], *(pixels for pixels, _, _ in laid[:4])]
-        sheet(codec, shown, arguments.output)
+        sheet(codec, portraits(), arguments.output)
 
 
 Box = tuple[slice, slice]
@@ -101,6 +100,19 @@ def told(codec: Codec, quality: float, pictures: list[tuple[np.ndarray, Box]]) -
     low, high = interval(means[:, 0] / means[:, 1])
     inside, outside = values.mean(0)
     return f"{inside / outside:.2f} ({low:.2f} to {high:.2f}): {inside:.0%} and {outside:.0%}"
+
+
+def portraits() -> list[np.ndarray]:
+    """scikit-image's astronaut, and her face laid into other pictures of it; all free to show."""
+    from skimage import data
+
+    face = Image.fromarray(data.astronaut()[20:220, 120:320]).resize((FACE, FACE), Image.Resampling.LANCZOS)
+    shown = [data.astronaut()[:300, 70:370]]
+    for number, background in enumerate((data.coffee(), data.chelsea(), data.rocket(), data.coffee()[:, ::-1])):
+        picture = Image.fromarray(np.ascontiguousarray(background[:300, :300]))
+        picture.paste(face, ((0, 300 - FACE)[number % 2], (0, 300 - FACE)[number // 2]))
+        shown.append(np.asarray(picture))
+    return shown
 
 
 def sheet(codec: Codec, pictures: list[np.ndarray], path: Path) -> None:

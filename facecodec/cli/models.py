@@ -64,8 +64,8 @@ def models(as_json: bool) -> None:
             "data": card.data,
             "steps": card.steps,
             "path": str(path),
-            "embeds": has_head(card),
             "rates": card.rates,
+            "embeds": has_head(card),
         }
         if as_json:
             print(json.dumps(facts))

@@ -75,6 +75,39 @@ def add_compact_png() -> dict[str, dict[str, object]]:
     return expected
 
 
+def add_neighbours() -> dict[str, dict[str, object]]:
+    """tiny-spic and tiny-lfic, fresh networks whose regions take all levels, and two files of each."""
+    import torch
+
+    from facecodec.networks import lfic, spic
+
+    torch.manual_seed(0)
+    small = {"fine": 12, "coarse": 16, "blocks": (1, 1), "latents": 8}
+    pooled = lfic.build(**small, hyper=4, hyper_width=8, score_width=4).eval()
+    with torch.no_grad():
+        pooled.score_bias.zero_()
+        pooled.scores.look[0].weight *= 30
+        pooled.scores.look[-1].weight.normal_()
+        pooled.level_scores.normal_()
+    expected = {}
+    for family, network, parts in (
+        ("spic", spic.build(**small, coarsest=300.0, span=1e6), ("y",)),
+        ("lfic", pooled, ("z", "levels", "y")),
+    ):
+        card = {"family": family, "objective": "rec", "distortion": "l2", "data": "none", "steps": 0, "rates": []}
+        checkpoint.save(HERE / f"tiny-{family}.safetensors", card, network.frozen())
+        codec = Codec(HERE / f"tiny-{family}.safetensors")
+        for quality in (3, 7):
+            name = f"{family}-q{quality}"
+            data = codec.encode(pictures()["bands-q6.5"][0] // 2 + 40, quality)
+            (HERE / f"{name}.fic").write_bytes(data)
+            codec.decode(data).save(HERE / f"{name}.png")
+            symbols = codec.symbols(open_container(data))
+            print(name, len(data), symbols.escapes, np.unique(getattr(symbols, "levels", 0)))
+            expected[name] = {part: getattr(symbols, part).tolist() for part in parts}
+    return expected
+
+
 if __name__ == "__main__":
     add_quality_map()
     codec = Codec(HERE / "tiny.safetensors")

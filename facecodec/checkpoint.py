@@ -122,13 +122,8 @@ def _card(path: Path, metadata: dict[str, str] | None) -> ModelCard:
 
 def load(path: Path) -> tuple[ModelCard, dict[str, np.ndarray]]:
     """Card and tensors, after checking the fingerprint. Raises ModelError."""
-    try:
-        with safe_open(path, "numpy") as file:
-            metadata = file.metadata()
-            card = _card(path, metadata)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path}: not a model file that freeze has made ({error})") from None
+    metadata, tensors = _read(path)
+    card = _card(path, metadata)
     if fingerprint(card.family, tensors) != card.fingerprint or encoder_hash(tensors) != metadata.get("encoder"):
         raise ModelError(f"{path}: its fingerprint does not match its content: the file is damaged")
     return card, tensors
@@ -158,18 +153,25 @@ def load_head(card: ModelCard) -> HeadFile:
     path = head_path(card.path)
     if not has_head(card):
         raise ModelError(f"model {card.name} has no head ({path}): decode the file and embed the picture")
+    metadata, tensors = _read(path)
     try:
-        with safe_open(path, "numpy") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         told = json.loads(metadata["card"])
         if metadata["format"] != HEAD_FORMAT or metadata["hash"] != _hash("head", tensors, list(tensors)):
             raise ModelError(f"{path}: not a head, or a damaged one")
         if metadata["model"] != card.fingerprint:
             raise ModelError(f"{path}: the head of model {metadata['model']}, not of {card.fingerprint}")
         return HeadFile(told["space"], told["classes"], tensors)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: not the head of a model ({error})") from None
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """Metadata and tensors of a file that freeze has made. Raises ModelError."""
+    try:
+        with safe_open(path, "numpy") as file:
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: not a model file that freeze has made ({error})") from None
 
 
 def fingerprint(family: str, tensors: dict[str, np.ndarray]) -> str:

@@ -46,7 +46,7 @@ def decode(
     """
     suffix = f".{format_ or 'png'}"
     listed = None if files0_from is None else files.read_list(files0_from)
-    plan = files.plan(inputs, listed, out, suffix, frozenset({".fic"}), ".fic files")
+    plan = files.plan(inputs, listed, out, suffix, files.FIC, ".fic files")
     targets = [job.target for job in plan.jobs]
     image_format = format_ or _format_of(targets[0] if len(targets) == 1 else None)
     reporter = batch.Reporter(as_json, quiet, None in targets)

@@ -18,8 +18,6 @@ from facecodec.cli.outputs import read_input, write_output
 from facecodec.cli.paths import to_path
 from facecodec.errors import UsageError
 
-FIC = frozenset({".fic"})
-
 
 @click.command()
 @click.argument("inputs", nargs=-1, metavar="INPUT...", type=click.Path())
@@ -107,13 +105,13 @@ class Embedding:
 def _jobs(name: str) -> tuple[list[Job], list[tuple[str, str]]]:
     if name == files.STANDARD:
         return [Job(None, None)], []
-    found, failures = files.find(to_path(name), FIC, ".fic files")
+    found, failures = files.find(to_path(name), files.FIC, ".fic files")
     shards = [(str(path), "take the .fic files out of it first") for path in found if files.is_shard(path)]
     return [Job(path, None) for path in found if not files.is_shard(path)], [*failures, *shards]
 
 
 def _array(rows: list[np.ndarray | None]) -> bytes:
-    """A .npy file, float32 (N, D); what has no embedding has a row of NaN, so that rows are inputs."""
+    """A .npy file, float32 (N, D); what has no embedding has a row of NaN, so that rows are files."""
     there = next(row for row in rows if row is not None)
     buffer = io.BytesIO()
     np.save(buffer, np.stack([np.full_like(there, np.nan) if row is None else row for row in rows]))

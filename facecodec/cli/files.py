@@ -13,6 +13,7 @@ from facecodec.errors import UsageError
 
 STANDARD = "-"
 SHARD = ".tar"  # whose pictures are coded one by one: shards.py
+FIC = frozenset({".fic"})  # what decode, verify and embed look for in folders
 FILE_SUFFIXES = (".fic", ".png", ".jpg", ".jpeg", ".ppm", SHARD)
 
 

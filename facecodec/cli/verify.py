@@ -16,8 +16,6 @@ from facecodec.cli.outputs import read_input
 from facecodec.cli.paths import to_path
 from facecodec.errors import UsageError
 
-FIC = frozenset({".fic"})
-
 
 @click.command()
 @click.argument("inputs", nargs=-1, metavar="INPUT...", type=click.Path())
@@ -52,7 +50,7 @@ def _checked(name: str, max_pixels: int) -> Iterator[tuple[str, str | None]]:
     if name == files.STANDARD:
         yield name, _wrong(lambda: check(read_input(Job(None, None)), max_pixels))
         return
-    found, failures = files.find(to_path(name), FIC, ".fic files")
+    found, failures = files.find(to_path(name), files.FIC, ".fic files")
     yield from failures
     for path in found:
         if files.is_shard(path):
@@ -67,7 +65,7 @@ def _checked_shard(path: Path, max_pixels: int) -> Iterator[tuple[str, str | Non
     try:
         with open_shard(path) as contents:
             for info, content in contents:
-                if info.isreg() and PurePosixPath(info.name).suffix.lower() in FIC:
+                if info.isreg() and PurePosixPath(info.name).suffix.lower() in files.FIC:
                     yield f"{path}/{info.name}", _wrong(lambda content=content: check(content, max_pixels))
     except Exception as error:
         yield str(path), reason(error)

@@ -107,8 +107,9 @@ class Network(Hyperprior):
         mass = self._level_mass(interpolate(self.level_scores.double(), quality)[..., 0, 0]).numpy()
         counts = np.ones((*mass.shape[:2], 4), np.int64)  # the last is the escape, which no level takes
         counts[..., :3] = np.maximum(1, np.rint(mass * (2**PRECISION - 1)))
-        np.put_along_axis(counts, counts.argmax(2)[..., None], 0, 2)
-        np.put_along_axis(counts, (counts == 0).argmax(2)[..., None], 2**PRECISION - counts.sum(2)[..., None], 2)
+        likeliest = counts.argmax(2)[..., None]
+        rest = 2**PRECISION - counts.sum(2, keepdims=True)
+        np.put_along_axis(counts, likeliest, np.take_along_axis(counts, likeliest, 2) + rest, 2)
         return super().frozen() | {
             "h_a.scores.onnx": graph(self.scores, torch.zeros(1, self.channels + 1, 8, 8)),
             "h_a.bias": interpolate(self.score_bias, quality.float())[..., 0, 0].numpy(),

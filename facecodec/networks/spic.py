@@ -61,12 +61,12 @@ class Network(nn.Module):
         magnitude = symbols.abs()
         inner = -torch.expm1(-0.5 / scale)
         outer = torch.exp(-(magnitude - 0.5).clamp(min=0) / scale) * -torch.expm1(-1 / scale) / 2
-        mass = torch.where(magnitude < 0.5, inner + 0 * magnitude, outer)
+        mass = torch.where(magnitude < 0.5, inner, outer)
         return -torch.log2(self.lower_likelihood(mass)).flatten(1).sum(1)
 
     @torch.no_grad()
     def frozen(self) -> dict[str, np.ndarray]:
-        """Everything that coding needs, by name (docs/format.md, "The spic model")."""
+        """Everything that coding needs, by name (docs/format.md, "Family `spic`")."""
         counts, starts = laplace_tables()
         quality = stored_qualities()
         log_step = self.log_step(quality)

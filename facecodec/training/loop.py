@@ -180,13 +180,13 @@ def train(
     device = processes.device
     torch.manual_seed(config.seed)
     network = build_network(config)
-    step, seconds, history, runs = 0, 0.0, [], []
+    step, seconds, history, runs, state = 0, 0.0, [], [], {}
     if start is not None:
         state, _, runs = load_start(start)
         begin(network, state, start)
     network.to(device, memory_format=torch.channels_last)
     terms = Terms(config, root, processes)
-    if config.head and not any(name.startswith("head.") for name in (state if start is not None else ())):
+    if config.head and not resume and not any(name.startswith("head.") for name in state):
         network.head.start_from(terms.recogniser, network.g_s.body)
     one_pass = Pass(network, config.objective == "embed")
     optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate, fused=True)
@@ -243,9 +243,11 @@ def train(
         x = to_tensor(batch.pixels, device)
         quality = torch.from_numpy(rng.uniform(*config.qualities, config.batch).astype(np.float32)).to(device)
         # A head sees every other face where it is, about, and the rest where it finds them, as it will later.
-        about = jitter(batch.matrices, rng)
-        about[1::2] = np.nan
-        about = torch.from_numpy(about).to(device, torch.float32)
+        about = None
+        if config.head:
+            about = jitter(batch.matrices, rng)
+            about[1::2] = np.nan
+            about = torch.from_numpy(about).to(device, torch.float32)
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
             coded, reading = forward(x, quality, step < config.rounded_from * config.steps, about)
         shares = terms(coded, reading, x, quality, batch, rng)

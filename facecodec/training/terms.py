@@ -109,7 +109,9 @@ class Pass(nn.Module):
             network.requires_grad_(False)
             network.head.requires_grad_(True)
 
-    def forward(self, x: Tensor, quality: Tensor, noisy_rate: bool, matrices: Tensor) -> tuple[Coded, Reading | None]:
+    def forward(
+        self, x: Tensor, quality: Tensor, noisy_rate: bool, matrices: Tensor | None
+    ) -> tuple[Coded, Reading | None]:
         if self._alone:
             y_hat, y_bits, z_bits = self.network.latents(x, quality)
             coded = Coded(x, y_bits, z_bits, y_hat)

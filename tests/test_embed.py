@@ -94,13 +94,14 @@ def test_embeddings_as_lines_as_json_and_as_an_array(models, faces, run_cli, tmp
     assert [line.split("\t")[:2] for line in lines] == [[name, "some-recogniser"] for name in faces]
     told = [json.loads(line) for line in run_cli("embed", *faces, "--json", **environment).stdout.splitlines()]
     (tmp_path / "broken.fic").write_bytes((tmp_path / faces[0]).read_bytes()[:-2])
-    done = run_cli("embed", faces[0], "broken.fic", *faces[1:], "-o", "out.npy", **environment)
-    assert (done.returncode, b"broken.fic" in done.stderr) == (1, True)
+    done = run_cli("embed", faces[0], "broken.fic", "nowhere.fic", *faces[1:], "-o", "out.npy", **environment)
+    assert (done.returncode, b"broken.fic" in done.stderr, b"nowhere.fic" in done.stderr) == (1, True, True)
     rows = np.load(tmp_path / "out.npy")
-    assert rows.shape == (4, 128)
-    assert np.isnan(rows[1]).all()
-    assert rows[[0, 2, 3]] == pytest.approx(np.array([each["embedding"] for each in told]), abs=1e-5)
-    assert run_cli("embed", *faces, "-o", "out.npy", **environment).returncode == 1  # it is there
+    assert rows.shape == (5, 128)
+    assert np.isnan(rows[1:3]).all()
+    assert rows[[0, 3, 4]] == pytest.approx(np.array([each["embedding"] for each in told]), abs=1e-5)
+    refused = run_cli("embed", "nowhere.fic", "-o", "out.npy", **environment)  # it is there, which is told first
+    assert (refused.returncode, b"nowhere" in refused.stderr) == (1, False)
     assert run_cli("embed", *faces, "--json", "-o", "more.npy", **environment).returncode == 2
 
 

@@ -74,11 +74,17 @@ def saved(run) -> dict:
 
 
 def test_a_head_alone_leaves_the_model_as_it_was(root, start, tmp_path):
-    config = replace(CONFIG, name="head", objective="embed", head=HEAD)
-    loop.train(config, tmp_path / "run", root, start=start)
-    before, after = loop.load_start(start)[0], saved(tmp_path / "run")["network"]
+    config = replace(CONFIG, name="head", objective="find", head=HEAD)
+    loop.train(config, tmp_path / "find", root, start=start)
+    loop.train(replace(config, objective="embed"), tmp_path / "run", root, start=tmp_path / "find" / loop.CHECKPOINT)
+    before, found, after = (
+        loop.load_start(start)[0],
+        saved(tmp_path / "find")["network"],
+        saved(tmp_path / "run")["network"],
+    )
     assert all(torch.equal(value, after[name]) for name, value in before.items())
-    assert any(name.startswith("head.") for name in after)
+    learned = {name.split(".")[1] for name in after if not torch.equal(found[name], after[name])}
+    assert learned == {"trunk", "find", "up", "look", "first", "last"}
     row = saved(tmp_path / "run")["history"][-1]["rows"][0]
     assert 0 < row["embedding"] < 2
 
@@ -144,6 +150,7 @@ def test_a_closed_set_keeps_its_tests_out_of_training(root):
     [
         ({"objective": "embed"}, r"\[head\] table"),
         ({"trains_recogniser": True}, "needs the objective ip or ipr"),
+        ({"identity_weight": -1}, "identity_weight must be a number of at least zero"),
         ({"adversarial": -1}, "adversarial must be a number of at least zero"),
     ],
 )

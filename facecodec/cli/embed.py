@@ -14,7 +14,7 @@ import numpy as np
 from facecodec.cli import batch, files
 from facecodec.cli.files import Job
 from facecodec.cli.jobs import Outcome, reason, workers
-from facecodec.cli.outputs import read_input, write_output
+from facecodec.cli.outputs import read_input, refuse_existing, write_output
 from facecodec.cli.paths import to_path
 from facecodec.errors import UsageError
 
@@ -26,7 +26,7 @@ from facecodec.errors import UsageError
 @batch.max_pixels_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line for each file.")
 @click.option(
-    "-o", "--output", "out", type=click.Path(path_type=Path), metavar="OUT.npy", help="A row for each file, in order."
+    "-o", "--output", "out", type=click.Path(path_type=Path), metavar="OUT.npy", help="A row for each input, in order."
 )
 @click.option("-f", "--force", is_flag=True, help="Overwrite OUT.npy.")
 def embed(
@@ -50,12 +50,16 @@ def embed(
         raise UsageError("--json and -o each say where embeddings go: give one of them")
     if out is not None and out.suffix != ".npy":
         raise UsageError(f"{out}: embeddings are written as a .npy file")
-    jobs, failures = [], []
+    if out is not None:
+        refuse_existing(Job(None, out), force)
+    places: list[Job | None] = []  # a row each, in order
+    failures = []
     for name in names:
         found, missing = _jobs(name)
-        jobs += found
+        places += [*found, *(None for _ in missing)]
         failures += missing
-    rows: list[np.ndarray | None] = []
+    jobs = [job for job in places if job is not None]
+    embeddings: dict[Job, np.ndarray] = {}
     space = None
     with workers(jobs, Embedding(max_pixels), processes) as outcomes:
         for job, outcome in outcomes(jobs):
@@ -64,11 +68,10 @@ def embed(
                 outcome = Outcome(failure=f"its embedding lies in the space {outcome.result['space']}, not in {space}")
             if outcome.failure:
                 failures.append((name, outcome.failure))
-                rows.append(None)
                 continue
             space = outcome.result["space"]
-            rows.append(outcome.result["embedding"])
-            numbers = outcome.result["embedding"].astype(float).round(6).tolist()
+            embeddings[job] = outcome.result["embedding"]
+            numbers = embeddings[job].astype(float).round(6).tolist()
             if as_json:
                 print(json.dumps({"input": name, "space": space, "embedding": numbers}))
             elif out is None:
@@ -78,8 +81,8 @@ def embed(
             print(json.dumps({"input": name, "error": wrong}))
         print(f"facecodec: {name}: {wrong}", file=sys.stderr)
     if out is not None and space is not None:
-        write_output(Job(None, out), _array(rows), force)
-        print(f"{out}: {len(rows)} rows, in the space of {space}", file=sys.stderr)
+        write_output(Job(None, out), _array([embeddings.get(job) for job in places]), force)
+        print(f"{out}: {len(places)} rows, in the space of {space}", file=sys.stderr)
     if failures:
         sys.exit(1)
 

@@ -53,6 +53,7 @@ class Config:
     recogniser: str = "mobilefacenet-ms1m"  # of the identity loss, for ip and ipr
     features: tuple[str, ...] = ()  # its layers whose outputs are compared beside the embedding
     trains_recogniser: bool = False  # a copy of it that sees decoded faces is trained along
+    identity_weight: float = 1.0  # of identity beside distortion
     adversarial: float = 0.0  # weight of a discriminator's judgement
     head_weight: float = 1.0  # of what the head is taught, where there is a [head]
     head: dict[str, Any] = field(default_factory=dict)
@@ -62,11 +63,16 @@ class Config:
     def keeps_identity(self) -> bool:
         return self.objective in ("ip", "ipr")
 
+    @property
+    def trains_head_alone(self) -> bool:
+        return self.objective in HEAD_OBJECTIVES
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-OBJECTIVES = ("rec", "ip", "ipr", "embed")
+OBJECTIVES = ("rec", "ip", "ipr", "find", "embed")
+HEAD_OBJECTIVES = ("find", "embed")  # of a head: where the face is, then all
 DISTORTIONS = ("l2", "msssim")
 FACES = ("any", "none", "cut", "aligned")
 MSSSIM_CROP = 192  # five scales need sides above 160
@@ -105,13 +111,13 @@ def parse_config(values: dict[str, Any]) -> Config:
         value = getattr(config, key)
         if not isinstance(value, int | float) or not (0 <= value <= most) or (value == 0 and key != "rounded_from"):
             raise UsageError(f"{key} must be a number above zero and at most {most}, not {value!r}")
-    for key in ("adversarial", "head_weight"):
+    for key in ("identity_weight", "adversarial", "head_weight"):
         if not isinstance(getattr(config, key), int | float) or getattr(config, key) < 0:
             raise UsageError(f"{key} must be a number of at least zero, not {getattr(config, key)!r}")
     if config.trains_recogniser and not config.keeps_identity:
         raise UsageError("trains_recogniser needs the objective ip or ipr")
-    if config.objective == "embed" and not config.head:
-        raise UsageError("the objective 'embed' trains a head: say how wide it is in a [head] table")
+    if config.trains_head_alone and not config.head:
+        raise UsageError(f"the objective '{config.objective}' trains a head: say how wide it is in a [head] table")
     if not config.data or min(source.share for source in config.data) <= 0 or min(config.rate_weights) <= 0:
         raise UsageError("shares and rate_weights must be above zero, and there must be a [[data]] table")
     if not 1 <= config.qualities[0] <= config.qualities[1] <= 8:

@@ -12,7 +12,7 @@ from safetensors.torch import save
 from facecodec import checkpoint
 from facecodec.errors import UsageError
 from facecodec.faces.recognisers import build_recogniser, export_recogniser
-from facecodec.training.config import parse_config
+from facecodec.training.config import HEAD_OBJECTIVES, parse_config
 from facecodec.training.loop import CHECKPOINT, build_network, data_of, past_runs
 
 
@@ -49,9 +49,9 @@ def freeze(run: Path, out: Path) -> str:
         "rates": saved["history"][-1]["rows"] if saved["history"] else [],
     }
     head = {"space": config.recogniser, "classes": classes, "runs": runs}
-    if config.objective == "embed":  # nothing else was trained
+    if config.trains_head_alone:
         known = checkpoint.read_card(out)
-        if known.runs != runs[:-1]:
+        if known.runs != [run for run in runs if run["objective"] not in HEAD_OBJECTIVES]:
             raise UsageError(f"{out}: the head was trained for another model")
         checkpoint.save_head(checkpoint.head_path(out), known.fingerprint, head, network.head.frozen())
         return known.fingerprint

@@ -188,7 +188,7 @@ def train(
     terms = Terms(config, root, processes)
     if config.head and not resume and not any(name.startswith("head.") for name in state):
         network.head.start_from(terms.recogniser, network.g_s.body)
-    one_pass = Pass(network, config.objective == "embed")
+    one_pass = Pass(network, config)
     optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate, fused=True)
     if resume:
         saved = torch.load(checkpoint_path, map_location=device, weights_only=True)

@@ -98,10 +98,17 @@ class HeadLoss:
         recogniser.conv1.register_forward_hook(lambda module, inputs, output: self._features.append(output))
 
     def __call__(self, reading: Reading, x: Tensor, matrices: np.ndarray, labels: np.ndarray) -> dict[str, Tensor]:
-        """Terms (B,), 0 without a face: `embedding`, 1 - cosine; `inner`, the same over the inner layer's channels;
-        `landmarks`, pixels of the template; `classes`, the cross-entropy of `labels`, of which -1 is none."""
+        """Terms (B,), 0 without a face: `landmarks`, pixels of the template; and of a whole reading `embedding`,
+        1 - cosine, `inner`, the same over the inner layer's channels, and `classes`, the cross-entropy of `labels`, of
+        which -1 is none."""
         has_face = torch.from_numpy(~np.isnan(matrices[:, 0, 0])).to(x.device)
         places = torch.from_numpy(matrices).to(x.device, torch.float32)
+        terms = {"landmarks": landmark_error(reading.matrices.float(), places.nan_to_num(1.0))}
+        if reading.embedding is not None:
+            terms |= self._embedded(reading, x, matrices, labels)
+        return {name: torch.where(has_face, each, 0.0) for name, each in terms.items()}
+
+    def _embedded(self, reading: Reading, x: Tensor, matrices: np.ndarray, labels: np.ndarray) -> dict[str, Tensor]:
         with torch.autocast(x.device.type, enabled=False), torch.no_grad():
             self._features.clear()
             crops = align(x.float(), np.nan_to_num(matrices, nan=1.0))
@@ -109,12 +116,11 @@ class HeadLoss:
         terms = {
             "embedding": 1 - F.cosine_similarity(reading.embedding.float(), wanted),
             "inner": (1 - F.cosine_similarity(reading.features.float(), self._features[0])).flatten(1).mean(1),
-            "landmarks": landmark_error(reading.matrices.float(), places.nan_to_num(1.0)),
         }
         if reading.scores is not None:
             known = torch.from_numpy(labels).to(x.device)
             terms["classes"] = F.cross_entropy(reading.scores.float(), known, reduction="none", ignore_index=-1)
-        return {name: torch.where(has_face, each, 0.0) for name, each in terms.items()}
+        return terms
 
 
 # Weights of HeadLoss's terms: each is then between a tenth and one when training begins.

@@ -55,9 +55,9 @@ class Terms:
         kept = torch.zeros_like(bpp)
         if self.identity is not None:
             terms["identity"], terms["features"] = self.identity(coded.x_hat, x, jitter(batch.matrices, rng))
-            kept = terms["identity"] + terms["features"]
+            kept = config.identity_weight * (terms["identity"] + terms["features"])
         loss = torch.zeros_like(bpp)
-        if config.objective != "embed":
+        if not config.trains_head_alone:
             loss = objective(config.objective, bpp, terms["distortion"], kept, weight)
         if config.objective == "ip":  # without a face there is nothing but rate, and rate alone teaches nothing
             loss = loss * torch.from_numpy(~np.isnan(batch.matrices[:, 0, 0])).to(x.device)
@@ -98,23 +98,27 @@ class Terms:
 class Pass(nn.Module):
     """One pass of all that is trained: a family's network and, where it has one, its head.
 
-    With `alone` the head alone is trained, and no pictures are made.
+    Where the head alone is trained, no pictures are made.
     """
 
-    def __init__(self, network: nn.Module, alone: bool) -> None:
+    def __init__(self, network: nn.Module, config: Config) -> None:
         super().__init__()
         self.network = network
-        self._alone = alone
-        if alone:
+        self._config = config
+        if config.trains_head_alone:
             network.requires_grad_(False)
-            network.head.requires_grad_(True)
+            (network.head.find if config.objective == "find" else network.head).requires_grad_(True)
 
     def forward(
         self, x: Tensor, quality: Tensor, noisy_rate: bool, matrices: Tensor | None
     ) -> tuple[Coded, Reading | None]:
-        if self._alone:
+        if self._config.trains_head_alone:
             y_hat, y_bits, z_bits = self.network.latents(x, quality)
             coded = Coded(x, y_bits, z_bits, y_hat)
         else:
             coded = self.network(x, quality, noisy_rate)
-        return coded, self.network.head(coded.y_hat, matrices) if hasattr(self.network, "head") else None
+        if not self._config.head:
+            return coded, None
+        if self._config.objective == "find":
+            return coded, Reading(self.network.head.place(coded.y_hat))
+        return coded, self.network.head(coded.y_hat, matrices)

@@ -150,7 +150,6 @@ def test_a_closed_set_keeps_its_tests_out_of_training(root):
     [
         ({"objective": "embed"}, r"\[head\] table"),
         ({"trains_recogniser": True}, "needs the objective ip or ipr"),
-        ({"identity_weight": -1}, "identity_weight must be a number of at least zero"),
         ({"adversarial": -1}, "adversarial must be a number of at least zero"),
     ],
 )

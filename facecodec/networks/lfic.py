@@ -23,7 +23,6 @@ from facecodec.networks.integers import stored_qualities
 from facecodec.networks.transforms import LATENT_SCALE
 
 QUICK = 8  # how many times as fast as other parameters scores are learned, which all else then follows
-SAMPLE_PRICE = 1.5  # what a sample costs beside its own bits, in the mean bits of a sample of that picture
 
 
 class Scores(nn.Module):
@@ -57,10 +56,14 @@ def relative(bits: Tensor) -> Tensor:
 
 
 class Network(Hyperprior):
-    """As Hyperprior; `score_width` channels inside what scores the levels of a region."""
+    """As Hyperprior; `score_width` channels inside what scores the levels of a region.
 
-    def __init__(self, score_width: int = 48, **options: object) -> None:
+    `sample_price` is what a sample costs in training beside its own bits, in the mean bits of a sample of that picture.
+    """
+
+    def __init__(self, score_width: int = 48, sample_price: float = 1.5, **options: object) -> None:
         super().__init__(**options)
+        self._sample_price = sample_price
         self.scores = Scores(self.channels, score_width)
         self.score_bias = nn.Parameter(torch.tensor([0.5, 0.3, -0.5]).repeat(ANCHORS, 1) / QUICK)
         self.level_scores = nn.Parameter(torch.zeros(ANCHORS, (NONE_ABOVE + 1) * len(SHARES)))
@@ -84,7 +87,7 @@ class Network(Hyperprior):
         y_bits = (each * keep).flatten(1).sum(1) + (pooled * chosen[:, [POOL]]).flatten(1).sum(1)
         shares = torch.from_numpy(SHARES).to(x)[:, None, None]
         samples = REGION**2 * self.channels * (chosen * shares).flatten(1).sum(1)
-        price = SAMPLE_PRICE * each.flatten(1).sum(1) / (each[0].numel() * self.channels)
+        price = self._sample_price * each.flatten(1).sum(1) / (each[0].numel() * self.channels)
         y_bits = y_bits + price.detach() * (samples - samples.detach())  # in the gradient alone
 
         residual = keep * quantize_ste(parts.residual) + pool * _spread(quantize_ste(means))[..., :height, :width]

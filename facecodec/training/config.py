@@ -53,7 +53,6 @@ class Config:
     recogniser: str = "mobilefacenet-ms1m"  # of the identity loss, for ip and ipr
     features: tuple[str, ...] = ()  # its layers whose outputs are compared beside the embedding
     trains_recogniser: bool = False  # a copy of it that sees decoded faces is trained along
-    identity_weight: float = 1.0  # of identity beside distortion
     adversarial: float = 0.0  # weight of a discriminator's judgement
     head_weight: float = 1.0  # of what the head is taught, where there is a [head]
     head: dict[str, Any] = field(default_factory=dict)
@@ -111,7 +110,7 @@ def parse_config(values: dict[str, Any]) -> Config:
         value = getattr(config, key)
         if not isinstance(value, int | float) or not (0 <= value <= most) or (value == 0 and key != "rounded_from"):
             raise UsageError(f"{key} must be a number above zero and at most {most}, not {value!r}")
-    for key in ("identity_weight", "adversarial", "head_weight"):
+    for key in ("adversarial", "head_weight"):
         if not isinstance(getattr(config, key), int | float) or getattr(config, key) < 0:
             raise UsageError(f"{key} must be a number of at least zero, not {getattr(config, key)!r}")
     if config.trains_recogniser and not config.keeps_identity:

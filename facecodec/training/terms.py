@@ -55,7 +55,7 @@ class Terms:
         kept = torch.zeros_like(bpp)
         if self.identity is not None:
             terms["identity"], terms["features"] = self.identity(coded.x_hat, x, jitter(batch.matrices, rng))
-            kept = config.identity_weight * (terms["identity"] + terms["features"])
+            kept = terms["identity"] + terms["features"]
         loss = torch.zeros_like(bpp)
         if not config.trains_head_alone:
             loss = objective(config.objective, bpp, terms["distortion"], kept, weight)

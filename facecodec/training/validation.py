@@ -94,7 +94,7 @@ def validation_loss(rows: list[dict[str, float]], config: Config) -> float:
     for row in rows:
         error = 10 ** (-row["psnr"] / 10) if config.distortion == "l2" else 1 - row["ms_ssim"]
         identity = row.get("identity", 0.0) + (row.get("features", 0.0) if config.features else 0.0)
-        terms = (row["bpp"], DISTORTION_WEIGHT[config.distortion] * error, config.identity_weight * identity)
+        terms = (row["bpp"], DISTORTION_WEIGHT[config.distortion] * error, identity)
         weight = rate_weight(torch.tensor(float(row["q"])), config.rate_weights)
         loss = 0.0 if config.trains_head_alone else objective(config.objective, *map(torch.tensor, terms), weight)
         losses.append(float(loss) + config.head_weight * row.get("embedding", 0.0))

@@ -23,7 +23,7 @@ from facecodec.transforms import pad
 
 def to_tensor(pixels: np.ndarray, device: torch.device) -> Tensor:
     """uint8 (B, H, W, 3) to float (B, 3, H, W) in 0..1, channels last in memory."""
-    return torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float() / 255
+    return torch.tensor(pixels, device=device).permute(0, 3, 1, 2).float() / 255
 
 
 @dataclass(frozen=True)

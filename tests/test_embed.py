@@ -65,16 +65,19 @@ def test_files_embed_as_the_network_does(networks, models, picture):
     assert codec.head.classify(latents) == pytest.approx(reading.scores[0].numpy(), rel=0.02, abs=0.02)
 
 
-def test_a_head_finds_a_face_as_a_similarity(networks):
+def test_a_head_finds_a_face_as_the_similarity_of_its_landmarks(networks):
     _, head = networks
     with torch.no_grad():
-        reading = head(torch.randn(2, 32, 5, 7))
-    points = np.c_[TEMPLATE, np.ones(5)] @ reading.matrices[0].double().numpy().T
-    assert similarity(points) == pytest.approx(reading.matrices[0].numpy(), rel=1e-3, abs=1e-2)
-    assert landmark_error(reading.matrices, reading.matrices) == pytest.approx(torch.zeros(2), abs=1e-4)
-    moved = reading.matrices + torch.tensor([[0, 0, 3.0], [0, 0, 4.0]])
-    scale = torch.linalg.vector_norm(moved[:, 0, :2], dim=1)
-    assert torch.allclose(landmark_error(reading.matrices, moved), 5 / scale, rtol=1e-4)
+        landmarks = head(torch.randn(2, 32, 5, 7)).landmarks
+    turned = torch.tensor([[[1.1, -0.2, 30.0], [0.2, 1.1, 40.0]]])
+    points = torch.from_numpy(np.c_[TEMPLATE, np.ones(5)]).float() @ turned[0].T
+    for each in (landmarks[0], points):
+        found = head.similarity(each[None])[0].numpy()
+        assert similarity(each.double().numpy()) == pytest.approx(found, rel=1e-2, abs=0.5)
+    assert head.similarity(points[None]) == pytest.approx(turned, abs=1e-3)
+    assert landmark_error(points[None], turned) == pytest.approx(torch.zeros(1), abs=1e-4)
+    scale = torch.linalg.vector_norm(turned[:, 0, :2], dim=1)
+    assert torch.allclose(landmark_error(points[None] + torch.tensor([3.0, 4.0]), turned), 5 / scale, rtol=1e-4)
 
 
 def test_a_face_is_looked_at_where_it_is_said_to_be(networks):

@@ -1,9 +1,9 @@
 """A head: the embedding of the face in a picture from its latents alone, without making pixels.
 
-It finds the face as a similarity from the recogniser's template to the picture, begins around it as the synthesis does,
-goes on to half of the resolution, looks there at the template's points, and goes on as the recogniser does after its
-first convolution; all of it is trained to give the recogniser's embedding. SPIC (Patwa et al., "Semantic Preserving
-Image Compression", ICIP 2020) solves its task on the latents like this.
+It finds the face's landmarks, begins around them as the synthesis does, goes on to half of the resolution, looks there
+at the points of the recogniser's template, and goes on as the recogniser does after its first convolution; all of it is
+trained to give the recogniser's embedding. SPIC (Patwa et al., "Semantic Preserving Image Compression", ICIP 2020)
+solves its task on the latents like this.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ CENTRE = (SIZE - 1) / 2
 
 @dataclass
 class Reading:
-    """What a head gives: faces as similarities (B, 2, 3), embeddings (B, 128), features as the recogniser's first layer
+    """What a head gives: landmarks (B, 5, 2) in pixels, embeddings (B, 128), features as the recogniser's first layer
     has them (B, FEATURES, GRID, GRID), scores of the classes (B, C). What was not asked for is None."""
 
-    matrices: Tensor
+    landmarks: Tensor
     embedding: Tensor | None = None
     features: Tensor | None = None
     scores: Tensor | None = None
@@ -52,7 +52,9 @@ class Head(nn.Module):
         self.trunk = nn.Sequential(nn.Conv2d(latents, coarse, 1), *(DepthwiseBlock(coarse) for _ in range(n_coarse)))
         width, count = FINDING
         self.find = nn.Sequential(
-            nn.Conv2d(latents, width, 1), *(DepthwiseBlock(width) for _ in range(count)), nn.Conv2d(width, 5, 1)
+            nn.Conv2d(latents, width, 1),
+            *(DepthwiseBlock(width) for _ in range(count)),
+            nn.Conv2d(width, 3 * len(TEMPLATE), 1),
         )
         self.up = nn.Sequential(
             nn.Conv2d(coarse, 4 * fine, 1),
@@ -73,6 +75,9 @@ class Head(nn.Module):
         points = SIZE / GRID * (torch.arange(GRID) + 0.5) - 0.5
         y, x = torch.meshgrid(points, points, indexing="ij")
         self.register_buffer("points", torch.stack([x, y, torch.ones_like(x)], -1).reshape(1, -1, 3), persistent=False)
+        template = torch.from_numpy(TEMPLATE).float()
+        self.register_buffer("typical", TYPICAL_SCALE * (template - template.mean(0)), persistent=False)
+        self.register_buffer("fit", torch.from_numpy(_least_squares()).float(), persistent=False)
         self.register_buffer("cells", torch.arange(WINDOW) - (WINDOW - 1) / 2, persistent=False)
 
     @torch.no_grad()
@@ -106,25 +111,28 @@ class Head(nn.Module):
 
     def forward(self, y_hat: Tensor, matrices: Tensor | None = None) -> Reading:
         """With `matrices` (B, 2, 3) the face is looked at there and not where it is found; NaN says nowhere."""
-        found = self.place(y_hat)
-        seen = found if matrices is None else torch.where(matrices.isnan(), found, matrices)
+        landmarks = self.landmarks(y_hat)
+        seen = self.similarity(landmarks)
+        if matrices is not None:
+            seen = torch.where(matrices.isnan(), seen, matrices)
         features = self.first(self.look(self._sample(y_hat, seen)))
         embedding = self.last(features)
-        return Reading(found, embedding, features, None if self.classes is None else self.classes(embedding))
+        return Reading(landmarks, embedding, features, None if self.classes is None else self.classes(embedding))
 
-    def place(self, y_hat: Tensor) -> Tensor:
-        """Where the face is, (B, 2, 3): every position votes for its centre, how large it is and how turned; the sum
-        by their weights."""
-        votes = self.find(y_hat)
-        weight = votes[:, 0].flatten(1).softmax(1)
-        across = (DOWNSAMPLING * votes[:, 1] + _centres(y_hat, 3)).flatten(1)
-        down = (DOWNSAMPLING * votes[:, 2] + _centres(y_hat, 2)[:, None]).flatten(1)
-        each = torch.stack([across, down, votes[:, 3].flatten(1), votes[:, 4].flatten(1)], 1)
-        centre_x, centre_y, log_scale, angle = (each * weight[:, None]).sum(2).unbind(1)
-        scale = TYPICAL_SCALE * torch.exp(log_scale)
-        a, b = scale * torch.cos(angle), scale * torch.sin(angle)
-        top = torch.stack([a, -b, centre_x - CENTRE * (a - b)], 1)
-        return torch.stack([top, torch.stack([b, a, centre_y - CENTRE * (a + b)], 1)], 1)
+    def landmarks(self, y_hat: Tensor) -> Tensor:
+        """The face's five points, (B, 5, 2): every position votes for where each lies; the sum by their weights."""
+        weights, across, down = self.find(y_hat).flatten(2).unflatten(1, (3, -1)).unbind(1)
+        weights = weights.softmax(2)
+        width = y_hat.shape[3]
+        x = _centres(y_hat, 3).repeat(y_hat.shape[2])
+        y = _centres(y_hat, 2)[:, None].expand(-1, width).flatten()
+        votes = torch.stack([DOWNSAMPLING * across + x, DOWNSAMPLING * down + y], 3)
+        return (votes * weights[..., None]).sum(2) + self.typical
+
+    def similarity(self, landmarks: Tensor) -> Tensor:
+        """The similarity from the template that fits landmarks best, (B, 2, 3)."""
+        a, b, c, d = (landmarks.flatten(1) @ self.fit).unbind(1)
+        return torch.stack([torch.stack([a, -b, c], 1), torch.stack([b, a, d], 1)], 1)
 
     def _sample(self, y_hat: Tensor, matrices: Tensor) -> Tensor:
         """What the latents become at the template's points, (B, 3 CELL^2, GRID, GRID), of those near the face."""
@@ -169,12 +177,20 @@ class _Embedding(nn.Module):
         return self.head(y_hat).embedding
 
 
-def landmark_error(found: Tensor, matrices: Tensor) -> Tensor:
-    """Mean distance of the five points of faces that lie by `found` and by `matrices`, in the template's pixels, (B,).
+def landmark_error(landmarks: Tensor, matrices: Tensor) -> Tensor:
+    """Mean distance of landmarks (B, 5, 2) from where `matrices` (B, 2, 3) lay the template's, in its pixels, (B,).
 
     NaN where `matrices` are.
     """
-    points = torch.cat([torch.from_numpy(TEMPLATE), torch.ones(len(TEMPLATE), 1)], 1).to(found)
-    off = points @ (found - matrices).transpose(1, 2)
+    points = torch.cat([torch.from_numpy(TEMPLATE), torch.ones(len(TEMPLATE), 1)], 1).to(landmarks)
+    off = landmarks - points @ matrices.transpose(1, 2)
     scale = torch.linalg.vector_norm(matrices[:, 0, :2], dim=1)
     return torch.linalg.vector_norm(off, dim=2).mean(1) / scale
+
+
+def _least_squares() -> np.ndarray:
+    """Landmarks as one row x, y, x, y... (10) to a, b, c, d of the similarity [[a, -b, c], [b, a, d]], (10, 4)."""
+    x, y = TEMPLATE.T
+    one, zero = np.ones(len(x)), np.zeros(len(x))
+    equations = np.stack([np.stack([x, -y, one, zero], 1), np.stack([y, x, zero, one], 1)], 1).reshape(-1, 4)
+    return np.linalg.pinv(equations).T

@@ -103,7 +103,7 @@ class HeadLoss:
         which -1 is none."""
         has_face = torch.from_numpy(~np.isnan(matrices[:, 0, 0])).to(x.device)
         places = torch.from_numpy(matrices).to(x.device, torch.float32)
-        terms = {"landmarks": landmark_error(reading.matrices.float(), places.nan_to_num(1.0))}
+        terms = {"landmarks": landmark_error(reading.landmarks.float(), places.nan_to_num(1.0))}
         if reading.embedding is not None:
             terms |= self._embedded(reading, x, matrices, labels)
         return {name: torch.where(has_face, each, 0.0) for name, each in terms.items()}

@@ -120,5 +120,5 @@ class Pass(nn.Module):
         if not self._config.head:
             return coded, None
         if self._config.objective == "find":
-            return coded, Reading(self.network.head.place(coded.y_hat))
+            return coded, Reading(self.network.head.landmarks(coded.y_hat))
         return coded, self.network.head(coded.y_hat, matrices)

@@ -1,9 +1,9 @@
 """A head: the embedding of the face in a picture from its latents alone, without making pixels.
 
 It finds the face's landmarks, begins around them as the synthesis does, goes on to half of the resolution, looks there
-at the points of the recogniser's template, and goes on as the recogniser does after its first convolution; all of it is
-trained to give the recogniser's embedding. SPIC (Patwa et al., "Semantic Preserving Image Compression", ICIP 2020)
-solves its task on the latents like this.
+at the points of the recogniser's template, sees how far off they are, looks again, and goes on as the recogniser does
+after its first convolution; all of it is trained to give the recogniser's embedding. SPIC (Patwa et al., "Semantic
+Preserving Image Compression", ICIP 2020) solves its task on the latents like this.
 """
 
 from __future__ import annotations
@@ -32,10 +32,12 @@ CENTRE = (SIZE - 1) / 2
 
 @dataclass
 class Reading:
-    """What a head gives: landmarks (B, 5, 2) in pixels, embeddings (B, 128), features as the recogniser's first layer
-    has them (B, FEATURES, GRID, GRID), scores of the classes (B, C). What was not asked for is None."""
+    """What a head gives: landmarks (B, 5, 2) in pixels at first sight and at second, embeddings (B, 128), features as
+    the recogniser's first layer has them (B, FEATURES, GRID, GRID), scores of the classes (B, C). What was not asked
+    for is None."""
 
     landmarks: Tensor
+    closer: Tensor
     embedding: Tensor | None = None
     features: Tensor | None = None
     scores: Tensor | None = None
@@ -63,6 +65,10 @@ class Head(nn.Module):
             nn.Conv2d(fine, COLOURS * 64, 1),
             nn.PixelShuffle(8 // CELL),
         )
+        self.refine = nn.Sequential(
+            *_halving(COLOURS * CELL**2, 24), *_halving(24, 48), *_halving(48, 64), nn.Flatten(),
+            nn.Linear(64 * (GRID // 8) ** 2, 2 * len(TEMPLATE)),
+        )  # fmt: skip
         recogniser = MobileFaceNet()
         self.look = nn.Conv2d(COLOURS * CELL**2, FEATURES, 3, padding=1)
         self.first = recogniser.conv1[1:].eval()
@@ -70,12 +76,14 @@ class Head(nn.Module):
         self.classes = nn.Linear(recogniser.bn.num_features, classes) if classes else None
         with torch.no_grad():
             self.find[0].weight.div_(LATENT_SCALE)
-            self.find[-1].weight.zero_()
-            self.find[-1].bias.zero_()
+            for last in (self.find[-1], self.refine[-1]):
+                last.weight.zero_()
+                last.bias.zero_()
         points = SIZE / GRID * (torch.arange(GRID) + 0.5) - 0.5
         y, x = torch.meshgrid(points, points, indexing="ij")
         self.register_buffer("points", torch.stack([x, y, torch.ones_like(x)], -1).reshape(1, -1, 3), persistent=False)
         template = torch.from_numpy(TEMPLATE).float()
+        self.register_buffer("template", torch.cat([template, torch.ones(len(template), 1)], 1), persistent=False)
         self.register_buffer("typical", TYPICAL_SCALE * (template - template.mean(0)), persistent=False)
         self.register_buffer("fit", torch.from_numpy(_least_squares()).float(), persistent=False)
         self.register_buffer("cells", torch.arange(WINDOW) - (WINDOW - 1) / 2, persistent=False)
@@ -110,14 +118,24 @@ class Head(nn.Module):
         return self
 
     def forward(self, y_hat: Tensor, matrices: Tensor | None = None) -> Reading:
-        """With `matrices` (B, 2, 3) the face is looked at there and not where it is found; NaN says nowhere."""
-        landmarks = self.landmarks(y_hat)
-        seen = self.similarity(landmarks)
-        if matrices is not None:
-            seen = torch.where(matrices.isnan(), seen, matrices)
-        features = self.first(self.look(self._sample(y_hat, seen)))
+        """With `matrices` (B, 2, 3) it looks there first, and not where it finds the face; NaN says nowhere."""
+        landmarks, closer, window = self.look_twice(y_hat, matrices)
+        features = self.first(self.look(self._sample(*window, self.similarity(closer))))
         embedding = self.last(features)
-        return Reading(landmarks, embedding, features, None if self.classes is None else self.classes(embedding))
+        return Reading(
+            landmarks, closer, embedding, features, None if self.classes is None else self.classes(embedding)
+        )
+
+    def look_twice(self, y_hat: Tensor, matrices: Tensor | None = None) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+        """Landmarks at first sight and at second, (B, 5, 2) each, and what is seen around: see `_window`."""
+        landmarks = self.landmarks(y_hat)
+        about = self.similarity(landmarks)
+        if matrices is not None:
+            about = torch.where(matrices.isnan(), about, matrices)
+        window = self._window(y_hat, about)
+        moved = self.refine(self._sample(*window, about)).unflatten(1, (-1, 2))
+        closer = _moved(F.pad(moved, (0, 1)) + self.template, about)
+        return landmarks, closer, window
 
     def landmarks(self, y_hat: Tensor) -> Tensor:
         """The face's five points, (B, 5, 2): every position votes for where each lies; the sum by their weights."""
@@ -131,23 +149,27 @@ class Head(nn.Module):
 
     def similarity(self, landmarks: Tensor) -> Tensor:
         """The similarity from the template that fits landmarks best, (B, 2, 3)."""
-        a, b, c, d = (landmarks.flatten(1) @ self.fit).unbind(1)
+        a, b, c, d = (landmarks.flatten(1)[:, :, None] * self.fit).sum(1).unbind(1)
         return torch.stack([torch.stack([a, -b, c], 1), torch.stack([b, a, d], 1)], 1)
 
-    def _sample(self, y_hat: Tensor, matrices: Tensor) -> Tensor:
-        """What the latents become at the template's points, (B, 3 CELL^2, GRID, GRID), of those near the face."""
+    def _window(self, y_hat: Tensor, matrices: Tensor) -> tuple[Tensor, Tensor]:
+        """What the latents become around a face, (B, 3 CELL^2, 8 WINDOW, 8 WINDOW), and where its centre is, (B, 2)."""
         last = torch.stack([_centres(y_hat, 3)[-1], _centres(y_hat, 2)[-1]])
         extent = last + (DOWNSAMPLING + 1) / 2  # width and height in pixels
-        middle = CENTRE * (matrices[:, :, 0] + matrices[:, :, 1]) + matrices[:, :, 2]
+        middle = (CENTRE * (matrices[:, :, 0] + matrices[:, :, 1]) + matrices[:, :, 2]).detach()
         # The window's centre lies between positions, as it has an even number of them.
-        middle = DOWNSAMPLING * torch.round((middle.detach() + 0.5) / DOWNSAMPLING) - 0.5
+        middle = DOWNSAMPLING * torch.round((middle + 0.5) / DOWNSAMPLING) - 0.5
         cells = DOWNSAMPLING * self.cells
         across = (middle[:, :1] + cells)[:, None].expand(-1, WINDOW, -1)
         down = (middle[:, 1:] + cells)[:, :, None].expand(-1, -1, WINDOW)
         place = torch.stack([across, down], 3)
-        window = F.grid_sample(y_hat, (2 * place + 1) / extent - 1, mode="nearest", align_corners=False)
-        face = (self.points @ matrices.transpose(1, 2) - middle[:, None]).reshape(-1, GRID, GRID, 2)
-        return F.grid_sample(self.up(self.trunk(window)), 2 * face / (WINDOW * DOWNSAMPLING), align_corners=False)
+        near = F.grid_sample(y_hat, (2 * place + 1) / extent - 1, mode="nearest", align_corners=False)
+        return self.up(self.trunk(near)), middle
+
+    def _sample(self, seen: Tensor, middle: Tensor, matrices: Tensor) -> Tensor:
+        """A window at the template's points, (B, 3 CELL^2, GRID, GRID)."""
+        face = (_moved(self.points, matrices) - middle[:, None]).reshape(-1, GRID, GRID, 2)
+        return F.grid_sample(seen, 2 * face / (WINDOW * DOWNSAMPLING), align_corners=False)
 
     def frozen(self) -> dict[str, np.ndarray]:
         """The graph from y_hat (1, M, h, w) to the embedding (1, 128), and the classes' linear layer after it."""
@@ -161,6 +183,16 @@ class Head(nn.Module):
 
 def _last(recogniser: MobileFaceNet) -> tuple[nn.Module, ...]:
     return recogniser.dw_conv, recogniser.features, recogniser.conv2, recogniser.gdconv, recogniser.conv3, recogniser.bn
+
+
+def _halving(channels: int, wider: int) -> tuple[nn.Module, ...]:
+    return nn.Conv2d(channels, wider, 3, 2, 1), nn.LeakyReLU()
+
+
+def _moved(points: Tensor, matrices: Tensor) -> Tensor:
+    """Points (..., N, 3), the last 1, by matrices (B, 2, 3): (B, N, 2). A matrix product would be rounded to whole pixels
+    by autocast."""
+    return (points[..., None, :] * matrices[:, None]).sum(3)
 
 
 def _centres(features: Tensor, axis: int) -> Tensor:
@@ -183,7 +215,7 @@ def landmark_error(landmarks: Tensor, matrices: Tensor) -> Tensor:
     NaN where `matrices` are.
     """
     points = torch.cat([torch.from_numpy(TEMPLATE), torch.ones(len(TEMPLATE), 1)], 1).to(landmarks)
-    off = landmarks - points @ matrices.transpose(1, 2)
+    off = landmarks - _moved(points, matrices)
     scale = torch.linalg.vector_norm(matrices[:, 0, :2], dim=1)
     return torch.linalg.vector_norm(off, dim=2).mean(1) / scale
 

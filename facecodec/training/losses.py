@@ -98,12 +98,13 @@ class HeadLoss:
         recogniser.conv1.register_forward_hook(lambda module, inputs, output: self._features.append(output))
 
     def __call__(self, reading: Reading, x: Tensor, matrices: np.ndarray, labels: np.ndarray) -> dict[str, Tensor]:
-        """Terms (B,), 0 without a face: `landmarks`, pixels of the template; and of a whole reading `embedding`,
-        1 - cosine, `inner`, the same over the inner layer's channels, and `classes`, the cross-entropy of `labels`, of
-        which -1 is none."""
+        """Terms (B,), 0 without a face: `landmarks` and `closer`, pixels of the template; of a whole reading
+        `embedding`, 1 - cosine, `inner`, the same over the inner layer's channels, and `classes`, the cross-entropy of
+        `labels`, of which -1 is none."""
         has_face = torch.from_numpy(~np.isnan(matrices[:, 0, 0])).to(x.device)
         places = torch.from_numpy(matrices).to(x.device, torch.float32)
-        terms = {"landmarks": landmark_error(reading.landmarks.float(), places.nan_to_num(1.0))}
+        found = {"landmarks": reading.landmarks, "closer": reading.closer}
+        terms = {name: landmark_error(each.float(), places.nan_to_num(1.0)) for name, each in found.items()}
         if reading.embedding is not None:
             terms |= self._embedded(reading, x, matrices, labels)
         return {name: torch.where(has_face, each, 0.0) for name, each in terms.items()}
@@ -124,7 +125,7 @@ class HeadLoss:
 
 
 # Weights of HeadLoss's terms: each is then between a tenth and one when training begins.
-HEAD_TERMS = {"embedding": 1.0, "inner": 0.5, "landmarks": 0.05, "classes": 0.2}
+HEAD_TERMS = {"embedding": 1.0, "inner": 0.5, "landmarks": 0.05, "closer": 0.05, "classes": 0.2}
 
 
 def objective(kind: str, bpp: Tensor, distortion: Tensor, identity: Tensor, weight: Tensor) -> Tensor:

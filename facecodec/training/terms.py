@@ -107,7 +107,9 @@ class Pass(nn.Module):
         self._config = config
         if config.trains_head_alone:
             network.requires_grad_(False)
-            (network.head.find if config.objective == "find" else network.head).requires_grad_(True)
+            finding = (network.head.find, network.head.refine)
+            for part in finding if config.objective == "find" else (network.head,):
+                part.requires_grad_(True)
 
     def forward(
         self, x: Tensor, quality: Tensor, noisy_rate: bool, matrices: Tensor | None
@@ -120,5 +122,5 @@ class Pass(nn.Module):
         if not self._config.head:
             return coded, None
         if self._config.objective == "find":
-            return coded, Reading(self.network.head.landmarks(coded.y_hat))
+            return coded, Reading(*self.network.head.look_twice(coded.y_hat, matrices)[:2])
         return coded, self.network.head(coded.y_hat, matrices)

@@ -190,8 +190,10 @@ def _halving(channels: int, wider: int) -> tuple[nn.Module, ...]:
 
 
 def _moved(points: Tensor, matrices: Tensor) -> Tensor:
-    """Points (..., N, 3), the last 1, by matrices (B, 2, 3): (B, N, 2). A matrix product would be rounded to whole pixels
-    by autocast."""
+    """Points (..., N, 3), the last 1, by matrices (B, 2, 3): (B, N, 2).
+
+    Not a matrix product, which autocast would round to whole pixels.
+    """
     return (points[..., None, :] * matrices[:, None]).sum(3)
 
 

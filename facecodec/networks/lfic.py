@@ -64,7 +64,7 @@ class Network(Hyperprior):
     """
 
     def __init__(
-        self, score_width: int = 48, sample_price: tuple[float, float] = (1.8, 4.5), **options: object
+        self, score_width: int = 48, sample_price: tuple[float, float] = (3.0, 3.0), **options: object
     ) -> None:
         super().__init__(**options)
         self._sample_price = sample_price

@@ -419,7 +419,8 @@ def test_a_folder_with_a_corrupt_image_is_measured_without_it(needs_faces, run_c
     assert b"torn.png could not be read" in done.stdout
 
 
-def test_ctrl_c_ends_the_bench_and_its_workers(needs_faces, faces_root, tmp_path):
+@pytest.mark.parametrize("killed", [False, True], ids=["Ctrl-C", "killed"])
+def test_a_bench_that_ends_takes_its_workers_along(needs_faces, faces_root, tmp_path, killed):
     command = [sys.executable, "-m", "facecodec", "bench", "quality", "--data-dir", str(faces_root.resolve())]
     command += ["--codec", "jpeg:10", "--limit", "300", "-o", str(tmp_path / "out")]
     running = subprocess.Popen(
@@ -436,11 +437,15 @@ def test_ctrl_c_ends_the_bench_and_its_workers(needs_faces, faces_root, tmp_path
         time.sleep(0.1)
     time.sleep(3)
     children = children_of(running.pid)
-    os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to all of them
-    _, said = running.communicate(timeout=60)
-    assert running.returncode == 130
-    assert said.decode().strip().endswith("facecodec: interrupted")
-    assert b"Traceback" not in said
+    if killed:
+        running.kill()
+        running.communicate(timeout=60)
+    else:
+        os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to all of them
+        _, said = running.communicate(timeout=60)
+        assert running.returncode == 130
+        assert said.decode().strip().endswith("facecodec: interrupted")
+        assert b"Traceback" not in said
     deadline = time.monotonic() + 20
     while any(map(runs, children)) and time.monotonic() < deadline:
         time.sleep(0.1)

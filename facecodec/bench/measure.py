@@ -23,6 +23,7 @@ from facecodec.bench.recognition import find_recogniser, load_embedder
 from facecodec.bench.store import Store, key
 from facecodec.errors import UsageError
 from facecodec.faces import cache_folder
+from facecodec.processes import end_with_parent
 
 PICTURE = "picture"  # the part of a measurement that holds bytes and quality; every other part is a Face
 SAVE_EVERY = 200  # photographs
@@ -180,6 +181,7 @@ def _start(recognisers: dict[str, str]) -> None:
     import torch
     from threadpoolctl import threadpool_limits
 
+    end_with_parent()
     torch.set_num_threads(1)
     threadpool_limits(1)  # NumPy's BLAS: a process a core is enough
     _embedders = {name: load_embedder(found) for name, found in recognisers.items()}

@@ -5,18 +5,17 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from itertools import islice
-from multiprocessing import connection
 
 from facecodec.cli.files import Job
 from facecodec.cli.jobs import Outcome, Steps
 from facecodec.cli.paths import is_url
+from facecodec.processes import end_with_parent
 
 WINDOW = 16  # jobs of each process that may be under way or wait for an earlier one to be told
 
@@ -98,9 +97,4 @@ def _start(processes: int) -> ProcessPoolExecutor:
 def _serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["FACECODEC_THREADS"] = "1"  # the other cores have pictures of their own
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    connection.wait([multiprocessing.parent_process().sentinel])
-    os._exit(1)
+    end_with_parent()

@@ -31,9 +31,9 @@ from facecodec.training.data import data_root
 
 UNSEEN = "mobileface-v2"
 REFERENCES = {"jpeg2000": (160, 80, 40, 28), "webp": (1, 10, 30, 50), "jpeg": (8, 15, 22, 30)}
-BASELINE = ("l2-baseline", (1, 2, 3, 4, 5, 6))
-OURS = (1, 2, 3, 4, 5, 6)
-VERIFIED = (4, 5, 6, 8)  # the compact image's qualities, each of a size or a depth of its own
+BASELINE = ("l2-baseline", (1, 2, 3, 4, 6))
+LFIC = (1, 2, 3, 4, 5)
+COMPACT = (4, 5, 6, 8)  # below, its image is smaller, and of no use for recognition
 PAPER = {"jpeg2000": 0.7141, "webp": 0.4828, "l2-baseline": 0.5267}
 
 Accuracies = tuple[float, dict[str, dict[str, float]]]  # a rate, and verification under each recogniser there
@@ -52,14 +52,13 @@ def main() -> None:
     subjects = load_dataset("lfw", root, arguments.limit).subjects
     people = [subject.person for subject in subjects]
     samples = draws([people[index] for index in galleries(people)[1]])
-    settings = {arguments.lfic: OURS, arguments.compact: range(1, 9), BASELINE[0]: BASELINE[1], **REFERENCES}
+    settings = {arguments.lfic: LFIC, arguments.compact: COMPACT, BASELINE[0]: BASELINE[1], **REFERENCES}
     bench = open_bench([arguments.recognizer, UNSEEN], root)
     try:
         points = measure(bench, subjects, settings)
         paired = only_pairs(load_dataset("lfw", root))
         verified = {
-            name: accuracies(bench, paired, name, VERIFIED if name == arguments.compact else settings[name])
-            for name in (arguments.compact, "jpeg2000", "jpeg")
+            name: accuracies(bench, paired, name, settings[name]) for name in (arguments.compact, "jpeg2000", "jpeg")
         }
     finally:
         bench.close()

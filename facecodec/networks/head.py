@@ -190,11 +190,9 @@ def _halving(channels: int, wider: int) -> tuple[nn.Module, ...]:
 
 
 def _moved(points: Tensor, matrices: Tensor) -> Tensor:
-    """Points (..., N, 3), the last 1, by matrices (B, 2, 3): (B, N, 2).
-
-    Not a matrix product, which autocast would round to whole pixels.
-    """
-    return (points[..., None, :] * matrices[:, None]).sum(3)
+    """Points (..., N, 3), the last 1, by matrices (B, 2, 3): (B, N, 2). Autocast would round them to whole pixels."""
+    with torch.autocast(matrices.device.type, enabled=False):
+        return points.float() @ matrices.float().transpose(1, 2)
 
 
 def _centres(features: Tensor, axis: int) -> Tensor:

@@ -103,6 +103,17 @@ def test_a_head_alone_leaves_the_model_as_it_was(root, start, tmp_path):
         freeze(tmp_path / "run", tmp_path / "other.safetensors")
 
 
+def test_a_model_and_the_head_it_was_trained_with_are_frozen_together(root, tmp_path):
+    network = {name: CONFIG.network[name] for name in ("latents", "fine", "coarse", "blocks")}
+    config = replace(CONFIG, family="spic", network=network, head=HEAD | {"classes": 1})
+    loop.train(config, tmp_path / "run", root)
+    freeze(tmp_path / "run", tmp_path / "test.safetensors")
+    codec = Codec(tmp_path / "test.safetensors")
+    assert codec.head.classes == [max((root / "people").iterdir(), key=lambda person: len(list(person.iterdir()))).name]
+    begun, _, _ = loop.load_start(tmp_path / "train" / "test.safetensors")
+    assert begun.keys() == saved(tmp_path / "run")["network"].keys()
+
+
 def test_a_discriminator_and_a_recogniser_are_trained_along_and_resume(root, start, tmp_path):
     config = replace(CONFIG, objective="ipr", adversarial=0.1, trains_recogniser=True, features=("features.4",))
     loop.train(config, tmp_path / "run", root, start=start)

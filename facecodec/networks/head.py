@@ -225,4 +225,4 @@ def _least_squares() -> np.ndarray:
     x, y = TEMPLATE.T
     one, zero = np.ones(len(x)), np.zeros(len(x))
     equations = np.stack([np.stack([x, -y, one, zero], 1), np.stack([y, x, zero, one], 1)], 1).reshape(-1, 4)
-    return np.linalg.pinv(equations).T
+    return np.linalg.pinv(equations).T.copy()

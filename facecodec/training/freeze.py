@@ -62,7 +62,8 @@ def freeze(run: Path, out: Path) -> str:
     start.parent.mkdir(exist_ok=True)
     partial = start.with_suffix(".partial")
     # Buffers hold bounds such as 1e-9, which half precision would turn into zero.
-    half = dict(network.named_buffers()) | {name: value.detach().half() for name, value in network.named_parameters()}
+    learned = dict(network.named_parameters())
+    half = {name: value.half() if name in learned else value for name, value in network.state_dict().items()}
     partial.write_bytes(save(half, {"config": json.dumps(saved["config"]), "runs": json.dumps(runs)}))
     os.replace(partial, start)
     return mark

@@ -48,9 +48,9 @@ def embed(
         raise UsageError("no input given: name files or folders, '-' for standard input, or --files0-from")
     if as_json and out is not None:
         raise UsageError("--json and -o each say where embeddings go: give one of them")
-    if out is not None and out.suffix != ".npy":
-        raise UsageError(f"{out}: embeddings are written as a .npy file")
     if out is not None:
+        if out.suffix != ".npy":
+            raise UsageError(f"{out}: embeddings are written as a .npy file")
         refuse_existing(Job(None, out), force)
     places: list[Job | None] = []  # a row each, in order
     failures = []
@@ -114,7 +114,7 @@ def _jobs(name: str) -> tuple[list[Job], list[tuple[str, str]]]:
 
 
 def _array(rows: list[np.ndarray | None]) -> bytes:
-    """A .npy file, float32 (N, D); what has no embedding has a row of NaN, so that rows are files."""
+    """A .npy file, float32 (N, D); what has no embedding has a row of NaN, so that rows are inputs."""
     there = next(row for row in rows if row is not None)
     buffer = io.BytesIO()
     np.save(buffer, np.stack([np.full_like(there, np.nan) if row is None else row for row in rows]))

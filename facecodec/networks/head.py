@@ -28,6 +28,7 @@ COLOURS = 3
 FINDING = (64, 4)  # channels and blocks of what finds the face: it sees nine positions along a side, and all vote
 TYPICAL_SCALE = 1.2  # pixels of the picture to one of the template, as on LFW
 CENTRE = (SIZE - 1) / 2
+POINTS = torch.from_numpy(np.c_[TEMPLATE, np.ones(len(TEMPLATE))]).float()  # the template's, to be moved by a matrix
 
 
 @dataclass
@@ -82,9 +83,8 @@ class Head(nn.Module):
         points = SIZE / GRID * (torch.arange(GRID) + 0.5) - 0.5
         y, x = torch.meshgrid(points, points, indexing="ij")
         self.register_buffer("points", torch.stack([x, y, torch.ones_like(x)], -1).reshape(1, -1, 3), persistent=False)
-        template = torch.from_numpy(TEMPLATE).float()
-        self.register_buffer("template", torch.cat([template, torch.ones(len(template), 1)], 1), persistent=False)
-        self.register_buffer("typical", TYPICAL_SCALE * (template - template.mean(0)), persistent=False)
+        self.register_buffer("template", POINTS, persistent=False)
+        self.register_buffer("typical", TYPICAL_SCALE * (POINTS - POINTS.mean(0))[:, :2], persistent=False)
         self.register_buffer("fit", torch.from_numpy(_least_squares()).float(), persistent=False)
         self.register_buffer("cells", torch.arange(WINDOW) - (WINDOW - 1) / 2, persistent=False)
 
@@ -214,8 +214,7 @@ def landmark_error(landmarks: Tensor, matrices: Tensor) -> Tensor:
 
     NaN where `matrices` are.
     """
-    points = torch.cat([torch.from_numpy(TEMPLATE), torch.ones(len(TEMPLATE), 1)], 1).to(landmarks)
-    off = landmarks - _moved(points, matrices)
+    off = landmarks - _moved(POINTS.to(landmarks), matrices)
     scale = torch.linalg.vector_norm(matrices[:, 0, :2], dim=1)
     return torch.linalg.vector_norm(off, dim=2).mean(1) / scale
 

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from facecodec.entropy import PRECISION
 from facecodec.families.lfic import NONE_ABOVE, POOL, REGION, SHARES
-from facecodec.networks.coded import QUALITIES
 from facecodec.networks.export import graph
 from facecodec.networks.hyperprior import ANCHORS, Hyperprior, interpolate, pad_to
 from facecodec.networks.integers import stored_qualities
@@ -59,13 +58,10 @@ def relative(bits: Tensor) -> Tensor:
 class Network(Hyperprior):
     """As Hyperprior; `score_width` channels inside what scores the levels of a region.
 
-    `sample_price`, at q = 1 and at q = 8, is what a sample costs in training beside its own bits, in the mean bits of a
-    sample of that picture.
+    `sample_price` is what a sample costs in training beside its own bits, in the mean bits of a sample of that picture.
     """
 
-    def __init__(
-        self, score_width: int = 48, sample_price: tuple[float, float] = (3.0, 3.0), **options: object
-    ) -> None:
+    def __init__(self, score_width: int = 48, sample_price: float = 3.0, **options: object) -> None:
         super().__init__(**options)
         self._sample_price = sample_price
         self.scores = Scores(self.channels, score_width)
@@ -91,9 +87,7 @@ class Network(Hyperprior):
         y_bits = (each * keep).flatten(1).sum(1) + (pooled * chosen[:, [POOL]]).flatten(1).sum(1)
         shares = torch.from_numpy(SHARES).to(x)[:, None, None]
         samples = REGION**2 * self.channels * (chosen * shares).flatten(1).sum(1)
-        low, high = self._sample_price
-        price = low + (quality - 1) / (QUALITIES - 1) * (high - low)
-        price = price * each.flatten(1).sum(1) / (each[0].numel() * self.channels)
+        price = self._sample_price * each.flatten(1).sum(1) / (each[0].numel() * self.channels)
         y_bits = y_bits + price.detach() * (samples - samples.detach())  # in the gradient alone
 
         residual = keep * quantize_ste(parts.residual) + pool * _spread(quantize_ste(means))[..., :height, :width]

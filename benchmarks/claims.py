@@ -6,22 +6,20 @@ LFW test people, FRR at FAR 1% by the bench's protocol with the recogniser that 
 that was not. A saving is 1 - rate / the rate at which the other codec's FRR is as low, at each of lfic's qualities;
 where the other codec's FRR never is, the saving is at least that against its highest rate. At equal rate, the other
 codec's numbers are interpolated between its settings, in log rate. Intervals are 95%, by bootstrap over the people who
-ask. Verification is by LFW's protocol over
-the 1,000 pairs of test people in ten folds, with 1.96 standard errors. With `--recognizer`, one trained along with the
-compact image stands in for the first.
+ask. Verification is by LFW's protocol over the 1,000 pairs of test people in ten folds, with 1.96 standard errors. With
+`--recognizer`, one trained along with the compact image stands in for the first.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from facecodec.bench import SEEN
-from facecodec.bench.datasets import Dataset, load_dataset
+from facecodec.bench.datasets import Dataset, chosen, load_dataset
 from facecodec.bench.intervals import draws, frr_draws, interval
 from facecodec.bench.measure import Bench, Face, open_bench
 from facecodec.bench.metrics import rate_at
@@ -56,7 +54,8 @@ def main() -> None:
     bench = open_bench([arguments.recognizer, UNSEEN], root)
     try:
         points = measure(bench, subjects, settings)
-        paired = only_pairs(load_dataset("lfw", root))
+        whole = load_dataset("lfw", root)
+        paired = chosen(whole, sorted({index for pair in whole.pairs for index in (pair.first, pair.second)}))
         verified = {
             name: accuracies(bench, paired, name, settings[name]) for name in (arguments.compact, "jpeg2000", "jpeg")
         }
@@ -88,14 +87,6 @@ def main() -> None:
             cells = [accuracy_at(rate, verified[name], face) for name in ("jpeg2000", "jpeg")]
             mean, error = told[str(face)]["accuracy"], told[str(face)]["standard_error"]
             print(f"| {rate:.3f} bpp | {mean:.1%} ± {1.96 * error:.1%} | {' | '.join(cells)} |")
-
-
-def only_pairs(dataset: Dataset) -> Dataset:
-    """The photographs that are in pairs."""
-    named = sorted({index for pair in dataset.pairs for index in (pair.first, pair.second)})
-    place = {index: number for number, index in enumerate(named)}
-    pairs = [replace(pair, first=place[pair.first], second=place[pair.second]) for pair in dataset.pairs]
-    return replace(dataset, subjects=[dataset.subjects[index] for index in named], pairs=pairs)
 
 
 def accuracies(bench: Bench, dataset: Dataset, codec: str, settings: Sequence[float]) -> list[Accuracies]:

@@ -68,6 +68,17 @@ def load_dataset(name: str, root: Path, limit: int | None = None, faces: bool = 
     return Dataset(name, subjects, gallery=3 if name == "celeba-hq" else 1, pairs=pairs)
 
 
+def chosen(dataset: Dataset, indices: Sequence[int]) -> Dataset:
+    """The photographs at `indices`, in their order, and the pairs of which both are among them."""
+    place = {index: number for number, index in enumerate(indices)}
+    pairs = [
+        replace(pair, first=place[pair.first], second=place[pair.second])
+        for pair in dataset.pairs
+        if pair.first in place and pair.second in place
+    ]
+    return replace(dataset, subjects=[dataset.subjects[index] for index in indices], pairs=pairs)
+
+
 def _photos(name: str, root: Path) -> list[Photo]:
     if name == "lfw":
         return lfw(root, "test")

@@ -14,7 +14,7 @@ import numpy as np
 
 from facecodec.bench import SCHEMA, SEEN
 from facecodec.bench.codecs import find_codec, is_reference
-from facecodec.bench.datasets import FOLDS, Dataset
+from facecodec.bench.datasets import FOLDS, Dataset, chosen
 from facecodec.bench.intervals import DRAWS, draws, frr_draws, interval, parity_draws
 from facecodec.bench.measure import Bench, Face, Measured, Subject
 from facecodec.bench.metrics import bd_rate, rate_at
@@ -110,18 +110,8 @@ def stacked(measured: Sequence[Measured], face: Face) -> np.ndarray:
 def readable(bench: Bench, dataset: Dataset) -> tuple[Dataset, list[str]]:
     """The dataset without the files that cannot be read, and those files."""
     found = bench.photographs("original", 0, dataset.subjects)
-    place = {}
-    for index, measured in enumerate(found):
-        if measured is not None:
-            place[index] = len(place)
-    lost = [str(dataset.subjects[index].path) for index in range(len(found)) if index not in place]
-    subjects = [dataset.subjects[index] for index in place]
-    pairs = [
-        replace(pair, first=place[pair.first], second=place[pair.second])
-        for pair in dataset.pairs
-        if pair.first in place and pair.second in place
-    ]
-    return replace(dataset, subjects=subjects, pairs=pairs), lost
+    lost = [str(subject.path) for subject, each in zip(dataset.subjects, found, strict=True) if each is None]
+    return chosen(dataset, [index for index, each in enumerate(found) if each is not None]), lost
 
 
 def verify(bench: Bench, dataset: Dataset, codec: str, setting: float) -> dict[str, dict[str, float]]:

@@ -99,17 +99,20 @@ class Decoder:
         """The symbols of one band, int64, in the shape of `indices`."""
         flat = indices.ravel()
         order, groups = _group(flat)
-        coded = np.empty(flat.size, np.int64)
+        sorted_symbols = np.empty(flat.size, np.int64)
+        escaped = []
         for table, start, stop in groups:
-            coded[start:stop] = self._coder.decode(self.tables.model(table), int(stop - start))
-        symbols = np.empty_like(coded)
-        symbols[order] = coded
-        reach = self.tables.reach[flat]
-        outside = symbols == 2 * reach + 1
-        symbols -= reach
-        if outside.any():
-            self.escapes += int(outside.sum())
-            symbols[outside] = _decode_escapes(self._coder, reach[outside])
+            coded = self._coder.decode(self.tables.model(table), stop - start)
+            reach = self.tables.reach[table]
+            sorted_symbols[start:stop] = coded - reach
+            if coded.max() > 2 * reach:
+                escaped.append(order[start:stop][coded > 2 * reach])
+        symbols = np.empty_like(sorted_symbols)
+        symbols[order] = sorted_symbols
+        if escaped:
+            places = np.sort(np.concatenate(escaped))
+            self.escapes += places.size
+            symbols[places] = _decode_escapes(self._coder, self.tables.reach[flat[places]])
         return symbols.reshape(indices.shape)
 
     def finish(self) -> None:

@@ -59,11 +59,11 @@ class HyperSynthesis:
         self.margin = math.ceil(reach)  # rows of z beyond its own that a row of the result depends on
         self.largest = largest / 2.0**layer.shift  # magnitude that no result exceeds
         self.channels = (layers[0].weight.shape[1], len(layers[-1].weight))
+        # Shifted here once: a power of two changes no digit.
         self.layers = [
             (
-                np.ascontiguousarray(layer.weight.reshape(len(layer.weight), -1), np.float64),
-                layer.bias.astype(np.float64)[:, None] + 2.0 ** (layer.shift - 1),
-                2.0**-layer.shift,
+                np.ascontiguousarray(layer.weight.reshape(len(layer.weight), -1), np.float64) * 2.0**-layer.shift,
+                layer.bias.astype(np.float64)[:, None] * 2.0**-layer.shift + 0.5,
                 layer.weight.shape[2],
                 layer.upsample,
             )
@@ -72,10 +72,10 @@ class HyperSynthesis:
 
     def __call__(self, z_hat: np.ndarray) -> np.ndarray:
         x = np.clip(z_hat, -LIMIT, LIMIT).astype(np.float64)
-        for number, (weight, bias, scale, kernel, upsample) in enumerate(self.layers):
+        for number, (weight, bias, kernel, upsample) in enumerate(self.layers):
             height, width = x.shape[1:]
-            x = weight @ _patches(x, kernel) + bias
-            x *= scale
+            x = weight @ _patches(x, kernel)
+            x += bias
             np.floor(x, out=x)
             if number < len(self.layers) - 1:
                 np.clip(x, 0, LIMIT, out=x)
@@ -90,9 +90,12 @@ def _patches(x: np.ndarray, kernel: int) -> np.ndarray:
     channels, height, width = x.shape
     if kernel == 1:
         return x.reshape(channels, -1)
-    padded = np.pad(x, ((0, 0), (1, 1), (1, 1)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
-    return windows.reshape(channels * 9, height * width)
+    padded = np.zeros((channels, height + 2, width + 2))
+    padded[:, 1:-1, 1:-1] = x
+    columns = np.empty((channels, 3, 3, height, width))
+    for row, column in np.ndindex(3, 3):
+        columns[:, row, column] = padded[:, row : row + height, column : column + width]
+    return columns.reshape(channels * 9, height * width)
 
 
 def _pixel_shuffle(x: np.ndarray) -> np.ndarray:

@@ -81,6 +81,10 @@ class Hyperprior:
             raise ValueError("a mean could overflow")
         if not ((self.gains["z_table"] >= 0) & (self.gains["z_table"] < len(self.tables))).all():
             raise ValueError("a table index is out of range")
+        # By channel, (M, 225), as they are looked up for every place; with the steps that symbols are restored by.
+        self._gains = {name: np.ascontiguousarray(self.gains[name].T) for name in ("y_log_gain", "y_gain")}
+        self._steps = (2.0 ** (GAIN_FRACTION - FRACTION) / self._gains["y_gain"]).astype(np.float32)
+        self._index = np.min_scalar_type(len(self.tables) - 1)  # small ones are sorted faster
 
     def analyse(self, pixels: np.ndarray) -> Latents:
         """y and z of uint8 (H, W, 3)."""
@@ -114,7 +118,7 @@ class Hyperprior:
 
     def residual(self, y: np.ndarray, means: np.ndarray, qualities: np.ndarray) -> np.ndarray:
         """y, less its mean, in steps of its place's quality, before rounding."""
-        y_gain = self._gains("y_gain", qualities) / 2.0**GAIN_FRACTION
+        y_gain = self._gains["y_gain"][:, qualities] / 2.0**GAIN_FRACTION
         return y * y_gain - means * 2.0**-FRACTION
 
     def decode_symbols(self, streams: list[bytes], size: tuple[int, int], quality: int) -> Symbols:
@@ -154,8 +158,7 @@ class Hyperprior:
     def restored(self, symbols: np.ndarray, band: Prediction) -> np.ndarray:
         """y_hat of a band, float32."""
         values = ((symbols << FRACTION) + band.means).astype(np.float32)
-        step = 2.0 ** (GAIN_FRACTION - FRACTION) / self._gains("y_gain", band.qualities)
-        return values * step.astype(np.float32)
+        return values * self._steps[:, band.qualities]
 
     def encode_z(self, symbols: np.ndarray, quality: int) -> bytes:
         """The stream of z's symbols."""
@@ -177,10 +180,6 @@ class Hyperprior:
     def _z_tables(self, shape: tuple[int, ...], quality: int) -> np.ndarray:
         return np.broadcast_to(self.gains["z_table"][quality][:, None, None], shape)
 
-    def _gains(self, name: str, qualities: np.ndarray) -> np.ndarray:
-        """(M, rows, w) at quality bytes (rows, w)."""
-        return np.take(self.gains[name].T, qualities, axis=1)
-
     def prediction(self, z_symbols: np.ndarray, rows: slice, width: int, quality: int) -> Prediction:
         """What z says of some rows of y, `width` wide."""
         first = rows.start // HYPER
@@ -194,9 +193,9 @@ class Hyperprior:
         scales, means = out[: self.channels], out[self.channels : 2 * self.channels]
         shift = (out[-1] + half) >> FRACTION if self.has_quality_map else np.zeros(out.shape[1:], np.int64)
         qualities = np.clip(quality + shift, 0, MAX_QUALITY_BYTE)
-        indices = (scales + self._gains("y_log_gain", qualities) + half) >> FRACTION
-        tables = np.clip(indices, 0, len(self.tables) - 1).astype(np.uint16)
-        return Prediction(tables, rescale(means, self._gains("y_gain", qualities), GAIN_FRACTION), qualities)
+        indices = (scales + self._gains["y_log_gain"][:, qualities] + half) >> FRACTION
+        tables = np.clip(indices, 0, len(self.tables) - 1).astype(self._index)
+        return Prediction(tables, rescale(means, self._gains["y_gain"][:, qualities], GAIN_FRACTION), qualities)
 
 
 def positions(size: tuple[int, int]) -> tuple[int, int]:

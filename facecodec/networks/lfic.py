@@ -16,12 +16,15 @@ from compressai.ops import quantize_ste
 from torch import Tensor, nn
 
 from facecodec.entropy import PRECISION
-from facecodec.families.lfic import NONE_ABOVE, POOL, REGION, SHARES
+from facecodec.families.lfic import KEEP, NONE_ABOVE, POOL, REGION, SHARES
 from facecodec.networks.export import graph
 from facecodec.networks.hyperprior import ANCHORS, Hyperprior, interpolate, pad_to
 from facecodec.networks.integers import stored_qualities
 from facecodec.networks.transforms import LATENT_SCALE
 
+# By how much keeping all must be the best choice at each of the eight anchors: the price of training, a multiple of the
+# mean bits, is too low where everything is worth many bits. Chosen on training people at q 4 (docs/neighbours.md).
+MARGIN = torch.tensor([0, 0, 0, 0.04, 0.04, 0.04, 0.04, 0.04])
 QUICK = 8  # how many times as fast as other parameters scores are learned, which all else then follows
 
 
@@ -66,6 +69,7 @@ class Network(Hyperprior):
         self._sample_price = sample_price
         self.scores = Scores(self.channels, score_width)
         self.score_bias = nn.Parameter(torch.tensor([0.5, 0.3, -0.5]).repeat(ANCHORS, 1) / QUICK)
+        self.register_buffer("margin", F.pad(MARGIN[:, None], (KEEP, len(SHARES) - KEEP - 1)), persistent=False)
         self.level_scores = nn.Parameter(torch.zeros(ANCHORS, (NONE_ABOVE + 1) * len(SHARES)))
 
     def latents(self, x: Tensor, quality: Tensor, noisy_rate: bool = False) -> tuple[Tensor, Tensor, Tensor]:
@@ -75,12 +79,12 @@ class Network(Hyperprior):
         each = self.bits(parts.residual, parts.scale, noisy_rate).sum(1, keepdim=True)
         seen = torch.cat([parts.y, relative(each)], 1).detach()
         scores = self.scores(pad_to(seen, REGION)).float()
-        scores = QUICK * (scores + interpolate(self.score_bias, quality[:, None, None]))
+        scores = QUICK * (scores + interpolate(self._bias(), quality[:, None, None]))
         soft = scores.softmax(1)
         drawn = scores - torch.empty_like(scores).exponential_().log() if self.training else scores  # Gumbel noise
         levels = drawn.argmax(1)
         chosen = F.one_hot(levels, len(SHARES)).permute(0, 3, 1, 2).to(soft) + soft - soft.detach()
-        keep, pool = (_spread(chosen[:, [level]])[..., :height, :width] for level in (0, POOL))
+        keep, pool = (_spread(chosen[:, [level]])[..., :height, :width] for level in (KEEP, POOL))
 
         means = F.avg_pool2d(parts.residual, REGION, ceil_mode=True, count_include_pad=False)
         pooled = self.bits(means, parts.scale[..., ::REGION, ::REGION], noisy_rate).sum(1, keepdim=True)
@@ -92,6 +96,10 @@ class Network(Hyperprior):
 
         residual = keep * quantize_ste(parts.residual) + pool * _spread(quantize_ste(means))[..., :height, :width]
         return (residual + parts.mean) / parts.gain, y_bits, parts.z_bits + self.level_bits(levels, quality)
+
+    def _bias(self) -> Tensor:
+        """Of each anchor's scores, (8, 3)."""
+        return self.score_bias if self.training else self.score_bias - self.margin
 
     def level_bits(self, levels: Tensor, quality: Tensor) -> Tensor:
         """Of levels (B, h, w), each coded by the one above it, (B,)."""
@@ -115,7 +123,7 @@ class Network(Hyperprior):
         np.put_along_axis(counts, likeliest, np.take_along_axis(counts, likeliest, 2) + rest, 2)
         return super().frozen() | {
             "h_a.scores.onnx": graph(self.scores, torch.zeros(1, self.channels + 1, 8, 8)),
-            "h_a.bias": interpolate(self.score_bias, quality.float())[..., 0, 0].numpy(),
+            "h_a.bias": interpolate(self._bias(), quality.float())[..., 0, 0].numpy(),
             "level_counts": counts.astype(np.int32),
         }
 

@@ -28,7 +28,7 @@ SMALL = {"fine": 24, "coarse": 32, "blocks": (1, 1), "latents": 32}
 def networks():
     torch.manual_seed(0)
     network = spic.build(**SMALL)
-    head = Head(32, coarse=32, fine=24, blocks=(1, 1), classes=3)
+    head = Head(32, fine=24, classes=3)
     head.start_from(MobileFaceNet().eval(), network.g_s.body)
     return network, head.eval()
 

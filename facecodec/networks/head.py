@@ -27,7 +27,7 @@ CELL = 2  # pixels along a side of a place where it is looked at
 COLOURS = 3
 FINDING = (64, 4)  # channels and blocks of what finds the face: it sees nine positions along a side, and all vote
 TYPICAL_SCALE = 1.2  # pixels of the picture to one of the template, as on LFW
-CENTRE = (SIZE - 1) / 2
+CENTRE = torch.tensor([(SIZE - 1) / 2, (SIZE - 1) / 2, 1])  # of the template, to be moved by a matrix
 POINTS = torch.from_numpy(np.c_[TEMPLATE, np.ones(len(TEMPLATE))]).float()  # the template's, to be moved by a matrix
 
 
@@ -45,14 +45,11 @@ class Reading:
 
 
 class Head(nn.Module):
-    """y_hat (B, M, h, w) -> Reading. Widths are those of the synthesis, `blocks` at most as many; `classes` people."""
+    """y_hat (B, M, h, w) -> Reading. `fine` is the synthesis's width at 1/8 of the resolution; `classes` people."""
 
-    def __init__(
-        self, latents: int, coarse: int = 160, fine: int = 128, blocks: tuple[int, int] = (1, 2), classes: int = 0
-    ) -> None:
+    def __init__(self, latents: int, fine: int = 128, classes: int = 0) -> None:
         super().__init__()
-        n_fine, n_coarse = blocks
-        self.trunk = nn.Sequential(nn.Conv2d(latents, coarse, 1), *(DepthwiseBlock(coarse) for _ in range(n_coarse)))
+        self.channels = latents
         width, count = FINDING
         self.find = nn.Sequential(
             nn.Conv2d(latents, width, 1),
@@ -60,9 +57,9 @@ class Head(nn.Module):
             nn.Conv2d(width, 3 * len(TEMPLATE), 1),
         )
         self.up = nn.Sequential(
-            nn.Conv2d(coarse, 4 * fine, 1),
+            nn.Conv2d(latents, 4 * fine, 1),
             nn.PixelShuffle(2),
-            *(DepthwiseBlock(fine) for _ in range(n_fine)),
+            DepthwiseBlock(fine),
             nn.Conv2d(fine, COLOURS * 64, 1),
             nn.PixelShuffle(8 // CELL),
         )
@@ -86,18 +83,20 @@ class Head(nn.Module):
         self.register_buffer("template", POINTS, persistent=False)
         self.register_buffer("typical", TYPICAL_SCALE * (POINTS - POINTS.mean(0))[:, :2], persistent=False)
         self.register_buffer("fit", torch.from_numpy(_least_squares()).float(), persistent=False)
-        self.register_buffer("cells", torch.arange(WINDOW) - (WINDOW - 1) / 2, persistent=False)
+        self.register_buffer("centre", CENTRE, persistent=False)
+        self.register_buffer("cells", torch.arange(WINDOW), persistent=False)
 
     @torch.no_grad()
     def start_from(self, recogniser: MobileFaceNet, synthesis: nn.Sequential) -> None:
-        """Begin as a trained synthesis of the same widths and a trained recogniser behind it, with fewer blocks."""
+        """Begin as a trained synthesis of the same width, of whose blocks one stays, and a trained recogniser."""
         for mine, theirs in zip((self.first, *self.last), (recogniser.conv1[1:], *_last(recogniser)), strict=False):
             mine.load_state_dict(theirs.state_dict())
-        middle = 1 + next(i for i, layer in enumerate(synthesis[1:]) if not isinstance(layer, DepthwiseBlock))
-        for mine, theirs in zip(self.trunk, synthesis[:middle], strict=False):
-            mine.load_state_dict(theirs.state_dict())
-        for mine, theirs in zip(self.up[:-2], synthesis[middle:-2], strict=False):
-            mine.load_state_dict(theirs.state_dict())
+        # What is linear without the blocks at 1/16 is one layer.
+        shuffle = next(i for i, layer in enumerate(synthesis) if isinstance(layer, nn.PixelShuffle))
+        into, out = synthesis[0], synthesis[shuffle - 1]
+        self.up[0].weight.copy_(torch.einsum("ocxy,clxy->olxy", out.weight, into.weight))
+        self.up[0].bias.copy_(out.weight[..., 0, 0] @ into.bias + out.bias)
+        self.up[2].load_state_dict(synthesis[shuffle + 1].state_dict())
         # A place of 8x8 pixels as sixteen of 2x2.
         side = 8 // CELL
         order = torch.arange(COLOURS * 64).reshape(COLOURS, side, CELL, side, CELL).permute(0, 2, 4, 1, 3).reshape(-1)
@@ -139,41 +138,39 @@ class Head(nn.Module):
 
     def landmarks(self, y_hat: Tensor) -> Tensor:
         """The face's five points, (B, 5, 2): every position votes for where each lies; the sum by their weights."""
-        weights, across, down = self.find(y_hat).flatten(2).unflatten(1, (3, -1)).unbind(1)
-        weights = weights.softmax(2)
-        width = y_hat.shape[3]
-        x = _centres(y_hat, 3).repeat(y_hat.shape[2])
-        y = _centres(y_hat, 2)[:, None].expand(-1, width).flatten()
-        votes = torch.stack([DOWNSAMPLING * across + x, DOWNSAMPLING * down + y], 3)
-        return (votes * weights[..., None]).sum(2) + self.typical
+        found = self.find(y_hat).flatten(2).unflatten(1, (3, -1))  # weights, and offsets across and down
+        height, width = y_hat.shape[2:]
+        across = torch.arange(width, device=y_hat.device).repeat(height)
+        down = torch.arange(height, device=y_hat.device)[:, None].expand(-1, width).flatten()
+        places = torch.stack([across, down])[:, None]
+        votes = ((found[:, 1:] + places) * found[:, :1].softmax(3)).sum(3)
+        return DOWNSAMPLING * (votes.transpose(1, 2) + 0.5) - 0.5 + self.typical
 
     def similarity(self, landmarks: Tensor) -> Tensor:
         """The similarity from the template that fits landmarks best, (B, 2, 3)."""
-        a, b, c, d = (landmarks.flatten(1)[:, :, None] * self.fit).sum(1).unbind(1)
-        return torch.stack([torch.stack([a, -b, c], 1), torch.stack([b, a, d], 1)], 1)
+        return _product(landmarks.flatten(1), self.fit).unflatten(1, (2, 3))
 
     def _window(self, y_hat: Tensor, matrices: Tensor) -> tuple[Tensor, Tensor]:
         """What the latents become around a face, (B, 3 CELL^2, 8 WINDOW, 8 WINDOW), and where its centre is, (B, 2)."""
-        last = torch.stack([_centres(y_hat, 3)[-1], _centres(y_hat, 2)[-1]])
-        extent = last + (DOWNSAMPLING + 1) / 2  # width and height in pixels
-        middle = (CENTRE * (matrices[:, :, 0] + matrices[:, :, 1]) + matrices[:, :, 2]).detach()
-        # The window's centre lies between positions, as it has an even number of them.
-        middle = DOWNSAMPLING * torch.round((middle + 0.5) / DOWNSAMPLING) - 0.5
-        cells = DOWNSAMPLING * self.cells
-        across = (middle[:, :1] + cells)[:, None].expand(-1, WINDOW, -1)
-        down = (middle[:, 1:] + cells)[:, :, None].expand(-1, -1, WINDOW)
-        place = torch.stack([across, down], 3)
-        near = F.grid_sample(y_hat, (2 * place + 1) / extent - 1, mode="nearest", align_corners=False)
-        return self.up(self.trunk(near)), middle
+        height, width = y_hat.shape[2:]
+        centre = _product(matrices, self.centre)
+        # The window's centre lies between positions, as it has an even number of them; beyond the picture are zeros.
+        corner = torch.round((centre.detach() + 0.5) / DOWNSAMPLING) - WINDOW // 2
+        across, down = (corner[:, :, None] + self.cells).long().unbind(1)
+        inside = ((down >= 0) & (down < height))[:, :, None] & ((across >= 0) & (across < width))[:, None]
+        index = torch.where(inside, width * down[:, :, None] + across[:, None], height * width).flatten(1)
+        cells = F.pad(y_hat.flatten(2), (0, 1)).gather(2, index[:, None].expand(-1, y_hat.shape[1], -1))
+        seen = self.up(cells.unflatten(2, (WINDOW, WINDOW)))
+        return seen, DOWNSAMPLING * (corner + WINDOW // 2) - 0.5
 
     def _sample(self, seen: Tensor, middle: Tensor, matrices: Tensor) -> Tensor:
         """A window at the template's points, (B, 3 CELL^2, GRID, GRID)."""
-        face = (_moved(self.points, matrices) - middle[:, None]).reshape(-1, GRID, GRID, 2)
-        return F.grid_sample(seen, 2 * face / (WINDOW * DOWNSAMPLING), align_corners=False)
+        within = (matrices - F.pad(middle[:, :, None], (2, 0))) * (2 / (WINDOW * DOWNSAMPLING))
+        return F.grid_sample(seen, _moved(self.points, within).unflatten(1, (GRID, GRID)), align_corners=False)
 
     def frozen(self) -> dict[str, np.ndarray]:
         """The graph from y_hat (1, M, h, w) to the embedding (1, 128), and the classes' linear layer after it."""
-        example = torch.zeros(1, self.trunk[0].in_channels, 8, 8)
+        example = torch.zeros(1, self.channels, 8, 8)
         tensors = {"head.onnx": graph(_Embedding(self), example)}
         if self.classes is not None:
             tensors["weight"] = self.classes.weight.detach().numpy().astype(np.float16)
@@ -190,14 +187,14 @@ def _halving(channels: int, wider: int) -> tuple[nn.Module, ...]:
 
 
 def _moved(points: Tensor, matrices: Tensor) -> Tensor:
-    """Points (..., N, 3), the last 1, by matrices (B, 2, 3): (B, N, 2). Autocast would round them to whole pixels."""
-    with torch.autocast(matrices.device.type, enabled=False):
-        return points.float() @ matrices.float().transpose(1, 2)
+    """Points (..., N, 3), the last 1, by matrices (B, 2, 3): (B, N, 2)."""
+    return _product(points, matrices.transpose(1, 2))
 
 
-def _centres(features: Tensor, axis: int) -> Tensor:
-    """Of the places along an axis, in pixels; so that an exported graph takes any size."""
-    return DOWNSAMPLING * (torch.arange(features.shape[axis], device=features.device) + 0.5) - 0.5
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """Of matrices that say where things are: autocast would round places to whole pixels."""
+    with torch.autocast(a.device.type, enabled=False):
+        return a.float() @ b.float()
 
 
 class _Embedding(nn.Module):
@@ -220,8 +217,9 @@ def landmark_error(landmarks: Tensor, matrices: Tensor) -> Tensor:
 
 
 def _least_squares() -> np.ndarray:
-    """Landmarks as one row x, y, x, y... (10) to a, b, c, d of the similarity [[a, -b, c], [b, a, d]], (10, 4)."""
+    """Landmarks as one row x, y, x, y... (10) to the similarity [[a, -b, c], [b, a, d]] as one row, (10, 6)."""
     x, y = TEMPLATE.T
     one, zero = np.ones(len(x)), np.zeros(len(x))
     equations = np.stack([np.stack([x, -y, one, zero], 1), np.stack([y, x, zero, one], 1)], 1).reshape(-1, 4)
-    return np.linalg.pinv(equations).T.copy()
+    a, b, c, d = np.linalg.pinv(equations)
+    return np.stack([a, -b, c, b, a, d], 1)

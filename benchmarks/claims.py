@@ -1,13 +1,14 @@
 """The neighbours' claims beside what was measured: LFIC's savings, the compact image's accuracy.
 
-    python benchmarks/claims.py [--limit N] [--data DIR] [--lfic NAME] [--compact NAME] [--recognizer FILE.onnx]
+    python benchmarks/claims.py [--limit N] [--data DIR] [--lfic NAME] [--compact NAME]
+        [--joint MODEL RECOGNISER.onnx]
 
 LFW test people, FRR at FAR 1% by the bench's protocol with the recogniser that was trained against and with the one
 that was not. A saving is 1 - rate / the rate at which the other codec's FRR is as low, at each of lfic's qualities;
 where the other codec's FRR never is, the saving is at least that against its highest rate. At equal rate, the other
 codec's numbers are interpolated between its settings, in log rate. Intervals are 95%, by bootstrap over the people who
 ask. Verification is by LFW's protocol over the 1,000 pairs of test people in ten folds, with 1.96 standard errors. With
-`--recognizer`, one trained along with the compact image stands in for the first.
+`--joint`, the same for a compact image and the recogniser that was trained along with it, and with the others.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from facecodec.bench.datasets import Dataset, chosen, load_dataset
 from facecodec.bench.intervals import draws, frr_draws, interval
 from facecodec.bench.measure import Bench, Face, open_bench
 from facecodec.bench.metrics import rate_at
-from facecodec.bench.recognition import galleries
+from facecodec.bench.recognition import MIN_QUERIES, galleries
 from facecodec.bench.run import Point, measure, verify
 from facecodec.training.data import data_root
 
@@ -44,14 +45,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--lfic", default="lfic")
     parser.add_argument("--compact", default="compact-png")
-    parser.add_argument("--recognizer", default=SEEN)
+    parser.add_argument("--joint", nargs=2, metavar=("MODEL", "RECOGNISER"))
     arguments = parser.parse_args()
     root = data_root(arguments.data)
     subjects = load_dataset("lfw", root, arguments.limit).subjects
     people = [subject.person for subject in subjects]
+    if len(galleries(people)[1]) < MIN_QUERIES:
+        parser.error(f"--limit {arguments.limit} leaves fewer than {MIN_QUERIES} queries for an FRR")
     samples = draws([people[index] for index in galleries(people)[1]])
     settings = {arguments.lfic: LFIC, arguments.compact: COMPACT, BASELINE[0]: BASELINE[1], **REFERENCES}
-    bench = open_bench([arguments.recognizer, UNSEEN], root)
+    bench = open_bench([SEEN, UNSEEN], root)
     try:
         points = measure(bench, subjects, settings)
         whole = load_dataset("lfw", root)
@@ -75,18 +78,30 @@ def main() -> None:
         for rate, wanted, each in zip(rates, frr, drawn, strict=True):
             cells = [saving(rate, wanted, each, curves[name]) for name in PAPER]
             print(f"| {rate:.3f} bpp, {wanted:.1%} | {' | '.join(cells)} |")
-        print(f"\n| FRR at the rate of {arguments.compact} | {arguments.compact} | jpeg2000 | jpeg |")
-        print("| --- | --- | --- | --- |")
-        rates, frr, drawn = curves[arguments.compact]
-        for place, rate in enumerate(rates):
-            cells = [lead(rate, drawn[place], curves[name]) for name in ("jpeg2000", "jpeg")]
-            print(f"| {rate:.3f} bpp | {frr[place]:.1%} | {' | '.join(cells)} |")
         print(f"\n| accuracy over {len(paired.pairs)} pairs | {arguments.compact} | jpeg2000 | jpeg |")
         print("| --- | --- | --- | --- |")
         for rate, told in verified[arguments.compact]:
             cells = [accuracy_at(rate, verified[name], face) for name in ("jpeg2000", "jpeg")]
-            mean, error = told[str(face)]["accuracy"], told[str(face)]["standard_error"]
-            print(f"| {rate:.3f} bpp | {mean:.1%} ± {1.96 * error:.1%} | {' | '.join(cells)} |")
+            print(f"| {rate:.3f} bpp | {accuracy(told, face)} | {' | '.join(cells)} |")
+    if arguments.joint:
+        joint(paired, *arguments.joint, root)
+
+
+def joint(paired: Dataset, model: str, recogniser: str, root: Path) -> None:
+    """Print accuracies of a model and the recogniser that was trained along with it."""
+    bench = open_bench([recogniser, SEEN, UNSEEN], root)
+    try:
+        verified = accuracies(bench, paired, model, COMPACT)
+    finally:
+        bench.close()
+    print(f"\n| {model} | {' | '.join(map(str, bench.faces))} |\n|{' --- |' * (1 + len(bench.faces))}")
+    for rate, told in verified:
+        print(f"| {rate:.3f} bpp | {' | '.join(accuracy(told, face) for face in bench.faces)} |")
+
+
+def accuracy(told: dict[str, dict[str, float]], face: Face) -> str:
+    mean, error = told[str(face)]["accuracy"], told[str(face)]["standard_error"]
+    return f"{mean:.1%} ± {1.96 * error:.1%}"
 
 
 def accuracies(bench: Bench, dataset: Dataset, codec: str, settings: Sequence[float]) -> list[Accuracies]:
@@ -125,17 +140,6 @@ def saving(rate: float, wanted: float, drawn: np.ndarray, other: Curve) -> str:
     found = [rate_at(rates, each, mine) or rates[-1] for mine, each in zip(drawn, theirs.T, strict=True)]
     low, high = interval(1 - rate / np.array(found))
     return f"{1 - rate / needed:.1%} ({low:.1%} to {high:.1%})"
-
-
-def lead(rate: float, drawn: np.ndarray, other: Curve) -> str:
-    """The other codec's FRR at a rate, and how much lower ours is."""
-    rates, frr, theirs = other
-    if not rates[0] <= rate <= rates[-1]:
-        return f"has {rates[0]:.3f} to {rates[-1]:.3f} bpp"
-    at = float(np.interp(np.log(rate), np.log(rates), frr))
-    between = np.array([np.interp(np.log(rate), np.log(rates), each) for each in theirs.T]) - drawn
-    low, high = interval(between)
-    return f"{at:.1%}: {100 * between.mean():+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
 if __name__ == "__main__":

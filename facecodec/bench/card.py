@@ -59,7 +59,7 @@ def _cells(row: dict[str, Any], recognisers: list[str]) -> list[str]:
     cells = [f"{row['setting']:g}", *(f"{row[key]:{style}}" for key, style in COLUMNS)]
     for name in recognisers:
         seen = row["recognition"][name]
-        cells += [f"{seen['frr']:.1%}" if "frr" in seen else "", f"{seen['cosine']:.4f}"]
+        cells += [f"{seen['frr']:.1%}" if "frr" in seen else "too few queries", f"{seen['cosine']:.4f}"]
     return cells
 
 

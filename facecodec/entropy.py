@@ -99,18 +99,17 @@ class Decoder:
         """The symbols of one band, int64, in the shape of `indices`."""
         flat = indices.ravel()
         order, groups = _group(flat)
-        sorted_symbols = np.empty(flat.size, np.int64)
-        escaped = []
+        coded = np.empty(flat.size, np.int64)
         for table, start, stop in groups:
-            coded = self._coder.decode(self.tables.model(table), stop - start)
-            reach = self.tables.reach[table]
-            sorted_symbols[start:stop] = coded - reach
-            if coded.max() > 2 * reach:
-                escaped.append(order[start:stop][coded > 2 * reach])
-        symbols = np.empty_like(sorted_symbols)
-        symbols[order] = sorted_symbols
-        if escaped:
-            places = np.sort(np.concatenate(escaped))
+            coded[start:stop] = self._coder.decode(self.tables.model(table), stop - start)
+        table, start, stop = np.array(groups, np.int64).reshape(-1, 3).T
+        reach = np.repeat(self.tables.reach[table], stop - start)
+        outside = coded > 2 * reach
+        coded -= reach
+        symbols = np.empty_like(coded)
+        symbols[order] = coded
+        if outside.any():
+            places = np.sort(order[outside])
             self.escapes += places.size
             symbols[places] = _decode_escapes(self._coder, self.tables.reach[flat[places]])
         return symbols.reshape(indices.shape)

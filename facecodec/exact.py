@@ -106,4 +106,7 @@ def _pixel_shuffle(x: np.ndarray) -> np.ndarray:
 
 def rescale(values: np.ndarray, factors: np.ndarray, bits: int) -> np.ndarray:
     """floor((values * factors + 2^(bits-1)) / 2^bits) in int64; an arithmetic shift floors, below zero too."""
-    return (values.astype(np.int64) * factors + (1 << (bits - 1))) >> bits
+    scaled = np.multiply(values, factors, dtype=np.int64)
+    scaled += 1 << (bits - 1)
+    scaled >>= bits
+    return scaled

@@ -157,8 +157,9 @@ class Hyperprior:
 
     def restored(self, symbols: np.ndarray, band: Prediction) -> np.ndarray:
         """y_hat of a band, float32."""
-        values = ((symbols << FRACTION) + band.means).astype(np.float32)
-        return values * self._steps[:, band.qualities]
+        values = symbols << FRACTION
+        values += band.means
+        return values.astype(np.float32) * self._steps[:, band.qualities]
 
     def encode_z(self, symbols: np.ndarray, quality: int) -> bytes:
         """The stream of z's symbols."""
@@ -193,8 +194,11 @@ class Hyperprior:
         scales, means = out[: self.channels], out[self.channels : 2 * self.channels]
         shift = (out[-1] + half) >> FRACTION if self.has_quality_map else np.zeros(out.shape[1:], np.int64)
         qualities = np.clip(quality + shift, 0, MAX_QUALITY_BYTE)
-        indices = (scales + self._gains["y_log_gain"][:, qualities] + half) >> FRACTION
-        tables = np.clip(indices, 0, len(self.tables) - 1).astype(self._index)
+        indices = self._gains["y_log_gain"][:, qualities]
+        indices += scales
+        indices += half
+        indices >>= FRACTION
+        tables = np.clip(indices, 0, len(self.tables) - 1, out=indices).astype(self._index)
         return Prediction(tables, rescale(means, self._gains["y_gain"][:, qualities], GAIN_FRACTION), qualities)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from facecodec.faces.alignment import SIZE, TEMPLATE
 from facecodec.faces.mobilefacenet import MobileFaceNet
 from facecodec.networks.export import graph
-from facecodec.networks.transforms import DOWNSAMPLING, LATENT_SCALE, DepthwiseBlock
+from facecodec.networks.transforms import DOWNSAMPLING, LATENT_SCALE, mixing
 
 GRID = 56  # points along a side at which the face is looked at, as the recogniser's first convolution gives them
 FEATURES = 64  # of the recogniser there
@@ -44,6 +44,17 @@ class Reading:
     scores: Tensor | None = None
 
 
+class Mixing(nn.Module):
+    """The first half of a DepthwiseBlock. A head gains nothing from the gated half."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.mix = mixing(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.mix(x)
+
+
 class Head(nn.Module):
     """y_hat (B, M, h, w) -> Reading. `fine` is the synthesis's width at 1/8 of the resolution; `classes` people."""
 
@@ -53,13 +64,13 @@ class Head(nn.Module):
         width, count = FINDING
         self.find = nn.Sequential(
             nn.Conv2d(latents, width, 1),
-            *(DepthwiseBlock(width) for _ in range(count)),
+            *(Mixing(width) for _ in range(count)),
             nn.Conv2d(width, 3 * len(TEMPLATE), 1),
         )
         self.up = nn.Sequential(
             nn.Conv2d(latents, 4 * fine, 1),
             nn.PixelShuffle(2),
-            DepthwiseBlock(fine),
+            Mixing(fine),
             nn.Conv2d(fine, COLOURS * 64, 1),
             nn.PixelShuffle(8 // CELL),
         )
@@ -68,7 +79,7 @@ class Head(nn.Module):
             nn.Linear(64 * (GRID // 8) ** 2, 2 * len(TEMPLATE)),
         )  # fmt: skip
         recogniser = MobileFaceNet()
-        self.look = nn.Conv2d(COLOURS * CELL**2, FEATURES, 3, padding=1)
+        self.look = nn.Sequential(nn.ZeroPad2d((1, 0, 1, 0)), nn.Conv2d(COLOURS * CELL**2, FEATURES, 2))
         self.first = recogniser.conv1[1:].eval()
         self.last = nn.Sequential(*_last(recogniser), nn.Flatten()).eval()
         self.classes = nn.Linear(recogniser.bn.num_features, classes) if classes else None
@@ -88,7 +99,7 @@ class Head(nn.Module):
 
     @torch.no_grad()
     def start_from(self, recogniser: MobileFaceNet, synthesis: nn.Sequential) -> None:
-        """Begin as a trained synthesis of the same width, of whose blocks one stays, and a trained recogniser."""
+        """Begin as a trained synthesis of the same width, of whose blocks half of one stays, and as a recogniser."""
         for mine, theirs in zip((self.first, *self.last), (recogniser.conv1[1:], *_last(recogniser)), strict=False):
             mine.load_state_dict(theirs.state_dict())
         # What is linear without the blocks at 1/16 is one layer.
@@ -96,18 +107,16 @@ class Head(nn.Module):
         into, out = synthesis[0], synthesis[shuffle - 1]
         self.up[0].weight.copy_(torch.einsum("ocxy,clxy->olxy", out.weight, into.weight))
         self.up[0].bias.copy_(out.weight[..., 0, 0] @ into.bias + out.bias)
-        self.up[2].load_state_dict(synthesis[shuffle + 1].state_dict())
+        self.up[2].mix.load_state_dict(synthesis[shuffle + 1].mix.state_dict())
         # A place of 8x8 pixels as sixteen of 2x2.
         side = 8 // CELL
         order = torch.arange(COLOURS * 64).reshape(COLOURS, side, CELL, side, CELL).permute(0, 2, 4, 1, 3).reshape(-1)
         self.up[-2].load_state_dict({name: value[order] for name, value in synthesis[-2].state_dict().items()})
         # The first convolution, of stride 2, on places of 2x2; what the synthesis gives is centred on zero.
         weight = recogniser.conv1[0].weight / recogniser.std
-        taps = torch.zeros(FEATURES, COLOURS, 6, 6).to(weight)
-        taps[:, :, 1:4, 1:4] = weight
-        parts = taps.reshape(FEATURES, COLOURS, 3, CELL, 3, CELL).permute(0, 1, 3, 5, 2, 4)
-        self.look.weight.copy_(parts.reshape(self.look.weight.shape))
-        self.look.bias.copy_((weight * (0.5 - recogniser.mean)).sum((1, 2, 3)))
+        taps = F.pad(weight, (1, 0, 1, 0)).reshape(FEATURES, COLOURS, 2, CELL, 2, CELL).permute(0, 1, 3, 5, 2, 4)
+        self.look[1].weight.copy_(taps.reshape(self.look[1].weight.shape))
+        self.look[1].bias.copy_((weight * (0.5 - recogniser.mean)).sum((1, 2, 3)))
 
     def train(self, mode: bool = True) -> Head:
         """The recogniser's normalisation stays as it was trained: batches here are small."""

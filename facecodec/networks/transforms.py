@@ -33,17 +33,9 @@ class DepthwiseBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.mix = nn.Sequential(
-            nn.Conv2d(channels, channels, 1),
-            nn.LeakyReLU(),
-            nn.Conv2d(channels, channels, 3, padding=1, groups=channels),
-            nn.Conv2d(channels, channels, 1),
-        )
+        self.mix = mixing(channels)
         self.gate = nn.Conv2d(channels, 2 * channels, 1)
-        self.project = nn.Conv2d(channels, channels, 1)
-        for last in (self.mix[-1], self.project):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+        self.project = from_zero(nn.Conv2d(channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.mix(x)
@@ -51,6 +43,22 @@ class DepthwiseBlock(nn.Module):
         halves = zip(self.gate.weight.chunk(2), self.gate.bias.chunk(2), strict=True)
         value, gate = (F.conv2d(x, weight, bias) for weight, bias in halves)
         return x + self.project(value * gate.sigmoid())
+
+
+def mixing(channels: int) -> nn.Sequential:
+    """The first half of a block, to be added to what goes in."""
+    return nn.Sequential(
+        nn.Conv2d(channels, channels, 1),
+        nn.LeakyReLU(),
+        nn.Conv2d(channels, channels, 3, padding=1, groups=channels),
+        from_zero(nn.Conv2d(channels, channels, 1)),
+    )
+
+
+def from_zero(layer: nn.Conv2d) -> nn.Conv2d:
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 def depthwise_transforms(latents: int, fine: int = 128, coarse: int = 160, blocks: tuple[int, int] = (3, 3)) -> Parts:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from compressai.layers import GDN
 from compressai.models.utils import conv, deconv
 from torch import Tensor, nn
@@ -39,9 +38,7 @@ class DepthwiseBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.mix(x)
-        # Two convolutions and not one to be split: ONNX Runtime would have to reorder what it splits.
-        halves = zip(self.gate.weight.chunk(2), self.gate.bias.chunk(2), strict=True)
-        value, gate = (F.conv2d(x, weight, bias) for weight, bias in halves)
+        value, gate = self.gate(x).chunk(2, 1)
         return x + self.project(value * gate.sigmoid())
 
 

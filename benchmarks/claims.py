@@ -50,9 +50,10 @@ def main() -> None:
     root = data_root(arguments.data)
     subjects = load_dataset("lfw", root, arguments.limit).subjects
     people = [subject.person for subject in subjects]
-    if len(galleries(people)[1]) < MIN_QUERIES:
+    asking = [people[index] for index in galleries(people)[1]]
+    if len(asking) < MIN_QUERIES:
         parser.error(f"--limit {arguments.limit} leaves fewer than {MIN_QUERIES} queries for an FRR")
-    samples = draws([people[index] for index in galleries(people)[1]])
+    samples = draws(asking)
     settings = {arguments.lfic: LFIC, arguments.compact: COMPACT, BASELINE[0]: BASELINE[1], **REFERENCES}
     bench = open_bench([SEEN, UNSEEN], root)
     try:
@@ -100,7 +101,10 @@ def joint(paired: Dataset, model: str, recogniser: str, root: Path) -> None:
 
 
 def accuracy(told: dict[str, dict[str, float]], face: Face) -> str:
-    mean, error = told[str(face)]["accuracy"], told[str(face)]["standard_error"]
+    return within(told[str(face)]["accuracy"], told[str(face)]["standard_error"])
+
+
+def within(mean: float, error: float) -> str:
     return f"{mean:.1%} ± {1.96 * error:.1%}"
 
 
@@ -120,7 +124,7 @@ def accuracy_at(rate: float, curve: list[Accuracies], face: Face) -> str:
         return f"has {rates[0]:.3f} to {rates[-1]:.3f} bpp"
     values = np.array([[told[str(face)][key] for key in ("accuracy", "standard_error")] for _, told in curve])
     mean, error = (np.interp(np.log(rate), np.log(rates), column) for column in values.T)
-    return f"{mean:.1%} ± {1.96 * error:.1%}"
+    return within(mean, error)
 
 
 def curve(points: list[Point], face: Face, samples: list[np.ndarray]) -> Curve:

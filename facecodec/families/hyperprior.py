@@ -82,8 +82,8 @@ class Hyperprior:
         if not ((self.gains["z_table"] >= 0) & (self.gains["z_table"] < len(self.tables))).all():
             raise ValueError("a table index is out of range")
         # By channel, (M, 225), as they are looked up for every place; with the steps that symbols are restored by.
-        self._gains = {name: np.ascontiguousarray(self.gains[name].T) for name in ("y_log_gain", "y_gain")}
-        self._steps = (2.0 ** (GAIN_FRACTION - FRACTION) / self._gains["y_gain"]).astype(np.float32)
+        self._by_channel = {name: np.ascontiguousarray(self.gains[name].T) for name in ("y_log_gain", "y_gain")}
+        self._steps = (2.0 ** (GAIN_FRACTION - FRACTION) / self._by_channel["y_gain"]).astype(np.float32)
         self._index = np.min_scalar_type(len(self.tables) - 1)  # small ones are sorted faster
 
     def analyse(self, pixels: np.ndarray) -> Latents:
@@ -118,7 +118,7 @@ class Hyperprior:
 
     def residual(self, y: np.ndarray, means: np.ndarray, qualities: np.ndarray) -> np.ndarray:
         """y, less its mean, in steps of its place's quality, before rounding."""
-        y_gain = self._gains["y_gain"][:, qualities] / 2.0**GAIN_FRACTION
+        y_gain = self._by_channel["y_gain"][:, qualities] / 2.0**GAIN_FRACTION
         return y * y_gain - means * 2.0**-FRACTION
 
     def decode_symbols(self, streams: list[bytes], size: tuple[int, int], quality: int) -> Symbols:
@@ -194,12 +194,12 @@ class Hyperprior:
         scales, means = out[: self.channels], out[self.channels : 2 * self.channels]
         shift = (out[-1] + half) >> FRACTION if self.has_quality_map else np.zeros(out.shape[1:], np.int64)
         qualities = np.clip(quality + shift, 0, MAX_QUALITY_BYTE)
-        indices = self._gains["y_log_gain"][:, qualities]
+        indices = self._by_channel["y_log_gain"][:, qualities]
         indices += scales
         indices += half
         indices >>= FRACTION
         tables = np.clip(indices, 0, len(self.tables) - 1, out=indices).astype(self._index)
-        return Prediction(tables, rescale(means, self._gains["y_gain"][:, qualities], GAIN_FRACTION), qualities)
+        return Prediction(tables, rescale(means, self._by_channel["y_gain"][:, qualities], GAIN_FRACTION), qualities)
 
 
 def positions(size: tuple[int, int]) -> tuple[int, int]:

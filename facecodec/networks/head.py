@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from facecodec.faces.alignment import SIZE, TEMPLATE
 from facecodec.faces.mobilefacenet import MobileFaceNet
 from facecodec.networks.export import graph
-from facecodec.networks.transforms import DOWNSAMPLING, LATENT_SCALE, mixing
+from facecodec.networks.transforms import DOWNSAMPLING, LATENT_SCALE, Mixing
 
 GRID = 56  # points along a side at which the face is looked at, as the recogniser's first convolution gives them
 FEATURES = 64  # of the recogniser there
@@ -44,19 +44,11 @@ class Reading:
     scores: Tensor | None = None
 
 
-class Mixing(nn.Module):
-    """The first half of a DepthwiseBlock. A head gains nothing from the gated half."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.mix = mixing(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.mix(x)
-
-
 class Head(nn.Module):
-    """y_hat (B, M, h, w) -> Reading. `fine` is the synthesis's width at 1/8 of the resolution; `classes` people."""
+    """y_hat (B, M, h, w) -> Reading. `fine` is the synthesis's width at 1/8 of the resolution; `classes` people.
+
+    Its blocks are without the gated half, from which it gains nothing.
+    """
 
     def __init__(self, latents: int, fine: int = 128, classes: int = 0) -> None:
         super().__init__()

@@ -22,7 +22,23 @@ PHOTO_VARIANCE = 0.2  # of grey, in the orthonormal colour axes of markov_transf
 Parts = tuple[nn.Module, nn.Module, Tensor]
 
 
-class DepthwiseBlock(nn.Module):
+class Mixing(nn.Module):
+    """The first half of a DepthwiseBlock, a residual one: pointwise, depthwise 3x3, pointwise, which starts at zero."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.mix = nn.Sequential(
+            nn.Conv2d(channels, channels, 1),
+            nn.LeakyReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1, groups=channels),
+            _from_zero(nn.Conv2d(channels, channels, 1)),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.mix(x)
+
+
+class DepthwiseBlock(Mixing):
     """Two residual halves: pointwise, depthwise 3x3, pointwise; then a gated pointwise pair.
 
     The last pointwise layer of each half starts at zero, so a fresh network is the linear transform
@@ -31,28 +47,17 @@ class DepthwiseBlock(nn.Module):
     """
 
     def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.mix = mixing(channels)
+        super().__init__(channels)
         self.gate = nn.Conv2d(channels, 2 * channels, 1)
-        self.project = from_zero(nn.Conv2d(channels, channels, 1))
+        self.project = _from_zero(nn.Conv2d(channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.mix(x)
+        x = super().forward(x)
         value, gate = self.gate(x).chunk(2, 1)
         return x + self.project(value * gate.sigmoid())
 
 
-def mixing(channels: int) -> nn.Sequential:
-    """The first half of a block, to be added to what goes in."""
-    return nn.Sequential(
-        nn.Conv2d(channels, channels, 1),
-        nn.LeakyReLU(),
-        nn.Conv2d(channels, channels, 3, padding=1, groups=channels),
-        from_zero(nn.Conv2d(channels, channels, 1)),
-    )
-
-
-def from_zero(layer: nn.Conv2d) -> nn.Conv2d:
+def _from_zero(layer: nn.Conv2d) -> nn.Conv2d:
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer

@@ -26,11 +26,17 @@ from facecodec.faces.alignment import SIZE, similarity
 from facecodec.faces.detection import cached_landmarks
 from facecodec.training.data import celeba, data_root, read
 
-SIDE, FACE, MARGIN = 384, 140, 24  # of a picture that faces are laid into, of what is laid, and from its edges
+SIDE, FACE, MARGIN = (
+    384,
+    140,
+    24,
+)  # of a picture that faces are laid into, of what is laid, and from its edges
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="lfic")
     parser.add_argument("-q", "--quality", dest="qualities", type=float, action="append")
     parser.add_argument("--limit", type=int, default=100)
@@ -41,9 +47,15 @@ def main() -> None:
     codec = Codec(model_path(arguments.model))
     wild = [photo.path for photo in celeba(root, "celeba-wild-mini", "test")][: arguments.limit]
     points = cached_landmarks(wild, cache_folder() / "landmarks.json")
-    photographs = [(read(path), box(place)) for path, place in zip(wild, points, strict=True) if place is not None]
+    photographs = [
+        (read(path), box(place))
+        for path, place in zip(wild, points, strict=True)
+        if place is not None
+    ]
     laid = lay(root, arguments.limit)
-    print("| q | CelebA wild, inside over outside | LFW faces laid elsewhere | where another face would lie |")
+    print(
+        "| q | CelebA wild, inside over outside | LFW faces laid elsewhere | where another face would lie |"
+    )
     print("| --- | --- | --- | --- |")
     for quality in arguments.qualities or (1, 2, 3, 4, 5, 6):
         cells = [
@@ -64,14 +76,18 @@ def box(points: np.ndarray) -> Box:
     matrix = similarity(points)
     corners = np.array([[0, 0, 1], [SIZE, 0, 1], [0, SIZE, 1], [SIZE, SIZE, 1]]) @ matrix.T
     centre, half = corners.mean(0), SIZE / 2 * np.hypot(*matrix[:, 0])
-    (left, top), (right, bottom) = (np.maximum(0, np.rint(centre + sign * half)).astype(int) for sign in (-1, 1))
+    (left, top), (right, bottom) = (
+        np.maximum(0, np.rint(centre + sign * half)).astype(int) for sign in (-1, 1)
+    )
     return slice(top, bottom), slice(left, right)
 
 
 def lay(root: Path, count: int) -> list[tuple[np.ndarray, Box, Box]]:
     """Pictures with a face in a corner, its square, and the opposite corner's."""
     backgrounds = sorted((root / "kodak").glob("*.png"))
-    subjects = [s for s in load_dataset("lfw", root, limit=count).subjects if s.landmarks is not None][:count]
+    subjects = [
+        s for s in load_dataset("lfw", root, limit=count).subjects if s.landmarks is not None
+    ][:count]
     laid = []
     for number, subject in enumerate(subjects):
         pixels = read(backgrounds[number % len(backgrounds)])[:SIDE, :SIDE].copy()
@@ -81,7 +97,9 @@ def lay(root: Path, count: int) -> list[tuple[np.ndarray, Box, Box]]:
         y, x = [(MARGIN, MARGIN), (MARGIN, far), (far, MARGIN), (far, far)][number % 4]
         pixels[y : y + FACE, x : x + FACE] = read(subject.path)[rows, columns]
         opposite_y, opposite_x = SIDE - FACE - y, SIDE - FACE - x
-        squares = [(slice(a, a + FACE), slice(b, b + FACE)) for a, b in ((y, x), (opposite_y, opposite_x))]
+        squares = [
+            (slice(a, a + FACE), slice(b, b + FACE)) for a, b in ((y, x), (opposite_y, opposite_x))
+        ]
         laid.append((pixels, *squares))
     return laid
 
@@ -106,9 +124,13 @@ def portraits() -> list[np.ndarray]:
     """scikit-image's astronaut, and her face laid into other pictures of it; all free to show."""
     from skimage import data
 
-    face = Image.fromarray(data.astronaut()[20:220, 120:320]).resize((FACE, FACE), Image.Resampling.LANCZOS)
+    face = Image.fromarray(data.astronaut()[20:220, 120:320]).resize(
+        (FACE, FACE), Image.Resampling.LANCZOS
+    )
     shown = [data.astronaut()[:300, 70:370]]
-    for number, background in enumerate((data.coffee(), data.chelsea(), data.rocket(), data.coffee()[:, ::-1])):
+    for number, background in enumerate(
+        (data.coffee(), data.chelsea(), data.rocket(), data.coffee()[:, ::-1])
+    ):
         picture = Image.fromarray(np.ascontiguousarray(background[:300, :300]))
         picture.paste(face, ((0, 300 - FACE)[number % 2], (0, 300 - FACE)[number // 2]))
         shown.append(np.asarray(picture))

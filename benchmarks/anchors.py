@@ -17,12 +17,18 @@ NAMES = {"orig": "original", "j2k": "jpeg2000"}  # what codecs are called there 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("results", type=Path)
     parser.add_argument("--anchors", type=Path, default=Path("../shared/anchors.json"))
     arguments = parser.parse_args()
     codecs = json.loads(arguments.results.read_text())["codecs"]
-    ours = {(name, point["setting"]): point for name, entry in codecs.items() for point in entry["points"]}
+    ours = {
+        (name, point["setting"]): point
+        for name, entry in codecs.items()
+        for point in entry["points"]
+    }
     print("| | bpp | its | PSNR | its | FRR, seen | its | FRR, unseen | its |\n|" + " --- |" * 9)
     for name, anchor in json.loads(arguments.anchors.read_text()).items():
         codec, setting = name.split(":")

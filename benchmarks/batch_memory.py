@@ -43,7 +43,9 @@ def measured(paths: list[Path], *arguments: str) -> tuple[float, int, int]:
     """Seconds; peak bytes of the command; and of it and its processes together."""
     listing = b"\0".join(str(path).encode() for path in paths)
     began = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "facecodec", *arguments, "--quiet"], stdin=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "facecodec", *arguments, "--quiet"], stdin=subprocess.PIPE
+    )
     process.stdin.write(listing)
     process.stdin.close()
     seen: dict[int, int] = {}
@@ -56,17 +58,24 @@ def measured(paths: list[Path], *arguments: str) -> tuple[float, int, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--counts", type=int, nargs="+", default=[1000, 10000])
     parser.add_argument("--data", type=Path)
     arguments = parser.parse_args()
     photographs = sorted((data_root(arguments.data) / "lfw-deepfunneled").glob("*/*.jpg"))
-    print("| pictures | seconds | peak of the command | of it and its processes |\n| --- | --- | --- | --- |")
+    print(
+        "| pictures | seconds | peak of the command | of it and its processes |\n| --- | --- | --- | --- |"
+    )
     for count in arguments.counts:
         with tempfile.TemporaryDirectory() as folder:
             out = ("encode", "--files0-from", "-", "-o", f"{folder}/")
             seconds, alone, together = measured(photographs[:count], *out)
-        print(f"| {count} | {seconds:.1f} | {alone / 1e6:.0f} MB | {together / 1e6:.0f} MB |", flush=True)
+        print(
+            f"| {count} | {seconds:.1f} | {alone / 1e6:.0f} MB | {together / 1e6:.0f} MB |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -27,18 +27,24 @@ CRFS = (33, 28, 23)
 TICKS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 
 
-def numbers(bench: Bench, subjects: list[Subject], codec: str, settings: Iterable[float]) -> list[dict[str, Any]]:
+def numbers(
+    bench: Bench, subjects: list[Subject], codec: str, settings: Iterable[float]
+) -> list[dict[str, Any]]:
     points = measure(bench, subjects, {codec: list(settings)})
     return [{"setting": point.setting, **point.numbers} for point in points]
 
 
 def line(row: dict[str, Any], name: str) -> str:
-    cosines = " | ".join(f"{row['recognition'][recogniser]['cosine']:.4f}" for recogniser in (SEEN, UNSEEN))
+    cosines = " | ".join(
+        f"{row['recognition'][recogniser]['cosine']:.4f}" for recogniser in (SEEN, UNSEEN)
+    )
     return f"| {name} | {row['bpp']:.3f} | {row['psnr']:.2f} | {row['ms_ssim']:.4f} | {cosines} |"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", action="append", required=True)
     parser.add_argument("-q", action="append", type=float)
     parser.add_argument("--data", type=Path)
@@ -47,7 +53,10 @@ def main() -> None:
     root = data_root(arguments.data)
     bench = open_bench((SEEN, UNSEEN), root)
     results = {}
-    for title, name in (("full resolution", "celeba-hq-mini"), ("448x448, aligned", "celeba-hq-mini-align")):
+    for title, name in (
+        ("full resolution", "celeba-hq-mini"),
+        ("448x448, aligned", "celeba-hq-mini-align"),
+    ):
         subjects = load_dataset(name, root).subjects
         print(f"\n{title}, {len(subjects)} photographs\n")
         print("| | bpp | PSNR | MS-SSIM | cosine, seen | cosine, unseen |\n|" + " --- |" * 6)
@@ -57,13 +66,21 @@ def main() -> None:
         hevc = results[title]["HEVC"][-1]
         equal = []
         for model in arguments.model:
-            rows = results[title][model] = numbers(bench, subjects, model, arguments.q or range(1, 7))
+            rows = results[title][model] = numbers(
+                bench, subjects, model, arguments.q or range(1, 7)
+            )
             for row in rows:
                 print(line(row, f"`{model}` q {row['setting']:g}"), flush=True)
             for recogniser in (SEEN, UNSEEN):
                 far = [1 - row["recognition"][recogniser]["cosine"] for row in rows]
-                rate = rate_at([row["bpp"] for row in rows], far, 1 - hevc["recognition"][recogniser]["cosine"])
-                told = "not reached" if rate is None else f"{rate:.3f} bpp, {rate / hevc['bpp']:.0%} of HEVC's bits"
+                rate = rate_at(
+                    [row["bpp"] for row in rows], far, 1 - hevc["recognition"][recogniser]["cosine"]
+                )
+                told = (
+                    "not reached"
+                    if rate is None
+                    else f"{rate:.3f} bpp, {rate / hevc['bpp']:.0%} of HEVC's bits"
+                )
                 equal.append(f"`{model}` has HEVC's cosine under {recogniser} at {told}")
         print("\n" + "\n".join(equal), flush=True)
     bench.close()
@@ -78,7 +95,10 @@ def draw(results: dict[str, dict[str, list[dict[str, Any]]]], out: Path) -> None
     for line_of, (title, codecs) in zip(panels, results.items(), strict=True):
         for axes, name in zip(line_of, ("PSNR, dB", SEEN, UNSEEN), strict=True):
             for codec, rows in codecs.items():
-                values = [row["psnr"] if axes is line_of[0] else row["recognition"][name]["cosine"] for row in rows]
+                values = [
+                    row["psnr"] if axes is line_of[0] else row["recognition"][name]["cosine"]
+                    for row in rows
+                ]
                 style = "ks--" if codec == "HEVC" else "o-"
                 axes.plot([row["bpp"] for row in rows], values, style, markersize=4, label=codec)
             mark = {SEEN: "cosine, seen in training", UNSEEN: "cosine, never seen"}.get(name, name)

@@ -35,12 +35,18 @@ LFIC = (1, 2, 3, 4, 5)
 COMPACT = (4, 5, 6, 8)  # below, its image is smaller, and of no use for recognition
 PAPER = {"jpeg2000": 0.7141, "webp": 0.4828, "l2-baseline": 0.5267}
 
-Accuracies = tuple[float, dict[str, dict[str, float]]]  # a rate, and verification under each recogniser there
-Curve = tuple[list[float], list[float], np.ndarray]  # rates, FRR, and FRR in each sample (rates, samples)
+Accuracies = tuple[
+    float, dict[str, dict[str, float]]
+]  # a rate, and verification under each recogniser there
+Curve = tuple[
+    list[float], list[float], np.ndarray
+]  # rates, FRR, and FRR in each sample (rates, samples)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--limit", type=int)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--lfic", default="lfic")
@@ -52,25 +58,39 @@ def main() -> None:
     people = [subject.person for subject in subjects]
     asking = [people[index] for index in galleries(people)[1]]
     if len(asking) < MIN_QUERIES:
-        parser.error(f"--limit {arguments.limit} leaves fewer than {MIN_QUERIES} queries for an FRR")
+        parser.error(
+            f"--limit {arguments.limit} leaves fewer than {MIN_QUERIES} queries for an FRR"
+        )
     samples = draws(asking)
-    settings = {arguments.lfic: LFIC, arguments.compact: COMPACT, BASELINE[0]: BASELINE[1], **REFERENCES}
+    settings = {
+        arguments.lfic: LFIC,
+        arguments.compact: COMPACT,
+        BASELINE[0]: BASELINE[1],
+        **REFERENCES,
+    }
     bench = open_bench([SEEN, UNSEEN], root)
     try:
         points = measure(bench, subjects, settings)
         whole = load_dataset("lfw", root)
-        paired = chosen(whole, sorted({index for pair in whole.pairs for index in (pair.first, pair.second)}))
+        paired = chosen(
+            whole, sorted({index for pair in whole.pairs for index in (pair.first, pair.second)})
+        )
         verified = {
-            name: accuracies(bench, paired, name, settings[name]) for name in (arguments.compact, "jpeg2000", "jpeg")
+            name: accuracies(bench, paired, name, settings[name])
+            for name in (arguments.compact, "jpeg2000", "jpeg")
         }
     finally:
         bench.close()
     print(f"{len(subjects)} photographs, {len(samples[0])} queries")
     for face in bench.faces:
-        curves = {name: curve([p for p in points if p.codec == name], face, samples) for name in settings}
+        curves = {
+            name: curve([p for p in points if p.codec == name], face, samples) for name in settings
+        }
         print(f"\n## {face}\n\n| codec | bpp: FRR |\n| --- | --- |")
         for name, (rates, frr, _) in curves.items():
-            print(f"| {name} | {', '.join(f'{r:.3f}: {f:.1%}' for r, f in zip(rates, frr, strict=True))} |")
+            print(
+                f"| {name} | {', '.join(f'{r:.3f}: {f:.1%}' for r, f in zip(rates, frr, strict=True))} |"
+            )
         print(
             f"\n| bits that {arguments.lfic} saves at equal FRR | {' | '.join(PAPER)} |\n|{' --- |' * (1 + len(PAPER))}"
         )
@@ -79,7 +99,9 @@ def main() -> None:
         for rate, wanted, each in zip(rates, frr, drawn, strict=True):
             cells = [saving(rate, wanted, each, curves[name]) for name in PAPER]
             print(f"| {rate:.3f} bpp, {wanted:.1%} | {' | '.join(cells)} |")
-        print(f"\n| accuracy over {len(paired.pairs)} pairs | {arguments.compact} | jpeg2000 | jpeg |")
+        print(
+            f"\n| accuracy over {len(paired.pairs)} pairs | {arguments.compact} | jpeg2000 | jpeg |"
+        )
         print("| --- | --- | --- | --- |")
         for rate, told in verified[arguments.compact]:
             cells = [accuracy_at(rate, verified[name], face) for name in ("jpeg2000", "jpeg")]
@@ -95,7 +117,9 @@ def joint(paired: Dataset, model: str, recogniser: str, root: Path) -> None:
         verified = accuracies(bench, paired, model, COMPACT)
     finally:
         bench.close()
-    print(f"\n| {model} | {' | '.join(map(str, bench.faces))} |\n|{' --- |' * (1 + len(bench.faces))}")
+    print(
+        f"\n| {model} | {' | '.join(map(str, bench.faces))} |\n|{' --- |' * (1 + len(bench.faces))}"
+    )
     for rate, told in verified:
         print(f"| {rate:.3f} bpp | {' | '.join(accuracy(told, face) for face in bench.faces)} |")
 
@@ -108,7 +132,9 @@ def within(mean: float, error: float) -> str:
     return f"{mean:.1%} ± {1.96 * error:.1%}"
 
 
-def accuracies(bench: Bench, dataset: Dataset, codec: str, settings: Sequence[float]) -> list[Accuracies]:
+def accuracies(
+    bench: Bench, dataset: Dataset, codec: str, settings: Sequence[float]
+) -> list[Accuracies]:
     """Rates, rising, and what `verify` tells at each."""
     told = []
     for setting in settings:
@@ -122,7 +148,9 @@ def accuracy_at(rate: float, curve: list[Accuracies], face: Face) -> str:
     rates = [each for each, _ in curve]
     if not rates[0] <= rate <= rates[-1]:
         return f"has {rates[0]:.3f} to {rates[-1]:.3f} bpp"
-    values = np.array([[told[str(face)][key] for key in ("accuracy", "standard_error")] for _, told in curve])
+    values = np.array(
+        [[told[str(face)][key] for key in ("accuracy", "standard_error")] for _, told in curve]
+    )
     mean, error = (np.interp(np.log(rate), np.log(rates), column) for column in values.T)
     return within(mean, error)
 
@@ -130,7 +158,11 @@ def accuracy_at(rate: float, curve: list[Accuracies], face: Face) -> str:
 def curve(points: list[Point], face: Face, samples: list[np.ndarray]) -> Curve:
     points = sorted(points, key=lambda point: point.numbers["bpp"])
     frr = [point.numbers["recognition"][str(face)]["frr"] for point in points]
-    return [p.numbers["bpp"] for p in points], frr, np.stack([frr_draws(p.distances[face], samples) for p in points])
+    return (
+        [p.numbers["bpp"] for p in points],
+        frr,
+        np.stack([frr_draws(p.distances[face], samples) for p in points]),
+    )
 
 
 def saving(rate: float, wanted: float, drawn: np.ndarray, other: Curve) -> str:
@@ -141,7 +173,9 @@ def saving(rate: float, wanted: float, drawn: np.ndarray, other: Curve) -> str:
         return f"at least {1 - rate / rates[-1]:.1%}"
     if needed < 1.0001 * rates[0]:
         return f"needs at most {needed:.3f} bpp"
-    found = [rate_at(rates, each, mine) or rates[-1] for mine, each in zip(drawn, theirs.T, strict=True)]
+    found = [
+        rate_at(rates, each, mine) or rates[-1] for mine, each in zip(drawn, theirs.T, strict=True)
+    ]
     low, high = interval(1 - rate / np.array(found))
     return f"{1 - rate / needed:.1%} ({low:.1%} to {high:.1%})"
 

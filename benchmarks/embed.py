@@ -21,7 +21,13 @@ from facecodec.bench import SEEN
 from facecodec.bench.datasets import load_dataset
 from facecodec.bench.intervals import draws, frr_draws, interval
 from facecodec.bench.measure import open_bench
-from facecodec.bench.recognition import distances, find_recogniser, frr_at_far, galleries, load_embedder
+from facecodec.bench.recognition import (
+    distances,
+    find_recogniser,
+    frr_at_far,
+    galleries,
+    load_embedder,
+)
 from facecodec.bench.run import stacked
 from facecodec.checkpoint import model_path
 from facecodec.codec import Codec, open_container
@@ -33,7 +39,9 @@ TURN = 10  # files
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="l2-ipr")
     parser.add_argument("-q", "--quality", dest="qualities", type=float, action="append")
     parser.add_argument("--limit", type=int, help="whole people until so many photographs")
@@ -49,7 +57,9 @@ def main() -> None:
     threadpool_limits(1)
     bench = open_bench([SEEN], root)
     print(f"{len(subjects)} photographs, {len(samples[0])} queries\n")
-    print("| q | bpp | FRR, latents | FRR, decoded | cosine to the original's |\n| --- | --- | --- | --- | --- |")
+    print(
+        "| q | bpp | FRR, latents | FRR, decoded | cosine to the original's |\n| --- | --- | --- | --- | --- |"
+    )
     originals = stacked(bench.photographs("original", 0, subjects), bench.faces[0])
     for quality in arguments.qualities or (1, 2, 3, 4, 5, 6):
         decoded = bench.photographs(arguments.model, quality, subjects)
@@ -99,7 +109,10 @@ def timed(codec: Codec, subjects: list, recogniser: str) -> None:
     print(", ".join(f"{name} {each:.1f}" for name, each in medians.items()))
     whole = medians["decode"] + medians["find the face"] + medians["recognise"]
     without = whole - medians["find the face"]
-    print(f"embedding is {whole / medians['embed']:.1f} times as fast as decoding, finding and recognising, ", end="")
+    print(
+        f"embedding is {whole / medians['embed']:.1f} times as fast as decoding, finding and recognising, ",
+        end="",
+    )
     print(f"{without / medians['embed']:.1f} times without finding")
 
 

@@ -28,7 +28,9 @@ from facecodec.exact import LIMIT
 
 def digest(codec: Codec, path: Path) -> str:
     symbols = codec.symbols(open_container(path.read_bytes()))
-    return hashlib.sha256(symbols.z.tobytes() + symbols.y.tobytes() + symbols.means.tobytes()).hexdigest()
+    return hashlib.sha256(
+        symbols.z.tobytes() + symbols.y.tobytes() + symbols.means.tobytes()
+    ).hexdigest()
 
 
 def digests(files: list[Path], threads: int = 0) -> list[str]:
@@ -46,7 +48,12 @@ def in_a_process(files: list[Path], threads: int, **environment: str) -> list[st
 def int64_hyper_synthesis(tensors: dict[str, np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
     """The hyper-synthesis of docs/format.md in int64, without a matrix product."""
     layers = [
-        (tensors[f"h_s.{i}.weight"].astype(np.int64), tensors[f"h_s.{i}.bias"], int(shift), tensors["h_s.upsample"][i])
+        (
+            tensors[f"h_s.{i}.weight"].astype(np.int64),
+            tensors[f"h_s.{i}.bias"],
+            int(shift),
+            tensors["h_s.upsample"][i],
+        )
         for i, shift in enumerate(tensors["h_s.shifts"])
     ]
 
@@ -65,7 +72,11 @@ def int64_hyper_synthesis(tensors: dict[str, np.ndarray]) -> Callable[[np.ndarra
             if number < len(layers) - 1:
                 x = np.clip(x, 0, LIMIT)
             if upsample:
-                x = x.reshape(-1, 2, 2, height, width).transpose(0, 3, 1, 4, 2).reshape(-1, 2 * height, 2 * width)
+                x = (
+                    x.reshape(-1, 2, 2, height, width)
+                    .transpose(0, 3, 1, 4, 2)
+                    .reshape(-1, 2 * height, 2 * width)
+                )
         return x
 
     return run
@@ -80,9 +91,15 @@ def write_files(folder: Path, root: Path, count: int) -> list[Path]:
     pictures = [np.asarray(Image.open(p.path)) for p in photos[:: len(photos) // count][:count]]
     qualities = [1 + 7 * i / (count - 1) for i in range(count)]
     board = (255 * (np.indices((250, 250)).sum(axis=0) % 2)).astype(np.uint8)
-    pictures += [rng.integers(0, 256, (250, 250, 3), dtype=np.uint8), np.repeat(board[..., None], 3, axis=2)]
+    pictures += [
+        rng.integers(0, 256, (250, 250, 3), dtype=np.uint8),
+        np.repeat(board[..., None], 3, axis=2),
+    ]
     pictures += [np.full((250, 250, 3), 200, np.uint8)]
-    pictures += [np.asarray(Image.open(path).convert("RGB")) for path in sorted((root / "kodak").glob("*.png"))]
+    pictures += [
+        np.asarray(Image.open(path).convert("RGB"))
+        for path in sorted((root / "kodak").glob("*.png"))
+    ]
     qualities += [8.0] * (len(pictures) - count)
     files, escapes = [], 0
     for number, (picture, quality) in enumerate(zip(pictures, qualities, strict=True)):
@@ -100,7 +117,9 @@ def main() -> None:
         return
     from facecodec.training.data import data_root
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--data", type=Path)
     arguments = parser.parse_args()

@@ -25,7 +25,9 @@ CODECS = ("jpeg", "webp", "avif", "jpeg2000", "jpegxl", "hevc", "l2-ipr", "l2-ip
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--bytes", type=int, action="append")
     parser.add_argument("--codec", action="append")
     parser.add_argument("--images", type=int, default=48)

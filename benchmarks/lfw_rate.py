@@ -35,9 +35,22 @@ def facecodec(files: list[Path], q: float, model: list[str]) -> Iterator[tuple[i
         root = files[0].parents[1]
         names = b"\0".join(str(file.relative_to(root)).encode() for file in files)
         encoded, decoded = Path(work, "fic"), Path(work, "ppm")
-        command = [*FACECODEC, "encode", "--files0-from", "-", "-o", encoded, "-q", str(q), "--quiet", *model]
+        command = [
+            *FACECODEC,
+            "encode",
+            "--files0-from",
+            "-",
+            "-o",
+            encoded,
+            "-q",
+            str(q),
+            "--quiet",
+            *model,
+        ]
         subprocess.run(command, input=names, cwd=root, check=True)
-        subprocess.run([*FACECODEC, "decode", encoded, "-o", decoded, "--format", "ppm", "--quiet"], check=True)
+        subprocess.run(
+            [*FACECODEC, "decode", encoded, "-o", decoded, "--format", "ppm", "--quiet"], check=True
+        )
         for file in files:
             place = file.relative_to(root)
             size = (encoded / place).with_suffix(".fic").stat().st_size
@@ -45,10 +58,14 @@ def facecodec(files: list[Path], q: float, model: list[str]) -> Iterator[tuple[i
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("-q", nargs="*", type=float, default=list(range(1, 9)))
     parser.add_argument("--crf", nargs="*", type=int, default=[])
-    parser.add_argument("--limit", type=int, help="only so many images, evenly spread over the list")
+    parser.add_argument(
+        "--limit", type=int, help="only so many images, evenly spread over the list"
+    )
     parser.add_argument("--model")
     parser.add_argument("--data", type=Path)
     arguments = parser.parse_args()
@@ -60,8 +77,16 @@ def main() -> None:
 
     def tell(codec: str, setting: float, results: list[tuple[int, np.ndarray]]) -> None:
         bpp = 8 * sum(size for size, _ in results) / pixels
-        mean = float(np.mean([psnr(x, x_hat) for x, (_, x_hat) in zip(originals, results, strict=True)]))
-        row = {"codec": codec, "setting": setting, "images": len(files), "bpp": round(bpp, 4), "psnr": round(mean, 3)}
+        mean = float(
+            np.mean([psnr(x, x_hat) for x, (_, x_hat) in zip(originals, results, strict=True)])
+        )
+        row = {
+            "codec": codec,
+            "setting": setting,
+            "images": len(files),
+            "bpp": round(bpp, 4),
+            "psnr": round(mean, 3),
+        }
         print(json.dumps(row), flush=True)
 
     model = ["-m", arguments.model] if arguments.model else []

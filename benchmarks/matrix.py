@@ -77,7 +77,10 @@ def worker(task: str, folder: Path, way: str, options: dict[str, int]) -> None:
     codec = Codec(checkpoint.model_path(None), options.get("threads", 0))
     if task == "encode":
         with np.load(folder / "pictures.npz") as stored:
-            pictures, qualities = [stored[f"p{i}"] for i in range(len(stored["q"]))], stored["q"].tolist()
+            pictures, qualities = (
+                [stored[f"p{i}"] for i in range(len(stored["q"]))],
+                stored["q"].tolist(),
+            )
         (folder / way).mkdir()
         for number, (picture, quality) in enumerate(zip(pictures, qualities, strict=True)):
             data = codec.encode(picture, quality)
@@ -108,9 +111,9 @@ class FloatSynthesis:
         x = z_hat.astype(np.float32)
         for number, (weight, bias, scale, kernel, upsample) in enumerate(self.layers):
             height, width = x.shape[1:]
-            x = (weight * scale).astype(np.float32) @ _patches(x, kernel) + ((bias - 0.5 / scale) * scale).astype(
-                np.float32
-            )
+            x = (weight * scale).astype(np.float32) @ _patches(x, kernel) + (
+                (bias - 0.5 / scale) * scale
+            ).astype(np.float32)
             if number < len(self.layers) - 1:
                 x = np.maximum(x, 0)
             x = x.reshape(-1, height, width)
@@ -120,8 +123,18 @@ class FloatSynthesis:
 
 
 def run(task: str, folder: Path, name: str, way: Way) -> str:
-    command = [way.python, __file__, "--worker", task, str(folder), name.replace(" ", "-"), json.dumps(way.options)]
-    done = subprocess.run(command, env={**os.environ, **way.environment}, capture_output=True, text=True)
+    command = [
+        way.python,
+        __file__,
+        "--worker",
+        task,
+        str(folder),
+        name.replace(" ", "-"),
+        json.dumps(way.options),
+    ]
+    done = subprocess.run(
+        command, env={**os.environ, **way.environment}, capture_output=True, text=True
+    )
     if done.returncode:
         sys.exit(f"{name}: {done.stderr}")
     return done.stdout
@@ -134,10 +147,17 @@ def write_pictures(folder: Path, root: Path, count: int) -> int:
     photos = lfw(root, "test")
     pictures = [read(photo.path) for photo in photos[:: len(photos) // count][:count]]
     board = (255 * (np.indices((250, 250)).sum(axis=0) % 2)).astype(np.uint8)
-    pictures += [rng.integers(0, 256, (250, 250, 3), np.uint8), np.repeat(board[..., None], 3, axis=2)]
+    pictures += [
+        rng.integers(0, 256, (250, 250, 3), np.uint8),
+        np.repeat(board[..., None], 3, axis=2),
+    ]
     pictures.append(np.full((250, 250, 3), 200, np.uint8))
     qualities = [*np.linspace(1, 8, count), 8.0, 8.0, 8.0]
-    np.savez(folder / "pictures.npz", q=qualities, **{f"p{i}": picture for i, picture in enumerate(pictures)})
+    np.savez(
+        folder / "pictures.npz",
+        q=qualities,
+        **{f"p{i}": picture for i, picture in enumerate(pictures)},
+    )
     return len(pictures)
 
 
@@ -147,12 +167,16 @@ def main() -> None:
         return
     from facecodec.training.data import data_root
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=int, default=40)
     parser.add_argument("--python", action="append", default=[], metavar="NAME=PATH")
     parser.add_argument("--data", type=Path)
     arguments = parser.parse_args()
-    ways = WAYS | {name: Way(path) for name, _, path in (each.partition("=") for each in arguments.python)}
+    ways = WAYS | {
+        name: Way(path) for name, _, path in (each.partition("=") for each in arguments.python)
+    }
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         count = write_pictures(folder, data_root(arguments.data), arguments.images)
@@ -161,10 +185,16 @@ def main() -> None:
         decoded = {each: json.loads(run("decode", folder, each, way)) for each, way in ways.items()}
         drilled = {each: json.loads(run("drill", folder, each, way)) for each, way in ways.items()}
     first = next(iter(ways))
-    print(f"{count} pictures, encoded and decoded in {len(ways)} ways each: {len(decoded[first])} files\n")
-    print("| decoded with | files whose symbols differ | files whose tables would, in float32 |\n| --- | --- | --- |")
+    print(
+        f"{count} pictures, encoded and decoded in {len(ways)} ways each: {len(decoded[first])} files\n"
+    )
+    print(
+        "| decoded with | files whose symbols differ | files whose tables would, in float32 |\n| --- | --- | --- |"
+    )
     for each in ways:
-        wrong, would = (sum(t[each][file] != t[first][file] for file in t[first]) for t in (decoded, drilled))
+        wrong, would = (
+            sum(t[each][file] != t[first][file] for file in t[first]) for t in (decoded, drilled)
+        )
         print(f"| {each} | {wrong} | {would} ({would / len(decoded[first]):.0%}) |")
 
 

@@ -23,8 +23,16 @@ from matplotlib.figure import Figure
 from facecodec.bench.metrics import bd_rate, rate_at
 
 RECOGNISERS = {"mobilefacenet-ms1m": ("frr_ms1m", "seen"), "mobileface-v2": ("frr_v2", "unseen")}
-OTHERS = {"hevc": ("HEVC", "black"), "avif": ("AVIF", "0.45"), "webp": ("WebP", "0.6"), "jpeg": ("JPEG", "0.75")}
-HONEST, WITH_TEXT = 0.434, 0.729  # HEVC CRF 23 in bits per pixel: without and with the text x265 writes
+OTHERS = {
+    "hevc": ("HEVC", "black"),
+    "avif": ("AVIF", "0.45"),
+    "webp": ("WebP", "0.6"),
+    "jpeg": ("JPEG", "0.75"),
+}
+HONEST, WITH_TEXT = (
+    0.434,
+    0.729,
+)  # HEVC CRF 23 in bits per pixel: without and with the text x265 writes
 
 
 def at(rows: list[dict], rate: float, key: str) -> float:
@@ -34,19 +42,29 @@ def at(rows: list[dict], rate: float, key: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("cards", nargs="+", type=Path)
     parser.add_argument("--anchors", type=Path, default=Path("../shared/anchors.json"))
     parser.add_argument("-o", "--output", type=Path, help="write the curves to this picture")
     arguments = parser.parse_args()
     # LFW's JPEGs are of quality 75: coding them so again costs nothing and says nothing.
-    anchors = {key: row for key, row in json.loads(arguments.anchors.read_text()).items() if key != "jpeg:75"}
-    others = {codec: [row for key, row in anchors.items() if key.startswith(f"{codec}:")] for codec in OTHERS}
+    anchors = {
+        key: row
+        for key, row in json.loads(arguments.anchors.read_text()).items()
+        if key != "jpeg:75"
+    }
+    others = {
+        codec: [row for key, row in anchors.items() if key.startswith(f"{codec}:")]
+        for codec in OTHERS
+    }
     for rows in others.values():
         rows.sort(key=lambda row: row["bpp"])
     hevc, target = others["hevc"], anchors["hevc:23"]
     models = {
-        path.stem: sorted(json.loads(path.read_text())["rows"], key=lambda r: r["bpp"]) for path in arguments.cards
+        path.stem: sorted(json.loads(path.read_text())["rows"], key=lambda r: r["bpp"])
+        for path in arguments.cards
     }
 
     for name, rows in models.items():
@@ -59,7 +77,11 @@ def main() -> None:
                 continue
             rate = rate_at(rates, frr, target[key])
             sign = "<" if rate == rates[0] else ""
-            told = "not reached" if rate is None else f"{sign}{rate:.3f} bpp, {sign}{rate / HONEST:.0%} of HEVC's bits"
+            told = (
+                "not reached"
+                if rate is None
+                else f"{sign}{rate:.3f} bpp, {sign}{rate / HONEST:.0%} of HEVC's bits"
+            )
             told += "" if rate is None else f" ({sign}{rate / WITH_TEXT:.0%} with x265's text)"
             print(f"  parity, {mark} ({recogniser}, FRR {target[key]:.2%}): {told}")
         later = list(models)[list(models).index(name) + 1 :]
@@ -77,11 +99,19 @@ def within(rows: list[dict]) -> list[tuple[float, float]]:
     return [(row["bpp"], row["psnr"]) for row in rows if 0.1 <= row["bpp"] <= 0.9]
 
 
-def draw(models: dict[str, list[dict]], others: dict[str, list[dict]], target: dict, out: Path) -> None:
+def draw(
+    models: dict[str, list[dict]], others: dict[str, list[dict]], target: dict, out: Path
+) -> None:
     figure = Figure(figsize=(13, 4.2), layout="constrained")
     panels = figure.subplots(1, 3)
     for axes, (recogniser, (key, mark)) in zip(panels, RECOGNISERS.items(), strict=False):
-        curves(axes, over_rate(models, lambda row, r=recogniser: row["recognition"][r]["frr"]), others, key, 100)
+        curves(
+            axes,
+            over_rate(models, lambda row, r=recogniser: row["recognition"][r]["frr"]),
+            others,
+            key,
+            100,
+        )
         axes.axhline(100 * target[key], color="black", linewidth=0.8, linestyle=":")
         axes.annotate("HEVC CRF 23", (0.06, 100 * target[key]), va="bottom", fontsize=8)
         axes.set_yscale("log")
@@ -96,17 +126,24 @@ def draw(models: dict[str, list[dict]], others: dict[str, list[dict]], target: d
     figure.savefig(out, dpi=130)
 
 
-def over_rate(models: dict[str, list[dict]], value: Callable[[dict], float]) -> dict[str, list[tuple[float, float]]]:
+def over_rate(
+    models: dict[str, list[dict]], value: Callable[[dict], float]
+) -> dict[str, list[tuple[float, float]]]:
     return {name: [(row["bpp"], value(row)) for row in rows] for name, rows in models.items()}
 
 
 def curves(axes: Axes, models: dict, others: dict, key: str, factor: float = 1) -> None:
     """One value over rate: that of the models, as (bpp, value), and that of the other codecs by its key."""
-    drawn = [([(row["bpp"], row[key]) for row in rows], *OTHERS[codec], "s--", 1) for codec, rows in others.items()]
+    drawn = [
+        ([(row["bpp"], row[key]) for row in rows], *OTHERS[codec], "s--", 1)
+        for codec, rows in others.items()
+    ]
     drawn += [(points, name, None, "o-", 2) for name, points in models.items()]
     for points, label, color, style, width in drawn:
         rates, values = np.array(points).T
-        axes.plot(rates, factor * values, style, markersize=4, linewidth=width, color=color, label=label)
+        axes.plot(
+            rates, factor * values, style, markersize=4, linewidth=width, color=color, label=label
+        )
     axes.set_xscale("log")
     ticks = [0.05, 0.1, 0.2, 0.4, 0.8]
     axes.set_xticks(ticks, [str(tick) for tick in ticks])

@@ -25,7 +25,9 @@ SIDES = (250, 500, 1000, 2000, 4000, 10000)
 
 
 def picture(side: int) -> Image.Image:
-    face = np.asarray(Image.fromarray(data.astronaut()).resize((1024, 1024), Image.Resampling.LANCZOS))
+    face = np.asarray(
+        Image.fromarray(data.astronaut()).resize((1024, 1024), Image.Resampling.LANCZOS)
+    )
     double = np.concatenate([face, face[:, ::-1]], axis=1)
     tile = np.concatenate([double, double[::-1]], axis=0)
     count = -(-side // len(tile))
@@ -35,7 +37,9 @@ def picture(side: int) -> Image.Image:
 def measured(*arguments: object) -> tuple[float, int]:
     """Seconds and peak bytes of a call of the command line."""
     began = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "facecodec", *map(str, arguments), "--quiet", "-f"])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "facecodec", *map(str, arguments), "--quiet", "-f"]
+    )
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"facecodec {' '.join(map(str, arguments))} failed")
@@ -43,13 +47,19 @@ def measured(*arguments: object) -> tuple[float, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
     rows = []
-    print("| megapixels | encode | decode | peak memory, encode | decode |\n| --- | --- | --- | --- | --- |")
+    print(
+        "| megapixels | encode | decode | peak memory, encode | decode |\n| --- | --- | --- | --- | --- |"
+    )
     with tempfile.TemporaryDirectory() as folder:
-        raw, coded, back = (Path(folder, name) for name in ("picture.ppm", "picture.fic", "back.ppm"))
+        raw, coded, back = (
+            Path(folder, name) for name in ("picture.ppm", "picture.fic", "back.ppm")
+        )
         for side in SIDES:
             picture(side).save(raw)
             limit = ("--max-pixels", side * side)
@@ -78,7 +88,9 @@ def draw(rows: list[tuple[float, ...]], path: Path) -> None:
         (right, (encode_bytes, decode_bytes), "peak memory, GB"),
     ):
         for values, name in zip(each, ("encode", "decode"), strict=True):
-            axis.plot(pixels, [value / (1 if axis is left else 1e9) for value in values], "o-", label=name)
+            axis.plot(
+                pixels, [value / (1 if axis is left else 1e9) for value in values], "o-", label=name
+            )
         axis.set(xscale="log", yscale="log", xlabel="megapixels", ylabel=label)
         axis.grid(True, which="major", alpha=0.3)
         axis.legend()

@@ -46,7 +46,9 @@ def session(path: Path, basic: Path | None = None) -> onnxruntime.InferenceSessi
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="l2-ipr")
     parser.add_argument("--images", type=int, default=40)
     parser.add_argument("--data", type=Path)
@@ -59,9 +61,13 @@ def main() -> None:
     latents = []
     for pixels in pictures:
         parsed = open_container(codec.encode(pixels, 4))
-        latents.append(codec.family.decode_latents(parsed.streams, pixels.shape[:2], parsed.quality)[None])
+        latents.append(
+            codec.family.decode_latents(parsed.streams, pixels.shape[:2], parsed.quality)[None]
+        )
     with tempfile.TemporaryDirectory() as folder:
-        exact, basic, small = (Path(folder, name) for name in ("exact.onnx", "basic.onnx", "small.onnx"))
+        exact, basic, small = (
+            Path(folder, name) for name in ("exact.onnx", "basic.onnx", "small.onnx")
+        )
         exact.write_bytes(checkpoint.load(path)[1]["g_s.onnx"].tobytes())
         name = session(exact, basic).get_inputs()[0].name
         quantize_static(
@@ -84,9 +90,9 @@ def main() -> None:
             taken[kind].append((time.process_time() - began) / len(results))
             if number == 0:
                 for pixels, result in zip(pictures[CALIBRATION:], results, strict=True):
-                    image = np.rint(255 * result[0, :, : pixels.shape[0], : pixels.shape[1]].clip(0, 1)).transpose(
-                        1, 2, 0
-                    )
+                    image = np.rint(
+                        255 * result[0, :, : pixels.shape[0], : pixels.shape[1]].clip(0, 1)
+                    ).transpose(1, 2, 0)
                     quality[kind].append(psnr(pixels, image))
     for kind in sessions:
         seconds, decibels = np.median(taken[kind]), np.mean(quality[kind])

@@ -33,7 +33,9 @@ def in_crop(landmarks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Which places of y have their centre in the aligned crop, (h, w)."""
     rows, columns = np.mgrid[: shape[0], : shape[1]] * DOWNSAMPLING + DOWNSAMPLING / 2
     to_image = np.vstack([similarity(landmarks), [0, 0, 1]])
-    x, y, _ = np.einsum("ij,jhw->ihw", np.linalg.inv(to_image), np.stack([columns, rows, np.ones(shape)]))
+    x, y, _ = np.einsum(
+        "ij,jhw->ihw", np.linalg.inv(to_image), np.stack([columns, rows, np.ones(shape)])
+    )
     return (x >= 0) & (x < SIZE) & (y >= 0) & (y < SIZE)
 
 
@@ -51,7 +53,9 @@ def draw(codec: facecodec.codec.Codec, quality: float, out: Path) -> None:
     middle.set_title(f"{codec.card.name} at q {quality:g}: {len(coded)} bytes", fontsize=10)
     extent = (0, face.width, face.height, 0)
     right.imshow(face.convert("L"), cmap="gray", extent=extent)
-    shown = right.imshow(qualities, cmap="magma", vmin=1, vmax=8, alpha=0.75, extent=extent, interpolation="nearest")
+    shown = right.imshow(
+        qualities, cmap="magma", vmin=1, vmax=8, alpha=0.75, extent=extent, interpolation="nearest"
+    )
     right.set_title("the quality of each place", fontsize=10)
     figure.colorbar(shown, ax=right, label="q")
     for axes in (left, middle, right):
@@ -60,17 +64,23 @@ def draw(codec: facecodec.codec.Codec, quality: float, out: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model")
     parser.add_argument("-q", "--quality", type=float, default=4)
     parser.add_argument("--data", type=Path)
     parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
     codec = facecodec.open_model(arguments.model)
-    photos = [photo.path for photo in validation_photos((Source("lfw"),), data_root(arguments.data), 48)]
+    photos = [
+        photo.path for photo in validation_photos((Source("lfw"),), data_root(arguments.data), 48)
+    ]
     byte = quality_byte(arguments.quality)
     rows = []  # quality, bits, in the crop; one row a place
-    for path, landmarks in zip(photos, cached_landmarks(photos, cache_folder() / "landmarks.json"), strict=True):
+    for path, landmarks in zip(
+        photos, cached_landmarks(photos, cache_folder() / "landmarks.json"), strict=True
+    ):
         if landmarks is None:
             continue
         symbols = codec.symbols(open_container(codec.encode(Image.open(path), arguments.quality)))

@@ -44,7 +44,9 @@ def entropies(tables: Tables) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--model")
     parser.add_argument("--data", type=Path)
@@ -68,18 +70,30 @@ def main() -> None:
         for file in files:
             pixels = np.array(Image.open(file).convert("RGB"))
             with torch.no_grad():
-                coded = network(to_tensor(pad(pixels, 16)[None], torch.device("cpu")), torch.tensor([float(q)]))
+                coded = network(
+                    to_tensor(pad(pixels, 16)[None], torch.device("cpu")), torch.tensor([float(q)])
+                )
             data = codec.encode(pixels, q)
             parsed = open_container(data)
             symbols = codec.symbols(parsed)
-            z_tables = np.broadcast_to(family.gains["z_table"][byte][:, None, None], symbols.z.shape)
+            z_tables = np.broadcast_to(
+                family.gains["z_table"][byte][:, None, None], symbols.z.shape
+            )
             bits = ideal_bits(tables, symbols.z, z_tables).sum()
             promised = expected[z_tables].sum()
-            predicted = family.prediction(symbols.z, slice(0, symbols.y.shape[1]), symbols.y.shape[2], byte)
+            predicted = family.prediction(
+                symbols.z, slice(0, symbols.y.shape[1]), symbols.y.shape[2], byte
+            )
             bits += ideal_bits(tables, symbols.y, predicted.tables).sum()
             promised += expected[predicted.tables].sum()
             streams = sum(map(len, parsed.streams))
-            sums += ((coded.y_bits + coded.z_bits).item() / 8, bits / 8, streams, len(data), promised / 8)
+            sums += (
+                (coded.y_bits + coded.z_bits).item() / 8,
+                bits / 8,
+                streams,
+                len(data),
+                promised / 8,
+            )
         ideal, integer, streams, whole, prior = sums / len(files)
         ratios = f"{integer / ideal:16.4f}{whole / ideal:13.4f}{integer / prior:18.4f}"
         print(f"{q:3}{ideal:14.1f}{integer:16.1f}{streams:14.1f}{whole:14.1f}{ratios}")

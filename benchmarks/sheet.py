@@ -23,12 +23,16 @@ LABEL = 16  # pixels above a picture
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("pictures", nargs="*", type=Path)
     parser.add_argument("--bpp", type=float, default=0.12)
     parser.add_argument("--model", action="append", required=True)
     parser.add_argument("--faces", type=int, default=4)
-    parser.add_argument("--columns", type=int, help="pictures side by side; all of a face by default")
+    parser.add_argument(
+        "--columns", type=int, help="pictures side by side; all of a face by default"
+    )
     parser.add_argument("--data", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()

@@ -34,7 +34,9 @@ HEADER = 18  # bytes of a 250x250 picture's
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="spic")
     parser.add_argument("--rates", type=float, nargs="+", default=[0.143, 0.112, 0.100])
     parser.add_argument("--data", type=Path)
@@ -42,13 +44,24 @@ def main() -> None:
     root = data_root(arguments.data)
     codec = Codec(model_path(arguments.model))
     people = codec.head.classes
-    photos = [photo for photo in training_photos("lfw", root) if photo.person in people and not is_held_back(photo)]
+    photos = [
+        photo
+        for photo in training_photos("lfw", root)
+        if photo.person in people and not is_held_back(photo)
+    ]
     closed = closed_set(training_photos("lfw", root), len(people))
     points = cached_landmarks([photo.path for photo in photos], cache_folder() / "landmarks.json")
-    subjects = [Subject(photo.path, photo.person, place) for photo, place in zip(photos, points, strict=True)]
+    subjects = [
+        Subject(photo.path, photo.person, place)
+        for photo, place in zip(photos, points, strict=True)
+    ]
     tests = [s for s, photo in zip(subjects, photos, strict=True) if photo in closed.tests]
     faces = [s.landmarks is not None for s in subjects]
-    trained = [s for s, photo, face in zip(subjects, photos, faces, strict=True) if face and photo not in closed.tests]
+    trained = [
+        s
+        for s, photo, face in zip(subjects, photos, faces, strict=True)
+        if face and photo not in closed.tests
+    ]
     labels = np.array([people.index(subject.person) for subject in tests])
     samples = draws([subject.person for subject in tests])
     print(f"{len(people)} people, {len(trained)} photographs trained on, {len(tests)} tested\n")
@@ -72,8 +85,12 @@ def main() -> None:
 
     by_originals = classifier(stacked(bench.photographs("original", 0, trained), face))
     some = [codec.family.analyse(read(subject.path)) for subject in trained[::20]]
-    area = sum(read(subject.path).shape[0] * read(subject.path).shape[1] for subject in trained[::20])
-    streams = [[codec.family.encode(y, byte)[0] for y in some] for byte in range(MAX_QUALITY_BYTE + 1)]
+    area = sum(
+        read(subject.path).shape[0] * read(subject.path).shape[1] for subject in trained[::20]
+    )
+    streams = [
+        [codec.family.encode(y, byte)[0] for y in some] for byte in range(MAX_QUALITY_BYTE + 1)
+    ]
     sizes = np.array([8 * sum(len(stream) + HEADER for stream in each) / area for each in streams])
     for rate in arguments.rates:
         byte = int(np.argmin(np.abs(sizes - rate)))
@@ -82,7 +99,9 @@ def main() -> None:
         files = [codec.encode(read(subject.path), q) for subject in tests]
         right = np.array([classified(codec, data) for data in files]) == labels
         row(f"{arguments.model}, q {q:g}, its own classes", measured, right)
-        by_latents = classifier(embedded(codec, [codec.encode(read(subject.path), q) for subject in trained]))
+        by_latents = classifier(
+            embedded(codec, [codec.encode(read(subject.path), q) for subject in trained])
+        )
         right = by_latents.predict(embedded(codec, files)) == labels
         row(f"{arguments.model}, q {q:g}, trained on its embeddings", measured, right)
         size = sum(m.bytes for m in measured) / len(measured)
@@ -101,7 +120,9 @@ def embedded(codec: Codec, files: list[bytes]) -> np.ndarray:
 
 def classified(codec: Codec, data: bytes) -> int:
     parsed = open_container(data)
-    latents = codec.family.decode_latents(parsed.streams, (parsed.height, parsed.width), parsed.quality)
+    latents = codec.family.decode_latents(
+        parsed.streams, (parsed.height, parsed.width), parsed.quality
+    )
     return int(codec.head.classify(latents).argmax())
 
 
@@ -111,7 +132,9 @@ def huffman(codec: Codec, files: list[bytes]) -> float:
     latents = [codec.symbols(each).y for each in parsed]
     symbols = np.concatenate([y.reshape(len(y), -1) for y in latents], axis=1)
     bits = sum(huffman_bits(np.unique(channel, return_counts=True)[1]) for channel in symbols)
-    header = 8 * sum(len(data) - len(each.streams[0]) for data, each in zip(files, parsed, strict=True))
+    header = 8 * sum(
+        len(data) - len(each.streams[0]) for data, each in zip(files, parsed, strict=True)
+    )
     return (bits + header) / sum(each.width * each.height for each in parsed)
 
 

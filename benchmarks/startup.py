@@ -25,14 +25,18 @@ IMPORTS = "import onnxruntime, PIL.Image, PIL.JpegImagePlugin"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--python", type=Path, default=Path(sys.executable))
     arguments = parser.parse_args()
     python, ours = str(arguments.python), str(arguments.python.with_name("facecodec"))
     hevc = find_codec("hevc").commands
     with tempfile.TemporaryDirectory() as folder:
-        face, fic, png, stream, back = (Path(folder, name) for name in ("f.jpg", "f.fic", "f.png", "f.hevc", "b.png"))
+        face, fic, png, stream, back = (
+            Path(folder, name) for name in ("f.jpg", "f.fic", "f.png", "f.hevc", "b.png")
+        )
         Image.fromarray(data.astronaut()).crop((96, 0, 346, 250)).save(face, quality=90)
         calls = {
             "ffmpeg encode": hevc.encode(28, face, stream),

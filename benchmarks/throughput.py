@@ -70,13 +70,29 @@ def compressai_seconds(pictures: list[Path], repeats: int) -> dict[str, dict[str
     for path in pictures:
         pixels = read(path)
         extra = [(0, -side % 64) for side in pixels.shape[:2]] + [(0, 0)]
-        tensors.append(torch.from_numpy(np.pad(pixels, extra, mode="edge")).permute(2, 0, 1)[None] / 255)
-    taken: dict[str, list[float]] = {"encode": [], "decode": [], "encode_batch": [], "decode_batch": []}
+        tensors.append(
+            torch.from_numpy(np.pad(pixels, extra, mode="edge")).permute(2, 0, 1)[None] / 255
+        )
+    taken: dict[str, list[float]] = {
+        "encode": [],
+        "decode": [],
+        "encode_batch": [],
+        "decode_batch": [],
+    }
     with tempfile.TemporaryDirectory() as folder:
         for path in pictures[:ALONE]:
             for task in ("encode", "decode"):
                 began = time.perf_counter()
-                call = [sys.executable, "-W", "ignore", "-c", CALL, task, str(path), str(Path(folder, "coded"))]
+                call = [
+                    sys.executable,
+                    "-W",
+                    "ignore",
+                    "-c",
+                    CALL,
+                    task,
+                    str(path),
+                    str(Path(folder, "coded")),
+                ]
                 subprocess.run(call, check=True, capture_output=True)
                 taken[task].append(time.perf_counter() - began)
     with torch.no_grad():
@@ -104,7 +120,11 @@ def multiply_adds(graph: bytes, positions: int) -> int:
         if first in weights:  # stored in half precision, cast
             weights[node.output[0]] = weights[first]
         elif first in at:
-            here = at[first] / int(np.prod(attributes.get("strides", 1))) * attributes.get("blocksize", 1) ** 2
+            here = (
+                at[first]
+                / int(np.prod(attributes.get("strides", 1)))
+                * attributes.get("blocksize", 1) ** 2
+            )
             at[node.output[0]] = here
             if node.op_type == "Conv":
                 count += int(here * weights[node.input[1]])
@@ -131,14 +151,20 @@ def machine_rate() -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=20, help="with a process each, and CompressAI's")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--images", type=int, default=20, help="with a process each, and CompressAI's"
+    )
     parser.add_argument("--batch", type=int, default=500)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--model", default="l2-ipr")
     parser.add_argument("--data", type=Path)
     arguments = parser.parse_args()
-    subjects = load_dataset("lfw", data_root(arguments.data), limit=arguments.batch, faces=False).subjects
+    subjects = load_dataset(
+        "lfw", data_root(arguments.data), limit=arguments.batch, faces=False
+    ).subjects
     pictures = [subject.path for subject in subjects[: arguments.batch]]
 
     names = [arguments.model, *(name for name in OTHERS if find_codec(name).missing() is None)]
@@ -146,7 +172,9 @@ def main() -> None:
     timed = speed_results(settings, pictures, arguments.repeats, alone=arguments.images)["codecs"]
     results = {each["codec"]: each for each in timed}
     results["CompressAI"] = compressai_seconds(pictures[: arguments.images], arguments.repeats)
-    print(f"{arguments.images} pictures with a process each, {len(pictures)} in a batch, {arguments.repeats} rounds,")
+    print(
+        f"{arguments.images} pictures with a process each, {len(pictures)} in a batch, {arguments.repeats} rounds,"
+    )
     print(f"{os.cpu_count()} cores; milliseconds a picture: median")
     print(f"(interquartile range), and how many times as fast `{arguments.model}` is\n")
     print(f"| | {' | '.join(HEADINGS)} |\n| --- | --- | --- | --- | --- |")
@@ -157,7 +185,9 @@ def main() -> None:
                 cells.append("")
                 continue
             ratio = result[task]["median"] / results[arguments.model][task]["median"]
-            cells.append(f"{1000 * result[task]['median']:.1f} ({1000 * result[task]['spread']:.1f}), {ratio:.2f}x")
+            cells.append(
+                f"{1000 * result[task]['median']:.1f} ({1000 * result[task]['spread']:.1f}), {ratio:.2f}x"
+            )
         print(f"| {name} | {' | '.join(cells)} |")
 
     _, tensors = checkpoint.load(checkpoint.model_path(arguments.model))
@@ -165,7 +195,8 @@ def main() -> None:
     pixels, latents = height * width, height * width // 16**2
     graphs = {name: tensors[f"{name}.onnx"].tobytes() for name in ("g_a", "h_a", "g_s")}
     adds = {
-        "encode_batch": multiply_adds(graphs["g_a"], pixels) + multiply_adds(graphs["h_a"], latents),
+        "encode_batch": multiply_adds(graphs["g_a"], pixels)
+        + multiply_adds(graphs["h_a"], latents),
         "decode_batch": multiply_adds(graphs["g_s"], latents),
     }
     rate = machine_rate()

@@ -39,7 +39,10 @@ __all__ = [
 
 
 def encode(
-    image: Image.Image | np.ndarray, quality: float = 4, model: str | None = None, keep_metadata: bool = False
+    image: Image.Image | np.ndarray,
+    quality: float = 4,
+    model: str | None = None,
+    keep_metadata: bool = False,
 ) -> bytes:
     """The bytes of a .fic file.
 

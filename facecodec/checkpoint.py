@@ -74,7 +74,9 @@ def model_path(name: str | os.PathLike[str] | None) -> Path:
         from difflib import get_close_matches
 
         near = get_close_matches(name, models, 1)
-        raise UsageError(f"no model '{name}'{f', did you mean {near[0]}' if near else ''}; {_listing()}")
+        raise UsageError(
+            f"no model '{name}'{f', did you mean {near[0]}' if near else ''}; {_listing()}"
+        )
     return models[name]
 
 
@@ -124,7 +126,9 @@ def load(path: Path) -> tuple[ModelCard, dict[str, np.ndarray]]:
     """Card and tensors, after checking the fingerprint. Raises ModelError."""
     metadata, tensors = _read(path)
     card = _card(path, metadata)
-    if fingerprint(card.family, tensors) != card.fingerprint or encoder_hash(tensors) != metadata.get("encoder"):
+    if fingerprint(card.family, tensors) != card.fingerprint or encoder_hash(
+        tensors
+    ) != metadata.get("encoder"):
         raise ModelError(f"{path}: its fingerprint does not match its content: the file is damaged")
     return card, tensors
 
@@ -152,14 +156,20 @@ def load_head(card: ModelCard) -> HeadFile:
     """The head of a model. Raises ModelError where there is none, or one of another model."""
     path = head_path(card.path)
     if not has_head(card):
-        raise ModelError(f"model {card.name} has no head ({path}): decode the file and embed the picture")
+        raise ModelError(
+            f"model {card.name} has no head ({path}): decode the file and embed the picture"
+        )
     metadata, tensors = _read(path)
     try:
         told = json.loads(metadata["card"])
-        if metadata["format"] != HEAD_FORMAT or metadata["hash"] != _hash("head", tensors, list(tensors)):
+        if metadata["format"] != HEAD_FORMAT or metadata["hash"] != _hash(
+            "head", tensors, list(tensors)
+        ):
             raise ModelError(f"{path}: not a head, or a damaged one")
         if metadata["model"] != card.fingerprint:
-            raise ModelError(f"{path}: the head of model {metadata['model']}, not of {card.fingerprint}")
+            raise ModelError(
+                f"{path}: the head of model {metadata['model']}, not of {card.fingerprint}"
+            )
         return HeadFile(told["space"], told["classes"], tensors)
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: not the head of a model ({error})") from None
@@ -196,7 +206,12 @@ def _hash(start: str, tensors: dict[str, np.ndarray], names: list[str]) -> str:
 def save(path: Path, card: dict[str, Any], tensors: dict[str, np.ndarray]) -> str:
     """Write a model file whole or not at all; returns its fingerprint. `card` lacks name, path, fingerprint."""
     mark = fingerprint(card["family"], tensors)
-    metadata = {"format": FORMAT, "fingerprint": mark, "encoder": encoder_hash(tensors), "card": json.dumps(card)}
+    metadata = {
+        "format": FORMAT,
+        "fingerprint": mark,
+        "encoder": encoder_hash(tensors),
+        "card": json.dumps(card),
+    }
     _write(path, tensors, metadata)
     return mark
 
@@ -204,7 +219,11 @@ def save(path: Path, card: dict[str, Any], tensors: dict[str, np.ndarray]) -> st
 def save_head(path: Path, model: str, card: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
     """Write a head for the model of a fingerprint, whole or not at all. `card` has `space`, `classes` and `runs`."""
     mark = _hash("head", tensors, list(tensors))
-    _write(path, tensors, {"format": HEAD_FORMAT, "model": model, "hash": mark, "card": json.dumps(card)})
+    _write(
+        path,
+        tensors,
+        {"format": HEAD_FORMAT, "model": model, "hash": mark, "card": json.dumps(card)},
+    )
 
 
 def _write(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:

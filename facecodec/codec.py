@@ -12,7 +12,13 @@ import numpy as np
 from PIL import Image
 
 from facecodec import checkpoint, container
-from facecodec.container import DEFAULT_MAX_PIXELS, DEFAULT_QUALITY, MAX_QUALITY_BYTE, check_size, quality_byte
+from facecodec.container import (
+    DEFAULT_MAX_PIXELS,
+    DEFAULT_QUALITY,
+    MAX_QUALITY_BYTE,
+    check_size,
+    quality_byte,
+)
 from facecodec.errors import FormatError, ImageError, ModelError
 from facecodec.families import Family, family_module
 from facecodec.head import Head
@@ -55,7 +61,9 @@ class Codec:
         Raises ImageError where even q 1 has more.
         """
         coder = cache(self._coder(image, chunks))
-        fitting = bisect_right(range(MAX_QUALITY_BYTE + 1), limit, key=lambda byte: len(coder(byte)))
+        fitting = bisect_right(
+            range(MAX_QUALITY_BYTE + 1), limit, key=lambda byte: len(coder(byte))
+        )
         if fitting == 0:
             raise ImageError(
                 f"{len(coder(0))} bytes at q 1 do not fit into {limit}: make the picture smaller, or try another model"
@@ -83,7 +91,9 @@ class Codec:
             raise ImageError("even q 8 is not good enough")
         return coder(lowest)
 
-    def _coder(self, image: Image.Image | np.ndarray, chunks: Sequence[tuple[str, bytes]]) -> Callable[[int], bytes]:
+    def _coder(
+        self, image: Image.Image | np.ndarray, chunks: Sequence[tuple[str, bytes]]
+    ) -> Callable[[int], bytes]:
         """From a quality byte to the file of `image`, which is analysed once."""
         pixels = as_rgb(image)
         height, width = pixels.shape[:2]
@@ -97,7 +107,9 @@ class Codec:
                 streams = self.family.encode(latents, byte)
             except OverflowError as error:
                 raise ImageError(str(error)) from None
-            return container.pack(container.Container(mark, byte, width, height, streams, list(chunks)))
+            return container.pack(
+                container.Container(mark, byte, width, height, streams, list(chunks))
+            )
 
         return code
 
@@ -106,7 +118,9 @@ class Codec:
         parsed = container.unpack(data)
         self._check(parsed)
         latents = self.family.analyse(as_rgb(image))
-        if not self.family.holds(parsed.streams, (parsed.height, parsed.width), latents, parsed.quality):
+        if not self.family.holds(
+            parsed.streams, (parsed.height, parsed.width), latents, parsed.quality
+        ):
             raise FormatError("it does not decode to what was encoded, please report it")
 
     def decode(self, data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
@@ -116,7 +130,9 @@ class Codec:
     def decode_container(self, parsed: container.Container) -> Image.Image:
         """As `decode`, for a file that `open_container` has checked."""
         self._check(parsed)
-        image = Image.fromarray(self.family.decode(parsed.streams, (parsed.height, parsed.width), parsed.quality))
+        image = Image.fromarray(
+            self.family.decode(parsed.streams, (parsed.height, parsed.width), parsed.quality)
+        )
         image.info |= info_of(parsed.chunks)
         return image
 
@@ -137,14 +153,20 @@ class Codec:
     def symbols(self, parsed: container.Container) -> Any:
         """The latents of a file as integers, before any floating point (the family's own type)."""
         self._check(parsed)
-        return self.family.decode_symbols(parsed.streams, (parsed.height, parsed.width), parsed.quality)
+        return self.family.decode_symbols(
+            parsed.streams, (parsed.height, parsed.width), parsed.quality
+        )
 
     def _check(self, parsed: container.Container) -> None:
         if parsed.fingerprint.hex() != self.card.fingerprint:
-            raise ModelError(f"made with model {parsed.fingerprint.hex()}, not with {self.card.name}")
+            raise ModelError(
+                f"made with model {parsed.fingerprint.hex()}, not with {self.card.name}"
+            )
         if len(parsed.streams) != len(self.stream_names):
             expected = len(self.stream_names)
-            raise FormatError(f"{len(parsed.streams)} streams where a {self.card.family} file has {expected}")
+            raise FormatError(
+                f"{len(parsed.streams)} streams where a {self.card.family} file has {expected}"
+            )
 
 
 def open_container(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> container.Container:

@@ -57,7 +57,9 @@ def quality_byte(quality: float) -> int:
 def check_size(width: int, height: int, max_pixels: int) -> None:
     """Raise ImageError for more pixels than allowed, thin pictures counted as wide as they are padded."""
     if width * height > max_pixels or max(width, height) * THINNEST > max(max_pixels, 1 << 20):
-        raise ImageError(f"{width}x{height} is more than {max_pixels} pixels: raise --max-pixels if you trust it")
+        raise ImageError(
+            f"{width}x{height} is more than {max_pixels} pixels: raise --max-pixels if you trust it"
+        )
 
 
 def pack(container: Container) -> bytes:
@@ -89,12 +91,18 @@ def unpack(data: bytes) -> Container:
     if len(data) < FIXED.size:
         raise FormatError("the file is cut short inside its header: fetch or copy it again")
     if data[1] != MAGIC[1]:
-        raise FormatError(f"format version {data[1] & 15}; this program reads version {VERSION}: update it")
+        raise FormatError(
+            f"format version {data[1] & 15}; this program reads version {VERSION}: update it"
+        )
     _, flags, fingerprint, quality, checksum = FIXED.unpack_from(data)
     if flags & ~(FLAG_CHUNKS | STREAMS_MASK):
-        raise FormatError(f"unknown flags 0x{flags & ~(FLAG_CHUNKS | STREAMS_MASK):02x}: update this program")
+        raise FormatError(
+            f"unknown flags 0x{flags & ~(FLAG_CHUNKS | STREAMS_MASK):02x}: update this program"
+        )
     if zlib.crc32(data[CHECKSUM_AT.stop :], zlib.crc32(data[: CHECKSUM_AT.start])) != checksum:
-        raise FormatError("the checksum does not match, the file is damaged or cut short: fetch or copy it again")
+        raise FormatError(
+            "the checksum does not match, the file is damaged or cut short: fetch or copy it again"
+        )
     # From here on the bytes are those that some writer meant, yet that writer may be hostile.
     if quality > MAX_QUALITY_BYTE:
         raise FormatError(f"quality byte {quality} is above {MAX_QUALITY_BYTE}")

@@ -55,7 +55,9 @@ class Tables:
         if index not in self._models:
             counts = self.counts[self.starts[index] : self.starts[index + 1]]
             probabilities = counts / (1 << PRECISION)
-            self._models[index] = constriction.stream.model.Categorical(probabilities, lazy=False, perfect=True)
+            self._models[index] = constriction.stream.model.Categorical(
+                probabilities, lazy=False, perfect=True
+            )
         return self._models[index]
 
 
@@ -125,7 +127,9 @@ def _group(indices: np.ndarray) -> tuple[np.ndarray, list[tuple[int, int, int]]]
     order = np.argsort(indices, kind="stable")
     counts = np.bincount(indices)
     stops = np.cumsum(counts)
-    return order, [(int(t), int(stops[t] - counts[t]), int(stops[t])) for t in np.flatnonzero(counts)]
+    return order, [
+        (int(t), int(stops[t] - counts[t]), int(stops[t])) for t in np.flatnonzero(counts)
+    ]
 
 
 def _encode_escapes(coder: _ans, symbols: np.ndarray, reach: np.ndarray) -> None:

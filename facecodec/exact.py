@@ -48,21 +48,29 @@ class HyperSynthesis:
                 or not 0 < layer.shift < 53
             ):
                 raise ValueError(f"layer {number} of the hyper-synthesis is malformed")
-            weights, bias = np.abs(layer.weight.astype(np.float64)), np.abs(layer.bias.astype(np.float64))
+            weights, bias = (
+                np.abs(layer.weight.astype(np.float64)),
+                np.abs(layer.bias.astype(np.float64)),
+            )
             largest = (weights.sum(axis=(1, 2, 3)) * LIMIT + bias).max() + 2.0**layer.shift
             if largest >= 2.0**53:
-                raise ValueError(f"layer {number} of the hyper-synthesis could overflow exact arithmetic")
+                raise ValueError(
+                    f"layer {number} of the hyper-synthesis could overflow exact arithmetic"
+                )
             reach += (layer.weight.shape[2] // 2) / resolution
             resolution *= 2 if layer.upsample else 1
         if resolution != 4:
             raise ValueError("the hyper-synthesis does not upsample four times")
-        self.margin = math.ceil(reach)  # rows of z beyond its own that a row of the result depends on
+        self.margin = math.ceil(
+            reach
+        )  # rows of z beyond its own that a row of the result depends on
         self.largest = largest / 2.0**layer.shift  # magnitude that no result exceeds
         self.channels = (layers[0].weight.shape[1], len(layers[-1].weight))
         # Shifted here once: a power of two changes no digit.
         self.layers = [
             (
-                np.ascontiguousarray(layer.weight.reshape(len(layer.weight), -1), np.float64) * 2.0**-layer.shift,
+                np.ascontiguousarray(layer.weight.reshape(len(layer.weight), -1), np.float64)
+                * 2.0**-layer.shift,
                 layer.bias.astype(np.float64)[:, None] * 2.0**-layer.shift + 0.5,
                 layer.weight.shape[2],
                 layer.upsample,

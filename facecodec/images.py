@@ -55,9 +55,13 @@ def read(file: BinaryIO, max_pixels: int, keep_metadata: bool = False) -> Pictur
             empty = not file.seek(0, os.SEEK_END)
             if empty:
                 raise ImageError("the file is empty: fetch or copy it again") from None
-            raise ImageError("not an image that can be read: give JPEG, PNG, WebP, TIFF or the like") from None
+            raise ImageError(
+                "not an image that can be read: give JPEG, PNG, WebP, TIFF or the like"
+            ) from None
         except Image.DecompressionBombError:
-            raise ImageError(f"far more than {max_pixels} pixels: raise --max-pixels if you trust it") from None
+            raise ImageError(
+                f"far more than {max_pixels} pixels: raise --max-pixels if you trust it"
+            ) from None
         with image:
             check_size(*image.size, max_pixels)
             return _to_rgb(image, keep_metadata)
@@ -92,7 +96,9 @@ def _open(file: BinaryIO) -> Image.Image:
     except UnidentifiedImageError:
         Image.init()
         file.seek(0)
-        return Image.open(file, formats=[name for name in (*COMMON, *FURTHER) if name in Image.OPEN])
+        return Image.open(
+            file, formats=[name for name in (*COMMON, *FURTHER) if name in Image.OPEN]
+        )
 
 
 def _to_rgb(image: Image.Image, keep_metadata: bool) -> Picture:
@@ -101,7 +107,9 @@ def _to_rgb(image: Image.Image, keep_metadata: bool) -> Picture:
     if getattr(image, "n_frames", 1) > 1:
         dropped.append(f"{image.n_frames - 1} further frame{'s' if image.n_frames > 2 else ''}")
     # Read before load(), which empties it.
-    deep = any(";16" in str(tile[3] if len(tile) > 3 else "") for tile in getattr(image, "tile", ()))
+    deep = any(
+        ";16" in str(tile[3] if len(tile) > 3 else "") for tile in getattr(image, "tile", ())
+    )
     image.load()
     profile = image.info.get("icc_profile")
     if keep_metadata:
@@ -119,13 +127,17 @@ def _to_rgb(image: Image.Image, keep_metadata: bool) -> Picture:
         metadata.append((PROFILE, profile))
     elif profile:
         image = _to_srgb(image, profile, dropped)
-    return Picture(np.asarray(image if image.mode == "RGB" else image.convert("RGB")), dropped, metadata)
+    return Picture(
+        np.asarray(image if image.mode == "RGB" else image.convert("RGB")), dropped, metadata
+    )
 
 
 def exif_chunk(data: Image.Exif | bytes) -> list[tuple[str, bytes]]:
     """The EXIF chunk, if there is anything for it but the orientation, which is applied."""
     exif = Image.Exif()
-    exif.load(data if isinstance(data, bytes) else data.tobytes())  # a copy: what is given is its owner's
+    exif.load(
+        data if isinstance(data, bytes) else data.tobytes()
+    )  # a copy: what is given is its owner's
     exif.pop(ORIENTATION, None)
     return [(EXIF, exif.tobytes().removeprefix(EXIF_PREFIX))] if exif else []
 
@@ -171,7 +183,9 @@ def _to_srgb(image: Image.Image, profile: bytes, dropped: list[str]) -> Image.Im
         image = image.convert("L")
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        return ImageCms.profileToProfile(
+            image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         dropped.append("a colour profile that does not fit the image")
         return image
@@ -190,7 +204,9 @@ def write(image: Image.Image, format: str) -> bytes:
     Raises ImageError for more metadata than the format holds.
     """
     buffer = io.BytesIO()
-    options = {"jpg": {"quality": 95, "subsampling": 0}, "png": {"compress_level": 1}, "ppm": {}}[format]
+    options = {"jpg": {"quality": 95, "subsampling": 0}, "png": {"compress_level": 1}, "ppm": {}}[
+        format
+    ]
     exif = image.info.get("exif", b"")
     if format == "jpg" and len(exif) > MAX_JPEG_EXIF:
         raise ImageError(f"{len(exif)} bytes of EXIF do not fit into a JPEG file: decode to png")

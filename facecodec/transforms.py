@@ -37,7 +37,9 @@ class Transforms:
         """uint8 (H, W, 3) -> latents, float32 (M, ceil(H/step), ceil(W/step)), by a graph that takes values in 0..1."""
 
         def part(rows: slice, columns: slice) -> np.ndarray:
-            seen = pixels[rows.start * step : rows.stop * step, columns.start * step : columns.stop * step]
+            seen = pixels[
+                rows.start * step : rows.stop * step, columns.start * step : columns.stop * step
+            ]
             image = pad(seen, step).transpose(2, 0, 1)[None].astype(np.float32)
             image /= 255
             return self._run(name, image)[0]
@@ -45,7 +47,9 @@ class Transforms:
         size = tuple(-(-side // step) for side in pixels.shape[:2])
         return self._tiled(part, size, TILE // step, reach)
 
-    def of_latents(self, name: str, latents: np.ndarray, step: int, down: int, reach: int) -> np.ndarray:
+    def of_latents(
+        self, name: str, latents: np.ndarray, step: int, down: int, reach: int
+    ) -> np.ndarray:
         """Latents (M, h, w) -> (C, ceil(h/down), ceil(w/down)), float32; `step` is that of the former."""
 
         def part(rows: slice, columns: slice) -> np.ndarray:
@@ -55,7 +59,9 @@ class Transforms:
 
         return self._tiled(part, latents.shape[1:], TILE // step, reach, down=down)
 
-    def to_pixels(self, name: str, latents: np.ndarray, size: tuple[int, int], step: int, reach: int) -> np.ndarray:
+    def to_pixels(
+        self, name: str, latents: np.ndarray, size: tuple[int, int], step: int, reach: int
+    ) -> np.ndarray:
         """Latents (M, h, w) -> uint8 (*size, 3), the padding cropped away, by a graph that gives values in 0..1."""
 
         def part(rows: slice, columns: slice) -> np.ndarray:
@@ -85,7 +91,11 @@ class Transforms:
         Tiles get `reach` more positions to each side, rounded up to `down`, and these are cut off again.
         """
         margin = -(-reach // down) * down
-        tiles = [(rows, columns) for rows in _tiles(size[0], core, margin) for columns in _tiles(size[1], core, margin)]
+        tiles = [
+            (rows, columns)
+            for rows in _tiles(size[0], core, margin)
+            for columns in _tiles(size[1], core, margin)
+        ]
         if len(tiles) == 1:
             return work(*(slice(0, side) for side in size))
         from concurrent.futures import ThreadPoolExecutor  # slow to import
@@ -95,7 +105,9 @@ class Transforms:
         def place(tile: tuple[_Tile, _Tile]) -> None:
             nonlocal whole
             part = work(*(along.seen for along in tile))
-            if whole is None:  # the first tile is done before the others begin, and tells the channels
+            if (
+                whole is None
+            ):  # the first tile is done before the others begin, and tells the channels
                 whole = np.empty((len(part), *(-(-side * up // down) for side in size)), part.dtype)
             inner = [_scaled(along.core, up, down, along.seen.start) for along in tile]
             outer = [_scaled(along.core, up, down, 0) for along in tile]
@@ -117,10 +129,14 @@ class Transforms:
                 session = onnxruntime.InferenceSession(graph, options, providers=[provider()])
             except UsageError:
                 raise
-            except Exception as error:  # ONNX Runtime raises a type of its own for each kind of damage
+            except (
+                Exception
+            ) as error:  # ONNX Runtime raises a type of its own for each kind of damage
                 raise ModelError(f"the model's {name} graph does not load: {error}") from None
             if session.get_providers()[0] != provider():  # which ONNX Runtime does without an error
-                raise UsageError(f"{provider()} is there but does not start: check its driver and libraries")
+                raise UsageError(
+                    f"{provider()} is there but does not start: check its driver and libraries"
+                )
             self._sessions[name] = session
         session = self._sessions[name]
         try:
@@ -134,7 +150,9 @@ class Transforms:
 def provider() -> str:
     """ONNX Runtime's name of what runs the transforms, $FACECODEC_PROVIDER or the CPU. Raises UsageError without it."""
     wanted = os.environ.get("FACECODEC_PROVIDER") or "cpu"
-    there = {each.removesuffix(SUFFIX).lower(): each for each in onnxruntime.get_available_providers()}
+    there = {
+        each.removesuffix(SUFFIX).lower(): each for each in onnxruntime.get_available_providers()
+    }
     try:
         return there[wanted.lower()]
     except KeyError:
@@ -175,5 +193,7 @@ def pad(pixels: np.ndarray, multiple: int) -> np.ndarray:
         extra = -pixels.shape[axis] % multiple
         if extra:
             widths = [(0, extra) if a == axis else (0, 0) for a in range(3)]
-            pixels = np.pad(pixels, widths, mode="reflect" if extra < pixels.shape[axis] else "edge")
+            pixels = np.pad(
+                pixels, widths, mode="reflect" if extra < pixels.shape[axis] else "edge"
+            )
     return pixels

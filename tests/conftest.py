@@ -66,7 +66,9 @@ def picture() -> np.ndarray:
 def run_cli(tmp_path):
     """Runs the command line in a process of its own, in tmp_path, with the tiny model beside the shipped one."""
 
-    def run(*args: object, stdin: bytes | None = None, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    def run(
+        *args: object, stdin: bytes | None = None, **environment: str
+    ) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
             [sys.executable, "-m", "facecodec", *map(str, args)],
             input=stdin if stdin is not None else b"",

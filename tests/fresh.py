@@ -13,7 +13,14 @@ from facecodec.transforms import pad
 
 
 def card(family: str) -> dict:
-    return {"family": family, "objective": "rec", "distortion": "l2", "data": "none", "steps": 0, "rates": []}
+    return {
+        "family": family,
+        "objective": "rec",
+        "distortion": "l2",
+        "data": "none",
+        "steps": 0,
+        "rates": [],
+    }
 
 
 def model_of(network: nn.Module, family: str, folder: Path) -> Path:
@@ -22,7 +29,9 @@ def model_of(network: nn.Module, family: str, folder: Path) -> Path:
     return path
 
 
-def beside_network(network: nn.Module, codec: Codec, picture: np.ndarray, quality: float) -> tuple[bytes, Coded, float]:
+def beside_network(
+    network: nn.Module, codec: Codec, picture: np.ndarray, quality: float
+) -> tuple[bytes, Coded, float]:
     """A file, what the network gives, and the mean difference of the pixels of both."""
     data = codec.encode(picture, quality)
     codec.check(data, picture)

@@ -42,7 +42,11 @@ def read_model(path: str | Path) -> dict:
         raw, shape = data[start + begin : start + end], tuple(info["shape"])
         values = None if name.endswith(".onnx") else nested(raw, info["dtype"], shape)
         tensors[name] = (info["dtype"], shape, raw, values)
-    return {"metadata": metadata, "family": json.loads(metadata["card"])["family"], "tensors": tensors}
+    return {
+        "metadata": metadata,
+        "family": json.loads(metadata["card"])["family"],
+        "tensors": tensors,
+    }
 
 
 def nested(raw: bytes, dtype: str, shape: tuple[int, ...]) -> list:
@@ -56,7 +60,10 @@ def fingerprint(model: dict) -> str:
     digest = hashlib.sha256(model["family"].encode())
     for name, (dtype, shape, raw, _) in sorted(model["tensors"].items()):
         if name not in FOR_ENCODERS:
-            digest.update(b"\0" + b"\0".join([name.encode(), FORMATS[dtype][0].encode(), str(shape).encode(), raw]))
+            digest.update(
+                b"\0"
+                + b"\0".join([name.encode(), FORMATS[dtype][0].encode(), str(shape).encode(), raw])
+            )
     return digest.hexdigest()[:8]
 
 
@@ -89,7 +96,10 @@ def parse_file(data: bytes) -> dict:
     chunked, count = flags & 1, flags >> 1 & 7
     require(flags >> 4 == 0 and count >= 1, "unknown flags")
     require(quality <= 224, "the quality byte is out of range")
-    require(zlib.crc32(data[:8] + data[12:]) == int.from_bytes(data[8:12], "little"), "the checksum does not match")
+    require(
+        zlib.crc32(data[:8] + data[12:]) == int.from_bytes(data[8:12], "little"),
+        "the checksum does not match",
+    )
     width, at = read_varint(data, 12)
     height, at = read_varint(data, at)
     require(1 <= width <= LARGEST and 1 <= height <= LARGEST, "the picture's size is out of range")
@@ -108,7 +118,13 @@ def parse_file(data: bytes) -> dict:
         require(kind.isalpha(), "a chunk's type is not four letters")  # of bytes: ASCII letters
         length, at = read_varint(data, at)
         _, at = take(data, at, length)
-    return {"fingerprint": data[3:7].hex(), "quality": quality, "width": width, "height": height, "streams": streams}
+    return {
+        "fingerprint": data[3:7].hex(),
+        "quality": quality,
+        "width": width,
+        "height": height,
+        "streams": streams,
+    }
 
 
 # Symbols in a stream
@@ -150,7 +166,10 @@ def read_tables(tensors: dict) -> list[list[int]]:
     counts, begins = tensors["table_counts"][3], tensors["table_starts"][3]
     tables = [[0, *itertools.accumulate(counts[a:b])] for a, b in itertools.pairwise(begins)]
     for table in tables:
-        require(len(table) >= 3 and len(table) % 2 == 1 and table[-1] == TOTAL, "a bad probability table")
+        require(
+            len(table) >= 3 and len(table) % 2 == 1 and table[-1] == TOTAL,
+            "a bad probability table",
+        )
         require(all(a < b for a, b in itertools.pairwise(table)), "a count is not positive")
     return tables
 
@@ -208,7 +227,10 @@ def convolve(x: Array, weight: list[Array], bias: list[int], shift: int) -> Arra
         ]
         result.append(
             [
-                [sum(w * p[i + dy][j + dx] for p, dy, dx, w in taps) + b + rounding >> shift for j in range(width)]
+                [
+                    sum(w * p[i + dy][j + dx] for p, dy, dx, w in taps) + b + rounding >> shift
+                    for j in range(width)
+                ]
                 for i in range(len(x[0]))
             ]
         )
@@ -218,7 +240,8 @@ def convolve(x: Array, weight: list[Array], bias: list[int], shift: int) -> Arra
 def upsample(x: Array) -> Array:
     rows, columns = range(2 * len(x[0])), range(2 * len(x[0][0]))
     return [
-        [[x[4 * c + 2 * (i % 2) + j % 2][i // 2][j // 2] for j in columns] for i in rows] for c in range(len(x) // 4)
+        [[x[4 * c + 2 * (i % 2) + j % 2][i // 2][j // 2] for j in columns] for i in rows]
+        for c in range(len(x) // 4)
     ]
 
 
@@ -254,10 +277,15 @@ def read_symbols(data: bytes, model: dict) -> dict:
     channels = len(log_gain[b])
     places = [[b] * w for _ in range(h)]
     if len(result) > 2 * channels:
-        places = [[min(max(b + (d + 2**9 >> 10), 0), 224) for d in row[:w]] for row in result[-1][:h]]
+        places = [
+            [min(max(b + (d + 2**9 >> 10), 0), 224) for d in row[:w]] for row in result[-1][:h]
+        ]
     which = [
         [
-            [min(max(s + log_gain[p][c] + 2**9 >> 10, 0), len(tables) - 1) for s, p in zip(row, at, strict=False)]
+            [
+                min(max(s + log_gain[p][c] + 2**9 >> 10, 0), len(tables) - 1)
+                for s, p in zip(row, at, strict=False)
+            ]
             for row, at in zip(result[c], places, strict=False)
         ]
         for c in range(channels)

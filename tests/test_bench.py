@@ -50,7 +50,9 @@ EMBEDDINGS = np.array([direction(d) for d in (0, 10, 90, 180, 170, 100)])
 def test_a_query_meets_its_own_gallery_image_and_the_nearest_other_one():
     same, other = distances(EMBEDDINGS, PEOPLE)
     angle = lambda d: pytest.approx(1 - np.cos(np.radians(d)))  # noqa: E731
-    assert len(same) == len(other) == 3  # Bob has a gallery image alone; first images are no queries
+    assert (
+        len(same) == len(other) == 3
+    )  # Bob has a gallery image alone; first images are no queries
     assert same[0] == angle(10)
     assert other[0] == angle(80)
     assert same[1] == angle(10)
@@ -60,7 +62,9 @@ def test_a_query_meets_its_own_gallery_image_and_the_nearest_other_one():
 
 
 def test_the_nearest_of_several_gallery_images_counts():
-    same, other = distances(EMBEDDINGS, PEOPLE, size=2)  # Ann has both images in the gallery, Cid has two
+    same, other = distances(
+        EMBEDDINGS, PEOPLE, size=2
+    )  # Ann has both images in the gallery, Cid has two
     assert same == pytest.approx(1 - np.cos(np.radians([70])))
     assert other == pytest.approx(1 - np.cos(np.radians([10])))
 
@@ -169,8 +173,15 @@ def points_of(codec: str, frr: dict[float, float], rate: dict[float, float]) -> 
     points = []
     for setting, share in frr.items():
         same = np.where(np.arange(600) < round(600 * share), 0.9, 0.1)
-        numbers = {"bpp": rate[setting], "psnr": 30.0, "ms_ssim": None, "recognition": {"seen": {"frr": share}}}
-        points.append(Point(codec, float(setting), numbers, {Face("seen"): (same, np.full(600, 0.5))}))
+        numbers = {
+            "bpp": rate[setting],
+            "psnr": 30.0,
+            "ms_ssim": None,
+            "recognition": {"seen": {"frr": share}},
+        }
+        points.append(
+            Point(codec, float(setting), numbers, {Face("seen"): (same, np.full(600, 0.5))})
+        )
     return points
 
 
@@ -188,7 +199,10 @@ def test_parity_is_told_with_its_interval_and_its_share_of_the_baseline():
     assert rates[2] < low <= rates[3] <= high < rates[4]
     at_three = told["codecs"]["jpeg"]["points"][2]["recognition"]["seen"]
     assert at_three["frr_interval"][0] < 0.3 < at_three["frr_interval"][1]
-    assert at_three["less_than_baseline"] == (0, 0)  # the same people are rejected, whoever is drawn
+    assert at_three["less_than_baseline"] == (
+        0,
+        0,
+    )  # the same people are rejected, whoever is drawn
     assert told["codecs"]["jpeg"]["points"][5]["recognition"]["seen"]["less_than_baseline"][0] > 0.2
     assert told["codecs"][BASELINE[0]]["parity"]["seen"] == {"reason": "1 settings; a fit takes 6"}
 
@@ -196,7 +210,9 @@ def test_parity_is_told_with_its_interval_and_its_share_of_the_baseline():
 def test_the_faces_told_as_lost_were_accepted_before_and_are_rejected_now():
     """600 queries; the threshold is at 0.5 before and after. 3, 4 and 5 cross it, 6 never was accepted."""
     people = [f"{number:03}" for number in range(600) for _ in range(2)]
-    subjects = [Subject(Path("x", f"{index}.jpg"), person, None) for index, person in enumerate(people)]
+    subjects = [
+        Subject(Path("x", f"{index}.jpg"), person, None) for index, person in enumerate(people)
+    ]
     other = np.full(600, 0.5)
     before, after = np.full(600, 0.1), np.full(600, 0.1)
     after[[3, 4, 5]] = 0.6, 0.8, 0.7
@@ -210,7 +226,11 @@ def test_the_faces_told_as_lost_were_accepted_before_and_are_rejected_now():
         ("x/11.jpg", "x/10.jpg"),
         ("x/7.jpg", "x/6.jpg"),
     ]
-    assert [(each["distance"], each["threshold"]) for each in lost] == [(0.8, 0.5), (0.7, 0.5), (0.6, 0.5)]
+    assert [(each["distance"], each["threshold"]) for each in lost] == [
+        (0.8, 0.5),
+        (0.7, 0.5),
+        (0.6, 0.5),
+    ]
 
 
 def test_differences_are_paired_and_between_equal_settings():
@@ -218,7 +238,12 @@ def test_differences_are_paired_and_between_equal_settings():
     ours = points_of("l2-rec", {1024: 0.1, 512: 0.2}, {1024: 0.1, 512: 0.05})
     theirs = points_of("jpeg", {1024: 0.3}, {1024: 0.1})
     (told,) = differences(theirs + ours, people, 1)
-    assert (told["model"], told["codec"], told["setting"], told["face"]) == ("l2-rec", "jpeg", 1024, "seen")
+    assert (told["model"], told["codec"], told["setting"], told["face"]) == (
+        "l2-rec",
+        "jpeg",
+        1024,
+        "seen",
+    )
     assert told["less"] == pytest.approx(0.2)
     low, high = told["interval"]
     assert 0.15 < low < 0.2 < high < 0.25
@@ -248,7 +273,9 @@ def bench(needs_faces, faces_root, tmp_path):
 
 
 def test_lfw_comes_with_its_pairs_in_ten_folds(needs_faces, faces_root, monkeypatch):
-    monkeypatch.setattr(datasets, "cached_landmarks", lambda files, cache: [scaled_template(250)] * len(files))
+    monkeypatch.setattr(
+        datasets, "cached_landmarks", lambda files, cache: [scaled_template(250)] * len(files)
+    )
     lfw = load_dataset("lfw", faces_root)
     assert (len(lfw.subjects), lfw.gallery, len(lfw.pairs)) == (3708, 1, 1000)
     assert sum(pair.same for pair in lfw.pairs) == 500
@@ -263,7 +290,10 @@ def test_a_folder_of_people_is_a_dataset(monkeypatch, tmp_path):
     for name in ("ann/2.png", "ann/1.png", "bob/1.png", "wall.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("L", (20, 20)).save(tmp_path / name)
-    people = [(subject.path.name, subject.person) for subject in load_dataset(str(tmp_path), tmp_path).subjects]
+    people = [
+        (subject.path.name, subject.person)
+        for subject in load_dataset(str(tmp_path), tmp_path).subjects
+    ]
     assert people == [("1.png", "ann"), ("2.png", "ann"), ("1.png", "bob"), ("wall.png", "wall")]
     assert len(load_dataset(str(tmp_path), tmp_path, limit=1).subjects) == 2
     (tmp_path / "identity.txt").write_text("1.png eve\nwall.png eve\n")
@@ -273,12 +303,17 @@ def test_a_folder_of_people_is_a_dataset(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("name", ["lfw", "celeba-hq", "nonsense", "celeba-wild-mini-align"])
 def test_a_dataset_that_is_not_there_is_an_error_that_says_where_it_belongs(tmp_path, name):
-    with pytest.raises(UsageError, match=str(tmp_path) if name != "nonsense" else "lfw, celeba-hq, .* or a folder"):
+    with pytest.raises(
+        UsageError, match=str(tmp_path) if name != "nonsense" else "lfw, celeba-hq, .* or a folder"
+    ):
         load_dataset(name, tmp_path)
 
 
 def test_aligned_faces_are_cut_out(needs_faces, faces_root):
-    whole, cut = (load_dataset(name, faces_root, limit=1) for name in ("celeba-hq-mini", "celeba-hq-mini-align"))
+    whole, cut = (
+        load_dataset(name, faces_root, limit=1)
+        for name in ("celeba-hq-mini", "celeba-hq-mini-align")
+    )
     assert len(whole.subjects) == len(cut.subjects) > 0
     assert cut.name == "celeba-hq-mini-align"
     with Image.open(cut.subjects[0].path) as image:
@@ -293,7 +328,10 @@ def test_a_few_faces_measured_for_real(bench, faces_root):
     codecs = {"original": [0], "jpeg": [10], "hevc": [28], "l2-rec": [3]}
     points = measure(first, subjects, codecs)
     rows = {point.codec: point.numbers for point in points}
-    cosines = {name: {face: row["cosine"] for face, row in rows[name]["recognition"].items()} for name in rows}
+    cosines = {
+        name: {face: row["cosine"] for face, row in rows[name]["recognition"].items()}
+        for name in rows
+    }
     ours = rows["l2-rec"]
     assert rows["original"]["bpp"] == 24
     assert cosines["original"]["seen"] == pytest.approx(1)
@@ -317,7 +355,9 @@ def test_only_what_is_missing_is_measured(bench, faces_root, monkeypatch):
     asked = []
     unwatched = first._measure
     monkeypatch.setattr(
-        first, "_measure", lambda codec, setting, work: asked.append(work) or unwatched(codec, setting, work)
+        first,
+        "_measure",
+        lambda codec, setting, work: asked.append(work) or unwatched(codec, setting, work),
     )
     reported = []
     first.photographs("jpeg", 10, subjects, reported.append)
@@ -403,25 +443,47 @@ def test_the_bench_writes_its_results_and_resumes(needs_faces, run_cli, faces_ro
     assert run_cli("bench", *options, "--resume").stdout == done.stdout
 
 
-def test_a_folder_with_a_corrupt_image_is_measured_without_it(needs_faces, run_cli, picture, tmp_path):
+def test_a_folder_with_a_corrupt_image_is_measured_without_it(
+    needs_faces, run_cli, picture, tmp_path
+):
     for name in ("a.png", "b.png"):
         Image.fromarray(picture).save(tmp_path / name)
     (tmp_path / "faces").mkdir()
     Image.fromarray(picture).save(tmp_path / "faces" / "whole.png")
     (tmp_path / "faces" / "torn.png").write_bytes((tmp_path / "a.png").read_bytes()[:200])
     (tmp_path / "faces" / "text.jpg").write_text("no picture")
-    options = ("--dataset", "faces", "--data-dir", tmp_path, "--codec", "jpeg:50", "--model", "l2-rec:3")
+    options = (
+        "--dataset",
+        "faces",
+        "--data-dir",
+        tmp_path,
+        "--codec",
+        "jpeg:50",
+        "--model",
+        "l2-rec:3",
+    )
     done = run_cli("bench", "quality", *options)
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "bench-faces" / "results.json").read_text())
     assert results["dataset"]["photographs"] == 1
-    assert [name.rsplit("/")[-1] for name in results["dataset"]["unreadable"]] == ["text.jpg", "torn.png"]
+    assert [name.rsplit("/")[-1] for name in results["dataset"]["unreadable"]] == [
+        "text.jpg",
+        "torn.png",
+    ]
     assert b"torn.png could not be read" in done.stdout
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["Ctrl-C", "killed"])
 def test_a_bench_that_ends_takes_its_workers_along(needs_faces, faces_root, tmp_path, killed):
-    command = [sys.executable, "-m", "facecodec", "bench", "quality", "--data-dir", str(faces_root.resolve())]
+    command = [
+        sys.executable,
+        "-m",
+        "facecodec",
+        "bench",
+        "quality",
+        "--data-dir",
+        str(faces_root.resolve()),
+    ]
     command += ["--codec", "jpeg:10", "--limit", "300", "-o", str(tmp_path / "out")]
     running = subprocess.Popen(
         command,
@@ -433,7 +495,9 @@ def test_a_bench_that_ends_takes_its_workers_along(needs_faces, faces_root, tmp_
     )
     store = tmp_path / "cache" / "facecodec" / "bench.sqlite"
     deadline = time.monotonic() + 120
-    while not (store.exists() and len(children_of(running.pid)) >= 2) and time.monotonic() < deadline:
+    while (
+        not (store.exists() and len(children_of(running.pid)) >= 2) and time.monotonic() < deadline
+    ):
         time.sleep(0.1)
     time.sleep(3)
     children = children_of(running.pid)
@@ -470,14 +534,36 @@ def test_grey_pictures_are_measured_too(needs_faces, faces_root, run_cli, pictur
     for person in ("ann", "bob"):
         (tmp_path / "faces" / person).mkdir(parents=True)
         Image.fromarray(picture).convert("L").save(tmp_path / "faces" / person / "one.png")
-    options = ("--dataset", "faces", "--data-dir", tmp_path, "--codec", "jpeg:50", "--model", "l2-rec:3")
-    done = run_cli("bench", *options, FACECODEC_RECOGNIZERS=str(faces_root.resolve().parent / "recognizers"))
+    options = (
+        "--dataset",
+        "faces",
+        "--data-dir",
+        tmp_path,
+        "--codec",
+        "jpeg:50",
+        "--model",
+        "l2-rec:3",
+    )
+    done = run_cli(
+        "bench", *options, FACECODEC_RECOGNIZERS=str(faces_root.resolve().parent / "recognizers")
+    )
     assert done.returncode == 0, done.stderr
     assert b"0 queries are too few for an FRR" in done.stdout  # people of one picture ask nothing
 
 
 def test_within_a_budget_every_codec_keeps_to_it(needs_faces, run_cli, faces_root, tmp_path):
-    options = ("--limit", "2", "--data-dir", faces_root.resolve(), "--codec", "jpeg", "--model", "l2-rec", "-o", "out")
+    options = (
+        "--limit",
+        "2",
+        "--data-dir",
+        faces_root.resolve(),
+        "--codec",
+        "jpeg",
+        "--model",
+        "l2-rec",
+        "-o",
+        "out",
+    )
     done = run_cli("bench", "budget", "--bytes", "900", *options)
     assert done.returncode == 0, done.stderr
     codecs = json.loads((tmp_path / "out" / "results.json").read_text())["codecs"]
@@ -490,12 +576,26 @@ def test_within_a_budget_every_codec_keeps_to_it(needs_faces, run_cli, faces_roo
 def test_speed_is_a_report_of_its_own(needs_faces, run_cli, picture, tmp_path):
     (tmp_path / "faces").mkdir()
     Image.fromarray(picture).save(tmp_path / "faces" / "one.png")
-    options = ("--dataset", "faces", "--data-dir", tmp_path, "--codec", "jpeg:50", "--model", "l2-rec:3", "-o", "out")
+    options = (
+        "--dataset",
+        "faces",
+        "--data-dir",
+        tmp_path,
+        "--codec",
+        "jpeg:50",
+        "--model",
+        "l2-rec:3",
+        "-o",
+        "out",
+    )
     done = run_cli("bench", "speed", "--repeats", "1", *options)
     assert done.returncode == 0, done.stderr
     assert b"Milliseconds a picture" in done.stdout
     speed = json.loads((tmp_path / "out" / "results.json").read_text())["speed"]
-    assert [(each["codec"], each["setting"]) for each in speed["codecs"]] == [("jpeg", 50), ("l2-rec", 3)]
+    assert [(each["codec"], each["setting"]) for each in speed["codecs"]] == [
+        ("jpeg", 50),
+        ("l2-rec", 3),
+    ]
 
 
 def test_without_a_network_the_download_says_where_to_put_lfw(run_cli, monkeypatch, tmp_path):
@@ -541,12 +641,18 @@ def test_what_was_downloaded_is_found_by_itself(monkeypatch, tmp_path):
 )
 def test_what_the_bench_cannot_find_is_named(run_cli, tmp_path, options, message):
     Image.new("RGB", (20, 20)).save(tmp_path / "wall.png")
-    done = run_cli("bench", *(() if "--data-dir" in options else ("--data-dir", tmp_path)), *options)
+    done = run_cli(
+        "bench", *(() if "--data-dir" in options else ("--data-dir", tmp_path)), *options
+    )
     assert (done.returncode, message in done.stderr.decode()) == (2, True), done.stderr
 
 
-def test_a_card_says_how_a_model_was_trained_and_what_it_does(needs_faces, run_cli, faces_root, tmp_path):
-    done = run_cli("card", "l2-rec", "-q", "2", "--limit", "3", "--data", faces_root.resolve(), "-o", "card.md")
+def test_a_card_says_how_a_model_was_trained_and_what_it_does(
+    needs_faces, run_cli, faces_root, tmp_path
+):
+    done = run_cli(
+        "card", "l2-rec", "-q", "2", "--limit", "3", "--data", faces_root.resolve(), "-o", "card.md"
+    )
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "card.md").read_text()
     (row,) = json.loads((tmp_path / "card.json").read_text())["rows"]
@@ -566,7 +672,9 @@ def test_a_broken_recogniser_is_named(tmp_path):
 @pytest.fixture
 def facenet(monkeypatch):
     """facenet-pytorch with its download replaced: by a failure, or by random weights."""
-    module = pytest.importorskip("facenet_pytorch.models.inception_resnet_v1", reason="facenet-pytorch: make setup")
+    module = pytest.importorskip(
+        "facenet_pytorch.models.inception_resnet_v1", reason="facenet-pytorch: make setup"
+    )
 
     def replace(load):
         monkeypatch.setattr(module, "load_weights", load)
@@ -599,5 +707,7 @@ def test_facenet_without_its_weights_is_an_error(facenet, tmp_path):
         raise URLError("no route to host")
 
     facenet(offline)
-    with pytest.raises(UsageError, match=r"facenet-casia-webface could not be downloaded: .*no route"):
+    with pytest.raises(
+        UsageError, match=r"facenet-casia-webface could not be downloaded: .*no route"
+    ):
         find_recogniser("facenet-casia-webface", tmp_path)

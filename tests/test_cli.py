@@ -55,7 +55,9 @@ def listing(folder) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def test_encode_and_decode_write_beside_the_input_and_stay_quiet_when_piped(run_cli, face, tmp_path):
+def test_encode_and_decode_write_beside_the_input_and_stay_quiet_when_piped(
+    run_cli, face, tmp_path
+):
     done = run_cli("encode", "face.png")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     face.unlink()
@@ -67,8 +69,23 @@ def test_encode_and_decode_write_beside_the_input_and_stay_quiet_when_piped(run_
 
 def test_json_states_what_was_stored(run_cli, face):
     (row,) = objects(run_cli("encode", "face.png", "-q", "3.02", "-m", TINY, "--json").stdout)
-    assert list(row) == ["input", "output", "width", "height", "bytes", "bpp", "quality", "model", "seconds"]
-    assert (row["input"], row["output"], row["quality"], row["model"]) == ("face.png", "face.fic", 3.03125, "tiny")
+    assert list(row) == [
+        "input",
+        "output",
+        "width",
+        "height",
+        "bytes",
+        "bpp",
+        "quality",
+        "model",
+        "seconds",
+    ]
+    assert (row["input"], row["output"], row["quality"], row["model"]) == (
+        "face.png",
+        "face.fic",
+        3.03125,
+        "tiny",
+    )
     size = (face.parent / "face.fic").stat().st_size
     assert row["bytes"] == size
     assert row["bpp"] == pytest.approx(8 * size / (61 * 45), abs=1e-5)
@@ -105,7 +122,9 @@ def test_files0_from_keeps_paths_relative_to_the_working_directory(run_cli, face
     (tmp_path / "deep/er").mkdir(parents=True)
     odd = tmp_path / "deep/er/new\nline.png"
     odd.write_bytes(face.read_bytes())
-    done = run_cli("encode", "--files0-from", "-", "-o", "out", stdin=b"deep/er/new\nline.png\0./face.png\0")
+    done = run_cli(
+        "encode", "--files0-from", "-", "-o", "out", stdin=b"deep/er/new\nline.png\0./face.png\0"
+    )
     assert done.returncode == 0
     assert listing(tmp_path / "out") == ["deep/er/new\nline.fic", "face.fic"]
 
@@ -136,11 +155,17 @@ def test_existing_outputs_are_kept_without_force(run_cli, face, tmp_path):
         (["face.png", "face.jpg"], "would both write face.fic"),
         (["face.png", "-o", "./face.png", "-f"], "inputs are never overwritten"),
         (["face.png", "other.png", "-o", "-"], "standard output takes one picture"),
-        (["face.png", "tip.fic"], "tip.fic: no such file; if it is to be the output, give -o tip.fic"),
+        (
+            ["face.png", "tip.fic"],
+            "tip.fic: no such file; if it is to be the output, give -o tip.fic",
+        ),
         (["face.png", "other.png", "-o", "two.fic"], "two.fic looks like a file"),
         (["face.png", "-o", "copy.jpg"], "copy.jpg has the name of an image"),
         (["face.png", "-"], "'-' cannot be combined"),
-        (["face.png", "other.png", "-o", "face.png"], "is a file, and several inputs need a folder"),
+        (
+            ["face.png", "other.png", "-o", "face.png"],
+            "is a file, and several inputs need a folder",
+        ),
         (["-", "-o", "out/"], "standard input has no name"),
         (["face.png", "-q", "0.9"], "quality 0.9 is outside 1..8"),
         (["face.png", "-q", "9"], "quality 9 is outside 1..8"),
@@ -181,7 +206,10 @@ def test_a_fic_file_is_not_encoded_again(run_cli, face):
 
 def test_a_name_with_control_characters_is_told_in_one_line(run_cli):
     done = run_cli("encode", "two\nlines\x1b[31m.png")
-    assert done.stderr == b"facecodec: two\\nlines\\x1b[31m.png: no such file or folder: check the path\n"
+    assert (
+        done.stderr
+        == b"facecodec: two\\nlines\\x1b[31m.png: no such file or folder: check the path\n"
+    )
 
 
 def test_decode_refuses_a_name_without_a_known_suffix(run_cli, face):
@@ -278,7 +306,9 @@ def test_each_bad_file_costs_only_itself(run_cli, face, tmp_path):
     assert "FACECODEC_MODELS" in rows["stranger.fic"]["error"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0 and not os.path.exists("/proc/self/status"), reason="needs Linux or a user")
+@pytest.mark.skipif(
+    os.geteuid() == 0 and not os.path.exists("/proc/self/status"), reason="needs Linux or a user"
+)
 def test_an_unreadable_file_is_an_error_of_its_own(run_cli, face, tmp_path):
     if os.geteuid() == 0:
         # Root reads everything but what the kernel itself refuses.
@@ -343,13 +373,17 @@ def test_interrupting_a_batch_is_status_130_and_leaves_only_whole_files(tmp_path
     assert 0 < len(written) < 400
     assert all(name.endswith(".fic") for name in written)
     (tmp_path / "back").mkdir()
-    back = subprocess.run([sys.executable, "-m", "facecodec", "decode", "out", "-o", "back"], cwd=tmp_path)
+    back = subprocess.run(
+        [sys.executable, "-m", "facecodec", "decode", "out", "-o", "back"], cwd=tmp_path
+    )
     assert back.returncode == 0
 
 
 @pytest.mark.parametrize("moment", ["open", "_name", "_unnamed", "_link"])
 @pytest.mark.parametrize("force", [False, True])
-def test_an_interrupt_at_the_worst_moment_leaves_nothing_partial(tmp_path, monkeypatch, moment, force):
+def test_an_interrupt_at_the_worst_moment_leaves_nothing_partial(
+    tmp_path, monkeypatch, moment, force
+):
     def then_interrupt(*arguments):
         real(*arguments)
         raise KeyboardInterrupt
@@ -367,7 +401,9 @@ def test_an_interrupt_at_the_worst_moment_leaves_nothing_partial(tmp_path, monke
 
 
 @pytest.mark.parametrize("missing", [None, "_unnamed", "_link"])
-def test_outputs_are_written_where_there_are_unnamed_files_and_where_not(tmp_path, monkeypatch, missing):
+def test_outputs_are_written_where_there_are_unnamed_files_and_where_not(
+    tmp_path, monkeypatch, missing
+):
     if missing:
         monkeypatch.setattr(outputs, missing, lambda *arguments: None)
     (tmp_path / "in.png").touch(0o600)
@@ -398,14 +434,18 @@ def many(tmp_path, picture):
     """A folder `in` of 48 pictures, all different."""
     (tmp_path / "in").mkdir()
     for number in range(48):
-        Image.fromarray(np.roll(picture, number, axis=1)).save(tmp_path / "in" / f"{number:02d}.png")
+        Image.fromarray(np.roll(picture, number, axis=1)).save(
+            tmp_path / "in" / f"{number:02d}.png"
+        )
     return tmp_path
 
 
 def test_files_are_the_same_by_one_process_and_by_several(run_cli, many):
     for count in (1, 3):
         done = run_cli("encode", "in", "-o", f"out{count}", "-j", count, "--json")
-        assert [Path(each["input"]).name for each in objects(done.stdout)] == listing(many / "in")  # in their order
+        assert [Path(each["input"]).name for each in objects(done.stdout)] == listing(
+            many / "in"
+        )  # in their order
         assert run_cli("decode", f"out{count}", "-o", f"back{count}", "-j", count).returncode == 0
     assert len(listing(many / "out1")) == 48
     for one, three in (("out1", "out3"), ("back1", "back3")):
@@ -440,7 +480,11 @@ def test_what_is_there_already_can_be_left_out(run_cli, face, tmp_path):
 def processes_of(pid: int) -> list[int]:
     """The processes that do the work of a batch."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return [
+        int(child)
+        for child in children
+        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
 
 
 def batch_under_way(folder, count: int) -> subprocess.Popen:
@@ -486,7 +530,9 @@ def test_a_killed_batch_takes_its_processes_along_and_can_be_completed(run_cli, 
 
 def test_notes_are_said_once_and_not_when_quiet(run_cli, tmp_path, picture):
     for number in range(2):
-        Image.fromarray(np.dstack([picture, picture[..., 0]]), "RGBA").save(tmp_path / f"{number}.png")
+        Image.fromarray(np.dstack([picture, picture[..., 0]]), "RGBA").save(
+            tmp_path / f"{number}.png"
+        )
     done = run_cli("encode", "0.png", "1.png")
     assert done.stderr.count(b"dropped alpha") == 1
     done = run_cli("encode", "0.png", "1.png", "-f", "--quiet")
@@ -505,7 +551,11 @@ def test_growing_is_noted(run_cli, tmp_path):
 @pytest.mark.parametrize(("option", "value"), [("--max-bytes", 350), ("--target-bpp", 0.5)])
 def test_a_limit_of_bytes_or_rate_is_kept_for_each_picture(run_cli, face, tmp_path, option, value):
     Image.open(face).resize((90, 80)).save(tmp_path / "large.png")
-    rows = objects(run_cli("encode", "face.png", "large.png", "-o", "out", "-m", TINY, option, value, "--json").stdout)
+    rows = objects(
+        run_cli(
+            "encode", "face.png", "large.png", "-o", "out", "-m", TINY, option, value, "--json"
+        ).stdout
+    )
     assert len(rows) == 2
     for row in rows:
         limit = value if option == "--max-bytes" else value * row["width"] * row["height"] / 8
@@ -529,7 +579,9 @@ def test_verify_is_silent_about_good_files_and_names_the_bad(run_cli, face, tmp_
     parsed = unpack(data)
     (tmp_path / "short.fic").write_bytes(data[:-1])
     # Its checksum holds, its symbols do not.
-    (tmp_path / "forged.fic").write_bytes(pack(replace(parsed, streams=[parsed.streams[0], b"\x01" * 40])))
+    (tmp_path / "forged.fic").write_bytes(
+        pack(replace(parsed, streams=[parsed.streams[0], b"\x01" * 40]))
+    )
     assert run_cli("verify", "good.fic").stderr == b""
     done = run_cli("verify", "good.fic", "short.fic", "forged.fic", "none.fic", "--json")
     assert done.returncode == 1
@@ -588,7 +640,10 @@ def test_decode_says_what_is_wrong_with_its_input_before_the_output(run_cli, fac
 
 
 def test_nothing_is_reported_to_anybody(run_cli, face, tmp_path):
-    assert run_cli("encode", "face.png", HOME=str(tmp_path / "home"), XDG_CACHE_HOME="").returncode == 0
+    assert (
+        run_cli("encode", "face.png", HOME=str(tmp_path / "home"), XDG_CACHE_HOME="").returncode
+        == 0
+    )
     assert not (tmp_path / "home").exists()
 
 
@@ -601,7 +656,9 @@ def test_encode_can_check_what_it_wrote(run_cli, face, tmp_path, monkeypatch):
 
     monkeypatch.setattr(jobs, "write_output", write_otherwise)
     job = files.Job(face, tmp_path / "x.fic")
-    outcome = jobs.Steps(Working(lambda content: Worked(b"data", {})), force=False, verify=True)(job)
+    outcome = jobs.Steps(Working(lambda content: Worked(b"data", {})), force=False, verify=True)(
+        job
+    )
     assert "what is read back is not what was written" in outcome.failure
     assert jobs.Steps(Working(lambda content: Worked(b"data", {})), force=True)(job).failure is None
 
@@ -612,7 +669,9 @@ def test_similarity_decides_the_quality(needs_faces, run_cli, faces_root, tmp_pa
     Image.new("RGB", (200, 200), "grey").save(tmp_path / "wall.png")
     told = {}
     for least in (0.8, 0.97, 1):
-        done = run_cli("encode", face, "wall.png", "-o", f"out{least}", "--min-similarity", least, "--json")
+        done = run_cli(
+            "encode", face, "wall.png", "-o", f"out{least}", "--min-similarity", least, "--json"
+        )
         assert done.returncode == 1
         told[least], wall = objects(done.stdout)
         assert "no face was found" in wall["error"]
@@ -629,8 +688,15 @@ def test_info_needs_no_model(run_cli, tmp_path):
         "input", "version", "width", "height", "bytes", "bpp", "quality",
         "fingerprint", "model", "header_bytes", "streams", "chunks",
     ]  # fmt: skip
-    assert (known["width"], known["height"], known["quality"], known["model"]) == (70, 90, 4.0, "tiny")
-    assert known["header_bytes"] + sum(s["bytes"] for s in known["streams"]) == known["bytes"] == 345
+    assert (known["width"], known["height"], known["quality"], known["model"]) == (
+        70,
+        90,
+        4.0,
+        "tiny",
+    )
+    assert (
+        known["header_bytes"] + sum(s["bytes"] for s in known["streams"]) == known["bytes"] == 345
+    )
     assert [(s["name"], s["escapes"]) for s in known["streams"]] == [("z", 0), ("y", 44)]
     done = run_cli("info", "x.fic", "--json", FACECODEC_MODELS="")
     (unknown,) = objects(done.stdout)
@@ -779,10 +845,15 @@ def test_closed_and_full_standard_streams_are_errors_in_one_line(run_cli, face, 
     command = [sys.executable, "-m", "facecodec"]
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
-            [*command, "encode", "face.png", "--json"], cwd=tmp_path, stdout=full, stderr=subprocess.PIPE
+            [*command, "encode", "face.png", "--json"],
+            cwd=tmp_path,
+            stdout=full,
+            stderr=subprocess.PIPE,
         )
     assert (done.returncode, done.stderr) == (1, b"facecodec: No space left on device\n")
-    done = subprocess.run([*command, "encode", "-"], cwd=tmp_path, capture_output=True, preexec_fn=lambda: os.close(0))
+    done = subprocess.run(
+        [*command, "encode", "-"], cwd=tmp_path, capture_output=True, preexec_fn=lambda: os.close(0)
+    )
     assert (done.returncode, done.stderr) == (1, b"facecodec: -: standard input is closed\n")
 
 
@@ -848,7 +919,15 @@ def test_an_unforeseen_error_costs_only_its_input(tmp_path, capsys):
         return Worked(b"whole", {"bytes": 5, "width": 1, "height": 1})
 
     with pytest.raises(SystemExit) as end:
-        batch.run(files.Plan(jobs, []), False, False, 1, None, batch.Reporter(False, False, False), Working(work))
+        batch.run(
+            files.Plan(jobs, []),
+            False,
+            False,
+            1,
+            None,
+            batch.Reporter(False, False, False),
+            Working(work),
+        )
     assert end.value.code == 1
     message = capsys.readouterr().err
     assert "internal error, please report it: ZeroDivisionError: surprise" in message
@@ -856,10 +935,21 @@ def test_an_unforeseen_error_costs_only_its_input(tmp_path, capsys):
     assert (tmp_path / "2.out").read_bytes() == b"whole"
 
 
-HEAVY = ("torch", "compressai", "torchvision", "facenet_pytorch", "scipy", "pandas", "matplotlib", "sklearn")
+HEAVY = (
+    "torch",
+    "compressai",
+    "torchvision",
+    "facenet_pytorch",
+    "scipy",
+    "pandas",
+    "matplotlib",
+    "sklearn",
+)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["encode", "face.png", "-o", "x.fic"], ["decode", "good.fic", "-f"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["encode", "face.png", "-o", "x.fic"], ["decode", "good.fic", "-f"]]
+)
 def test_coding_imports_nothing_heavy(run_cli, face, tmp_path, arguments):
     run_cli("encode", "face.png", "-o", "good.fic")
     code = (
@@ -870,14 +960,14 @@ def test_coding_imports_nothing_heavy(run_cli, face, tmp_path, arguments):
         "except SystemExit as end: assert not end.code, end.code\n"
         f"print('loaded:', [m for m in {HEAVY!r} if m in sys.modules])\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.stdout.endswith("loaded: []\n"), done.stderr
 
 
 def test_help_loads_no_subcommand():
-    code = (
-        "import sys, facecodec.cli as c\ntry: c.cli(['--help'])\nexcept SystemExit: pass\nprint('numpy' in sys.modules)"
-    )
+    code = "import sys, facecodec.cli as c\ntry: c.cli(['--help'])\nexcept SystemExit: pass\nprint('numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("False\n")
 

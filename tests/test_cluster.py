@@ -21,17 +21,34 @@ def cluster():
     from ray.cluster_utils import Cluster
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    started = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    started = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False}
+    )
     started.add_node(num_cpus=2)
     yield started.address
     started.shutdown()
 
 
 def encode(cluster: str, folder: Path, *arguments: object) -> subprocess.Popen:
-    command = [sys.executable, "-m", "facecodec", "encode", *arguments, "-m", "tiny", "--ray", cluster, "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "facecodec",
+        "encode",
+        *arguments,
+        "-m",
+        "tiny",
+        "--ray",
+        cluster,
+        "--json",
+    ]
     environment = {**os.environ, "FACECODEC_MODELS": str(DATA)}
     return subprocess.Popen(
-        list(map(str, command)), cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        list(map(str, command)),
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
 
 
@@ -67,15 +84,26 @@ def test_a_worker_that_is_killed_costs_nothing(cluster, faces_root, tmp_path):
     os.kill(victims[0], signal.SIGKILL)
     results = told(process)
     assert process.returncode == 0
-    assert sorted(each["input"] for each in results) == list(map(str, photographs))  # none is lost, none is doubled
-    written = sorted(path.relative_to(tmp_path / "out") for path in (tmp_path / "out").rglob("*") if path.is_file())
-    expected = [path.relative_to(faces_root / "lfw-deepfunneled").with_suffix(".fic") for path in photographs]
+    assert sorted(each["input"] for each in results) == list(
+        map(str, photographs)
+    )  # none is lost, none is doubled
+    written = sorted(
+        path.relative_to(tmp_path / "out")
+        for path in (tmp_path / "out").rglob("*")
+        if path.is_file()
+    )
+    expected = [
+        path.relative_to(faces_root / "lfw-deepfunneled").with_suffix(".fic")
+        for path in photographs
+    ]
     assert written == expected
     sizes = {each["output"]: each["bytes"] for each in results}
     assert all((tmp_path / "out" / name).stat().st_size == sizes[f"out/{name}"] for name in written)
 
 
-def test_what_fails_is_in_the_table_and_what_is_done_is_not_done_again(cluster, picture, run_cli, tmp_path):
+def test_what_fails_is_in_the_table_and_what_is_done_is_not_done_again(
+    cluster, picture, run_cli, tmp_path
+):
     from PIL import Image
 
     (tmp_path / "in").mkdir()

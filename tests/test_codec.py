@@ -28,7 +28,9 @@ def test_golden_files_decode_to_their_symbols_and_pixels(monkeypatch, name):
     assert np.abs(pixels - np.asarray(Image.open(DATA / f"{name}.png"), int)).max() <= 1
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (15, 17), (16, 16), (33, 65), (300, 20)])
+@pytest.mark.parametrize(
+    "size", [(1, 1), (1, 40), (40, 1), (15, 17), (16, 16), (33, 65), (300, 20)]
+)
 def test_any_size_comes_back_with_its_size(tiny, size):
     pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     assert np.asarray(tiny.decode(tiny.encode(pixels, 4))).shape == (*size, 3)
@@ -128,7 +130,9 @@ def test_a_better_quality_takes_more_bytes_and_loses_less(shipped, faces_root):
     for quality in (1, 2.5, 4, 6, 8):
         data = shipped.encode(face, quality)
         sizes.append(len(data))
-        errors.append(np.square(np.asarray(shipped.decode(data), float) - np.asarray(face, float)).mean())
+        errors.append(
+            np.square(np.asarray(shipped.decode(data), float) - np.asarray(face, float)).mean()
+        )
     assert sizes == sorted(set(sizes))
     assert errors == sorted(set(errors), reverse=True)
 
@@ -142,14 +146,18 @@ def test_quality_is_rounded_to_a_thirty_second():
 
 def test_python_api_takes_pillow_images_and_arrays(picture):
     data = facecodec.encode(picture, quality=3, model=str(DATA / "tiny.safetensors"))
-    assert data == facecodec.encode(Image.fromarray(picture), quality=3, model=str(DATA / "tiny.safetensors"))
+    assert data == facecodec.encode(
+        Image.fromarray(picture), quality=3, model=str(DATA / "tiny.safetensors")
+    )
     grey = facecodec.encode(picture[..., 0])
     image = facecodec.decode(grey)
     assert image.mode == "RGB"
     assert image.size == (61, 45)
 
 
-@pytest.mark.parametrize("array", [np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)])
+@pytest.mark.parametrize(
+    "array", [np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)]
+)
 def test_other_arrays_are_refused(tiny, array):
     with pytest.raises(ImageError, match="expected a uint8 array"):
         tiny.encode(array)
@@ -161,7 +169,9 @@ def test_an_empty_pillow_image_is_refused(tiny):
 
 
 def test_a_claimed_size_is_checked_before_anything_is_allocated(tiny):
-    data = container.pack(container.Container(bytes.fromhex(tiny.card.fingerprint), 0, 60000, 60000, [b"", b""]))
+    data = container.pack(
+        container.Container(bytes.fromhex(tiny.card.fingerprint), 0, 60000, 60000, [b"", b""])
+    )
     with pytest.raises(ImageError, match="--max-pixels"):
         tiny.decode(data)
 
@@ -176,11 +186,15 @@ def test_streams_that_do_not_fit_their_header_are_refused(tiny, picture):
         (parsed.width, parsed.height, parsed.streams[:1]),
     ):
         with pytest.raises(FormatError):
-            tiny.decode(container.pack(container.Container(mark, parsed.quality, width, height, streams)))
+            tiny.decode(
+                container.pack(container.Container(mark, parsed.quality, width, height, streams))
+            )
 
 
 def test_an_unknown_model_is_named_with_what_is_installed(tiny, picture):
-    with pytest.raises(ModelError, match=rf"{tiny.card.fingerprint}, which is not installed; installed: .*l2-rec"):
+    with pytest.raises(
+        ModelError, match=rf"{tiny.card.fingerprint}, which is not installed; installed: .*l2-rec"
+    ):
         facecodec.decode(tiny.encode(picture))
     with pytest.raises(UsageError, match=r"no model 'none-such'; installed: .*l2-rec"):
         facecodec.encode(picture, model="none-such")
@@ -200,8 +214,12 @@ def test_latents_beyond_everything_are_escaped_and_come_back(shipped):
     """Latents that no picture gives: mostly escapes, in both streams."""
     rng = np.random.default_rng(3)
     family = shipped.family
-    y = rng.normal(0, 1, (family.channels, 33, 5)) * 10 ** rng.uniform(-2, 3, (family.channels, 33, 5))
-    z = rng.normal(0, 1, (family.hyper_channels, 9, 2)) * 10 ** rng.uniform(-1, 3, (family.hyper_channels, 9, 2))
+    y = rng.normal(0, 1, (family.channels, 33, 5)) * 10 ** rng.uniform(
+        -2, 3, (family.channels, 33, 5)
+    )
+    z = rng.normal(0, 1, (family.hyper_channels, 9, 2)) * 10 ** rng.uniform(
+        -1, 3, (family.hyper_channels, 9, 2)
+    )
     symbols = family.decode_symbols(family.encode((y, z), 100), (16 * 33, 16 * 5), 100)
     assert min(symbols.escapes.values()) > 100
     assert_rounded_latents(family, y, z, 100, symbols)
@@ -232,7 +250,9 @@ def test_a_side_the_format_cannot_hold_is_refused(tiny):
         tiny.encode(flat)
 
 
-@pytest.mark.parametrize("path", sorted((CHECKOUT / "weights").glob("*.safetensors")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((CHECKOUT / "weights").glob("*.safetensors")), ids=lambda path: path.stem
+)
 def test_shipped_models_keep_their_promises(path):
     """At most 5 MB, a known past, and rates on held-back people that rise at every step over the promised range."""
     assert path.stat().st_size <= 5_000_000

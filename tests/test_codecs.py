@@ -50,7 +50,9 @@ def test_x265_text_costs_more_than_two_kilobytes_and_changes_no_pixel(photo):
     plain, text = (find_codec(name).encode(photo, 28) for name in ("hevc", "hevc-text"))
     assert 2000 < len(text) - len(plain) < 3000
     shape = photo.shape[:2]
-    np.testing.assert_array_equal(find_codec("hevc").decode(plain, shape), find_codec("hevc").decode(text, shape))
+    np.testing.assert_array_equal(
+        find_codec("hevc").decode(plain, shape), find_codec("hevc").decode(text, shape)
+    )
 
 
 def test_files_are_what_their_names_say(photo):
@@ -75,7 +77,9 @@ def test_a_model_of_ours_is_a_codec_too(photo, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["jpeg", "hevc", "l2-rec"])
-def test_a_codec_made_to_fit_keeps_to_its_bytes_and_gives_the_picture_back_whole(name, photo, tmp_path):
+def test_a_codec_made_to_fit_keeps_to_its_bytes_and_gives_the_picture_back_whole(
+    name, photo, tmp_path
+):
     usable(name)
     for scale in (1, 0.5):
         size, decoded = code(f"{name}@{scale}", photo, 1024, tmp_path / "coded")
@@ -118,14 +122,19 @@ def test_programs_do_what_the_codec_does(name, photo, tmp_path):
     commands = codec.commands
     subprocess.run(commands.encode(setting, tmp_path / "x.png", tmp_path / "y.fic"), check=True)
     subprocess.run(commands.decode(tmp_path / "y.fic", tmp_path / "y.png"), check=True)
-    assert (tmp_path / "y.fic").stat().st_size == pytest.approx(len(codec.encode(even, setting)), rel=0.05)
+    assert (tmp_path / "y.fic").stat().st_size == pytest.approx(
+        len(codec.encode(even, setting)), rel=0.05
+    )
     wanted = codec.decode((tmp_path / "y.fic").read_bytes(), even.shape[:2]).astype(float)
     assert np.abs(np.asarray(Image.open(tmp_path / "y.png").convert("RGB")) - wanted).mean() < 1
     if commands.encode_many:
         for folder in folders:
             folder.mkdir()
         (tmp_path / "x.png").rename(folders[0] / "x.png")
-        for command in (commands.encode_many(setting, *folders[:2]), commands.decode_many(*folders[1:])):
+        for command in (
+            commands.encode_many(setting, *folders[:2]),
+            commands.decode_many(*folders[1:]),
+        ):
             subprocess.run(command, check=True, capture_output=True)
         assert (folders[1] / "x.fic").read_bytes() == (tmp_path / "y.fic").read_bytes()
         assert (folders[2] / "x.png").read_bytes() == (tmp_path / "y.png").read_bytes()
@@ -142,7 +151,10 @@ def test_codecs_are_timed_side_by_side(photo, tmp_path):
         1,
         lambda *each: rounds.append(each),
     )
-    assert [(each["codec"], each["reference"]) for each in told["codecs"]] == [("jpeg", True), ("hevc", True)]
+    assert [(each["codec"], each["reference"]) for each in told["codecs"]] == [
+        ("jpeg", True),
+        ("hevc", True),
+    ]
     assert told["codecs"][0]["setting"] == 20
     assert (told["images"], told["size"]) == (2, "191x153")
     assert all(each[task]["median"] > 0 for each in told["codecs"] for task in TASKS)
@@ -150,7 +162,9 @@ def test_codecs_are_timed_side_by_side(photo, tmp_path):
 
 
 def test_an_unknown_codec_lists_what_there_is():
-    with pytest.raises(UsageError, match=r"no model 'hvec'; installed: .*; reference codecs: .*jpeg, .*hevc"):
+    with pytest.raises(
+        UsageError, match=r"no model 'hvec'; installed: .*; reference codecs: .*jpeg, .*hevc"
+    ):
         find_codec("hvec")
 
 

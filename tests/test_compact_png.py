@@ -37,7 +37,9 @@ def test_files_hold_what_the_network_gives(network, codec, picture, quality):
     data, coded, error = beside_network(network, codec, picture, quality)
     assert error < 2
     if STEPS[quality - 1][0] == 16:  # where the network sees the same padding
-        assert 8 * len(open_container(data).streams[0]) == pytest.approx(coded.y_bits.item(), rel=0.05)
+        assert 8 * len(open_container(data).streams[0]) == pytest.approx(
+            coded.y_bits.item(), rel=0.05
+        )
 
 
 def test_a_fresh_networks_compact_image_is_a_thumbnail(codec, picture):

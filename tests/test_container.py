@@ -19,7 +19,9 @@ containers = st.builds(
     width=st.integers(1, MAX_SIDE),
     height=st.integers(1, MAX_SIDE),
     streams=st.lists(st.binary(max_size=300), min_size=1, max_size=7),
-    chunks=st.lists(st.tuples(st.sampled_from(["ICCP", "EXIF", "abcd"]), st.binary(max_size=300)), max_size=3),
+    chunks=st.lists(
+        st.tuples(st.sampled_from(["ICCP", "EXIF", "abcd"]), st.binary(max_size=300)), max_size=3
+    ),
 )
 
 

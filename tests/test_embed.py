@@ -48,7 +48,9 @@ def models(networks, tmp_path_factory):
 def faces(models, picture, tmp_path, run_cli):
     for number in range(3):
         Image.fromarray(np.roll(picture, 9 * number, 1)).save(tmp_path / f"{number}.png")
-    run_cli("encode", "0.png", "1.png", "2.png", "-m", "headed", FACECODEC_MODELS=str(models.parent))
+    run_cli(
+        "encode", "0.png", "1.png", "2.png", "-m", "headed", FACECODEC_MODELS=str(models.parent)
+    )
     return [f"{number}.fic" for number in range(3)]
 
 
@@ -62,7 +64,9 @@ def test_files_embed_as_the_network_does(networks, models, picture):
     found = codec.embed(parsed)
     assert np.linalg.norm(found) == pytest.approx(1)
     assert found @ wanted / np.linalg.norm(wanted) > 0.999
-    assert codec.head.classify(latents) == pytest.approx(reading.scores[0].numpy(), rel=0.02, abs=0.02)
+    assert codec.head.classify(latents) == pytest.approx(
+        reading.scores[0].numpy(), rel=0.02, abs=0.02
+    )
 
 
 def test_a_head_finds_a_face_as_the_similarity_of_its_landmarks(networks):
@@ -77,7 +81,9 @@ def test_a_head_finds_a_face_as_the_similarity_of_its_landmarks(networks):
     assert head.similarity(points[None]) == pytest.approx(turned, abs=1e-3)
     assert landmark_error(points[None], turned) == pytest.approx(torch.zeros(1), abs=1e-4)
     scale = torch.linalg.vector_norm(turned[:, 0, :2], dim=1)
-    assert torch.allclose(landmark_error(points[None] + torch.tensor([3.0, 4.0]), turned), 5 / scale, rtol=1e-4)
+    assert torch.allclose(
+        landmark_error(points[None] + torch.tensor([3.0, 4.0]), turned), 5 / scale, rtol=1e-4
+    )
 
 
 def test_a_face_is_looked_at_where_it_is_said_to_be(networks):
@@ -87,7 +93,9 @@ def test_a_face_is_looked_at_where_it_is_said_to_be(networks):
     there = torch.tensor([[[1.2, 0.0, 80.0], [0.0, 1.2, 90.0]]])
     with torch.no_grad():
         one = head(y, there).embedding
-        other = head(y.roll((2, 3), (2, 3)), there + 16 * torch.tensor([[[0, 0, 3.0], [0, 0, 2.0]]])).embedding
+        other = head(
+            y.roll((2, 3), (2, 3)), there + 16 * torch.tensor([[[0, 0, 3.0], [0, 0, 2.0]]])
+        ).embedding
     assert torch.allclose(one, other, atol=1e-4)
 
 
@@ -95,15 +103,28 @@ def test_embeddings_as_lines_as_json_and_as_an_array(models, faces, run_cli, tmp
     environment = {"FACECODEC_MODELS": str(models.parent)}
     lines = run_cli("embed", *faces, **environment).stdout.decode().splitlines()
     assert [line.split("\t")[:2] for line in lines] == [[name, "some-recogniser"] for name in faces]
-    told = [json.loads(line) for line in run_cli("embed", *faces, "--json", **environment).stdout.splitlines()]
+    told = [
+        json.loads(line)
+        for line in run_cli("embed", *faces, "--json", **environment).stdout.splitlines()
+    ]
     (tmp_path / "broken.fic").write_bytes((tmp_path / faces[0]).read_bytes()[:-2])
-    done = run_cli("embed", faces[0], "broken.fic", "nowhere.fic", *faces[1:], "-o", "out.npy", **environment)
-    assert (done.returncode, b"broken.fic" in done.stderr, b"nowhere.fic" in done.stderr) == (1, True, True)
+    done = run_cli(
+        "embed", faces[0], "broken.fic", "nowhere.fic", *faces[1:], "-o", "out.npy", **environment
+    )
+    assert (done.returncode, b"broken.fic" in done.stderr, b"nowhere.fic" in done.stderr) == (
+        1,
+        True,
+        True,
+    )
     rows = np.load(tmp_path / "out.npy")
     assert rows.shape == (5, 128)
     assert np.isnan(rows[1:3]).all()
-    assert rows[[0, 3, 4]] == pytest.approx(np.array([each["embedding"] for each in told]), abs=1e-5)
-    refused = run_cli("embed", "nowhere.fic", "-o", "out.npy", **environment)  # it is there, which is told first
+    assert rows[[0, 3, 4]] == pytest.approx(
+        np.array([each["embedding"] for each in told]), abs=1e-5
+    )
+    refused = run_cli(
+        "embed", "nowhere.fic", "-o", "out.npy", **environment
+    )  # it is there, which is told first
     assert (refused.returncode, b"nowhere" in refused.stderr) == (1, False)
     assert run_cli("embed", *faces, "--json", "-o", "more.npy", **environment).returncode == 2
 
@@ -118,7 +139,9 @@ def test_models_without_a_head_say_so(models, faces, run_cli, tmp_path, picture)
 def test_a_head_of_another_model_or_a_damaged_one_is_refused(models, networks, tmp_path):
     path = tmp_path / "other.safetensors"
     path.write_bytes(models.read_bytes())
-    checkpoint.save_head(checkpoint.head_path(path), "00000000", {"space": "x", "classes": []}, networks[1].frozen())
+    checkpoint.save_head(
+        checkpoint.head_path(path), "00000000", {"space": "x", "classes": []}, networks[1].frozen()
+    )
     with pytest.raises(ModelError, match="the head of model 00000000"):
         checkpoint.load_head(checkpoint.read_card(path))
     whole = bytearray(checkpoint.head_path(models).read_bytes())

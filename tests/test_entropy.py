@@ -13,7 +13,9 @@ def tables(tiny) -> Tables:
     return tiny.family.tables
 
 
-def round_trip(tables: Tables, bands: list[tuple[np.ndarray, np.ndarray]]) -> tuple[bytes, list[np.ndarray], Decoder]:
+def round_trip(
+    tables: Tables, bands: list[tuple[np.ndarray, np.ndarray]]
+) -> tuple[bytes, list[np.ndarray], Decoder]:
     encoder = Encoder(tables)
     for symbols, indices in reversed(bands):
         encoder.band(symbols, indices)
@@ -50,7 +52,9 @@ def test_any_symbols_round_trip_escapes_included(tables, data):
     bands = []
     for _ in range(data.draw(st.integers(1, 3))):
         shape = (3, data.draw(st.integers(0, 5)), data.draw(st.integers(1, 5)))
-        bands.append((rng.integers(-spread, spread + 1, shape), rng.integers(0, len(tables), shape)))
+        bands.append(
+            (rng.integers(-spread, spread + 1, shape), rng.integers(0, len(tables), shape))
+        )
     _, decoded, decoder = round_trip(tables, bands)
     for (symbols, _), back in zip(bands, decoded, strict=True):
         np.testing.assert_array_equal(symbols, back)
@@ -103,8 +107,12 @@ def test_malformed_tables_are_refused(tables):
 def test_what_symbols_take_is_what_the_coder_writes(tables):
     rng = np.random.default_rng(3)
     indices = rng.integers(0, len(tables), 20000)
-    symbols = np.rint(rng.normal(0, 0.3 * tables.reach[indices])).astype(np.int64)  # now and then beyond the table
+    symbols = np.rint(rng.normal(0, 0.3 * tables.reach[indices])).astype(
+        np.int64
+    )  # now and then beyond the table
     within = np.abs(symbols) <= tables.reach[indices]
     data, _, _ = round_trip(tables, [(symbols[within], indices[within])])
-    assert tables.bits(symbols[within], indices[within]).sum() == pytest.approx(8 * len(data), rel=0.002)
+    assert tables.bits(symbols[within], indices[within]).sum() == pytest.approx(
+        8 * len(data), rel=0.002
+    )
     assert (tables.bits(symbols, indices)[~within] > 5).all()

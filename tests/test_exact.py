@@ -63,7 +63,12 @@ def test_the_shipped_model_agrees_with_the_reference_far_outside_what_it_was_tra
 
     _, tensors = load(shipped.card.path)
     layers = [
-        Layer(tensors[f"h_s.{i}.weight"], tensors[f"h_s.{i}.bias"], int(shift), bool(tensors["h_s.upsample"][i]))
+        Layer(
+            tensors[f"h_s.{i}.weight"],
+            tensors[f"h_s.{i}.bias"],
+            int(shift),
+            bool(tensors["h_s.upsample"][i]),
+        )
         for i, shift in enumerate(tensors["h_s.shifts"])
     ]
     np.testing.assert_array_equal(h_s(z_hat), reference(layers, z_hat))
@@ -114,7 +119,9 @@ print({info.get("architecture") for info in threadpoolctl.threadpool_info()}, fi
 def test_symbols_are_the_same_under_other_threads_and_blas_kernels(shipped, tmp_path):
     rng = np.random.default_rng(0)
     for number in range(4):
-        pixels = rng.integers(0, 256, (9, 9, 3), dtype=np.uint8).repeat(20, axis=0).repeat(20, axis=1)
+        pixels = (
+            rng.integers(0, 256, (9, 9, 3), dtype=np.uint8).repeat(20, axis=0).repeat(20, axis=1)
+        )
         (tmp_path / f"{number}.fic").write_bytes(shipped.encode(pixels, 2 * number + 1))
 
     def digests(threads: str, **environment: str) -> str:

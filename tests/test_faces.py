@@ -37,14 +37,18 @@ def large_face(faces_root):
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255, points
 
 
-def rotated(points: np.ndarray, angle: float, scale: float, shift: tuple[float, float]) -> np.ndarray:
+def rotated(
+    points: np.ndarray, angle: float, scale: float, shift: tuple[float, float]
+) -> np.ndarray:
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     return points @ turn.T + shift
 
 
 def test_the_similarity_is_the_one_that_was_applied():
     matrix = similarity(rotated(TEMPLATE, 0.3, 2.5, (40, 7)))
-    np.testing.assert_allclose(matrix[:, :2] @ TEMPLATE.T + matrix[:, 2:], rotated(TEMPLATE, 0.3, 2.5, (40, 7)).T)
+    np.testing.assert_allclose(
+        matrix[:, :2] @ TEMPLATE.T + matrix[:, 2:], rotated(TEMPLATE, 0.3, 2.5, (40, 7)).T
+    )
 
 
 def test_a_face_in_place_is_cropped_as_it_is():
@@ -53,7 +57,9 @@ def test_a_face_in_place_is_cropped_as_it_is():
     assert torch.allclose(crop[..., :106, :106], image[..., 4:110, 9:115], atol=1e-4)
 
 
-@pytest.mark.parametrize(("scale", "factor"), [(0.6, 1), (1, 1), (1.9, 1), (4, 4), (7.9, 4), (40, 16)])
+@pytest.mark.parametrize(
+    ("scale", "factor"), [(0.6, 1), (1, 1), (1.9, 1), (4, 4), (7.9, 4), (40, 16)]
+)
 def test_sampling_keeps_up_with_the_pixels_of_large_faces(scale, factor):
     assert oversampling(similarity(scale * TEMPLATE)) == factor
 
@@ -79,7 +85,9 @@ def test_a_large_face_shifted_by_a_pixel_keeps_its_embedding(recogniser, large_f
     image, points = large_face
     shifted = torch.roll(image, (1, 1), (2, 3))
     matrix = similarity(points)[None]
-    cosine = torch.cosine_similarity(recogniser(align(image, matrix)), recogniser(align(shifted, matrix)))
+    cosine = torch.cosine_similarity(
+        recogniser(align(image, matrix)), recogniser(align(shifted, matrix))
+    )
     assert cosine.item() >= 0.99
 
 
@@ -88,7 +96,9 @@ def test_the_identity_loss_is_zero_for_the_original_and_grows_with_damage(recogn
     matrix = similarity(points)[None]
     loss = IdentityLoss(recogniser)
     assert loss(image, image, matrix)[0].item() == pytest.approx(0, abs=1e-5)
-    blurred = [torch.nn.functional.avg_pool2d(image, k, 1, k // 2)[..., :1024, :1024] for k in (17, 65)]
+    blurred = [
+        torch.nn.functional.avg_pool2d(image, k, 1, k // 2)[..., :1024, :1024] for k in (17, 65)
+    ]
     slightly, badly = (loss(x, image, matrix)[0].item() for x in blurred)
     assert 0.001 < slightly < badly
 
@@ -147,7 +157,9 @@ def people_with_a_face(folder):
 
 def test_crops_without_the_face_keep_clear_of_it(tmp_path):
     points = people_with_a_face(tmp_path)
-    sampler = CropSampler((Source("people", faces="none"),), tmp_path, 64, lambda files: [points] * len(files))
+    sampler = CropSampler(
+        (Source("people", faces="none"),), tmp_path, 64, lambda files: [points] * len(files)
+    )
     batch = sampler.batch(200, np.random.default_rng(0))
     assert batch.pixels.max() == 0
     assert np.isnan(batch.matrices).all()
@@ -155,10 +167,14 @@ def test_crops_without_the_face_keep_clear_of_it(tmp_path):
 
 def test_faces_are_cut_to_aligned_pictures(tmp_path):
     points = people_with_a_face(tmp_path)
-    sampler = CropSampler((Source("people", faces="cut"),), tmp_path, 448, lambda files: [points] * len(files))
+    sampler = CropSampler(
+        (Source("people", faces="cut"),), tmp_path, 448, lambda files: [points] * len(files)
+    )
     batch = sampler.batch(4, np.random.default_rng(0))
     assert batch.pixels.shape == (4, 448, 448, 3)
-    np.testing.assert_allclose(batch.matrices, np.stack([similarity(4 * (TEMPLATE + 0.5) - 0.5)] * 4), atol=0.1)
+    np.testing.assert_allclose(
+        batch.matrices, np.stack([similarity(4 * (TEMPLATE + 0.5) - 0.5)] * 4), atol=0.1
+    )
     eye = batch.pixels[0, 200:212, 145:160]  # at 4 * (38.3, 51.7)
     assert eye.max() > 20
 
@@ -175,12 +191,20 @@ def test_the_layouts_of_the_real_datasets(tmp_path):
     (tmp_path / "lfw").mkdir()
     (tmp_path / "peopleDevTrain.txt").write_text("2\nAnn_A\t2\nBob_B\t1\n")
     names = [photo.path.relative_to(tmp_path).as_posix() for photo in lfw(tmp_path, "train")]
-    assert names == ["lfw/Ann_A/Ann_A_0001.jpg", "lfw/Ann_A/Ann_A_0002.jpg", "lfw/Bob_B/Bob_B_0001.jpg"]
+    assert names == [
+        "lfw/Ann_A/Ann_A_0001.jpg",
+        "lfw/Ann_A/Ann_A_0002.jpg",
+        "lfw/Bob_B/Bob_B_0001.jpg",
+    ]
 
     (tmp_path / "CelebAMask-HQ").mkdir()
-    mapping = "idx orig_idx orig_file\n0 119613 119614.jpg\n1 99094 099095.jpg\n2 200121 200122.jpg\n"
+    mapping = (
+        "idx orig_idx orig_file\n0 119613 119614.jpg\n1 99094 099095.jpg\n2 200121 200122.jpg\n"
+    )
     (tmp_path / "CelebAMask-HQ" / "CelebA-HQ-to-CelebA-mapping.txt").write_text(mapping)
-    (tmp_path / "identity_CelebA.txt").write_text("119614.jpg 2880\n099095.jpg 17\n200122.jpg 2880\n")
+    (tmp_path / "identity_CelebA.txt").write_text(
+        "119614.jpg 2880\n099095.jpg 17\n200122.jpg 2880\n"
+    )
     (tmp_path / "celeba-split.txt").write_text("2880 train\n17 test\n")
     train, test = (celeba_hq(tmp_path, split) for split in ("train", "test"))
     assert [(p.path.name, p.person) for p in train] == [("0.jpg", "2880"), ("2.jpg", "2880")]
@@ -192,7 +216,10 @@ def test_the_layouts_of_the_real_datasets(tmp_path):
 def test_a_recogniser_of_ones_own_by_module_and_function(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text("import torch\ndef build():\n    return torch.nn.Flatten()\n")
     monkeypatch.syspath_prepend(tmp_path)
-    assert load_trainable("mine:build", tmp_path)(torch.zeros(1, 3, 112, 112)).shape == (1, 3 * 112 * 112)
+    assert load_trainable("mine:build", tmp_path)(torch.zeros(1, 3, 112, 112)).shape == (
+        1,
+        3 * 112 * 112,
+    )
     for name in ("mine:nothing", "absent:build"):
         with pytest.raises(UsageError, match=name):
             load_trainable(name, tmp_path)
@@ -201,8 +228,12 @@ def test_a_recogniser_of_ones_own_by_module_and_function(tmp_path, monkeypatch):
 def test_objectives_are_the_equations_of_the_paper():
     bpp, error, distance, weight = (torch.tensor([value]) for value in (0.5, 2.0, 0.25, 4.0))
     assert objective("rec", bpp, error, distance, weight).item() == pytest.approx((4 * 0.5 + 2) / 2)
-    assert objective("ip", bpp, error, distance, weight).item() == pytest.approx((4 * 0.5 + 0.25) / 2)
-    assert objective("ipr", bpp, error, distance, weight).item() == pytest.approx((4 * 0.5 + 2 + 0.25) / 2)
+    assert objective("ip", bpp, error, distance, weight).item() == pytest.approx(
+        (4 * 0.5 + 0.25) / 2
+    )
+    assert objective("ipr", bpp, error, distance, weight).item() == pytest.approx(
+        (4 * 0.5 + 2 + 0.25) / 2
+    )
 
 
 def test_an_unknown_or_unseen_recogniser_is_not_trained_against(faces_root):
@@ -252,7 +283,9 @@ def test_crops_keep_the_face_inside_and_know_where_it_is(tmp_path):
         found = np.array([np.argwhere(crop[..., 0] == 50 * (n + 1))[0][::-1] for n in range(5)])
         mirror = found[0, 0] > found[1, 0]
         mirrored += mirror
-        np.testing.assert_allclose(matrix, similarity(found[[1, 0, 2, 4, 3]] if mirror else found), atol=1e-9)
+        np.testing.assert_allclose(
+            matrix, similarity(found[[1, 0, 2, 4, 3]] if mirror else found), atol=1e-9
+        )
     assert 0 < mirrored < 30
 
 
@@ -269,13 +302,22 @@ def test_training_keeps_identity_in_its_log_and_leaves_images_without_a_face_out
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("FACECODEC_RECOGNIZERS", str(faces_root.resolve().parent / "recognizers"))
     photos = lfw(faces_root, "train")
-    chosen = [p for p in photos if is_held_back(p)][:2] + [p for p in photos if not is_held_back(p)][:4]
+    chosen = [p for p in photos if is_held_back(p)][:2] + [
+        p for p in photos if not is_held_back(p)
+    ][:4]
     for photo in chosen:
         folder = tmp_path / "people" / photo.person
         folder.mkdir(parents=True, exist_ok=True)
         (folder / photo.path.name).write_bytes(photo.path.read_bytes())
     network = {"latents": 6, "hyper": 4, "hyper_width": 6, "fine": 8, "coarse": 8, "blocks": [1, 1]}
-    values = {"name": "test", "steps": 2, "batch": 2, "crop": 192, "data": [{"set": "people"}], "network": network}
+    values = {
+        "name": "test",
+        "steps": 2,
+        "batch": 2,
+        "crop": 192,
+        "data": [{"set": "people"}],
+        "network": network,
+    }
     loop.train(parse_config(values), tmp_path / "rec", tmp_path)
     freeze(tmp_path / "rec", tmp_path / "models" / "rec.safetensors")
     start = tmp_path / "models" / "train" / "rec.safetensors"
@@ -284,5 +326,7 @@ def test_training_keeps_identity_in_its_log_and_leaves_images_without_a_face_out
         with pytest.raises(UsageError, match="--from"):
             loop.train(config, tmp_path / kind, tmp_path)
         loop.train(config, tmp_path / kind, tmp_path, start=start)
-        rows = [json.loads(line) for line in (tmp_path / kind / "log.jsonl").read_text().splitlines()]
+        rows = [
+            json.loads(line) for line in (tmp_path / kind / "log.jsonl").read_text().splitlines()
+        ]
         assert all(0 < row["identity"] < 2 for row in rows[-1]["validation"])

@@ -24,7 +24,9 @@ def noise(tmp_path) -> Path:
     (tmp_path / "in").mkdir()
     rng = np.random.default_rng(0)
     for number in range(8):
-        Image.fromarray(rng.integers(0, 256, (96, 96, 3), np.uint8)).save(tmp_path / "in" / f"{number}.png")
+        Image.fromarray(rng.integers(0, 256, (96, 96, 3), np.uint8)).save(
+            tmp_path / "in" / f"{number}.png"
+        )
     return tmp_path
 
 
@@ -33,7 +35,9 @@ def mounted(tmp_path):
     """A disk of 24 KB."""
     place = tmp_path / "disk"
     place.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24k", "none", str(place)], capture_output=True)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24k", "none", str(place)], capture_output=True
+    )
     if done.returncode:
         pytest.skip("only root can mount a disk to fill")
     yield place
@@ -61,9 +65,14 @@ def test_a_disk_that_fills_up_costs_what_did_not_fit(run_cli, noise, mounted):
     written = sorted(mounted.iterdir())
     assert 0 < len(written) < 8
     assert f"{8 - len(written)} of 8 inputs failed, {len(written)} done" in message
-    assert all(path.suffix == ".fic" and unpack(path.read_bytes()) for path in written)  # all of them whole
+    assert all(
+        path.suffix == ".fic" and unpack(path.read_bytes()) for path in written
+    )  # all of them whole
     subprocess.run(["mount", "-o", "remount,size=1m", str(mounted)], check=True)
-    assert run_cli("encode", "in", "-o", mounted, "-q", 8, "-m", "tiny", "--skip-existing").returncode == 0
+    assert (
+        run_cli("encode", "in", "-o", mounted, "-q", 8, "-m", "tiny", "--skip-existing").returncode
+        == 0
+    )
     assert len(list(mounted.iterdir())) == 8
 
 
@@ -79,7 +88,9 @@ def test_a_folder_that_is_read_only_is_an_error_in_one_line(run_cli, noise, moun
 
 def test_an_input_that_vanishes_costs_only_itself(noise):
     os.mkfifo(noise / "first.png")
-    process = start(noise, "encode", "first.png", *(f"in/{n}.png" for n in range(3)), "-o", "out/", "-j", 1)
+    process = start(
+        noise, "encode", "first.png", *(f"in/{n}.png" for n in range(3)), "-o", "out/", "-j", 1
+    )
     with open(noise / "first.png", "wb") as pipe:  # opens when the batch has begun to read it
         (noise / "in/2.png").unlink()
         pipe.write((noise / "in/0.png").read_bytes())
@@ -129,7 +140,9 @@ def test_of_two_that_write_the_same_output_one_succeeds(noise):
         assert sorted(code for _, code in ended) == [0, 1]
         winner = next(number for number, (_, code) in enumerate(ended) if code == 0)
         assert f"{name} exists: -f overwrites it" in ended[1 - winner][0].decode()
-        alone = start(noise, "encode", f"in/{winner}.png", "-o", "-", "-m", "tiny").communicate(timeout=60)[0]
+        alone = start(noise, "encode", f"in/{winner}.png", "-o", "-", "-m", "tiny").communicate(
+            timeout=60
+        )[0]
         assert (noise / name).read_bytes() == alone
 
 
@@ -143,7 +156,10 @@ def test_two_that_overwrite_the_same_output_leave_it_whole(noise):
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    both = [start(noise, "encode", f"in/{n}.png", "-o", "same.fic", "-f", "-m", "tiny") for n in range(2)]
+    both = [
+        start(noise, "encode", f"in/{n}.png", "-o", "same.fic", "-f", "-m", "tiny")
+        for n in range(2)
+    ]
     codes = [process.wait(timeout=60) for process in both]
     stop.set()
     watcher.join()

@@ -22,20 +22,28 @@ GOLDEN = {name: told for name, told in TOLD.items() if "z" in told and "levels" 
 def models() -> dict[bool, dict]:
     """The plain models, by whether they have a quality map."""
     return {
-        mapped: plain_reader.read_model(path) for mapped, path in ((False, TINY), (True, DATA / "tiny-map.safetensors"))
+        mapped: plain_reader.read_model(path)
+        for mapped, path in ((False, TINY), (True, DATA / "tiny-map.safetensors"))
     }
 
 
 def test_the_plain_reader_is_plain():
     tree = ast.parse(Path(plain_reader.__file__).read_text())
-    imports = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imports = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
     imports |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert {name.split(".")[0] for name in imports} <= set(sys.stdlib_module_names)
 
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden_files_read_plainly(models, name):
-    read = plain_reader.read_symbols((DATA / f"{name}.fic").read_bytes(), models[name.startswith("map-")])
+    read = plain_reader.read_symbols(
+        (DATA / f"{name}.fic").read_bytes(), models[name.startswith("map-")]
+    )
     assert read["z"] == GOLDEN[name]["z"]
     assert read["y"] == GOLDEN[name]["y"]
 
@@ -51,7 +59,11 @@ def test_golden_files_hold_what_readers_get_wrong(tiny_map):
     assert sum(entry["escapes"]["y"] for entry in GOLDEN.values()) > 100
     assert max(len(entry["y"][0]) for entry in GOLDEN.values()) > 16
     assert (DATA / "chunks-q1.fic").read_bytes()[2] & 1
-    mapped = [open_container((DATA / f"{name}.fic").read_bytes()) for name in GOLDEN if name.startswith("map-")]
+    mapped = [
+        open_container((DATA / f"{name}.fic").read_bytes())
+        for name in GOLDEN
+        if name.startswith("map-")
+    ]
     qualities = np.concatenate([tiny_map.symbols(parsed).qualities.ravel() for parsed in mapped])
     assert {0, MAX_QUALITY_BYTE} < set(qualities)
     assert len(set(qualities)) > 20

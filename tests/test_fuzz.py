@@ -24,7 +24,9 @@ fuzz.main()
 def run(folder, *command: str) -> subprocess.CompletedProcess:
     # The peak of memory that libFuzzer looks at is, here, that of the process that started it.
     options = ("-seed=1", "-rss_limit_mb=0", "-artifact_prefix=" + str(folder) + "/")
-    return subprocess.run([sys.executable, *command, *options], capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        [sys.executable, *command, *options], capture_output=True, text=True, timeout=300
+    )
 
 
 @pytest.fixture
@@ -35,7 +37,9 @@ def atheris():
 def test_hostile_files_raise_our_own_errors_alone(atheris, tmp_path):
     done = run(tmp_path, str(FUZZ / "fuzz.py"), "-runs=2000")
     assert done.returncode == 0, done.stderr[-2000:]
-    counts = ast.literal_eval([line for line in done.stderr.splitlines() if line.startswith("{")][-1])
+    counts = ast.literal_eval(
+        [line for line in done.stderr.splitlines() if line.startswith("{")][-1]
+    )
     assert counts["executions"] == 2000
     assert counts["whole"] > 100  # passed the checksum
     assert counts["decoded"] > 50
@@ -47,7 +51,9 @@ def test_the_fuzzer_finds_a_check_that_is_missing(atheris, tmp_path):
     assert "Uncaught Python exception" in done.stdout
 
 
-@pytest.mark.parametrize("path", sorted((FUZZ / "regressions").glob("*")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sorted((FUZZ / "regressions").glob("*")), ids=lambda path: path.name
+)
 def test_what_the_fuzzer_once_found_is_refused(path):
     with pytest.raises(FacecodecError):
         facecodec.decode(path.read_bytes())

@@ -61,7 +61,9 @@ def test_16_bit_rgb_is_said():
     import zlib
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     row = b"\0" + struct.pack(">6H", 65535, 0, 257, 0, 65535, 257)
     png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">2I5B", 2, 1, 16, 2, 0, 0, 0))
@@ -99,7 +101,9 @@ def test_a_linear_profile_changes_the_pixels_as_it_should(picture):
     pixels, dropped = reread(Image.fromarray(picture), icc_profile=linear_rgb_profile())
     assert dropped == []
     linear = picture / 255
-    expected = 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    expected = 255 * np.where(
+        linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055
+    )
     assert np.abs(pixels - expected).max() < 4
 
 

@@ -17,7 +17,15 @@ from facecodec.families.lfic import DROP, KEEP, POOL
 from facecodec.networks.lfic import build
 from fresh import beside_network, card, model_of
 
-SMALL = {"fine": 24, "coarse": 32, "blocks": (1, 1), "latents": 32, "hyper": 8, "hyper_width": 16, "score_width": 8}
+SMALL = {
+    "fine": 24,
+    "coarse": 32,
+    "blocks": (1, 1),
+    "latents": 32,
+    "hyper": 8,
+    "hyper_width": 16,
+    "score_width": 8,
+}
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +64,9 @@ def test_files_hold_what_the_network_gives(network, codec, photo, quality):
     assert set(np.unique(codec.symbols(open_container(data)).levels)) == {KEEP, POOL, DROP}
     streams = open_container(data).streams
     assert 8 * len(streams[2]) == pytest.approx(coded.y_bits.item(), rel=0.03, abs=64)
-    assert 8 * (len(streams[0]) + len(streams[1])) == pytest.approx(coded.z_bits.item(), rel=0.05, abs=64)
+    assert 8 * (len(streams[0]) + len(streams[1])) == pytest.approx(
+        coded.z_bits.item(), rel=0.05, abs=64
+    )
 
 
 @pytest.mark.parametrize("size", [(1, 1), (15, 17), (300, 20), (47, 81)])

@@ -39,7 +39,12 @@ def test_pillow_opens_and_saves(picture, tmp_path):
     Image.fromarray(picture).save(tmp_path / "x.fic", quality=3, model=str(TINY))
     assert (tmp_path / "x.fic").read_bytes() == facecodec.encode(picture, 3, str(TINY))
     with Image.open(tmp_path / "x.fic") as image:
-        assert (image.format, image.mode, image.size, image.info) == (FORMAT, "RGB", (61, 45), {"quality": 3})
+        assert (image.format, image.mode, image.size, image.info) == (
+            FORMAT,
+            "RGB",
+            (61, 45),
+            {"quality": 3},
+        )
         assert image.get_format_mimetype() == "image/x-facecodec"
         decoded = facecodec.decode((tmp_path / "x.fic").read_bytes())
         np.testing.assert_array_equal(np.asarray(image), np.asarray(decoded))
@@ -53,7 +58,10 @@ def test_pillow_tells_what_is_wrong_with_a_file(picture, tmp_path):
             Image.open(io.BytesIO(data[:-1]))
         with pytest.raises(kind, match="more than"):
             Image.open(io.BytesIO(facecodec_of_size(1 << 20, 1 << 20)))
-        with Image.open(io.BytesIO(facecodec_of_size(16, 16))) as image, pytest.raises(kind, match="00000000"):
+        with (
+            Image.open(io.BytesIO(facecodec_of_size(16, 16))) as image,
+            pytest.raises(kind, match="00000000"),
+        ):
             image.load()
 
 

@@ -20,13 +20,19 @@ def pictures(draw) -> Image.Image:
     height, width = draw(st.integers(1, 70)), draw(st.integers(1, 70))
     low = draw(st.integers(0, 255))
     high = draw(st.integers(low, 255))
-    noise = np.random.default_rng(draw(st.integers(0, 2**32 - 1))).integers(low, high + 1, (height, width, 4), np.uint8)
+    noise = np.random.default_rng(draw(st.integers(0, 2**32 - 1))).integers(
+        low, high + 1, (height, width, 4), np.uint8
+    )
     mode = draw(st.sampled_from(MODES))
     if mode == "I;16":
         return Image.fromarray(noise[..., 0].astype(np.uint16) << 8)
     if mode == "LAB":
         return Image.frombytes("LAB", (width, height), noise[..., :3].tobytes())
-    return Image.fromarray(noise, "RGBA").convert("RGB").convert(mode) if mode != "RGBA" else Image.fromarray(noise)
+    return (
+        Image.fromarray(noise, "RGBA").convert("RGB").convert(mode)
+        if mode != "RGBA"
+        else Image.fromarray(noise)
+    )
 
 
 @settings(max_examples=60, deadline=None)

@@ -15,12 +15,20 @@ pytest.importorskip("matplotlib", reason="the 'bench' extra is not installed")
 from facecodec.bench.report import read, redraw, write
 
 SEEN = "mobilefacenet-ms1m"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 
 
 def recognised(frr: float) -> dict:
     return {
-        SEEN: {"cosine": 1 - frr, "lost": 0, "frr": frr, "frr_interval": [frr / 2, 2 * frr], "roc": [[0, 1], [1, 0]]}
+        SEEN: {
+            "cosine": 1 - frr,
+            "lost": 0,
+            "frr": frr,
+            "frr_interval": [frr / 2, 2 * frr],
+            "roc": [[0, 1], [1, 0]],
+        }
     }
 
 
@@ -54,7 +62,9 @@ def results(tmp_path):
     names = ("face", "decoded", "query", "query-decoded", "enrolled-decoded")
     (tmp_path / "stored" / "pictures").mkdir(parents=True)
     for number, name in enumerate(names):
-        Image.new("RGB", (32, 32), (40 * number, 90, 90)).save(tmp_path / "stored" / "pictures" / f"{name}.webp")
+        Image.new("RGB", (32, 32), (40 * number, 90, 90)).save(
+            tmp_path / "stored" / "pictures" / f"{name}.webp"
+        )
     pictures = [f"pictures/{name}.webp" for name in names]
     lost = dict(zip(("query", "query_decoded", "enrolled_decoded"), pictures[2:], strict=True))
     return {
@@ -62,22 +72,60 @@ def results(tmp_path):
         "seen": [SEEN],
         "baseline": ["hevc", 1.0],
         "commands": [["bench", "identify"]],
-        "dataset": {"name": "made up", "photographs": 600, "people": 50, "queries": 550, "unreadable": []},
+        "dataset": {
+            "name": "made up",
+            "photographs": 600,
+            "people": 50,
+            "queries": 550,
+            "unreadable": [],
+        },
         "skipped": {"jpegxl": "no ffmpeg"},
-        "environment": {"python": "3.11", "packages": {"numpy": "2"}, "machine": "Linux", "cores": 2},
-        "codecs": {"hevc": entry("HEVC", True, [0.1, 0.4]), "ours": entry("ours", False, [0.05, 0.1, 0.2])},
+        "environment": {
+            "python": "3.11",
+            "packages": {"numpy": "2"},
+            "machine": "Linux",
+            "cores": 2,
+        },
+        "codecs": {
+            "hevc": entry("HEVC", True, [0.1, 0.4]),
+            "ours": entry("ours", False, [0.05, 0.1, 0.2]),
+        },
         "gallery": [
-            {"original": pictures[0], "decoded": {"ours": {"file": pictures[1], "setting": 3.0, "bytes": 940}}}
+            {
+                "original": pictures[0],
+                "decoded": {"ours": {"file": pictures[1], "setting": 3.0, "bytes": 940}},
+            }
         ],
-        "lost": [{"codec": "ours", "setting": 1.0, "face": SEEN, "distance": 0.7, "threshold": 0.6, **lost}],
+        "lost": [
+            {
+                "codec": "ours",
+                "setting": 1.0,
+                "face": SEEN,
+                "distance": 0.7,
+                "threshold": 0.6,
+                **lost,
+            }
+        ],
     }
 
 
 def test_the_report_is_written_and_drawn_again_from_its_results(results, tmp_path):
     write(results, tmp_path / "stored")
-    redraw([read(tmp_path / "stored" / "results.json")] * 2, [tmp_path / "stored"] * 2, tmp_path / "again")
+    redraw(
+        [read(tmp_path / "stored" / "results.json")] * 2,
+        [tmp_path / "stored"] * 2,
+        tmp_path / "again",
+    )
     names = {path.name for path in (tmp_path / "again").iterdir()}
-    assert names == {"results.json", "results.csv", "results.md", "report.html", "curves.png", "curves.svg", "pictures"}
+    assert names == {
+        "results.json",
+        "results.csv",
+        "results.md",
+        "report.html",
+        "curves.png",
+        "curves.svg",
+        "pictures",
+    }
     assert "| ours | 0.200 (0.150 to 0.250), 50% |" in (tmp_path / "again/results.md").read_text()
     with Image.open(tmp_path / "again" / "curves.png") as drawn:
         assert np.asarray(drawn).std() > 10
@@ -86,13 +134,20 @@ def test_the_report_is_written_and_drawn_again_from_its_results(results, tmp_pat
     assert len(again["gallery"]) == 1
 
 
-def test_results_of_one_codec_at_other_settings_and_for_faces_found_again_become_one(results, tmp_path):
+def test_results_of_one_codec_at_other_settings_and_for_faces_found_again_become_one(
+    results, tmp_path
+):
     write(results, tmp_path / "stored")
     again = f"{SEEN}, found again"
     more = copy.deepcopy(results)
-    more["codecs"] = {"ours": entry("ours", False, [0.05, 0.1, 0.2, 0.3]), "jpeg": entry("JPEG", True, [0.5])}
+    more["codecs"] = {
+        "ours": entry("ours", False, [0.05, 0.1, 0.2, 0.3]),
+        "jpeg": entry("JPEG", True, [0.5]),
+    }
     for point in more["codecs"]["ours"]["points"][2:]:
-        point["recognition"] = {again: {"cosine": 0.9, "lost": 1, "frr": 0.2, "frr_interval": None, "roc": []}}
+        point["recognition"] = {
+            again: {"cosine": 0.9, "lost": 1, "frr": 0.2, "frr_interval": None, "roc": []}
+        }
     redraw([results, more], [tmp_path / "stored"] * 2, tmp_path / "both")
     told = json.loads((tmp_path / "both" / "results.json").read_text())["codecs"]
     assert set(told) == {"hevc", "ours", "jpeg"}
@@ -126,7 +181,13 @@ def browser():
     if CHROMIUM is None:
         pytest.skip("no Chromium is installed")
     with api.sync_playwright() as running:
-        quiet = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
+        quiet = (
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-sync",
+        )
         browser = running.chromium.launch(executable_path=CHROMIUM, args=quiet)
         yield browser
         browser.close()
@@ -136,7 +197,9 @@ def browser():
 def opened(browser, results, tmp_path):
     """The page, opened from disk without a network, and what its console said."""
     write(results, tmp_path / "stored")
-    context = browser.new_context(offline=True, viewport={"width": 390, "height": 800}, color_scheme="dark")
+    context = browser.new_context(
+        offline=True, viewport={"width": 390, "height": 800}, color_scheme="dark"
+    )
     page, said = context.new_page(), []
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))

@@ -53,7 +53,9 @@ def shard(tmp_path) -> Path:
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_shard_becomes_one_with_its_other_files_and_its_order_kept(run_cli, shard, tmp_path, processes):
+def test_a_shard_becomes_one_with_its_other_files_and_its_order_kept(
+    run_cli, shard, tmp_path, processes
+):
     done = run_cli("encode", shard, "-o", "out/", "--verify", "--json", "-j", processes)
     assert done.returncode == 0, done.stderr
     coded = read_shard(tmp_path / "out/shard-0.tar")
@@ -116,7 +118,9 @@ def test_a_shard_that_exists_is_kept_or_passed_over(run_cli, shard, tmp_path):
     assert "a/000.fic" in read_shard(tmp_path / "out/shard-0.tar")
 
 
-def test_a_shard_is_not_written_over_itself_nor_under_another_kind_of_name(run_cli, shard, tmp_path):
+def test_a_shard_is_not_written_over_itself_nor_under_another_kind_of_name(
+    run_cli, shard, tmp_path
+):
     before = shard.read_bytes()
     assert b"inputs are never overwritten" in run_cli("encode", shard, "-f").stderr
     for name in ("x.fic", "x.png"):
@@ -129,7 +133,13 @@ def test_a_shard_is_not_written_over_itself_nor_under_another_kind_of_name(run_c
 
 def test_a_shard_goes_to_standard_output(run_cli, shard, tmp_path):
     (tmp_path / "out.tar").write_bytes(run_cli("encode", shard, "-o", "-").stdout)
-    assert list(read_shard(tmp_path / "out.tar")) == ["a/000.json", "a/000.fic", "a/001.cls", "a/001.fic", "a/001.json"]
+    assert list(read_shard(tmp_path / "out.tar")) == [
+        "a/000.json",
+        "a/000.fic",
+        "a/001.cls",
+        "a/001.fic",
+        "a/001.json",
+    ]
 
 
 @pytest.fixture
@@ -147,10 +157,14 @@ def server(tmp_path):
 
 
 def test_urls_are_read(run_cli, server, tmp_path):
-    done = run_cli("encode", f"{server}/a.png", f"{server}/sub/b.png", f"{server}/none.png", "-o", "out")
+    done = run_cli(
+        "encode", f"{server}/a.png", f"{server}/sub/b.png", f"{server}/none.png", "-o", "out"
+    )
     assert done.returncode == 1
     assert b"none.png: no such file or folder" in done.stderr
-    assert sorted(str(path.relative_to(tmp_path)) for path in (tmp_path / "out").rglob("*.fic")) == [
+    assert sorted(
+        str(path.relative_to(tmp_path)) for path in (tmp_path / "out").rglob("*.fic")
+    ) == [
         "out/a.fic",
         "out/sub/b.fic",
     ]
@@ -172,9 +186,13 @@ def test_a_store_is_read_and_written(monkeypatch):
     assert done.exit_code == 1
     assert "memory://photos/x/two.png: not an image" in done.output
     assert to_path("memory://coded/x/one.fic").read_bytes()[:2] == b"\xf1\xc1"
-    again = CliRunner().invoke(cli, ["encode", "memory://photos/x/one.png", "-o", "memory://coded/x/", "-m", "tiny"])
+    again = CliRunner().invoke(
+        cli, ["encode", "memory://photos/x/one.png", "-o", "memory://coded/x/", "-m", "tiny"]
+    )
     assert "exists: -f overwrites it" in again.output
-    over = CliRunner().invoke(cli, ["encode", "memory://photos/x/one.png", "-o", "memory://photos/x/one.png", "-f"])
+    over = CliRunner().invoke(
+        cli, ["encode", "memory://photos/x/one.png", "-o", "memory://photos/x/one.png", "-f"]
+    )
     assert over.exit_code != 0
     assert to_path("memory://photos/x/one.png").read_bytes() == picture("red")
 

@@ -38,7 +38,9 @@ def codec(model) -> Codec:
 def test_files_hold_what_the_network_gives(network, codec, picture, quality):
     data, coded, error = beside_network(network, codec, picture, quality)
     assert error < 1
-    assert 8 * len(open_container(data).streams[0]) == pytest.approx(coded.y_bits.item(), rel=0.03, abs=64)
+    assert 8 * len(open_container(data).streams[0]) == pytest.approx(
+        coded.y_bits.item(), rel=0.03, abs=64
+    )
 
 
 @pytest.mark.parametrize("size", [(1, 1), (15, 17), (300, 20)])
@@ -66,7 +68,9 @@ def test_a_stream_that_no_encoder_writes_is_refused(codec, picture):
 @pytest.mark.parametrize("name", ["y_table", "step", "table_counts"])
 def test_malformed_models_are_refused(network, tmp_path, name):
     tensors = network.frozen()
-    tensors[name] = np.zeros_like(tensors[name])[:3] if name == "y_table" else np.zeros_like(tensors[name])
+    tensors[name] = (
+        np.zeros_like(tensors[name])[:3] if name == "y_table" else np.zeros_like(tensors[name])
+    )
     path = tmp_path / "bad.safetensors"
     checkpoint.save(path, card("spic"), tensors)
     with pytest.raises(ModelError, match="malformed"):

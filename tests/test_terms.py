@@ -32,7 +32,14 @@ CONFIG = parse_config(
         "validation_images": 1,
         "recogniser": "facecodec.faces.mobilefacenet:MobileFaceNet",  # untrained
         "data": [{"set": "people", "faces": "aligned"}],
-        "network": {"latents": 6, "hyper": 4, "hyper_width": 6, "fine": 8, "coarse": 8, "blocks": [1, 1]},
+        "network": {
+            "latents": 6,
+            "hyper": 4,
+            "hyper_width": 6,
+            "fine": 8,
+            "coarse": 8,
+            "blocks": [1, 1],
+        },
     }
 )
 HEAD = {"fine": 8}
@@ -50,7 +57,9 @@ def root(tmp_path_factory):
         (root / "people" / name).mkdir(parents=True)
         for number in range(photos):
             coarse = Image.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8))
-            coarse.resize((448, 448), Image.BICUBIC).save(root / "people" / name / f"{name}{number}.jpg")
+            coarse.resize((448, 448), Image.BICUBIC).save(
+                root / "people" / name / f"{name}{number}.jpg"
+            )
     return root
 
 
@@ -76,7 +85,12 @@ def saved(run) -> dict:
 def test_a_head_alone_leaves_the_model_as_it_was(root, start, tmp_path):
     config = replace(CONFIG, name="head", objective="find", head=HEAD)
     loop.train(config, tmp_path / "find", root, start=start)
-    loop.train(replace(config, objective="embed"), tmp_path / "run", root, start=tmp_path / "find" / loop.CHECKPOINT)
+    loop.train(
+        replace(config, objective="embed"),
+        tmp_path / "run",
+        root,
+        start=tmp_path / "find" / loop.CHECKPOINT,
+    )
     before, found, after = (
         loop.load_start(start)[0],
         saved(tmp_path / "find")["network"],
@@ -95,7 +109,9 @@ def test_a_head_alone_leaves_the_model_as_it_was(root, start, tmp_path):
     assert model.read_bytes() == bytes_before
     codec = Codec(model)
     assert codec.head.space == CONFIG.recogniser
-    assert codec.embed(open_container(codec.encode(np.zeros((250, 250, 3), np.uint8)))).shape == (128,)
+    assert codec.embed(open_container(codec.encode(np.zeros((250, 250, 3), np.uint8)))).shape == (
+        128,
+    )
 
     loop.train(replace(CONFIG, seed=7), tmp_path / "other", root)
     freeze(tmp_path / "other", tmp_path / "other.safetensors")
@@ -109,13 +125,17 @@ def test_a_model_and_the_head_it_was_trained_with_are_frozen_together(root, tmp_
     loop.train(config, tmp_path / "run", root)
     freeze(tmp_path / "run", tmp_path / "test.safetensors")
     codec = Codec(tmp_path / "test.safetensors")
-    assert codec.head.classes == [max((root / "people").iterdir(), key=lambda person: len(list(person.iterdir()))).name]
+    assert codec.head.classes == [
+        max((root / "people").iterdir(), key=lambda person: len(list(person.iterdir()))).name
+    ]
     begun, _, _ = loop.load_start(tmp_path / "train" / "test.safetensors")
     assert begun.keys() == saved(tmp_path / "run")["network"].keys()
 
 
 def test_a_discriminator_and_a_recogniser_are_trained_along_and_resume(root, start, tmp_path):
-    config = replace(CONFIG, objective="ipr", adversarial=0.1, trains_recogniser=True, features=("features.4",))
+    config = replace(
+        CONFIG, objective="ipr", adversarial=0.1, trains_recogniser=True, features=("features.4",)
+    )
     loop.train(config, tmp_path / "run", root, start=start)
     first = saved(tmp_path / "run")["terms"]
     loop.train(replace(config, steps=3), tmp_path / "run", root, resume=True)
@@ -136,7 +156,10 @@ def test_a_discriminator_and_a_recogniser_are_trained_along_and_resume(root, sta
 def test_a_discriminator_learns_what_is_decoded():
     torch.manual_seed(0)
     adversary = Adversary(join())
-    originals, decoded = torch.rand(8, 3, 64, 64), torch.rand(8, 3, 64, 64).mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    originals, decoded = (
+        torch.rand(8, 3, 64, 64),
+        torch.rand(8, 3, 64, 64).mean(1, keepdim=True).expand(-1, 3, -1, -1),
+    )
     for _ in range(60):
         adversary.learn(originals, decoded)
     assert adversary.judge(decoded).min() > adversary.judge(originals).max()

@@ -24,7 +24,14 @@ from facecodec.training.data import CropSampler, Photo, is_held_back, lfw, valid
 from facecodec.training.freeze import freeze  # noqa: E402
 from facecodec.training.validation import to_tensor, validation_loss  # noqa: E402
 
-NETWORK = {"transform": "depthwise", "latents": 6, "hyper": 4, "hyper_width": 6, "fine": 8, "coarse": 8}
+NETWORK = {
+    "transform": "depthwise",
+    "latents": 6,
+    "hyper": 4,
+    "hyper_width": 6,
+    "fine": 8,
+    "coarse": 8,
+}
 CONFIG = parse_config(
     {
         "name": "test",
@@ -51,7 +58,9 @@ def root(tmp_path_factory):
     for name in held + kept:
         (root / "people" / name).mkdir(parents=True)
         coarse = rng.integers(0, 256, (5, 6, 3), dtype=np.uint8)
-        Image.fromarray(coarse).resize((97, 80), Image.BICUBIC).save(root / "people" / name / "1.png")
+        Image.fromarray(coarse).resize((97, 80), Image.BICUBIC).save(
+            root / "people" / name / "1.png"
+        )
     return root
 
 
@@ -88,7 +97,9 @@ def test_a_run_that_was_killed_resumes_exactly(root, finished, tmp_path, monkeyp
     assert resumed["history"][-1] == expected["history"][-1]
 
 
-def test_a_run_that_is_killed_as_it_saves_keeps_its_last_checkpoint(finished, tmp_path, monkeypatch):
+def test_a_run_that_is_killed_as_it_saves_keeps_its_last_checkpoint(
+    finished, tmp_path, monkeypatch
+):
     path = tmp_path / loop.CHECKPOINT
     loop.save_atomically(saved(finished), path)
 
@@ -103,10 +114,14 @@ def test_a_run_that_is_killed_as_it_saves_keeps_its_last_checkpoint(finished, tm
 
 
 def test_a_run_for_one_rate_trains_the_gains_of_that_rate_alone(root, tmp_path):
-    config = replace(CONFIG, steps=1, qualities=(3.0, 3.0))  # in the first step no place departs from it
+    config = replace(
+        CONFIG, steps=1, qualities=(3.0, 3.0)
+    )  # in the first step no place departs from it
     loop.train(config, tmp_path / "run", root)
     before = torch.linspace(-0.5, 0.5, 8) * np.log2(160) / 2  # CONFIG's rate weights are 160 to one
-    moved = (saved(tmp_path / "run")["network"]["y_log_gain"] - before[:, None]).abs().amax(1) > 1e-5
+    moved = (saved(tmp_path / "run")["network"]["y_log_gain"] - before[:, None]).abs().amax(
+        1
+    ) > 1e-5
     assert moved.tolist() == [quality == 3 for quality in range(1, 9)]
 
 
@@ -122,7 +137,14 @@ def test_training_from_a_frozen_start_begins_where_the_run_ended(root, finished,
     rows = []
     start = tmp_path / "models" / "train" / "test.safetensors"
     loop.train(CONFIG, tmp_path / "next", root, start=start, minutes=0, report=rows.append)
-    loop.train(CONFIG, tmp_path / "more", root, start=finished / loop.CHECKPOINT, minutes=0, report=rows.append)
+    loop.train(
+        CONFIG,
+        tmp_path / "more",
+        root,
+        start=finished / loop.CHECKPOINT,
+        minutes=0,
+        report=rows.append,
+    )
     begun, exactly = [row["objective"] for row in rows if "objective" in row]
     ended = validation_loss(saved(finished)["history"][-1]["rows"], CONFIG)
     assert begun == pytest.approx(ended, rel=0.01)  # half precision
@@ -146,7 +168,9 @@ def load_network(run) -> Hyperprior:
     return network.eval()
 
 
-def assert_files_match_network(codec: Codec, network: Hyperprior, pixels: np.ndarray, qualities) -> None:
+def assert_files_match_network(
+    codec: Codec, network: Hyperprior, pixels: np.ndarray, qualities
+) -> None:
     """File sizes within 1% and 24 bytes of -log2 p of the torch network's rounded latents; pixels alike."""
     from facecodec.transforms import pad
 
@@ -254,7 +278,10 @@ def test_the_card_tells_every_run_that_led_to_the_model(root, finished, tmp_path
     loop.train(second, tmp_path / "run", root, start=tmp_path / "train" / "a.safetensors")
     freeze(tmp_path / "run", tmp_path / "b.safetensors")
     card = checkpoint.read_card(tmp_path / "b.safetensors")
-    assert [(run["name"], run["steps"], run["seed"]) for run in card.runs] == [("test", 12, 3), ("second", 3, 9)]
+    assert [(run["name"], run["steps"], run["seed"]) for run in card.runs] == [
+        ("test", 12, 3),
+        ("second", 3, 9),
+    ]
     assert card.steps == 15
 
 
@@ -269,13 +296,31 @@ def test_torchrun_trains_one_network_with_several_processes(root, tmp_path):
     from conftest import CHECKOUT
 
     table = "\n".join(f"{key} = {json.dumps(value)}" for key, value in CONFIG.network.items())
-    plain = {"name": "two", "steps": 4, "batch": 1, "crop": 64, "validation_images": 1, "validate_every": 4}
+    plain = {
+        "name": "two",
+        "steps": 4,
+        "batch": 1,
+        "crop": 64,
+        "validation_images": 1,
+        "validate_every": 4,
+    }
     lines = "\n".join(f"{key} = {json.dumps(value)}" for key, value in plain.items())
     (tmp_path / "two.toml").write_text(f'{lines}\n[[data]]\nset = "people"\n[network]\n{table}\n')
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "--"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--standalone",
+        "-m",
+        "--",
+    ]
     command += ["facecodec", "train", "two.toml", "--run", "run", "--data", str(root)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT)}
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, timeout=240)
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, env=environment, timeout=240
+    )
     assert done.returncode == 0, done.stderr
     state = saved(tmp_path / "run")
     assert state["step"] == 4
@@ -316,7 +361,10 @@ def test_a_folder_without_sub_folders_has_people_too(root, tmp_path):
 def test_committed_configurations_parse():
     from conftest import CHECKOUT
 
-    paths = [*(CHECKOUT / "configs").glob("*.toml"), *(CHECKOUT / "benchmarks" / "bakeoff").glob("*.toml")]
+    paths = [
+        *(CHECKOUT / "configs").glob("*.toml"),
+        *(CHECKOUT / "benchmarks" / "bakeoff").glob("*.toml"),
+    ]
     assert len(paths) >= 3
     for path in paths:
         config = load_config(path)
@@ -327,7 +375,9 @@ def test_an_orthonormal_start_reconstructs_before_any_training():
     """The untrained linear transform keeps a smooth picture to better than 35 dB, unquantised."""
     network = Hyperprior()
     row, column = np.mgrid[0:64, 0:64]
-    picture = np.stack([np.sin(row / 9), np.cos(column / 7), np.sin((row + column) / 11)]) * 0.4 + 0.5
+    picture = (
+        np.stack([np.sin(row / 9), np.cos(column / 7), np.sin((row + column) / 11)]) * 0.4 + 0.5
+    )
     x = torch.from_numpy(picture).float()[None]
     with torch.no_grad():
         error = (network.g_s(network.g_a(x)) - x).square().mean()

@@ -25,7 +25,16 @@ def render(card: ModelCard, rows: list[dict[str, Any]], seen: str, size: int, co
         "## Training",
         "",
         *_table(
-            ["configuration", "objective", "data", "seed", "batch x crop", "steps", "hours", "hardware"],
+            [
+                "configuration",
+                "objective",
+                "data",
+                "seed",
+                "batch x crop",
+                "steps",
+                "hours",
+                "hardware",
+            ],
             [
                 [
                     run["name"],
@@ -59,7 +68,10 @@ def _cells(row: dict[str, Any], recognisers: list[str]) -> list[str]:
     cells = [f"{row['setting']:g}", *(f"{row[key]:{style}}" for key, style in COLUMNS)]
     for name in recognisers:
         seen = row["recognition"][name]
-        cells += [f"{seen['frr']:.1%}" if "frr" in seen else "too few queries", f"{seen['cosine']:.4f}"]
+        cells += [
+            f"{seen['frr']:.1%}" if "frr" in seen else "too few queries",
+            f"{seen['cosine']:.4f}",
+        ]
     return cells
 
 

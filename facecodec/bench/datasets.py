@@ -14,7 +14,17 @@ from facecodec.errors import UsageError
 from facecodec.faces import cache_folder
 from facecodec.faces.alignment import scaled_template
 from facecodec.faces.detection import cached_landmarks
-from facecodec.training.data import CUT, LFW_FOLDERS, Photo, celeba, celeba_hq, cut_face, folder, lfw, read
+from facecodec.training.data import (
+    CUT,
+    LFW_FOLDERS,
+    Photo,
+    celeba,
+    celeba_hq,
+    cut_face,
+    folder,
+    lfw,
+    read,
+)
 
 ALIGNED = "-align"  # behind a dataset's name: its faces cut out as 448x448 pictures
 FOLDS = 10
@@ -51,7 +61,9 @@ def load_dataset(name: str, root: Path, limit: int | None = None, faces: bool = 
     try:
         photos = _photos(name, root)
     except FileNotFoundError as error:
-        raise UsageError(f"dataset '{name}' is not under {root}: {error.filename} is missing (docs/data.md)") from None
+        raise UsageError(
+            f"dataset '{name}' is not under {root}: {error.filename} is missing (docs/data.md)"
+        ) from None
     photos = sorted(photos, key=lambda photo: photo.path.as_posix())
     if limit is not None:
         photos = whole_people(photos, limit)
@@ -59,11 +71,16 @@ def load_dataset(name: str, root: Path, limit: int | None = None, faces: bool = 
         raise UsageError(f"dataset '{name}' has no images")
     points: list[np.ndarray | None] = [None] * len(photos)
     if faces:
-        points = cached_landmarks([photo.path for photo in photos], cache_folder() / "landmarks.json")
+        points = cached_landmarks(
+            [photo.path for photo in photos], cache_folder() / "landmarks.json"
+        )
     if faces and name == "lfw":  # its photographs are aligned, and one has no face that is found
         mean = np.mean([place for place in points if place is not None], axis=0)
         points = [mean if place is None else place for place in points]
-    subjects = [Subject(photo.path, photo.person, place) for photo, place in zip(photos, points, strict=True)]
+    subjects = [
+        Subject(photo.path, photo.person, place)
+        for photo, place in zip(photos, points, strict=True)
+    ]
     pairs = lfw_pairs(root, subjects) if name == "lfw" else []
     return Dataset(name, subjects, gallery=3 if name == "celeba-hq" else 1, pairs=pairs)
 
@@ -87,7 +104,9 @@ def _photos(name: str, root: Path) -> list[Photo]:
     if name in ("celeba-hq-mini", "celeba-wild-mini"):
         return celeba(root, name, "test")
     if not Path(name).is_dir():
-        raise UsageError(f"no dataset '{name}': lfw, celeba-hq, celeba-hq-mini, celeba-wild-mini, or a folder")
+        raise UsageError(
+            f"no dataset '{name}': lfw, celeba-hq, celeba-hq-mini, celeba-wild-mini, or a folder"
+        )
     return folder(Path(name))
 
 
@@ -107,7 +126,9 @@ def aligned(dataset: Dataset) -> Dataset:
 
 def lfw_pairs(root: Path, subjects: Sequence[Subject]) -> list[Pair]:
     """pairsDevTest.txt, pairs of test people alone, in ten folds alike, but for those with a photograph missing."""
-    places = [root / name / "pairsDevTest.txt" for name in LFW_FOLDERS] + [root / "pairsDevTest.txt"]
+    places = [root / name / "pairsDevTest.txt" for name in LFW_FOLDERS] + [
+        root / "pairsDevTest.txt"
+    ]
     listing = next((path for path in places if path.exists()), None)
     if listing is None:
         return []

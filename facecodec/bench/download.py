@@ -10,7 +10,10 @@ from urllib.error import URLError
 from facecodec.errors import UsageError
 from facecodec.faces import cache_folder
 
-LISTS = ("peopleDevTrain.txt", "peopleDevTest.txt")  # LFW's people split, which the fetcher leaves out
+LISTS = (
+    "peopleDevTrain.txt",
+    "peopleDevTest.txt",
+)  # LFW's people split, which the fetcher leaves out
 
 
 def download_lfw() -> tuple[Path, list[str]]:

@@ -14,7 +14,13 @@ from facecodec.bench.codecs.fit import nearest
 from facecodec.bench.measure import Subject
 from facecodec.training.data import read
 
-PICTURES = ("original", "file", "query", "query_decoded", "enrolled_decoded")  # keys of results that name one
+PICTURES = (
+    "original",
+    "file",
+    "query",
+    "query_decoded",
+    "enrolled_decoded",
+)  # keys of results that name one
 FACES = 4
 BPP = 0.12  # the size at which faces are shown; about 940 bytes at 250x250
 
@@ -22,11 +28,21 @@ BPP = 0.12  # the size at which faces are shown; about 940 bytes at 250x250
 def add_pictures(results: dict[str, Any], subjects: Sequence[Subject], out: Path) -> None:
     """Faces for `results["gallery"]`, and pictures of the lost ones that are to be shown."""
     codecs = [name for name in results["codecs"] if find_codec(name).fine]
-    subjects = [subject for subject in subjects if str(subject.path) not in results["dataset"]["unreadable"]]
+    subjects = [
+        subject for subject in subjects if str(subject.path) not in results["dataset"]["unreadable"]
+    ]
     results["gallery"] = gallery(subjects, codecs, out)
-    shown = {name: telling(entry, results) for name, entry in results["codecs"].items() if not entry["reference"]}
+    shown = {
+        name: telling(entry, results)
+        for name, entry in results["codecs"].items()
+        if not entry["reference"]
+    }
     lost = results.get("lost", [])
-    chosen = [each for each in lost if each["face"] in results["seen"] and shown.get(each["codec"]) == each["setting"]]
+    chosen = [
+        each
+        for each in lost
+        if each["face"] in results["seen"] and shown.get(each["codec"]) == each["setting"]
+    ]
     others = [each for each in lost if each not in chosen]
     results["lost"] = lost_pictures(chosen, subjects, out) + others
 
@@ -51,7 +67,9 @@ def with_pictures(node: Any, change: Callable[[str], str]) -> Any:
         return [with_pictures(each, change) for each in node]
     if isinstance(node, dict):
         return {
-            key: change(value) if key in PICTURES and isinstance(value, str) else with_pictures(value, change)
+            key: change(value)
+            if key in PICTURES and isinstance(value, str)
+            else with_pictures(value, change)
             for key, value in node.items()
         }
     return node
@@ -80,13 +98,19 @@ def gallery(subjects: Sequence[Subject], codecs: Sequence[str], out: Path) -> li
     return told
 
 
-def lost_pictures(lost: Sequence[dict[str, Any]], subjects: Sequence[Subject], out: Path) -> list[dict[str, Any]]:
+def lost_pictures(
+    lost: Sequence[dict[str, Any]], subjects: Sequence[Subject], out: Path
+) -> list[dict[str, Any]]:
     """`lost` with pictures: the query, and the query and the enrolled photograph as decoded."""
     told, by_name = [], {subject.name: subject for subject in subjects}
     for number, each in enumerate(lost):
         codec = find_codec(each["codec"])
-        query, enrolled = (read(by_name[each[name]].path) for name in ("query_name", "enrolled_name"))
-        decoded = [codec.decode(codec.encode(x, each["setting"]), x.shape[:2]) for x in (query, enrolled)]
+        query, enrolled = (
+            read(by_name[each[name]].path) for name in ("query_name", "enrolled_name")
+        )
+        decoded = [
+            codec.decode(codec.encode(x, each["setting"]), x.shape[:2]) for x in (query, enrolled)
+        ]
         names = ("query", "query_decoded", "enrolled_decoded")
         pictures = zip(names, (query, *decoded), strict=True)
         told.append(each | {name: keep(x, out, f"lost-{number}-{name}") for name, x in pictures})

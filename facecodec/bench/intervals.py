@@ -12,7 +12,9 @@ from facecodec.bench.recognition import FAR, frr_at_far
 DRAWS = 1000
 LEVEL = 0.95
 
-Distances = tuple[np.ndarray, np.ndarray]  # of each query: to its own gallery, and to the nearest other
+Distances = tuple[
+    np.ndarray, np.ndarray
+]  # of each query: to its own gallery, and to the nearest other
 
 
 def draws(people: Sequence[str], count: int = DRAWS, seed: int = 0) -> list[np.ndarray]:
@@ -22,7 +24,10 @@ def draws(people: Sequence[str], count: int = DRAWS, seed: int = 0) -> list[np.n
         by_person.setdefault(person, []).append(index)
     groups = [np.array(each) for each in by_person.values()]
     rng = np.random.default_rng(seed)
-    return [np.concatenate([groups[i] for i in rng.integers(len(groups), size=len(groups))]) for _ in range(count)]
+    return [
+        np.concatenate([groups[i] for i in rng.integers(len(groups), size=len(groups))])
+        for _ in range(count)
+    ]
 
 
 def frr_draws(measured: Distances, samples: list[np.ndarray], far: float = FAR) -> np.ndarray:
@@ -36,7 +41,9 @@ def parity_draws(rates: Sequence[float], frr: np.ndarray, target: np.ndarray) ->
 
     `frr` (len(rates), samples), `target` (samples,).
     """
-    crossings = [rate_at(rates, values, wanted) for values, wanted in zip(frr.T, target, strict=True)]
+    crossings = [
+        rate_at(rates, values, wanted) for values, wanted in zip(frr.T, target, strict=True)
+    ]
     return np.array([np.nan if rate is None else rate for rate in crossings])
 
 

@@ -20,7 +20,9 @@ def recogniser_path(name: str) -> str:
     """What `load_embedder` takes, for a name or a file. Raises UsageError for a recogniser that is not here."""
     try:
         root = data_root(None)
-    except UsageError:  # no data, but perhaps recognisers in $FACECODEC_RECOGNIZERS or the user's cache
+    except (
+        UsageError
+    ):  # no data, but perhaps recognisers in $FACECODEC_RECOGNIZERS or the user's cache
         root = cache_folder() / "data"
     return find_recogniser(name, root)
 
@@ -35,11 +37,15 @@ class Likeness:
         """Cosine, -1..1, of other pixels' face to that in `pixels`, uint8 (H, W, 3). Raises ImageError without one."""
         points = next(iter(find_landmarks([Image.fromarray(pixels)])))
         if points is None:
-            raise ImageError("no face was found that could be kept: give -q instead of --min-similarity")
+            raise ImageError(
+                "no face was found that could be kept: give -q instead of --min-similarity"
+            )
         matrix = similarity(points)[None]
 
         def embedding(of: np.ndarray) -> np.ndarray:
-            return self._embed(align(torch.from_numpy(of.copy()).permute(2, 0, 1)[None].float(), matrix)[0].numpy())
+            return self._embed(
+                align(torch.from_numpy(of.copy()).permute(2, 0, 1)[None].float(), matrix)[0].numpy()
+            )
 
         original = embedding(pixels)
         return lambda other: float(embedding(other) @ original)

@@ -25,7 +25,9 @@ from facecodec.errors import UsageError
 from facecodec.faces import cache_folder
 from facecodec.processes import end_with_parent
 
-PICTURE = "picture"  # the part of a measurement that holds bytes and quality; every other part is a Face
+PICTURE = (
+    "picture"  # the part of a measurement that holds bytes and quality; every other part is a Face
+)
 SAVE_EVERY = 200  # photographs
 ALIGNMENT = 2  # raised whenever faces.alignment gives other crops, so that no embedding of former ones is used
 
@@ -76,7 +78,9 @@ class Bench:
 
     def __init__(self, recognisers: dict[str, str], store: Store, find_again: bool = False) -> None:
         self.recognisers = recognisers
-        self.faces = [Face(name, again) for again in (False, True)[: 1 + find_again] for name in recognisers]
+        self.faces = [
+            Face(name, again) for again in (False, True)[: 1 + find_again] for name in recognisers
+        ]
         self._store = store
         self._pool: ProcessPoolExecutor | None = None
 
@@ -86,7 +90,11 @@ class Bench:
         self._store.close()
 
     def photographs(
-        self, codec: str, setting: float, subjects: list[Subject], report: Callable[[int], None] = lambda done: None
+        self,
+        codec: str,
+        setting: float,
+        subjects: list[Subject],
+        report: Callable[[int], None] = lambda done: None,
     ) -> list[Measured | None]:
         """Measurements in the order of `subjects`, None where the file cannot be read; `report` gets their number.
 
@@ -109,7 +117,9 @@ class Bench:
         names = {subject.path: parts for subject, parts in zip(subjects, keys, strict=True)}
         try:
             for (subject, _), values in zip(work, self._measure(codec, setting, work), strict=True):
-                fresh |= {names[subject.path][part]: value for part, value in (values or {}).items()}
+                fresh |= {
+                    names[subject.path][part]: value for part, value in (values or {}).items()
+                }
                 done += 1
                 if done % SAVE_EVERY == 0:
                     self._store.put(fresh)
@@ -120,7 +130,9 @@ class Bench:
             self._store.put(fresh)
             known |= fresh
         return [
-            _measured({part: known[each] for part, each in parts.items()}) if parts[PICTURE] in known else None
+            _measured({part: known[each] for part, each in parts.items()})
+            if parts[PICTURE] in known
+            else None
             for parts in keys
         ]
 
@@ -142,7 +154,9 @@ class Bench:
             return iter(())
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(os.cpu_count(), context, initializer=_start, initargs=(self.recognisers,))
+            self._pool = ProcessPoolExecutor(
+                os.cpu_count(), context, initializer=_start, initargs=(self.recognisers,)
+            )
         with _without_interrupts():
             return self._pool.map(partial(_measure, codec, setting), work, chunksize=16)
 
@@ -172,7 +186,9 @@ def _digest(path: Path) -> str:
 
 
 def _measured(values: dict[str | Face, bytes]) -> Measured:
-    embeddings = {face: np.frombuffer(value, np.float32) for face, value in values.items() if face != PICTURE}
+    embeddings = {
+        face: np.frombuffer(value, np.float32) for face, value in values.items() if face != PICTURE
+    }
     return Measured(**json.loads(values[PICTURE]), embeddings=embeddings)
 
 
@@ -187,7 +203,9 @@ def _start(recognisers: dict[str, str]) -> None:
     _embedders = {name: load_embedder(found) for name, found in recognisers.items()}
 
 
-def _measure(codec: str, setting: float, work: tuple[Subject, list[str | Face]]) -> dict[str | Face, bytes] | None:
+def _measure(
+    codec: str, setting: float, work: tuple[Subject, list[str | Face]]
+) -> dict[str | Face, bytes] | None:
     """The wanted parts of one photograph's measurement, as they are stored; None where its file cannot be read."""
     import torch
     from PIL import Image

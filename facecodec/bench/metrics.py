@@ -62,16 +62,27 @@ def rate_at(rates: Sequence[float], values: Sequence[float], target: float) -> f
     return math.exp(x[i - 1] + (x[i] - x[i - 1]) * (y[i - 1] - target) / (y[i - 1] - y[i]))
 
 
-def bd_rate(anchor: Sequence[tuple[float, float]], test: Sequence[tuple[float, float]]) -> float | None:
+def bd_rate(
+    anchor: Sequence[tuple[float, float]], test: Sequence[tuple[float, float]]
+) -> float | None:
     """Percent more bits than `anchor` at equal quality (Bjontegaard), from (bpp, quality) points.
 
     None where the curves have no quality in common.
     """
     import bjontegaard
 
-    (anchor_rates, anchor_quality), (rates, quality) = (np.array(sorted(c)).T for c in (anchor, test))
+    (anchor_rates, anchor_quality), (rates, quality) = (
+        np.array(sorted(c)).T for c in (anchor, test)
+    )
     if max(anchor_quality[0], quality[0]) >= min(anchor_quality[-1], quality[-1]):
         return None
     return float(
-        bjontegaard.bd_rate(anchor_rates, anchor_quality, rates, quality, method="akima", require_matching_points=False)
+        bjontegaard.bd_rate(
+            anchor_rates,
+            anchor_quality,
+            rates,
+            quality,
+            method="akima",
+            require_matching_points=False,
+        )
     )

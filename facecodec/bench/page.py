@@ -24,4 +24,9 @@ def page(results: dict[str, Any], folder: Path) -> str:
                 seen.pop("roc", None)  # most of the bytes, and not drawn
     # "</" would end the script element that the numbers lie in.
     data = json.dumps(shown).replace("</", "<\\/")
-    return files("facecodec.bench").joinpath("page.html").read_text("utf-8").replace("RESULTS", data, 1)
+    return (
+        files("facecodec.bench")
+        .joinpath("page.html")
+        .read_text("utf-8")
+        .replace("RESULTS", data, 1)
+    )

@@ -18,15 +18,23 @@ def draw(results: dict[str, Any], out: Path) -> None:
 
     codecs = {name: entry for name, entry in results["codecs"].items() if name != "original"}
     baseline = results.get("baseline")
-    target = baseline and next(point for point in codecs[baseline[0]]["points"] if point["setting"] == baseline[1])
+    target = baseline and next(
+        point for point in codecs[baseline[0]]["points"] if point["setting"] == baseline[1]
+    )
     every = [point.get("recognition", {}) for entry in codecs.values() for point in entry["points"]]
-    faces = [face for face in faces_of(results) if any("frr" in seen.get(face, {}) for seen in every)]
+    faces = [
+        face for face in faces_of(results) if any("frr" in seen.get(face, {}) for seen in every)
+    ]
     figure = Figure(figsize=(4.6 * (len(faces) + 2), 4.2), layout="constrained")
     panels = figure.subplots(1, len(faces) + 2)
     for axes, face in zip(panels, faces, strict=False):
-        _curves(axes, codecs, lambda point, face=face: point["recognition"].get(face, {}).get("frr"))
+        _curves(
+            axes, codecs, lambda point, face=face: point["recognition"].get(face, {}).get("frr")
+        )
         if target and face in target["recognition"]:
-            axes.axhline(target["recognition"][face]["frr"], color="black", linewidth=0.8, linestyle=":")
+            axes.axhline(
+                target["recognition"][face]["frr"], color="black", linewidth=0.8, linestyle=":"
+            )
         axes.set_yscale("log")
         for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
             axis(PercentFormatter(1, decimals=0))
@@ -40,17 +48,27 @@ def draw(results: dict[str, Any], out: Path) -> None:
         figure.savefig(out / f"{CURVES}.{kind}", dpi=130)
 
 
-def _curves(axes: Any, codecs: dict[str, Any], value: Callable[[dict[str, Any]], float | None]) -> None:
+def _curves(
+    axes: Any, codecs: dict[str, Any], value: Callable[[dict[str, Any]], float | None]
+) -> None:
     for entry in codecs.values():
         drawn = [(point["bpp"], value(point)) for point in entry["points"]]
         known = sorted((rate, each) for rate, each in drawn if each is not None)
         if not known:
             continue
         rates, values = np.array(known).reshape(-1, 2).T
-        style = {"linestyle": "--", "marker": "s", "linewidth": 1} if entry["reference"] else {"marker": "o"}
+        style = (
+            {"linestyle": "--", "marker": "s", "linewidth": 1}
+            if entry["reference"]
+            else {"marker": "o"}
+        )
         axes.plot(rates, values, markersize=4, label=entry["label"], **style)
     axes.set_xscale("log")
-    ticks = [tick for tick in (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6) if axes.get_xlim()[0] < tick < axes.get_xlim()[1]]
+    ticks = [
+        tick
+        for tick in (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+        if axes.get_xlim()[0] < tick < axes.get_xlim()[1]
+    ]
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
     axes.set_xlabel("bits per pixel")

@@ -26,7 +26,9 @@ class Embedder:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                path, options, providers=["CPUExecutionProvider"]
+            )
         except Exception as error:  # ONNX Runtime raises a type of its own for each kind of damage
             raise UsageError(f"{path}: not a recogniser that loads: {error}") from None
 
@@ -57,7 +59,11 @@ class FacenetEmbedder:
 
         with torch.no_grad():
             both = (torch.from_numpy(with_mirror(crop)) - 127.5) / 128  # as its authors standardise
-            total = self._network(interpolate(both, FACENET_SIDE, mode="bilinear", antialias=True)).sum(0).numpy()
+            total = (
+                self._network(interpolate(both, FACENET_SIDE, mode="bilinear", antialias=True))
+                .sum(0)
+                .numpy()
+            )
         return total / np.linalg.norm(total)
 
 
@@ -92,7 +98,9 @@ def galleries(people: Sequence[str], size: int = 1) -> tuple[np.ndarray, np.ndar
     return np.flatnonzero(is_gallery), np.flatnonzero(~is_gallery)
 
 
-def distances(embeddings: np.ndarray, people: Sequence[str], size: int = 1) -> tuple[np.ndarray, np.ndarray]:
+def distances(
+    embeddings: np.ndarray, people: Sequence[str], size: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
     """Cosine distances of each query to its own gallery, and to the nearest other person's.
 
     `embeddings` (N, D), unit vectors, in the order of file names; a person's first `size` images are the
@@ -106,13 +114,17 @@ def distances(embeddings: np.ndarray, people: Sequence[str], size: int = 1) -> t
     return np.where(own, distance, np.inf).min(1), np.where(own, np.inf, distance).min(1)
 
 
-def frr_at_far(same: np.ndarray, other: np.ndarray, far: float = FAR, least: int = MIN_QUERIES) -> float:
+def frr_at_far(
+    same: np.ndarray, other: np.ndarray, far: float = FAR, least: int = MIN_QUERIES
+) -> float:
     """Share of `same` distances that are not below the threshold which `far` of the `other` distances pass.
 
     Raises UsageError for fewer than `least` queries.
     """
     if len(other) < least:
-        raise UsageError(f"{len(other)} queries are too few for FRR at FAR {far:.0%}: at least {least}")
+        raise UsageError(
+            f"{len(other)} queries are too few for FRR at FAR {far:.0%}: at least {least}"
+        )
     return float((same >= threshold_at_far(other, far)).mean())
 
 
@@ -140,7 +152,9 @@ def verification(distances: np.ndarray, same: np.ndarray, fold: np.ndarray) -> l
         candidates = np.append(np.unique(distances[~ours]), np.inf)  # accepted is what lies below
         accepted = np.sort(distances[~ours & same])
         wrong = np.sort(distances[~ours & ~same])
-        right = np.searchsorted(accepted, candidates) + len(wrong) - np.searchsorted(wrong, candidates)
+        right = (
+            np.searchsorted(accepted, candidates) + len(wrong) - np.searchsorted(wrong, candidates)
+        )
         threshold = candidates[np.argmax(right)]
         accuracies.append(float(((distances[ours] < threshold) == same[ours]).mean()))
     return accuracies

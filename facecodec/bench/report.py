@@ -33,7 +33,11 @@ def write(results: dict[str, Any], out: Path) -> None:
         return
     draw(results, out)
     with open(out / "results.csv", "w", newline="") as file:
-        rows = [_flat(codec, numbers) for codec, entry in results["codecs"].items() for numbers in entry["points"]]
+        rows = [
+            _flat(codec, numbers)
+            for codec, entry in results["codecs"].items()
+            for numbers in entry["points"]
+        ]
         writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
         writer.writeheader()
         writer.writerows(rows)
@@ -86,10 +90,14 @@ def _merged(codecs: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
     for name in codecs.keys() & more.keys():
         entry, other = codecs[name], more[name]
         if entry["version"] != other["version"]:
-            raise UsageError(f"results of two versions of {name}: {entry['version']} and {other['version']}")
+            raise UsageError(
+                f"results of two versions of {name}: {entry['version']} and {other['version']}"
+            )
         points = {point["setting"]: point for point in other["points"]}
         for point in entry["points"]:
-            recognition = points.get(point["setting"], {}).get("recognition", {}) | point.get("recognition", {})
+            recognition = points.get(point["setting"], {}).get("recognition", {}) | point.get(
+                "recognition", {}
+            )
             points[point["setting"]] = point | ({"recognition": recognition} if recognition else {})
         told[name] = entry | {"points": sorted(points.values(), key=lambda point: point["setting"])}
         if "parity" in entry or "parity" in other:
@@ -100,11 +108,17 @@ def _merged(codecs: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
 def _check_dataset(told: dict[str, Any], results: dict[str, Any]) -> None:
     names = [each["dataset"] for each in (told, results) if "dataset" in each]
     if len(names) == 2 and names[0] != names[1]:
-        raise UsageError(f"results of different photographs: {names[0]['name']} and {names[1]['name']}")
+        raise UsageError(
+            f"results of different photographs: {names[0]['name']} and {names[1]['name']}"
+        )
 
 
 def _flat(codec: str, numbers: dict[str, Any]) -> dict[str, Any]:
     row = {"codec": codec} | {key: value for key, value in numbers.items() if key != "recognition"}
     for face, seen in numbers.get("recognition", {}).items():
-        row |= {f"{key}, {face}": value for key, value in seen.items() if not isinstance(value, list | tuple)}
+        row |= {
+            f"{key}, {face}": value
+            for key, value in seen.items()
+            if not isinstance(value, list | tuple)
+        }
     return row

@@ -48,7 +48,9 @@ class Point:
     distances: dict[Face, tuple[np.ndarray, np.ndarray]]
 
 
-def summarise(measured: Sequence[Measured], originals: Sequence[Measured], faces: Sequence[Face]) -> dict[str, Any]:
+def summarise(
+    measured: Sequence[Measured], originals: Sequence[Measured], faces: Sequence[Face]
+) -> dict[str, Any]:
     """bpp (total bits over total pixels), means of PSNR, SSIM, MS-SSIM and cosine to the original's embedding.
 
     MS-SSIM is over the pictures that are large enough, None if none is; cosines over the faces that were found.
@@ -110,14 +112,22 @@ def stacked(measured: Sequence[Measured], face: Face) -> np.ndarray:
 def readable(bench: Bench, dataset: Dataset) -> tuple[Dataset, list[str]]:
     """The dataset without the files that cannot be read, and those files."""
     found = bench.photographs("original", 0, dataset.subjects)
-    lost = [str(subject.path) for subject, each in zip(dataset.subjects, found, strict=True) if each is None]
+    lost = [
+        str(subject.path)
+        for subject, each in zip(dataset.subjects, found, strict=True)
+        if each is None
+    ]
     return chosen(dataset, [index for index, each in enumerate(found) if each is not None]), lost
 
 
-def verify(bench: Bench, dataset: Dataset, codec: str, setting: float) -> dict[str, dict[str, float]]:
+def verify(
+    bench: Bench, dataset: Dataset, codec: str, setting: float
+) -> dict[str, dict[str, float]]:
     """Accuracy on the dataset's pairs under each recogniser: mean over folds and its standard error."""
     measured = bench.photographs(codec, setting, dataset.subjects)
-    first, second, same, fold = (np.array([getattr(pair, name) for pair in dataset.pairs]) for name in PAIR)
+    first, second, same, fold = (
+        np.array([getattr(pair, name) for pair in dataset.pairs]) for name in PAIR
+    )
     told = {}
     for face in bench.faces:
         embeddings = stacked(measured, face)
@@ -129,7 +139,11 @@ def verify(bench: Bench, dataset: Dataset, codec: str, setting: float) -> dict[s
 
 
 def bench_results(
-    bench: Bench, dataset: Dataset, settings: dict[str, Sequence[float]], parts: Sequence[str], report: Report
+    bench: Bench,
+    dataset: Dataset,
+    settings: dict[str, Sequence[float]],
+    parts: Sequence[str],
+    report: Report,
 ) -> dict[str, Any]:
     """The whole bench, or the named `parts` of it: quality, identify, verify; budget, for codecs made to fit."""
     skipped = {codec: find_codec(codec).missing() for codec in settings}
@@ -154,7 +168,12 @@ def bench_results(
                 for face, accuracy in verify(bench, dataset, codec, numbers["setting"]).items():
                     numbers["recognition"][face] |= accuracy
     queries = len(galleries(people, dataset.gallery)[1])
-    told["dataset"] = {"name": dataset.name, "photographs": len(people), "people": len(set(people)), "queries": queries}
+    told["dataset"] = {
+        "name": dataset.name,
+        "photographs": len(people),
+        "people": len(set(people)),
+        "queries": queries,
+    }
     told["dataset"] |= {"gallery": dataset.gallery, "pairs": len(dataset.pairs), "unreadable": lost}
     told["skipped"] = {codec: reason for codec, reason in skipped.items() if reason}
     told["environment"] = environment()
@@ -195,7 +214,9 @@ def differences(points: list[Point], people: Sequence[str], gallery: int) -> lis
                 continue
             for face, apart in ours.distances.items():
                 less = frr_draws(other.distances[face], chosen) - frr_draws(apart, chosen)
-                frr, others = (each.numbers["recognition"][str(face)]["frr"] for each in (ours, other))
+                frr, others = (
+                    each.numbers["recognition"][str(face)]["frr"] for each in (ours, other)
+                )
                 told.append(
                     {
                         "model": ours.codec,
@@ -210,7 +231,15 @@ def differences(points: list[Point], people: Sequence[str], gallery: int) -> lis
 
 
 def environment() -> dict[str, Any]:
-    packages = ("facecodec", "numpy", "onnxruntime", "pillow", "torch", "pytorch-msssim", "facenet-pytorch")
+    packages = (
+        "facecodec",
+        "numpy",
+        "onnxruntime",
+        "pillow",
+        "torch",
+        "pytorch-msssim",
+        "facenet-pytorch",
+    )
     return {
         "python": platform.python_version(),
         "packages": {name: version(name) for name in packages},
@@ -219,7 +248,9 @@ def environment() -> dict[str, Any]:
     }
 
 
-def results(points: list[Point], people: Sequence[str], gallery: int = 1, samples: int = DRAWS) -> dict[str, Any]:
+def results(
+    points: list[Point], people: Sequence[str], gallery: int = 1, samples: int = DRAWS
+) -> dict[str, Any]:
     """What the points come to: numbers with intervals, ROC curves, bits at parity with the baseline.
 
     `people` is who is on each photograph, in the order measured; without it there is no recognition.
@@ -240,7 +271,12 @@ def results(points: list[Point], people: Sequence[str], gallery: int = 1, sample
         codec = find_codec(point.codec)
         entry = codecs.setdefault(
             point.codec,
-            {"label": codec.label, "version": codec.version(), "reference": is_reference(point.codec), "points": []},
+            {
+                "label": codec.label,
+                "version": codec.version(),
+                "reference": is_reference(point.codec),
+                "points": [],
+            },
         )
         numbers = {"setting": point.setting, **point.numbers}
         for face, (same, other) in point.distances.items():
@@ -257,10 +293,19 @@ def results(points: list[Point], people: Sequence[str], gallery: int = 1, sample
             for face in baseline.distances:
                 samples_of = [drawn[number, face] for number in mine]
                 curve = [points[number] for number in mine]
-                entry["parity"][str(face)] = parity(curve, samples_of, baseline, drawn[base, face], face)
+                entry["parity"][str(face)] = parity(
+                    curve, samples_of, baseline, drawn[base, face], face
+                )
     for name, entry in codecs.items():
-        entry["bd_rate"] = bd_rates(codecs.get(BASELINE[0]), entry) if name not in (ORIGINAL, BASELINE[0]) else {}
-    return {"schema": SCHEMA, "seen": [SEEN], "baseline": list(BASELINE) if baseline else None, "codecs": codecs}
+        entry["bd_rate"] = (
+            bd_rates(codecs.get(BASELINE[0]), entry) if name not in (ORIGINAL, BASELINE[0]) else {}
+        )
+    return {
+        "schema": SCHEMA,
+        "seen": [SEEN],
+        "baseline": list(BASELINE) if baseline else None,
+        "codecs": codecs,
+    }
 
 
 def bd_rates(anchor: dict[str, Any] | None, entry: dict[str, Any]) -> dict[str, float]:

@@ -40,8 +40,14 @@ def speed_results(
     for name, given in settings.items():
         codec = find_codec(name)
         if codec.commands is not None and codec.missing() is None:
-            timed[name] = given[0] if given else nearest(codec, pixels, BPP * pixels.shape[0] * pixels.shape[1] / 8)[0]
-    seconds: dict[tuple[str, str], list[float]] = {(name, task): [] for name in timed for task in TASKS}
+            timed[name] = (
+                given[0]
+                if given
+                else nearest(codec, pixels, BPP * pixels.shape[0] * pixels.shape[1] / 8)[0]
+            )
+    seconds: dict[tuple[str, str], list[float]] = {
+        (name, task): [] for name in timed for task in TASKS
+    }
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "pictures").mkdir()
         for number, path in enumerate(pictures):
@@ -49,7 +55,9 @@ def speed_results(
         for number in range(repeats + 1):
             for name, setting in timed.items():
                 once = _round(name, setting, Path(folder), alone)
-                for task, each in once.items() if number else ():  # the first round warms the disk's cache
+                for task, each in (
+                    once.items() if number else ()
+                ):  # the first round warms the disk's cache
                     seconds[name, task] += each
             report(number, repeats)
     return {
@@ -79,7 +87,9 @@ def _round(name: str, setting: float, folder: Path, alone: int | None) -> dict[s
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
     pictures = sorted(places[0].iterdir())
-    coded = [places[1] / f"{path.stem}.fic" for path in pictures]  # what every codec's file is called here
+    coded = [
+        places[1] / f"{path.stem}.fic" for path in pictures
+    ]  # what every codec's file is called here
     restored = [places[2] / f"{path.stem}.png" for path in pictures]
     encoders = [commands.encode(setting, *each) for each in zip(pictures, coded, strict=True)]
     decoders = [commands.decode(*each) for each in zip(coded, restored, strict=True)]

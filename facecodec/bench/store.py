@@ -33,12 +33,16 @@ class Store:
         for start in range(0, len(wanted), BATCH):
             batch = wanted[start : start + BATCH]
             marks = ",".join("?" * len(batch))
-            found |= self._database.execute(f"SELECT key, value FROM measured WHERE key IN ({marks})", batch).fetchall()
+            found |= self._database.execute(
+                f"SELECT key, value FROM measured WHERE key IN ({marks})", batch
+            ).fetchall()
         return found
 
     def put(self, values: Mapping[bytes, bytes]) -> None:
         with self._database:
-            self._database.executemany("INSERT OR REPLACE INTO measured VALUES (?, ?)", values.items())
+            self._database.executemany(
+                "INSERT OR REPLACE INTO measured VALUES (?, ?)", values.items()
+            )
 
     def close(self) -> None:
         self._database.close()

@@ -69,7 +69,10 @@ def markdown(results: dict[str, Any]) -> str:
 
 def tables(results: dict[str, Any]) -> list[Numbers]:
     told = []
-    if any(entry.get("parity") and len(entry["points"]) > 1 for entry in results.get("codecs", {}).values()):
+    if any(
+        entry.get("parity") and len(entry["points"]) > 1
+        for entry in results.get("codecs", {}).values()
+    ):
         told.append(_headline(results))
     if "codecs" in results:
         told += _measured(results)
@@ -84,8 +87,13 @@ def remarks(results: dict[str, Any]) -> list[str]:
     """BD-rate, and what was left out and why."""
     told = []
     for codec, entry in results.get("codecs", {}).items():
-        told += [f"{codec}: BD-rate on {name} {rate:+.1f}% against HEVC" for name, rate in entry["bd_rate"].items()]
-    told += [f"{codec} was skipped: {reason}" for codec, reason in results.get("skipped", {}).items()]
+        told += [
+            f"{codec}: BD-rate on {name} {rate:+.1f}% against HEVC"
+            for name, rate in entry["bd_rate"].items()
+        ]
+    told += [
+        f"{codec} was skipped: {reason}" for codec, reason in results.get("skipped", {}).items()
+    ]
     dataset = results.get("dataset", {})
     told += [f"{path} could not be read and was left out" for path in dataset.get("unreadable", [])]
     points = [point for entry in results.get("codecs", {}).values() for point in entry["points"]]
@@ -96,17 +104,32 @@ def remarks(results: dict[str, Any]) -> list[str]:
 
 def _headline(results: dict[str, Any]) -> Numbers:
     entries = {name: entry for name, entry in results["codecs"].items() if len(entry["points"]) > 1}
-    faces = [face for face in faces_of(results) if any(face in entry.get("parity", {}) for entry in entries.values())]
-    rows = [(name, *(_parity(entry.get("parity", {}).get(face)) for face in faces)) for name, entry in entries.items()]
+    faces = [
+        face
+        for face in faces_of(results)
+        if any(face in entry.get("parity", {}) for entry in entries.values())
+    ]
+    rows = [
+        (name, *(_parity(entry.get("parity", {}).get(face)) for face in faces))
+        for name, entry in entries.items()
+    ]
     codec, setting = results["baseline"]
-    title = f"Bits per pixel for the recognition of {codec} at {setting:g}, and their share of its bits"
+    title = (
+        f"Bits per pixel for the recognition of {codec} at {setting:g}, and their share of its bits"
+    )
     return Numbers(title, ("", *map(marked, faces)), rows)
 
 
 def _measured(results: dict[str, Any]) -> list[Numbers]:
     dataset = results["dataset"]
-    counts = ", ".join(f"{dataset[count]} {count}" for count in ("photographs", "people", "queries"))
-    points = [(codec, numbers) for codec, entry in results["codecs"].items() for numbers in entry["points"]]
+    counts = ", ".join(
+        f"{dataset[count]} {count}" for count in ("photographs", "people", "queries")
+    )
+    points = [
+        (codec, numbers)
+        for codec, entry in results["codecs"].items()
+        for numbers in entry["points"]
+    ]
     names = [(f"{codec} {n['setting']:g}", f"{n['bpp']:.3f}") for codec, n in points]
     pictures = [(f"{n['psnr']:.2f}", f"{n['ssim']:.3f}", _number(n["ms_ssim"])) for _, n in points]
     rows = [name + cells for name, cells in zip(names, pictures, strict=True)]
@@ -114,18 +137,34 @@ def _measured(results: dict[str, Any]) -> list[Numbers]:
     for face in faces_of(results):
         seen = [numbers.get("recognition", {}).get(face) for _, numbers in points]
         rows = [
-            (*name, _number(s["cosine"]), _frr(s), _number(s.get("accuracy"), ".1%"), str(s["lost"]))
+            (
+                *name,
+                _number(s["cosine"]),
+                _frr(s),
+                _number(s.get("accuracy"), ".1%"),
+                str(s["lost"]),
+            )
             for name, s in zip(names, seen, strict=True)
             if s
         ]
-        told.append(_without_empty(marked(face), ("", "bpp", "cosine", "FRR at FAR = 1%", "pairs", "no face"), rows))
+        told.append(
+            _without_empty(
+                marked(face), ("", "bpp", "cosine", "FRR at FAR = 1%", "pairs", "no face"), rows
+            )
+        )
     return told
 
 
 def _without_empty(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Numbers:
     """A table less the columns in which nothing stands."""
-    kept = [column for column, head in enumerate(heads) if not head or any(row[column] for row in rows)]
-    return Numbers(title, [heads[column] for column in kept], [[row[column] for column in kept] for row in rows])
+    kept = [
+        column for column, head in enumerate(heads) if not head or any(row[column] for row in rows)
+    ]
+    return Numbers(
+        title,
+        [heads[column] for column in kept],
+        [[row[column] for column in kept] for row in rows],
+    )
 
 
 def _differences(differences: list[dict[str, Any]]) -> Numbers:
@@ -138,7 +177,9 @@ def _differences(differences: list[dict[str, Any]]) -> Numbers:
         )
         for each in differences
     ]
-    return Numbers("FRR less than the other codec's, paired", ("", "bytes", "recogniser", "less"), rows)
+    return Numbers(
+        "FRR less than the other codec's, paired", ("", "bytes", "recogniser", "less"), rows
+    )
 
 
 def _speed(speed: dict[str, Any]) -> Numbers:
@@ -149,7 +190,10 @@ def _speed(speed: dict[str, Any]) -> Numbers:
         return told + (f" ({each[task]['median'] / base[task]['median']:.2f})" if base else "")
 
     tasks = ("encode", "decode", "encode_batch", "decode_batch")
-    rows = [(f"{each['codec']} {each['setting']:g}", *(cell(each, task) for task in tasks)) for each in speed["codecs"]]
+    rows = [
+        (f"{each['codec']} {each['setting']:g}", *(cell(each, task) for task in tasks))
+        for each in speed["codecs"]
+    ]
     title = f"Milliseconds a picture (ratio to HEVC): {speed['images']} of {speed['size']}, {speed['cores']} cores"
     return Numbers(title, ("", *(task.replace("_", ", ") for task in tasks)), rows)
 

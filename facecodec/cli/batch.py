@@ -19,7 +19,10 @@ from facecodec.container import DEFAULT_MAX_PIXELS
 from facecodec.errors import UsageError
 
 files0_option = click.option(
-    "--files0-from", metavar="FILE", type=click.Path(), help="Read NUL-separated input paths from FILE, or '-'."
+    "--files0-from",
+    metavar="FILE",
+    type=click.Path(),
+    help="Read NUL-separated input paths from FILE, or '-'.",
 )
 max_pixels_option = click.option(
     "--max-pixels",
@@ -45,7 +48,9 @@ def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(
         (
             click.option("-f", "--force", is_flag=True, help="Overwrite outputs that exist."),
-            click.option("--skip-existing", is_flag=True, help="Leave out inputs whose output exists."),
+            click.option(
+                "--skip-existing", is_flag=True, help="Leave out inputs whose output exists."
+            ),
             jobs_option,
             click.option(
                 "--ray",
@@ -62,7 +67,9 @@ def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
             ),
             files0_option,
             max_pixels_option,
-            click.option("--json", "as_json", is_flag=True, help="One JSON object a line for each input."),
+            click.option(
+                "--json", "as_json", is_flag=True, help="One JSON object a line for each input."
+            ),
             click.option("--quiet", is_flag=True, help="Say nothing but errors."),
         )
     ):
@@ -83,7 +90,9 @@ class Reporter:
     """Tells what happens: lines and notes on stderr, progress where stderr is a terminal, JSON where asked."""
 
     def __init__(self, as_json: bool, quiet: bool, stdout_is_data: bool) -> None:
-        self.json_to: IO[str] | None = (sys.stderr if stdout_is_data else sys.stdout) if as_json else None
+        self.json_to: IO[str] | None = (
+            (sys.stderr if stdout_is_data else sys.stdout) if as_json else None
+        )
         self.text = self.json_to is not sys.stderr
         self.chatty = self.text and not quiet
         self.interactive = self.chatty and sys.stderr.isatty()
@@ -109,7 +118,11 @@ class Reporter:
 
     def skipped(self, name: str, output: str) -> None:
         if self.json_to:
-            print(json.dumps({"input": name, "output": output, "skipped": True}), file=self.json_to, flush=True)
+            print(
+                json.dumps({"input": name, "output": output, "skipped": True}),
+                file=self.json_to,
+                flush=True,
+            )
 
     def failure(self, name: str, reason: str) -> None:
         if self.json_to:
@@ -138,8 +151,14 @@ def run(
 
     `verify` reads outputs back.
     """
-    if any(job.target is None for job in plan.jobs) and sys.stdout is not None and sys.stdout.isatty():
-        raise UsageError("standard output is a terminal, and the output is binary: redirect it, or give -o a file")
+    if (
+        any(job.target is None for job in plan.jobs)
+        and sys.stdout is not None
+        and sys.stdout.isatty()
+    ):
+        raise UsageError(
+            "standard output is a terminal, and the output is binary: redirect it, or give -o a file"
+        )
     if force and skip_existing:
         raise UsageError("--force and --skip-existing exclude each other: give one")
     if cluster is not None:
@@ -185,13 +204,19 @@ def run(
     if failed and total > 1 and reporter.text:
         reporter.line(f"facecodec: {failed} of {total} inputs failed, {done['inputs']} done{kept}")
     elif total > 1 and reporter.interactive and not reporter.json_to:
-        bpp = f": {done['bytes']} bytes in .fic files, {8 * done['bytes'] / done['pixels']:.3f} bpp" if jobs else ""
+        bpp = (
+            f": {done['bytes']} bytes in .fic files, {8 * done['bytes'] / done['pixels']:.3f} bpp"
+            if jobs
+            else ""
+        )
         reporter.line(f"{done['inputs']} done{kept}{bpp}")
     if failed:
         sys.exit(1)
 
 
-def _outcomes(plan: Plan, steps: Steps, processes: int | None, cluster: str | None) -> Iterator[tuple[Job, Outcome]]:
+def _outcomes(
+    plan: Plan, steps: Steps, processes: int | None, cluster: str | None
+) -> Iterator[tuple[Job, Outcome]]:
     """Every input and what came of it; in order, those in shards last, unless a cluster does them."""
     shards = [job for job in plan.jobs if job.is_shard]
     if shards or cluster is not None:
@@ -217,7 +242,11 @@ def _progress(reporter: Reporter, jobs: Sequence[Job]) -> Any:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     reporter.progress = Progress(
-        BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True), transient=True
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
     )
     reporter.progress.add_task("", total=None if holds_many else len(jobs))
     return reporter.progress

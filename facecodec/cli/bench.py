@@ -32,8 +32,16 @@ def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
     folder = click.Path(path_type=Path)
     for option in reversed(
         (
-            click.option("--dataset", default="lfw", show_default=True, metavar="NAME|FOLDER", help="docs/data.md."),
-            click.option("--data-dir", "data", type=folder, metavar="DIR", help="Folder of datasets."),
+            click.option(
+                "--dataset",
+                default="lfw",
+                show_default=True,
+                metavar="NAME|FOLDER",
+                help="docs/data.md.",
+            ),
+            click.option(
+                "--data-dir", "data", type=folder, metavar="DIR", help="Folder of datasets."
+            ),
             click.option(
                 "--codec",
                 "codecs",
@@ -42,12 +50,21 @@ def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 help=f"Reference codec, or model of ours; {', '.join(DEFAULT_CODECS)} by default.",
             ),
             click.option(
-                "--model", "models", multiple=True, metavar="NAME", help="Model of ours; the default one if none."
+                "--model",
+                "models",
+                multiple=True,
+                metavar="NAME",
+                help="Model of ours; the default one if none.",
             ),
             recognizer_option,
-            click.option("--find-again", is_flag=True, help="Look for faces on decoded pictures too."),
             click.option(
-                "--limit", type=click.IntRange(min=1), metavar="N", help="Whole people, N photographs or more."
+                "--find-again", is_flag=True, help="Look for faces on decoded pictures too."
+            ),
+            click.option(
+                "--limit",
+                type=click.IntRange(min=1),
+                metavar="N",
+                help="Whole people, N photographs or more.",
             ),
             click.option(
                 "-o",
@@ -57,7 +74,9 @@ def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 metavar="DIR",
                 help="Folder for the report; bench-DATASET.",
             ),
-            click.option("--resume", is_flag=True, help="Go on with a report that is there already."),
+            click.option(
+                "--resume", is_flag=True, help="Go on with a report that is there already."
+            ),
         )
     ):
         command = option(command)
@@ -86,7 +105,14 @@ alone("quality", "Rate, PSNR, SSIM and MS-SSIM alone, without recognition.")
 
 
 @bench.command()
-@click.option("--bytes", "limits", type=click.IntRange(min=1), multiple=True, metavar="N", help="1024 if none.")
+@click.option(
+    "--bytes",
+    "limits",
+    type=click.IntRange(min=1),
+    multiple=True,
+    metavar="N",
+    help="1024 if none.",
+)
 @shared_options
 def budget(limits: tuple[int, ...], **options: Any) -> None:
     """Recognition within N bytes a picture: every codec may shrink it, and codes it as finely as fits."""
@@ -94,7 +120,14 @@ def budget(limits: tuple[int, ...], **options: Any) -> None:
 
 
 @bench.command()
-@click.option("--repeats", type=click.IntRange(min=1), default=5, show_default=True, metavar="N", help="Rounds.")
+@click.option(
+    "--repeats",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="Rounds.",
+)
 @shared_options
 def speed(repeats: int, **options: Any) -> None:
     """Time a picture: a process each, and in a batch. Of 20 photographs unless --limit says otherwise."""
@@ -102,8 +135,18 @@ def speed(repeats: int, **options: Any) -> None:
 
 
 @bench.command()
-@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RESULTS...")
-@click.option("-o", "--output", "out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder.")
+@click.argument(
+    "results", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RESULTS..."
+)
+@click.option(
+    "-o",
+    "--output",
+    "out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder.",
+)
 def report(results: tuple[Path, ...], out: Path) -> None:
     """Write the report again from stored results.json files, several as one."""
     require_bench()
@@ -122,7 +165,9 @@ def download(dataset: str) -> None:
     place, missing = download_lfw()
     print(f"LFW is in {place}")
     if missing:
-        raise UsageError(f"put {' and '.join(missing)}, LFW's split of its people, into {place} (docs/data.md)")
+        raise UsageError(
+            f"put {' and '.join(missing)}, LFW's split of its people, into {place} (docs/data.md)"
+        )
 
 
 def chosen(codecs: tuple[str, ...], models: tuple[str, ...]) -> dict[str, tuple[float, ...]]:
@@ -178,7 +223,9 @@ def measure_and_report(
     loaded = load_dataset(dataset, root, limit, faces=recognise)
     run = open_bench(recognisers if recognise else (), root, find_again)
     try:
-        results = bench_results(run, loaded, settings, parts, Progress(len(loaded.subjects), settings))
+        results = bench_results(
+            run, loaded, settings, parts, Progress(len(loaded.subjects), settings)
+        )
     finally:
         run.close()
     results["commands"] = [sys.argv[1:]]
@@ -209,14 +256,27 @@ def time_and_report(
     asked = chosen(codecs, models)
     out = folder_for(dataset, out, resume)
     count = limit or 20
-    pictures = [subject.path for subject in load_dataset(dataset, data_root(data), count, faces=False).subjects[:count]]
+    pictures = [
+        subject.path
+        for subject in load_dataset(dataset, data_root(data), count, faces=False).subjects[:count]
+    ]
 
     def tell(done: int, total: int) -> None:
         if sys.stderr.isatty():
-            print(f"\r{done} of {total} rounds", end="\n" if done == total else "", file=sys.stderr, flush=True)
+            print(
+                f"\r{done} of {total} rounds",
+                end="\n" if done == total else "",
+                file=sys.stderr,
+                flush=True,
+            )
 
     speed = speed_results(asked, pictures, repeats, tell)
-    results = {"schema": SCHEMA, "commands": [sys.argv[1:]], "environment": environment(), "speed": speed}
+    results = {
+        "schema": SCHEMA,
+        "commands": [sys.argv[1:]],
+        "environment": environment(),
+        "speed": speed,
+    }
     write(results, out)
     show(results)
 
@@ -225,7 +285,9 @@ def folder_for(dataset: str, out: Path | None, resume: bool) -> Path:
     """Where the report goes. Raises UsageError for a folder that holds one, unless that is to go on."""
     out = out or Path(f"bench-{Path(dataset).name}")
     if (out / "results.json").exists() and not resume:
-        raise UsageError(f"{out} holds a report already: continue it with --resume, or give another -o")
+        raise UsageError(
+            f"{out} holds a report already: continue it with --resume, or give another -o"
+        )
     return out
 
 
@@ -234,7 +296,10 @@ def require_bench() -> None:
     from facecodec.faces import INSTALL
 
     remedy = f"pip install 'facecodec[train,bench]' and {INSTALL}"
-    require(("torch", "pytorch_msssim", "facenet_pytorch", "sklearn", "matplotlib", "bjontegaard"), remedy)
+    require(
+        ("torch", "pytorch_msssim", "facenet_pytorch", "sklearn", "matplotlib", "bjontegaard"),
+        remedy,
+    )
 
 
 class Progress:

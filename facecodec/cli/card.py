@@ -15,11 +15,27 @@ from facecodec.cli.bench import Progress, recognizer_option, require_bench
 
 @click.command()
 @click.argument("model")
-@click.option("-q", "--quality", "qualities", type=float, multiple=True, help="Qualities; all whole ones by default.")
+@click.option(
+    "-q",
+    "--quality",
+    "qualities",
+    type=float,
+    multiple=True,
+    help="Qualities; all whole ones by default.",
+)
 @click.option("--data", type=click.Path(path_type=Path), metavar="DIR", help="Folder of datasets.")
 @recognizer_option
-@click.option("--limit", type=int, metavar="N", help="Whole people until N photographs are reached.")
-@click.option("-o", "--output", "out", type=click.Path(path_type=Path), metavar="FILE.md", help="Beside the model.")
+@click.option(
+    "--limit", type=int, metavar="N", help="Whole people until N photographs are reached."
+)
+@click.option(
+    "-o",
+    "--output",
+    "out",
+    type=click.Path(path_type=Path),
+    metavar="FILE.md",
+    help="Beside the model.",
+)
 def card(
     model: str,
     qualities: tuple[float, ...],
@@ -52,6 +68,12 @@ def card(
     finally:
         bench.close()
     rows = [{"setting": point.setting, **point.numbers} for point in points]
-    numbers = {"fingerprint": facts.fingerprint, "recognisers": list(bench.recognisers), "rows": rows}
+    numbers = {
+        "fingerprint": facts.fingerprint,
+        "recognisers": list(bench.recognisers),
+        "rows": rows,
+    }
     out.with_suffix(".json").write_text(json.dumps(numbers, indent=1) + "\n")
-    out.write_text(render(facts, rows, SEEN, path.stat().st_size, shlex.join(["facecodec", *sys.argv[1:]])))
+    out.write_text(
+        render(facts, rows, SEEN, path.stat().st_size, shlex.join(["facecodec", *sys.argv[1:]]))
+    )

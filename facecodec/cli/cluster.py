@@ -25,13 +25,17 @@ BATCH = 16  # jobs that a worker is given at a time
 LOCAL = "local"
 
 
-def outcomes_of_cluster(jobs: Sequence[Job], recode: Recode, address: str) -> Iterator[tuple[Job, Outcome]]:
+def outcomes_of_cluster(
+    jobs: Sequence[Job], recode: Recode, address: str
+) -> Iterator[tuple[Job, Outcome]]:
     """Every input and what came of it, as they are done. `address` as ray.init takes it; "local" starts a cluster here.
 
     Outputs are overwritten: those that are not to be are no jobs. What a worker leaves undone because it is killed,
     or its machine is lost, Ray has another one do from the start.
     """
-    with redirect_stdout(sys.stderr):  # where Ray tells of workers that were killed, until it has shut down
+    with redirect_stdout(
+        sys.stderr
+    ):  # where Ray tells of workers that were killed, until it has shut down
         _connect(address)
         try:
             yield from _outcomes(jobs, recode)
@@ -44,7 +48,10 @@ def _outcomes(jobs: Sequence[Job], recode: Recode) -> Iterator[tuple[Job, Outcom
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     workers = max(1, min(int(ray.cluster_resources().get("CPU", 1)), -(-len(jobs) // BATCH)))
     table = ray.data.from_items(
-        [{"number": number, "job": pickle.dumps(_absolute(job))} for number, job in enumerate(jobs)],
+        [
+            {"number": number, "job": pickle.dumps(_absolute(job))}
+            for number, job in enumerate(jobs)
+        ],
         override_num_blocks=max(1, min(len(jobs), 4 * workers)),
     )
     settings = {name: value for name, value in os.environ.items() if name.startswith("FACECODEC_")}
@@ -63,9 +70,15 @@ def _connect(address: str) -> None:
     """Raises UsageError where there is no such cluster."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # what is held back for that is told too late to be kept from stdout
+    os.environ.setdefault(
+        "RAY_DEDUP_LOGS", "0"
+    )  # what is held back for that is told too late to be kept from stdout
     try:
-        ray.init(address=None if address == LOCAL else address, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(
+            address=None if address == LOCAL else address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UsageError(f"--ray {address}: {' '.join(str(error).split())}") from None
 
@@ -87,11 +100,15 @@ class _Worker:
         if not job.is_shard:
             yield None, steps(job)
             return
-        for each, outcome in self.recode(job, lambda members: ((member, steps(member)) for member in members)):
+        for each, outcome in self.recode(
+            job, lambda members: ((member, steps(member)) for member in members)
+        ):
             yield each.member and replace(each.member, content=b""), outcome
 
 
 def _absolute(job: Job) -> Job:
     """As it is to be named in another process, whose working directory is another."""
-    source, target = (path if is_url(path) else path.absolute() for path in (job.source, job.target))
+    source, target = (
+        path if is_url(path) else path.absolute() for path in (job.source, job.target)
+    )
     return replace(job, source=source, target=target)

@@ -17,7 +17,12 @@ from facecodec.errors import FormatError, UsageError
 @click.command()
 @click.argument("inputs", nargs=-1, metavar="INPUT...", type=click.Path())
 @click.option(
-    "-o", "--output", "out", metavar="OUT", type=click.Path(), help="Output file or folder; '-' is standard output."
+    "-o",
+    "--output",
+    "out",
+    metavar="OUT",
+    type=click.Path(),
+    help="Output file or folder; '-' is standard output.",
 )
 @click.option(
     "--format",
@@ -51,7 +56,9 @@ def decode(
     image_format = format_ or _format_of(targets[0] if len(targets) == 1 else None)
     reporter = batch.Reporter(as_json, quiet, None in targets)
 
-    batch.run(plan, force, skip_existing, processes, cluster, reporter, Decode(image_format, max_pixels))
+    batch.run(
+        plan, force, skip_existing, processes, cluster, reporter, Decode(image_format, max_pixels)
+    )
 
 
 @dataclass(frozen=True)
@@ -93,4 +100,6 @@ def _format_of(target: Path | None) -> str:
         return images.SUFFIX_FORMATS[target.suffix.lower()]
     except KeyError:
         known = ", ".join(images.SUFFIX_FORMATS)
-        raise UsageError(f"{target}: the name should end in one of {known}, or give --format") from None
+        raise UsageError(
+            f"{target}: the name should end in one of {known}, or give --format"
+        ) from None

@@ -26,7 +26,12 @@ from facecodec.errors import UsageError
 @batch.max_pixels_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line for each file.")
 @click.option(
-    "-o", "--output", "out", type=click.Path(path_type=Path), metavar="OUT.npy", help="A row for each input, in order."
+    "-o",
+    "--output",
+    "out",
+    type=click.Path(path_type=Path),
+    metavar="OUT.npy",
+    help="A row for each input, in order.",
 )
 @click.option("-f", "--force", is_flag=True, help="Overwrite OUT.npy.")
 def embed(
@@ -45,7 +50,9 @@ def embed(
     """
     names = [*inputs, *(files.read_list(files0_from) if files0_from else [])]
     if not names:
-        raise UsageError("no input given: name files or folders, '-' for standard input, or --files0-from")
+        raise UsageError(
+            "no input given: name files or folders, '-' for standard input, or --files0-from"
+        )
     if as_json and out is not None:
         raise UsageError("--json and -o each say where embeddings go: give one of them")
     if out is not None:
@@ -65,7 +72,9 @@ def embed(
         for job, outcome in outcomes(jobs):
             name = str(job.source or files.STANDARD)
             if not outcome.failure and space not in (None, outcome.result["space"]):
-                outcome = Outcome(failure=f"its embedding lies in the space {outcome.result['space']}, not in {space}")
+                outcome = Outcome(
+                    failure=f"its embedding lies in the space {outcome.result['space']}, not in {space}"
+                )
             if outcome.failure:
                 failures.append((name, outcome.failure))
                 continue
@@ -109,7 +118,9 @@ def _jobs(name: str) -> tuple[list[Job], list[tuple[str, str]]]:
     if name == files.STANDARD:
         return [Job(None, None)], []
     found, failures = files.find(to_path(name), files.FIC, ".fic files")
-    shards = [(str(path), "take the .fic files out of it first") for path in found if files.is_shard(path)]
+    shards = [
+        (str(path), "take the .fic files out of it first") for path in found if files.is_shard(path)
+    ]
     return [Job(path, None) for path in found if not files.is_shard(path)], [*failures, *shards]
 
 

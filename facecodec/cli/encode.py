@@ -29,7 +29,12 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("inputs", nargs=-1, metavar="INPUT...", type=click.Path())
 @click.option(
-    "-o", "--output", "out", metavar="OUT", type=click.Path(), help="Output file or folder; '-' is standard output."
+    "-o",
+    "--output",
+    "out",
+    metavar="OUT",
+    type=click.Path(),
+    help="Output file or folder; '-' is standard output.",
 )
 @click.option(
     "-q",
@@ -39,9 +44,14 @@ if TYPE_CHECKING:
     help=f"1 (smallest) to 8, in steps of 1/32; {DEFAULT_QUALITY:g} by default.",
 )
 @click.option(
-    "--max-bytes", type=click.IntRange(min=1), metavar="N", help="The best quality whose file fits into N bytes."
+    "--max-bytes",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="The best quality whose file fits into N bytes.",
 )
-@click.option("--target-bpp", type=float, metavar="X", help="The best quality within X bits per pixel.")
+@click.option(
+    "--target-bpp", type=float, metavar="X", help="The best quality within X bits per pixel."
+)
 @click.option(
     "--min-similarity",
     type=click.FloatRange(0, 1),
@@ -49,11 +59,27 @@ if TYPE_CHECKING:
     help="The lowest quality whose decoded face has a cosine similarity of S or more to the original.",
 )
 @click.option(
-    "--recognizer", "recogniser", metavar="NAME|FILE.onnx", type=click.Path(), help="The network that S is measured by."
+    "--recognizer",
+    "recogniser",
+    metavar="NAME|FILE.onnx",
+    type=click.Path(),
+    help="The network that S is measured by.",
 )
-@click.option("--keep-metadata", is_flag=True, help="Keep EXIF and the colour profile, which are dropped otherwise.")
-@click.option("--verify", is_flag=True, help="Read each file back and decode it before success is told.")
-@click.option("-m", "--model", metavar="MODEL", type=MODEL, help="Name of an installed model, or a model file.")
+@click.option(
+    "--keep-metadata",
+    is_flag=True,
+    help="Keep EXIF and the colour profile, which are dropped otherwise.",
+)
+@click.option(
+    "--verify", is_flag=True, help="Read each file back and decode it before success is told."
+)
+@click.option(
+    "-m",
+    "--model",
+    metavar="MODEL",
+    type=MODEL,
+    help="Name of an installed model, or a model file.",
+)
 @batch.shared_options
 def encode(
     inputs: tuple[str, ...],
@@ -88,7 +114,9 @@ def encode(
     Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow's own limit, checked before it takes memory
 
     if sum(given is not None for given in (quality, max_bytes, target_bpp, min_similarity)) > 1:
-        raise UsageError("-q, --max-bytes, --target-bpp and --min-similarity exclude each other: give one")
+        raise UsageError(
+            "-q, --max-bytes, --target-bpp and --min-similarity exclude each other: give one"
+        )
     if recogniser is not None and min_similarity is None:
         raise UsageError("--recognizer is for --min-similarity: give that too")
     if target_bpp is not None and not 0 < target_bpp < math.inf:
@@ -100,19 +128,34 @@ def encode(
     plan = files.plan(inputs, listed, out, ".fic", images.SUFFIXES, "images")
     for job in plan.jobs:
         if job.target is not None and job.target.suffix.lower() in images.SUFFIXES:
-            raise UsageError(f"{job.target} has the name of an image, and a .fic file is none: give -o another name")
+            raise UsageError(
+                f"{job.target} has the name of an image, and a .fic file is none: give -o another name"
+            )
     to_stdout = any(job.target is None for job in plan.jobs)
     reporter = batch.Reporter(as_json, quiet, to_stdout)
     open_codec(path)  # what is wrong with the model is no fault of the inputs
     if min_similarity is not None:
         from facecodec.faces import INSTALL
 
-        require(("torch", "facenet_pytorch"), f"for --min-similarity, pip install 'facecodec[train]' and {INSTALL}")
+        require(
+            ("torch", "facenet_pytorch"),
+            f"for --min-similarity, pip install 'facecodec[train]' and {INSTALL}",
+        )
         from facecodec.bench import SEEN
         from facecodec.bench.likeness import recogniser_path
 
         recogniser = recogniser_path(recogniser or SEEN)
-    work = Encode(path, quality, max_bytes, target_bpp, max_pixels, keep_metadata, verify, min_similarity, recogniser)
+    work = Encode(
+        path,
+        quality,
+        max_bytes,
+        target_bpp,
+        max_pixels,
+        keep_metadata,
+        verify,
+        min_similarity,
+        recogniser,
+    )
     batch.run(plan, force, skip_existing, processes, cluster, reporter, work, verify)
 
 
@@ -140,12 +183,18 @@ class Encode:
         from facecodec import images
         from facecodec.codec import open_codec
 
-        Image.MAX_IMAGE_PIXELS = self.max_pixels  # Pillow's own limit, checked before it takes memory
-        pixels, dropped, metadata = images.read(io.BytesIO(content), self.max_pixels, self.keep_metadata)
+        Image.MAX_IMAGE_PIXELS = (
+            self.max_pixels
+        )  # Pillow's own limit, checked before it takes memory
+        pixels, dropped, metadata = images.read(
+            io.BytesIO(content), self.max_pixels, self.keep_metadata
+        )
         notes = [Note(f"dropped {what}", what.lstrip("0123456789 ")) for what in dropped]
         height, width = pixels.shape[:2]
         codec = open_codec(self.model)
-        limit = self.max_bytes if self.target_bpp is None else int(self.target_bpp * width * height / 8)
+        limit = (
+            self.max_bytes if self.target_bpp is None else int(self.target_bpp * width * height / 8)
+        )
         if self.min_similarity is not None:
             data = self._keeping(codec, pixels, metadata)
         elif limit is None:
@@ -166,7 +215,9 @@ class Encode:
         }
         return Worked(data, result, notes)
 
-    def _keeping(self, codec: Codec, pixels: np.ndarray, metadata: list[tuple[str, bytes]]) -> bytes:
+    def _keeping(
+        self, codec: Codec, pixels: np.ndarray, metadata: list[tuple[str, bytes]]
+    ) -> bytes:
         """The smallest file whose face is as like the original as is asked for."""
         import numpy as np
 
@@ -181,7 +232,9 @@ class Encode:
         try:
             return codec.encode_accepted(pixels, accepts, metadata)
         except ImageError:
-            raise ImageError(f"even q 8 keeps a similarity of {found:.3f} alone, not {self.min_similarity:g}") from None
+            raise ImageError(
+                f"even q 8 keeps a similarity of {found:.3f} alone, not {self.min_similarity:g}"
+            ) from None
 
 
 @cache

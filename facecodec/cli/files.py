@@ -75,27 +75,42 @@ def plan(
     """
     names = list(inputs) + (listed or [])
     if listed is None and not inputs:
-        raise UsageError("no input given: name files or folders, '-' for standard input, or --files0-from")
+        raise UsageError(
+            "no input given: name files or folders, '-' for standard input, or --files0-from"
+        )
     if "" in names:
         raise UsageError("an input's name is empty: is a shell variable unset?")
     if STANDARD in names:
         if len(names) > 1:
             raise UsageError("'-' cannot be combined with other inputs")
         if out is not None and out != STANDARD and _is_folder(out):
-            raise UsageError(f"standard input has no name to use in folder {out}: give -o a file name")
-        return Plan([Job(None, None if out in (None, STANDARD) else to_path(out))], [], wanted, suffix)
+            raise UsageError(
+                f"standard input has no name to use in folder {out}: give -o a file name"
+            )
+        return Plan(
+            [Job(None, None if out in (None, STANDARD) else to_path(out))], [], wanted, suffix
+        )
     named = [to_path(name) for name in inputs]
     several = len(names) > 1 or listed is not None or any(map(is_folder, named))
     if out == STANDARD and several:
         raise UsageError("standard output takes one picture: give one input file, or -o a folder")
-    folder = None if out is None or out == STANDARD or not (several or _is_folder(out)) else to_path(out)
+    folder = (
+        None if out is None or out == STANDARD or not (several or _is_folder(out)) else to_path(out)
+    )
     if folder is not None and exists(folder) and not is_folder(folder):
-        raise UsageError(f"{out} is a file, and {'several inputs need' if several else 'that names'} a folder")
+        raise UsageError(
+            f"{out} is a file, and {'several inputs need' if several else 'that names'} a folder"
+        )
     if folder is not None and not _is_folder(out) and folder.suffix.lower() in FILE_SUFFIXES:
-        raise UsageError(f"{out} looks like a file, and several inputs need a folder: {out}/ if it is to be one")
+        raise UsageError(
+            f"{out} looks like a file, and several inputs need a folder: {out}/ if it is to be one"
+        )
 
     others = [to_path(name) for name in listed or []]
-    base, remote_base = _base([path for path in named if not is_url(path)]), _remote_base([*named, *others])
+    base, remote_base = (
+        _base([path for path in named if not is_url(path)]),
+        _remote_base([*named, *others]),
+    )
     found, failures = [], []  # each file, and the folder its place below OUT is relative to
     for path, root in [*((path, base) for path in named), *((path, Path.cwd()) for path in others)]:
         files, wrong = find(path, wanted, kind)
@@ -108,13 +123,15 @@ def plan(
         if out == STANDARD:
             target = None
         elif folder is not None:
-            target = (folder / (_remote_place(path, remote_base) if is_url(path) else _place(path, root))).with_suffix(
-                ends
-            )
+            target = (
+                folder / (_remote_place(path, remote_base) if is_url(path) else _place(path, root))
+            ).with_suffix(ends)
         elif out is not None:
             target = to_path(out)
             if is_shard(path) != is_shard(target):
-                raise UsageError(f"a {SHARD} file becomes a {SHARD} file, and nothing else does: give another -o")
+                raise UsageError(
+                    f"a {SHARD} file becomes a {SHARD} file, and nothing else does: give another -o"
+                )
         else:
             target = path.with_suffix(ends)
         jobs.append(Job(path, target, makes_folders=folder is not None))
@@ -144,7 +161,9 @@ def read_list(name: str) -> list[str]:
     except OSError as error:
         raise UsageError(f"--files0-from {name}: {explain(error)}") from None
     if b"\n" in data and b"\0" not in data:
-        raise UsageError(f"--files0-from {name}: paths must be separated by NUL bytes, as find -print0 writes them")
+        raise UsageError(
+            f"--files0-from {name}: paths must be separated by NUL bytes, as find -print0 writes them"
+        )
     return [os.fsdecode(part) for part in data.split(b"\0") if part]
 
 
@@ -167,7 +186,9 @@ def _remote_base(paths: list[Path]) -> list[str]:
 
 
 def _remote_place(path: Path, base: list[str]) -> Path:
-    return Path(*(part for part in str(path).split("/")[len(base) :] if part not in ("", ".", "..")))
+    return Path(
+        *(part for part in str(path).split("/")[len(base) :] if part not in ("", ".", ".."))
+    )
 
 
 def _place(path: Path, root: Path) -> Path:
@@ -188,9 +209,13 @@ def _refuse_collisions(jobs: list[Job]) -> None:
             name = sources[target].input_name
             if not is_url(job.target) and not os.path.lexists(target):
                 raise UsageError(f"{name}: no such file; if it is to be the output, give -o {name}")
-            raise UsageError(f"{job.output_name} is an input too, and inputs are never overwritten: give another -o")
+            raise UsageError(
+                f"{job.output_name} is an input too, and inputs are never overwritten: give another -o"
+            )
         if target in targets:
-            colliding.append(f"{targets[target].input_name} and {job.input_name} would both write {job.output_name}")
+            colliding.append(
+                f"{targets[target].input_name} and {job.input_name} would both write {job.output_name}"
+            )
         targets.setdefault(target, job)
     if colliding:
         more = f" (and {len(colliding) - 1} more do so)" if len(colliding) > 1 else ""

@@ -11,7 +11,14 @@ from facecodec.cli.train import require_training_extra
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path), metavar="DIR")
-@click.option("-o", "--output", "out", required=True, type=click.Path(path_type=Path), metavar="FILE.safetensors")
+@click.option(
+    "-o",
+    "--output",
+    "out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE.safetensors",
+)
 def freeze(run: Path, out: Path) -> None:
     """Turn the run in DIR into the model FILE, and train/FILE beside it for later runs to start from."""
     require_training_extra()

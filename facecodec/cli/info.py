@@ -22,10 +22,17 @@ from facecodec.errors import FormatError, ImageError, ModelError, UsageError
 @click.argument("names", nargs=-1, required=True, metavar="FILE...", type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line for each file.")
 @click.option(
-    "--extract", "folder", metavar="DIR", type=click.Path(path_type=Path), help="Write images that files hold into DIR."
+    "--extract",
+    "folder",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Write images that files hold into DIR.",
 )
 @click.option(
-    "--heatmap", metavar="OUT.png", type=click.Path(path_type=Path), help="Draw where the one FILE keeps its samples."
+    "--heatmap",
+    metavar="OUT.png",
+    type=click.Path(path_type=Path),
+    help="Draw where the one FILE keeps its samples.",
 )
 def info(names: tuple[str, ...], as_json: bool, folder: Path | None, heatmap: Path | None) -> None:
     """Show what .fic files hold: size, quality, model, streams and their bytes.
@@ -68,7 +75,9 @@ def describe(data: bytes) -> dict[str, Any]:
 
     parsed = container.unpack(data)
     stored = sum(map(len, parsed.streams)) + sum(len(chunk) for _, chunk in parsed.chunks)
-    streams: list[dict[str, Any]] = [{"name": None, "bytes": len(s), "escapes": None} for s in parsed.streams]
+    streams: list[dict[str, Any]] = [
+        {"name": None, "bytes": len(s), "escapes": None} for s in parsed.streams
+    ]
     model = None
     try:
         codec = codec_of(parsed)
@@ -110,7 +119,9 @@ def extract(data: bytes, source: Job, folder: Path) -> None:
         raise FormatError(f"a file of model {codec.card.name} holds no image of its own: decode it")
     stem = "stdin" if source.source is None else source.source.stem
     for name, content in images.items():
-        write_output(Job(source.source, folder / f"{stem}-{name}", makes_folders=True), content, force=False)
+        write_output(
+            Job(source.source, folder / f"{stem}-{name}", makes_folders=True), content, force=False
+        )
 
 
 def draw_allocation(data: bytes) -> bytes:
@@ -129,16 +140,22 @@ def draw_allocation(data: bytes) -> bytes:
     size = (parsed.height, parsed.width)
     shares = codec.family.allocation(parsed.streams, size, parsed.quality)
     if shares is None:
-        raise FormatError(f"a file of model {codec.card.name} keeps all samples everywhere: there is nothing to draw")
+        raise FormatError(
+            f"a file of model {codec.card.name} keeps all samples everywhere: there is nothing to draw"
+        )
     grey = np.asarray(codec.decode_container(parsed).convert("L"), np.float32)[..., None]
     places = shares[..., None]
-    colours = places * np.array([255, 220, 0], np.float32) + (1 - places) * np.array([20, 40, 160], np.float32)
+    colours = places * np.array([255, 220, 0], np.float32) + (1 - places) * np.array(
+        [20, 40, 160], np.float32
+    )
     return write(Image.fromarray(np.rint(0.6 * grey + 0.4 * colours).astype(np.uint8)), "png")
 
 
 def _print(facts: dict[str, Any]) -> None:
     model = facts["model"] or "not installed here"
-    print(f"{facts['input']}: {facts['width']}x{facts['height']}, {facts['bytes']} bytes, {facts['bpp']:.3f} bpp")
+    print(
+        f"{facts['input']}: {facts['width']}x{facts['height']}, {facts['bytes']} bytes, {facts['bpp']:.3f} bpp"
+    )
     print(f"  quality  {facts['quality']:g}")
     print(f"  model    {model} ({facts['fingerprint']})")
     print(f"  header   {facts['header_bytes']} bytes, format version {facts['version']}")

@@ -20,14 +20,20 @@ class ModelName(click.ParamType):
 
     name = "model"
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
         from click.shell_completion import CompletionItem
 
         from facecodec.checkpoint import installed_models
 
         if os.sep in incomplete:
             return [CompletionItem(incomplete, type="file")]
-        return [CompletionItem(name) for name in sorted(installed_models()) if name.startswith(incomplete)]
+        return [
+            CompletionItem(name)
+            for name in sorted(installed_models())
+            if name.startswith(incomplete)
+        ]
 
 
 MODEL = ModelName()
@@ -41,7 +47,13 @@ def models(as_json: bool) -> None:
     Rates were measured on held-back training people when the model was frozen. More models are
     found in the folders that FACECODEC_MODELS names.
     """
-    from facecodec.checkpoint import DEFAULT_MODEL, has_head, installed_models, read_card, search_path
+    from facecodec.checkpoint import (
+        DEFAULT_MODEL,
+        has_head,
+        installed_models,
+        read_card,
+        search_path,
+    )
 
     found = installed_models()
     failed = not found
@@ -71,7 +83,9 @@ def models(as_json: bool) -> None:
             print(json.dumps(facts))
             continue
         mark = " (default)" if facts["default"] else ""
-        print(f"{name}{mark}: {card.family}, {card.objective} with {card.distortion}, fingerprint {card.fingerprint}")
+        print(
+            f"{name}{mark}: {card.family}, {card.objective} with {card.distortion}, fingerprint {card.fingerprint}"
+        )
         embeds = ", with a head: see facecodec embed" if facts["embeds"] else ""
         print(f"  trained on {card.data} for {card.steps} steps{embeds}")
         for key, style in (("q", "8.0f"), ("bpp", "8.3f"), ("psnr", "8.2f")):

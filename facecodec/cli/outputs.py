@@ -48,7 +48,9 @@ def outputs_there(jobs: Iterable[Job]) -> set[Job]:
         if str(folder) not in listed:
             try:
                 with reaching(folder):
-                    listed[str(folder)] = {PurePosixPath(each).name for each in folder.fs.ls(folder.path, detail=False)}
+                    listed[str(folder)] = {
+                        PurePosixPath(each).name for each in folder.fs.ls(folder.path, detail=False)
+                    }
             except FileNotFoundError:
                 listed[str(folder)] = set()
         if job.target.name in listed[str(folder)]:
@@ -96,7 +98,9 @@ def writing(job: Job, force: bool) -> Iterator[IO[bytes]]:
         else:
             if job.makes_folders:
                 job.target.parent.mkdir(parents=True, exist_ok=True)
-            with _whole(Path(os.path.realpath(job.target)), force, _permissions(job.source)) as file:
+            with _whole(
+                Path(os.path.realpath(job.target)), force, _permissions(job.source)
+            ) as file:
                 yield file
     except BrokenPipeError:
         raise
@@ -115,7 +119,9 @@ def compare_output(job: Job, digest: bytes) -> None:
         while block := file.read(BLOCK):
             found.update(block)
     if found.digest() != digest:
-        raise OutputError(f"{job.target}: what is read back is not what was written: check the disk")
+        raise OutputError(
+            f"{job.target}: what is read back is not what was written: check the disk"
+        )
 
 
 @contextmanager

@@ -62,7 +62,12 @@ def is_folder(path: Path) -> bool:
 
 def is_special(path: Path) -> bool:
     """A device or pipe, which is written to and never replaced."""
-    return not is_url(path) and os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+    return (
+        not is_url(path)
+        and os.path.exists(path)
+        and not os.path.isfile(path)
+        and not os.path.isdir(path)
+    )
 
 
 def real(path: Path) -> str:

@@ -50,7 +50,10 @@ class Pool:
                 self._executor.shutdown()
                 outcome = _alone(first)
                 self._executor = _start(self._processes)
-                under_way = deque(each if each.is_done() else self._submit(each.job, each.again) for each in under_way)
+                under_way = deque(
+                    each if each.is_done() else self._submit(each.job, each.again)
+                    for each in under_way
+                )
             yield first.job, outcome
 
     def _submit(self, job: Job, steps: Steps) -> _UnderWay:
@@ -84,7 +87,9 @@ def _alone(under_way: _UnderWay) -> Outcome:
     try:
         return executor.submit(under_way.again, under_way.job).result()
     except BrokenProcessPool:
-        return Outcome(failure="its process was killed, most likely for its memory: free some, or lower --max-pixels")
+        return Outcome(
+            failure="its process was killed, most likely for its memory: free some, or lower --max-pixels"
+        )
     finally:
         executor.shutdown(cancel_futures=True)
 

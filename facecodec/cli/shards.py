@@ -49,7 +49,9 @@ class Recode:
         self, shard: Job, contents: Contents, output: _Hashed, outcomes: Outcomes
     ) -> Iterator[tuple[Job, Outcome]]:
         with tarfile.open(fileobj=output, mode="w|", format=tarfile.PAX_FORMAT) as target:
-            waiting: deque[tuple[tarfile.TarInfo, bytes | None]] = deque()  # None: the picture is being worked on
+            waiting: deque[tuple[tarfile.TarInfo, bytes | None]] = (
+                deque()
+            )  # None: the picture is being worked on
             names: set[str] = set()
 
             def members() -> Iterator[Job]:
@@ -71,7 +73,9 @@ class Recode:
             for job, outcome in outcomes(members()):
                 info, _ = waiting.popleft()
                 if outcome.failure is None and job.member.becomes in names:
-                    outcome = Outcome(failure=f"another picture there has become {job.member.becomes}: rename one")
+                    outcome = Outcome(
+                        failure=f"another picture there has become {job.member.becomes}: rename one"
+                    )
                 if outcome.failure is None:
                     names.add(job.member.becomes)
                     info.name = job.member.becomes

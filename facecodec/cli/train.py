@@ -15,7 +15,13 @@ from facecodec.errors import UsageError
 
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path), metavar="CONFIG.toml")
-@click.option("--run", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder of the run.")
+@click.option(
+    "--run",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder of the run.",
+)
 @click.option("--data", type=click.Path(path_type=Path), metavar="DIR", help="Folder of datasets.")
 @click.option(
     "--from",
@@ -26,7 +32,14 @@ from facecodec.errors import UsageError
 )
 @click.option("--minutes", type=float, metavar="M", help="Stop after M minutes; --resume goes on.")
 @click.option("--resume", is_flag=True, help="Go on from the run's last checkpoint.")
-def train(config: Path, run: Path, data: Path | None, start: Path | None, minutes: float | None, resume: bool) -> None:
+def train(
+    config: Path,
+    run: Path,
+    data: Path | None,
+    start: Path | None,
+    minutes: float | None,
+    resume: bool,
+) -> None:
     """Train a model as CONFIG.toml says. DIR gets log.jsonl and checkpoint.pt, and `freeze` reads it."""
     require_training_extra()
     from facecodec.training.config import load_config
@@ -40,7 +53,10 @@ def train(config: Path, run: Path, data: Path | None, start: Path | None, minute
 
 def require_training_extra() -> None:
     """Raise UsageError, naming the extra, where training's packages are missing."""
-    require(("torch", "compressai", "onnx", "pytorch_msssim", "matplotlib"), "pip install 'facecodec[train]'")
+    require(
+        ("torch", "compressai", "onnx", "pytorch_msssim", "matplotlib"),
+        "pip install 'facecodec[train]'",
+    )
 
 
 def _show(row: dict[str, Any]) -> None:

@@ -22,14 +22,18 @@ from facecodec.errors import UsageError
 @batch.files0_option
 @batch.max_pixels_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line for each file.")
-def verify(inputs: tuple[str, ...], files0_from: str | None, max_pixels: int, as_json: bool) -> None:
+def verify(
+    inputs: tuple[str, ...], files0_from: str | None, max_pixels: int, as_json: bool
+) -> None:
     """Check .fic files: header, checksum, model and every symbol. Silent about those that are good.
 
     INPUT is a .fic file, a folder that is searched for them, a tar file of them, a URL, or '-'.
     """
     names = [*inputs, *(files.read_list(files0_from) if files0_from else [])]
     if not names:
-        raise UsageError("no input given: name files or folders, '-' for standard input, or --files0-from")
+        raise UsageError(
+            "no input given: name files or folders, '-' for standard input, or --files0-from"
+        )
     count = failed = 0
     for name in names:
         for each, wrong in _checked(name, max_pixels):
@@ -56,7 +60,10 @@ def _checked(name: str, max_pixels: int) -> Iterator[tuple[str, str | None]]:
         if files.is_shard(path):
             yield from _checked_shard(path, max_pixels)
         else:
-            yield str(path), _wrong(lambda path=path: check(read_input(Job(path, None)), max_pixels))
+            yield (
+                str(path),
+                _wrong(lambda path=path: check(read_input(Job(path, None)), max_pixels)),
+            )
 
 
 def _checked_shard(path: Path, max_pixels: int) -> Iterator[tuple[str, str | None]]:
@@ -66,7 +73,10 @@ def _checked_shard(path: Path, max_pixels: int) -> Iterator[tuple[str, str | Non
         with open_shard(path) as contents:
             for info, content in contents:
                 if info.isreg() and PurePosixPath(info.name).suffix.lower() in files.FIC:
-                    yield f"{path}/{info.name}", _wrong(lambda content=content: check(content, max_pixels))
+                    yield (
+                        f"{path}/{info.name}",
+                        _wrong(lambda content=content: check(content, max_pixels)),
+                    )
     except Exception as error:
         yield str(path), reason(error)
 

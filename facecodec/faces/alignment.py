@@ -18,7 +18,13 @@ from torch import Tensor
 SIZE = 112
 # Left eye, right eye, nose, left and right corner of the mouth, in a crop of 112x112.
 TEMPLATE = np.array(
-    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
+    [
+        [38.2946, 51.6963],
+        [73.5318, 51.5014],
+        [56.0252, 71.7366],
+        [41.5493, 92.3655],
+        [70.7299, 92.2041],
+    ]
 )
 MAX_OVERSAMPLING = 16
 
@@ -31,7 +37,9 @@ def similarity(landmarks: np.ndarray) -> np.ndarray:
     """
     x, y = landmarks.T
     ones, zeros = np.ones(len(landmarks)), np.zeros(len(landmarks))
-    equations = np.concatenate([np.stack([x, -y, ones, zeros], 1), np.stack([y, x, zeros, ones], 1)])
+    equations = np.concatenate(
+        [np.stack([x, -y, ones, zeros], 1), np.stack([y, x, zeros, ones], 1)]
+    )
     a, b, c, d = np.linalg.lstsq(equations, TEMPLATE.T.ravel(), rcond=None)[0]
     forward = np.array([[a, -b, c], [b, a, d], [0, 0, 1]])
     return np.linalg.inv(forward)[:2]
@@ -69,7 +77,9 @@ def align(images: Tensor, matrices: np.ndarray, side: int = SIZE) -> Tensor:
     """
     samples = max(side, SIZE * max(oversampling(matrix) for matrix in matrices))
     height, width = images.shape[2:]
-    points = (torch.arange(samples, device=images.device, dtype=torch.float32) + 0.5) * (SIZE / samples) - 0.5
+    points = (torch.arange(samples, device=images.device, dtype=torch.float32) + 0.5) * (
+        SIZE / samples
+    ) - 0.5
     y, x = torch.meshgrid(points, points, indexing="ij")
     crop = torch.stack([x, y, torch.ones_like(x)], -1)
     transform = torch.from_numpy(np.ascontiguousarray(matrices)).to(images.device, torch.float32)
@@ -77,5 +87,7 @@ def align(images: Tensor, matrices: np.ndarray, side: int = SIZE) -> Tensor:
     # grid_sample takes -1..1 between the outer edges of the outer pixels.
     extent = torch.tensor([width, height], device=images.device)
     grid = (2 * place + 1) / extent - 1
-    sampled = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    sampled = F.grid_sample(
+        images, grid, mode="bilinear", padding_mode="zeros", align_corners=False
+    )
     return F.avg_pool2d(sampled, samples // side) if samples > side else sampled

@@ -30,7 +30,9 @@ def recogniser_file(name: str, data: Path) -> Path:
     for folder in folders:
         if (folder / name).is_file():
             return folder / name
-    raise UsageError(f"no recogniser {name} in {', '.join(map(str, folders))}: set FACECODEC_RECOGNIZERS")
+    raise UsageError(
+        f"no recogniser {name} in {', '.join(map(str, folders))}: set FACECODEC_RECOGNIZERS"
+    )
 
 
 def load_trainable(name: str, data: Path) -> nn.Module:
@@ -41,7 +43,9 @@ def load_trainable(name: str, data: Path) -> nn.Module:
     network = build_recogniser(name)
     if ":" in name:
         return _frozen(network)
-    missing, unexpected = network.load_state_dict(load_file(recogniser_file(f"{name}.safetensors", data)), strict=False)
+    missing, unexpected = network.load_state_dict(
+        load_file(recogniser_file(f"{name}.safetensors", data)), strict=False
+    )
     if unexpected or any(not key.endswith("num_batches_tracked") for key in missing):
         raise UsageError(f"the parameters of recogniser '{name}' do not fit its network")
     return _frozen(network)
@@ -52,7 +56,9 @@ def build_recogniser(name: str) -> nn.Module:
     if ":" in name:
         return _imported(name)()
     if name not in TRAINABLE:
-        raise UsageError(f"recogniser '{name}' is not one of {', '.join(TRAINABLE)}, nor MODULE:FUNCTION")
+        raise UsageError(
+            f"recogniser '{name}' is not one of {', '.join(TRAINABLE)}, nor MODULE:FUNCTION"
+        )
     return TRAINABLE[name]()
 
 

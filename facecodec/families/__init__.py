@@ -45,13 +45,19 @@ class Family(Protocol):
     def decode_symbols(self, streams: list[bytes], size: tuple[int, int], quality: int) -> Any:
         """What the streams hold, in integers, before any floating point; its `escapes` count by stream."""
 
-    def holds(self, streams: list[bytes], size: tuple[int, int], latents: Any, quality: int) -> bool:
+    def holds(
+        self, streams: list[bytes], size: tuple[int, int], latents: Any, quality: int
+    ) -> bool:
         """Whether these streams decode to the very integers that these latents are coded by."""
 
-    def decode_latents(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
+    def decode_latents(
+        self, streams: list[bytes], size: tuple[int, int], quality: int
+    ) -> np.ndarray:
         """What the picture is made from, and what a head reads: float32 (M, h, w)."""
 
-    def allocation(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray | None:
+    def allocation(
+        self, streams: list[bytes], size: tuple[int, int], quality: int
+    ) -> np.ndarray | None:
         """The share of its samples that each pixel's place keeps, 0..1 (*size); None where all keep all."""
 
     def images(self, streams: list[bytes]) -> dict[str, bytes]:

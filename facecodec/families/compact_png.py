@@ -59,9 +59,13 @@ class CompactPng:
         step, bits = step_of(quality)
         return [png(latents(step), bits)]
 
-    def holds(self, streams: list[bytes], size: tuple[int, int], latents: Latents, quality: int) -> bool:
+    def holds(
+        self, streams: list[bytes], size: tuple[int, int], latents: Latents, quality: int
+    ) -> bool:
         step, bits = step_of(quality)
-        return np.array_equal(self.decode_symbols(streams, size, quality).image, _rounded(latents(step), bits))
+        return np.array_equal(
+            self.decode_symbols(streams, size, quality).image, _rounded(latents(step), bits)
+        )
 
     def decode_symbols(self, streams: list[bytes], size: tuple[int, int], quality: int) -> Symbols:
         """Raises FormatError for anything but a PNG file of the values that a compact image of that size can have."""
@@ -70,12 +74,16 @@ class CompactPng:
         try:
             with Image.open(io.BytesIO(streams[0]), formats=["PNG"]) as image:
                 if image.mode != "RGB" or image.size != expected[::-1]:
-                    raise FormatError(f"its compact image is {image.mode} of {image.size}, not RGB of {expected[::-1]}")
+                    raise FormatError(
+                        f"its compact image is {image.mode} of {image.size}, not RGB of {expected[::-1]}"
+                    )
                 shown = np.asarray(image).transpose(2, 0, 1)
         except FormatError:
             raise
         except Exception as error:  # Pillow's decoders raise almost anything for damaged files
-            raise FormatError(f"its compact image is damaged: {' '.join(str(error).split())}") from None
+            raise FormatError(
+                f"its compact image is damaged: {' '.join(str(error).split())}"
+            ) from None
         values = np.rint(shown * ((2**bits - 1) / 255)).astype(np.uint8)
         if not np.array_equal(_scaled(values, bits), shown):
             raise FormatError(f"its compact image has values that {bits} bits do not give")
@@ -85,12 +93,18 @@ class CompactPng:
         """The picture, uint8 (*size, 3)."""
         step, _ = step_of(quality)
         values = self.decode_latents(streams, size, quality)
-        return self._transforms.to_pixels(f"g_s{step}.onnx", values, size, step, REACH[f"g_s{step}"])
+        return self._transforms.to_pixels(
+            f"g_s{step}.onnx", values, size, step, REACH[f"g_s{step}"]
+        )
 
-    def decode_latents(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
+    def decode_latents(
+        self, streams: list[bytes], size: tuple[int, int], quality: int
+    ) -> np.ndarray:
         """The compact image, 0..1, float32 (3, h, w)."""
         _, bits = step_of(quality)
-        return self.decode_symbols(streams, size, quality).image.astype(np.float32) / np.float32(2**bits - 1)
+        return self.decode_symbols(streams, size, quality).image.astype(np.float32) / np.float32(
+            2**bits - 1
+        )
 
     def allocation(self, streams: list[bytes], size: tuple[int, int], quality: int) -> None:
         """All places keep all."""

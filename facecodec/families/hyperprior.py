@@ -61,7 +61,12 @@ class Hyperprior:
         self.tables = Tables(tensors["table_counts"], tensors["table_starts"])
         shifts, upsample = tensors["h_s.shifts"], tensors["h_s.upsample"]
         layers = [
-            Layer(tensors[f"h_s.{i}.weight"], tensors[f"h_s.{i}.bias"], int(shifts[i]), bool(upsample[i]))
+            Layer(
+                tensors[f"h_s.{i}.weight"],
+                tensors[f"h_s.{i}.bias"],
+                int(shifts[i]),
+                bool(upsample[i]),
+            )
             for i in range(len(shifts))
         ]
         self.h_s = HyperSynthesis(layers)
@@ -70,10 +75,16 @@ class Hyperprior:
         self.hyper_channels = self.gains["z_table"].shape[1]
         hyper_channels, results = self.h_s.channels
         self.has_quality_map = results == 2 * self.channels + 1
-        if hyper_channels != self.hyper_channels or results - self.has_quality_map != 2 * self.channels:
+        if (
+            hyper_channels != self.hyper_channels
+            or results - self.has_quality_map != 2 * self.channels
+        ):
             raise ValueError("the hyper-synthesis has other channels than the gains")
         for name, gains in self.gains.items():
-            if gains.shape != (MAX_QUALITY_BYTE + 1, self.channels if name[0] == "y" else self.hyper_channels):
+            if gains.shape != (
+                MAX_QUALITY_BYTE + 1,
+                self.channels if name[0] == "y" else self.hyper_channels,
+            ):
                 raise ValueError(f"{name} has the wrong shape")
         if (self.gains["y_gain"] <= 0).any() or (self.gains["z_inverse_gain"] <= 0).any():
             raise ValueError("a gain is not positive")
@@ -82,8 +93,12 @@ class Hyperprior:
         if not ((self.gains["z_table"] >= 0) & (self.gains["z_table"] < len(self.tables))).all():
             raise ValueError("a table index is out of range")
         # By channel, (M, 225), as they are looked up for every place; with the steps that symbols are restored by.
-        self._by_channel = {name: np.ascontiguousarray(self.gains[name].T) for name in ("y_log_gain", "y_gain")}
-        self._steps = (2.0 ** (GAIN_FRACTION - FRACTION) / self._by_channel["y_gain"]).astype(np.float32)
+        self._by_channel = {
+            name: np.ascontiguousarray(self.gains[name].T) for name in ("y_log_gain", "y_gain")
+        }
+        self._steps = (2.0 ** (GAIN_FRACTION - FRACTION) / self._by_channel["y_gain"]).astype(
+            np.float32
+        )
         self._index = np.min_scalar_type(len(self.tables) - 1)  # small ones are sorted faster
 
     def analyse(self, pixels: np.ndarray) -> Latents:
@@ -102,15 +117,21 @@ class Hyperprior:
         encoder = Encoder(self.tables)
         for rows in reversed(bands(y.shape[1])):
             band = self.prediction(z_symbols, rows, y.shape[2], quality)
-            encoder.band(np.rint(self.residual(y[:, rows], band.means, band.qualities)), band.tables)
+            encoder.band(
+                np.rint(self.residual(y[:, rows], band.means, band.qualities)), band.tables
+            )
         return [self.encode_z(z_symbols, quality), encoder.finish()]
 
-    def holds(self, streams: list[bytes], size: tuple[int, int], latents: Latents, quality: int) -> bool:
+    def holds(
+        self, streams: list[bytes], size: tuple[int, int], latents: Latents, quality: int
+    ) -> bool:
         """Whether what decoding gives is what rounding float latents gives. Raises FormatError for other streams."""
         y, z = latents
         symbols = self.decode_symbols(streams, size, quality)
         same_z = np.array_equal(symbols.z, self.rounded_z(z, quality))
-        return same_z and np.array_equal(symbols.y, np.rint(self.residual(y, symbols.means, symbols.qualities)))
+        return same_z and np.array_equal(
+            symbols.y, np.rint(self.residual(y, symbols.means, symbols.qualities))
+        )
 
     def rounded_z(self, z: np.ndarray, quality: int) -> np.ndarray:
         z_gain = 2.0**GAIN_FRACTION / self.gains["z_inverse_gain"][quality]
@@ -143,7 +164,9 @@ class Hyperprior:
         """None."""
         return {}
 
-    def decode_latents(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
+    def decode_latents(
+        self, streams: list[bytes], size: tuple[int, int], quality: int
+    ) -> np.ndarray:
         """y_hat, float32 (M, h, w), of a picture of a `size`."""
         size = positions(size)
         z, _ = self.decode_z(streams[0], size, quality)
@@ -168,7 +191,9 @@ class Hyperprior:
             encoder.band(symbols[:, rows], self._z_tables(symbols[:, rows].shape, quality))
         return encoder.finish()
 
-    def decode_z(self, stream: bytes, size: tuple[int, int], quality: int) -> tuple[np.ndarray, int]:
+    def decode_z(
+        self, stream: bytes, size: tuple[int, int], quality: int
+    ) -> tuple[np.ndarray, int]:
         """z's symbols, and how many of them are escapes."""
         height, width = (-(-side // HYPER) for side in size)
         decoder = Decoder(self.tables, stream)
@@ -181,7 +206,9 @@ class Hyperprior:
     def _z_tables(self, shape: tuple[int, ...], quality: int) -> np.ndarray:
         return np.broadcast_to(self.gains["z_table"][quality][:, None, None], shape)
 
-    def prediction(self, z_symbols: np.ndarray, rows: slice, width: int, quality: int) -> Prediction:
+    def prediction(
+        self, z_symbols: np.ndarray, rows: slice, width: int, quality: int
+    ) -> Prediction:
         """What z says of some rows of y, `width` wide."""
         first = rows.start // HYPER
         above = max(0, first - self.h_s.margin)
@@ -192,14 +219,22 @@ class Hyperprior:
         out = self.h_s(z_hat)[:, skip : skip + rows.stop - rows.start, :width]
         half = 1 << (FRACTION - 1)
         scales, means = out[: self.channels], out[self.channels : 2 * self.channels]
-        shift = (out[-1] + half) >> FRACTION if self.has_quality_map else np.zeros(out.shape[1:], np.int64)
+        shift = (
+            (out[-1] + half) >> FRACTION
+            if self.has_quality_map
+            else np.zeros(out.shape[1:], np.int64)
+        )
         qualities = np.clip(quality + shift, 0, MAX_QUALITY_BYTE)
         indices = self._by_channel["y_log_gain"][:, qualities]
         indices += scales
         indices += half
         indices >>= FRACTION
         tables = np.clip(indices, 0, len(self.tables) - 1, out=indices).astype(self._index)
-        return Prediction(tables, rescale(means, self._by_channel["y_gain"][:, qualities], GAIN_FRACTION), qualities)
+        return Prediction(
+            tables,
+            rescale(means, self._by_channel["y_gain"][:, qualities], GAIN_FRACTION),
+            qualities,
+        )
 
 
 def positions(size: tuple[int, int]) -> tuple[int, int]:

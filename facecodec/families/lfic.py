@@ -20,7 +20,9 @@ from facecodec.transforms import Transforms
 STREAMS = ("z", "levels", "y")
 REGION = 2  # positions of y along each side of a region
 KEEP, POOL, DROP = range(3)  # levels
-SHARES = np.array([1, 1 / REGION**2, 0], np.float32)  # of its samples that a region keeps at each level
+SHARES = np.array(
+    [1, 1 / REGION**2, 0], np.float32
+)  # of its samples that a region keeps at each level
 NONE_ABOVE = 3  # what the topmost regions have above them
 REACH = 4  # positions of y to each side that the scores look at (networks/lfic.py)
 
@@ -45,7 +47,10 @@ class Lfic:
         self._transforms = transforms
         self._base = Hyperprior(tensors, transforms)
         counts, self._bias = tensors["level_counts"], tensors["h_a.bias"]
-        if counts.shape != (MAX_QUALITY_BYTE + 1, NONE_ABOVE + 1, 4) or self._bias.shape != (MAX_QUALITY_BYTE + 1, 3):
+        if counts.shape != (MAX_QUALITY_BYTE + 1, NONE_ABOVE + 1, 4) or self._bias.shape != (
+            MAX_QUALITY_BYTE + 1,
+            3,
+        ):
             raise ValueError("level_counts or h_a.bias has the wrong shape")
         self._tables = Tables(counts.ravel(), np.arange(0, counts.size + 1, 4))
 
@@ -62,19 +67,24 @@ class Lfic:
             level_encoder.band(levels[row] - POOL, _contexts(levels, row, quality))
         for rows in reversed(bands(y.shape[1])):
             band = self._base.prediction(z_symbols, rows, y.shape[2], quality)
-            symbols = _pooled(self._base.residual(y[:, rows], band.means, band.qualities), _of(levels, rows))
+            symbols = _pooled(
+                self._base.residual(y[:, rows], band.means, band.qualities), _of(levels, rows)
+            )
             coded = _coded(_of(levels, rows), symbols.shape[1:])
             encoder.band(symbols[:, coded], band.tables[:, coded])
         return [self._base.encode_z(z_symbols, quality), level_encoder.finish(), encoder.finish()]
 
-    def holds(self, streams: list[bytes], size: tuple[int, int], latents: Latents, quality: int) -> bool:
+    def holds(
+        self, streams: list[bytes], size: tuple[int, int], latents: Latents, quality: int
+    ) -> bool:
         y, z = latents
         symbols = self.decode_symbols(streams, size, quality)
         return (
             np.array_equal(symbols.z, self._base.rounded_z(z, quality))
             and np.array_equal(symbols.levels, self._levels(y, symbols.z, quality))
             and np.array_equal(
-                symbols.y, _pooled(self._base.residual(y, symbols.means, symbols.qualities), symbols.levels)
+                symbols.y,
+                _pooled(self._base.residual(y, symbols.means, symbols.qualities), symbols.levels),
             )
         )
 
@@ -86,12 +96,18 @@ class Lfic:
         parts = []
         for rows in bands(size[0]):
             band = self._base.prediction(z, rows, size[1], quality)
-            parts.append((_read(decoder, band.tables, _of(levels, rows)), band.means, band.qualities))
+            parts.append(
+                (_read(decoder, band.tables, _of(levels, rows)), band.means, band.qualities)
+            )
         decoder.finish()
         y, means, qualities = (np.concatenate(each, axis=-2) for each in zip(*parts, strict=True))
-        return Symbols(z, y, means, qualities, levels, {"z": z_escapes, "levels": 0, "y": decoder.escapes})
+        return Symbols(
+            z, y, means, qualities, levels, {"z": z_escapes, "levels": 0, "y": decoder.escapes}
+        )
 
-    def decode_latents(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
+    def decode_latents(
+        self, streams: list[bytes], size: tuple[int, int], quality: int
+    ) -> np.ndarray:
         """y_hat, float32 (M, h, w)."""
         size = positions(size)
         z, _ = self._base.decode_z(streams[0], size, quality)
@@ -100,7 +116,9 @@ class Lfic:
         y_hat = np.empty((self._base.channels, *size), np.float32)
         for rows in bands(size[0]):
             band = self._base.prediction(z, rows, size[1], quality)
-            y_hat[:, rows] = self._base.restored(_read(decoder, band.tables, _of(levels, rows)), band)
+            y_hat[:, rows] = self._base.restored(
+                _read(decoder, band.tables, _of(levels, rows)), band
+            )
         decoder.finish()
         return y_hat
 
@@ -176,7 +194,9 @@ def _pooled(residual: np.ndarray, levels: np.ndarray) -> np.ndarray:
     split = (levels.shape[0], REGION, levels.shape[1], REGION)
     means = padded.reshape(channels, *split).sum((2, 4)) / there.reshape(split).sum((1, 3))
     spread = _spread(levels)
-    return np.rint(np.where(spread == KEEP, padded, np.where(spread == POOL, _spread(means), 0)))[:, :height, :width]
+    return np.rint(np.where(spread == KEEP, padded, np.where(spread == POOL, _spread(means), 0)))[
+        :, :height, :width
+    ]
 
 
 def _read(decoder: Decoder, tables: np.ndarray, levels: np.ndarray) -> np.ndarray:

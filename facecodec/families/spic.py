@@ -34,11 +34,18 @@ class Spic:
         self._transforms = transforms
         self.tables = Tables(tensors["table_counts"], tensors["table_starts"])
         self._y_table, self._step = tensors["y_table"], tensors["step"].astype(np.float32)
-        if self._y_table.ndim != 2 or len(self._y_table) != MAX_QUALITY_BYTE + 1 or self._y_table.shape[1] == 0:
+        if (
+            self._y_table.ndim != 2
+            or len(self._y_table) != MAX_QUALITY_BYTE + 1
+            or self._y_table.shape[1] == 0
+        ):
             raise ValueError("y_table has the wrong shape")
         if not (self._y_table < len(self.tables)).all():
             raise ValueError("a table index is out of range")
-        if self._step.shape != (MAX_QUALITY_BYTE + 1,) or not (np.isfinite(self._step) & (self._step > 0)).all():
+        if (
+            self._step.shape != (MAX_QUALITY_BYTE + 1,)
+            or not (np.isfinite(self._step) & (self._step > 0)).all()
+        ):
             raise ValueError("a step is not positive")
 
     def analyse(self, pixels: np.ndarray) -> np.ndarray:
@@ -52,8 +59,12 @@ class Spic:
             encoder.band(symbols[:, rows], self._indices(symbols[:, rows].shape, quality))
         return [encoder.finish()]
 
-    def holds(self, streams: list[bytes], size: tuple[int, int], latents: np.ndarray, quality: int) -> bool:
-        return np.array_equal(self.decode_symbols(streams, size, quality).y, self._rounded(latents, quality))
+    def holds(
+        self, streams: list[bytes], size: tuple[int, int], latents: np.ndarray, quality: int
+    ) -> bool:
+        return np.array_equal(
+            self.decode_symbols(streams, size, quality).y, self._rounded(latents, quality)
+        )
 
     def decode_symbols(self, streams: list[bytes], size: tuple[int, int], quality: int) -> Symbols:
         height, width = (-(-side // DOWNSAMPLING) for side in size)
@@ -64,9 +75,13 @@ class Spic:
         decoder.finish()
         return Symbols(y, {"y": decoder.escapes})
 
-    def decode_latents(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
+    def decode_latents(
+        self, streams: list[bytes], size: tuple[int, int], quality: int
+    ) -> np.ndarray:
         """y_hat, float32 (M, h, w)."""
-        return self.decode_symbols(streams, size, quality).y.astype(np.float32) * self._step[quality]
+        return (
+            self.decode_symbols(streams, size, quality).y.astype(np.float32) * self._step[quality]
+        )
 
     def decode(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
         """The picture, uint8 (*size, 3)."""

@@ -25,18 +25,32 @@ class Network(nn.Module):
     `fine` channels at 1/8 and `coarse` at 1/16, so many blocks of each: analysis 3 and 2, synthesis 4 and 3.
     """
 
-    def __init__(self, fine: int = 128, coarse: int = 160, blocks: tuple[int, int, int, int] = (3, 2, 4, 3)) -> None:
+    def __init__(
+        self, fine: int = 128, coarse: int = 160, blocks: tuple[int, int, int, int] = (3, 2, 4, 3)
+    ) -> None:
         super().__init__()
         into_fine, into_coarse, from_fine, from_coarse = blocks
-        self.stem = nn.Sequential(nn.Conv2d(3, fine, 8, 8), *(DepthwiseBlock(fine) for _ in range(into_fine)))
-        self.down = nn.Sequential(nn.Conv2d(fine, coarse, 2, 2), *(DepthwiseBlock(coarse) for _ in range(into_coarse)))
-        self.to_compact = nn.ModuleDict({"8": nn.Conv2d(fine, COLOURS, 1), "16": nn.Conv2d(coarse, COLOURS, 1)})
-        self.from_compact = nn.ModuleDict({"8": nn.Conv2d(COLOURS, fine, 1), "16": nn.Conv2d(COLOURS, coarse, 1)})
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, fine, 8, 8), *(DepthwiseBlock(fine) for _ in range(into_fine))
+        )
+        self.down = nn.Sequential(
+            nn.Conv2d(fine, coarse, 2, 2), *(DepthwiseBlock(coarse) for _ in range(into_coarse))
+        )
+        self.to_compact = nn.ModuleDict(
+            {"8": nn.Conv2d(fine, COLOURS, 1), "16": nn.Conv2d(coarse, COLOURS, 1)}
+        )
+        self.from_compact = nn.ModuleDict(
+            {"8": nn.Conv2d(COLOURS, fine, 1), "16": nn.Conv2d(COLOURS, coarse, 1)}
+        )
         self.up = nn.Sequential(
-            *(DepthwiseBlock(coarse) for _ in range(from_coarse)), nn.Conv2d(coarse, 4 * fine, 1), nn.PixelShuffle(2)
+            *(DepthwiseBlock(coarse) for _ in range(from_coarse)),
+            nn.Conv2d(coarse, 4 * fine, 1),
+            nn.PixelShuffle(2),
         )
         self.root = nn.Sequential(
-            *(DepthwiseBlock(fine) for _ in range(from_fine)), nn.Conv2d(fine, 3 * 64, 1), nn.PixelShuffle(8)
+            *(DepthwiseBlock(fine) for _ in range(from_fine)),
+            nn.Conv2d(fine, 3 * 64, 1),
+            nn.PixelShuffle(8),
         )
         self._start(fine, coarse)
 
@@ -44,7 +58,9 @@ class Network(nn.Module):
     def _start(self, fine: int, coarse: int) -> None:
         """Mean colours on the way in, blocks of them on the way out; both in terms of an orthonormal transform."""
         stem, merge, _ = markov_transform(fine, coarse)
-        mean = torch.eye(COLOURS).repeat_interleave(64, 1) / 64  # (3, 3 * 64): mean colour of 8x8 pixels
+        mean = (
+            torch.eye(COLOURS).repeat_interleave(64, 1) / 64
+        )  # (3, 3 * 64): mean colour of 8x8 pixels
         means = (mean @ stem.T).repeat_interleave(4, 1) / 4  # (3, fine * 4): of four such
         for layer, weight in (
             (self.stem[0], stem),
@@ -78,11 +94,17 @@ class Network(nn.Module):
         x_hat = torch.empty_like(x)
         bits = torch.zeros(len(x), device=x.device)
         for step in {step for step, _ in steps}:
-            chosen = torch.tensor([i for i, each in enumerate(steps) if each[0] == step], device=x.device)
-            most = torch.tensor([2.0 ** steps[i][1] - 1 for i in chosen.tolist()], device=x.device)[:, None, None, None]
+            chosen = torch.tensor(
+                [i for i, each in enumerate(steps) if each[0] == step], device=x.device
+            )
+            most = torch.tensor([2.0 ** steps[i][1] - 1 for i in chosen.tolist()], device=x.device)[
+                :, None, None, None
+            ]
             compact = self.analysis(step)(x[chosen]).float()
             clipped = compact.clamp(0, 1)
-            x_hat[chosen] = self.synthesis(step)(quantize_ste(clipped * most) / most).to(x_hat.dtype)
+            x_hat[chosen] = self.synthesis(step)(quantize_ste(clipped * most) / most).to(
+                x_hat.dtype
+            )
             if not torch.is_grad_enabled():
                 for i, image in zip(chosen.tolist(), clipped.cpu().numpy(), strict=True):
                     bits[i] = 8 * len(png(image, steps[i][1]))

@@ -25,10 +25,17 @@ FEATURES = 64  # of the recogniser there
 WINDOW = 12  # latent positions along a side around the face that are gone on with, enough for LFW's and somewhat more
 CELL = 2  # pixels along a side of a place where it is looked at
 COLOURS = 3
-FINDING = (64, 4)  # channels and blocks of what finds the face: it sees nine positions along a side, and all vote
+FINDING = (
+    64,
+    4,
+)  # channels and blocks of what finds the face: it sees nine positions along a side, and all vote
 TYPICAL_SCALE = 1.2  # pixels of the picture to one of the template, as on LFW
-CENTRE = torch.tensor([(SIZE - 1) / 2, (SIZE - 1) / 2, 1])  # of the template, to be moved by a matrix
-POINTS = torch.from_numpy(np.c_[TEMPLATE, np.ones(len(TEMPLATE))]).float()  # the template's, to be moved by a matrix
+CENTRE = torch.tensor(
+    [(SIZE - 1) / 2, (SIZE - 1) / 2, 1]
+)  # of the template, to be moved by a matrix
+POINTS = torch.from_numpy(
+    np.c_[TEMPLATE, np.ones(len(TEMPLATE))]
+).float()  # the template's, to be moved by a matrix
 
 
 @dataclass
@@ -71,7 +78,9 @@ class Head(nn.Module):
             nn.Linear(64 * (GRID // 8) ** 2, 2 * len(TEMPLATE)),
         )  # fmt: skip
         recogniser = MobileFaceNet()
-        self.look = nn.Sequential(nn.ZeroPad2d((1, 0, 1, 0)), nn.Conv2d(COLOURS * CELL**2, FEATURES, 2))
+        self.look = nn.Sequential(
+            nn.ZeroPad2d((1, 0, 1, 0)), nn.Conv2d(COLOURS * CELL**2, FEATURES, 2)
+        )
         self.first = recogniser.conv1[1:].eval()
         self.last = nn.Sequential(*_last(recogniser), nn.Flatten()).eval()
         self.classes = nn.Linear(recogniser.bn.num_features, classes) if classes else None
@@ -82,9 +91,15 @@ class Head(nn.Module):
                 last.bias.zero_()
         points = SIZE / GRID * (torch.arange(GRID) + 0.5) - 0.5
         y, x = torch.meshgrid(points, points, indexing="ij")
-        self.register_buffer("points", torch.stack([x, y, torch.ones_like(x)], -1).reshape(1, -1, 3), persistent=False)
+        self.register_buffer(
+            "points",
+            torch.stack([x, y, torch.ones_like(x)], -1).reshape(1, -1, 3),
+            persistent=False,
+        )
         self.register_buffer("template", POINTS, persistent=False)
-        self.register_buffer("typical", TYPICAL_SCALE * (POINTS - POINTS.mean(0))[:, :2], persistent=False)
+        self.register_buffer(
+            "typical", TYPICAL_SCALE * (POINTS - POINTS.mean(0))[:, :2], persistent=False
+        )
         self.register_buffer("fit", torch.from_numpy(_least_squares()).float(), persistent=False)
         self.register_buffer("centre", CENTRE, persistent=False)
         self.register_buffer("cells", torch.arange(WINDOW), persistent=False)
@@ -92,7 +107,9 @@ class Head(nn.Module):
     @torch.no_grad()
     def start_from(self, recogniser: MobileFaceNet, synthesis: nn.Sequential) -> None:
         """Begin as a trained synthesis of the same width, of whose blocks half of one stays, and as a recogniser."""
-        for mine, theirs in zip((self.first, *self.last), (recogniser.conv1[1:], *_last(recogniser)), strict=False):
+        for mine, theirs in zip(
+            (self.first, *self.last), (recogniser.conv1[1:], *_last(recogniser)), strict=False
+        ):
             mine.load_state_dict(theirs.state_dict())
         # What is linear without the blocks at 1/16 is one layer.
         shuffle = next(i for i, layer in enumerate(synthesis) if isinstance(layer, nn.PixelShuffle))
@@ -102,11 +119,22 @@ class Head(nn.Module):
         self.up[2].mix.load_state_dict(synthesis[shuffle + 1].mix.state_dict())
         # A place of 8x8 pixels as sixteen of 2x2.
         side = 8 // CELL
-        order = torch.arange(COLOURS * 64).reshape(COLOURS, side, CELL, side, CELL).permute(0, 2, 4, 1, 3).reshape(-1)
-        self.up[-2].load_state_dict({name: value[order] for name, value in synthesis[-2].state_dict().items()})
+        order = (
+            torch.arange(COLOURS * 64)
+            .reshape(COLOURS, side, CELL, side, CELL)
+            .permute(0, 2, 4, 1, 3)
+            .reshape(-1)
+        )
+        self.up[-2].load_state_dict(
+            {name: value[order] for name, value in synthesis[-2].state_dict().items()}
+        )
         # The first convolution, of stride 2, on places of 2x2; what the synthesis gives is centred on zero.
         weight = recogniser.conv1[0].weight / recogniser.std
-        taps = F.pad(weight, (1, 0, 1, 0)).reshape(FEATURES, COLOURS, 2, CELL, 2, CELL).permute(0, 1, 3, 5, 2, 4)
+        taps = (
+            F.pad(weight, (1, 0, 1, 0))
+            .reshape(FEATURES, COLOURS, 2, CELL, 2, CELL)
+            .permute(0, 1, 3, 5, 2, 4)
+        )
         self.look[1].weight.copy_(taps.reshape(self.look[1].weight.shape))
         self.look[1].bias.copy_((weight * (0.5 - recogniser.mean)).sum((1, 2, 3)))
 
@@ -123,10 +151,16 @@ class Head(nn.Module):
         features = self.first(self.look(self._sample(*window, self.similarity(closer))))
         embedding = self.last(features)
         return Reading(
-            landmarks, closer, embedding, features, None if self.classes is None else self.classes(embedding)
+            landmarks,
+            closer,
+            embedding,
+            features,
+            None if self.classes is None else self.classes(embedding),
         )
 
-    def look_twice(self, y_hat: Tensor, matrices: Tensor | None = None) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+    def look_twice(
+        self, y_hat: Tensor, matrices: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
         """Landmarks at first sight and at second, (B, 5, 2) each, and what is seen around: see `_window`."""
         landmarks = self.landmarks(y_hat)
         about = self.similarity(landmarks)
@@ -139,7 +173,9 @@ class Head(nn.Module):
 
     def landmarks(self, y_hat: Tensor) -> Tensor:
         """The face's five points, (B, 5, 2): every position votes for where each lies; the sum by their weights."""
-        found = self.find(y_hat).flatten(2).unflatten(1, (3, -1))  # weights, and offsets across and down
+        found = (
+            self.find(y_hat).flatten(2).unflatten(1, (3, -1))
+        )  # weights, and offsets across and down
         height, width = y_hat.shape[2:]
         across = torch.arange(width, device=y_hat.device).repeat(height)
         down = torch.arange(height, device=y_hat.device)[:, None].expand(-1, width).flatten()
@@ -158,16 +194,24 @@ class Head(nn.Module):
         # The window's centre lies between positions, as it has an even number of them; beyond the picture are zeros.
         corner = torch.round((centre.detach() + 0.5) / DOWNSAMPLING) - WINDOW // 2
         across, down = (corner[:, :, None] + self.cells).long().unbind(1)
-        inside = ((down >= 0) & (down < height))[:, :, None] & ((across >= 0) & (across < width))[:, None]
-        index = torch.where(inside, width * down[:, :, None] + across[:, None], height * width).flatten(1)
-        cells = F.pad(y_hat.flatten(2), (0, 1)).gather(2, index[:, None].expand(-1, y_hat.shape[1], -1))
+        inside = ((down >= 0) & (down < height))[:, :, None] & ((across >= 0) & (across < width))[
+            :, None
+        ]
+        index = torch.where(
+            inside, width * down[:, :, None] + across[:, None], height * width
+        ).flatten(1)
+        cells = F.pad(y_hat.flatten(2), (0, 1)).gather(
+            2, index[:, None].expand(-1, y_hat.shape[1], -1)
+        )
         seen = self.up(cells.unflatten(2, (WINDOW, WINDOW)))
         return seen, DOWNSAMPLING * (corner + WINDOW // 2) - 0.5
 
     def _sample(self, seen: Tensor, middle: Tensor, matrices: Tensor) -> Tensor:
         """A window at the template's points, (B, 3 CELL^2, GRID, GRID)."""
         within = (matrices - F.pad(middle[:, :, None], (2, 0))) * (2 / (WINDOW * DOWNSAMPLING))
-        return F.grid_sample(seen, _moved(self.points, within).unflatten(1, (GRID, GRID)), align_corners=False)
+        return F.grid_sample(
+            seen, _moved(self.points, within).unflatten(1, (GRID, GRID)), align_corners=False
+        )
 
     def frozen(self) -> dict[str, np.ndarray]:
         """The graph from y_hat (1, M, h, w) to the embedding (1, 128), and the classes' linear layer after it."""
@@ -180,7 +224,14 @@ class Head(nn.Module):
 
 
 def _last(recogniser: MobileFaceNet) -> tuple[nn.Module, ...]:
-    return recogniser.dw_conv, recogniser.features, recogniser.conv2, recogniser.gdconv, recogniser.conv3, recogniser.bn
+    return (
+        recogniser.dw_conv,
+        recogniser.features,
+        recogniser.conv2,
+        recogniser.gdconv,
+        recogniser.conv3,
+        recogniser.bn,
+    )
 
 
 def _halving(channels: int, wider: int) -> tuple[nn.Module, ...]:
@@ -221,6 +272,8 @@ def _least_squares() -> np.ndarray:
     """Landmarks as one row x, y, x, y... (10) to the similarity [[a, -b, c], [b, a, d]] as one row, (10, 6)."""
     x, y = TEMPLATE.T
     one, zero = np.ones(len(x)), np.zeros(len(x))
-    equations = np.stack([np.stack([x, -y, one, zero], 1), np.stack([y, x, zero, one], 1)], 1).reshape(-1, 4)
+    equations = np.stack(
+        [np.stack([x, -y, one, zero], 1), np.stack([y, x, zero, one], 1)], 1
+    ).reshape(-1, 4)
     a, b, c, d = np.linalg.pinv(equations)
     return np.stack([a, -b, c, b, a, d], 1)

@@ -117,7 +117,9 @@ class Hyperprior(nn.Module):
         y_hat, y_bits, z_bits = self.latents(x, quality, noisy_rate)
         return Coded(self.g_s(y_hat), y_bits, z_bits, y_hat)
 
-    def latents(self, x: Tensor, quality: Tensor, noisy_rate: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    def latents(
+        self, x: Tensor, quality: Tensor, noisy_rate: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """What `forward` gives but the picture: y_hat, and the bits of y and of z."""
         parts = self.predicted(x, quality, noisy_rate)
         y_bits = self.bits(parts.residual, parts.scale, noisy_rate).flatten(1).sum(1)
@@ -139,7 +141,9 @@ class Hyperprior(nn.Module):
         scale = torch.exp2(log_scale.clamp(-8, 8)) * y_gain
         return Parts(y, y * y_gain - mean, scale, mean, y_gain, z_bits)
 
-    def hyper_synthesis(self, z_hat: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    def hyper_synthesis(
+        self, z_hat: Tensor, size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """log2 of the scale and the mean of y before its gain, (B, M, *size), and what to add to q, (B, *size)."""
         with torch.autocast(z_hat.device.type, enabled=False):
             out = self.h_s(z_hat.float())[..., : size[0], : size[1]]
@@ -149,10 +153,14 @@ class Hyperprior(nn.Module):
     def bits(self, values: Tensor, scale: Tensor, noisy: bool) -> Tensor:
         """-log2 of the zero-mean Gaussian mass of each rounded value."""
         values = values.float()
-        values = values + torch.empty_like(values).uniform_(-0.5, 0.5) if noisy else quantize_ste(values)
+        values = (
+            values + torch.empty_like(values).uniform_(-0.5, 0.5) if noisy else quantize_ste(values)
+        )
         scale = self.lower_scale(scale.float())
         magnitude = values.abs()
-        mass = torch.special.ndtr((0.5 - magnitude) / scale) - torch.special.ndtr((-0.5 - magnitude) / scale)
+        mass = torch.special.ndtr((0.5 - magnitude) / scale) - torch.special.ndtr(
+            (-0.5 - magnitude) / scale
+        )
         return -torch.log2(self.lower_likelihood(mass))
 
     @torch.no_grad()
@@ -169,7 +177,9 @@ class Hyperprior(nn.Module):
             "table_counts": counts,
             "table_starts": starts,
         }
-        gains = frozen_gains(*(interpolate(each.double(), quality)[..., 0, 0].numpy() for each in anchors))
+        gains = frozen_gains(
+            *(interpolate(each.double(), quality)[..., 0, 0].numpy() for each in anchors)
+        )
         return tensors | gains | frozen_hyper_synthesis(self.h_s, latents, hyper)
 
 

@@ -59,7 +59,9 @@ def stored_qualities() -> Tensor:
     return 1 + torch.arange(MAX_QUALITY_BYTE + 1, dtype=torch.float64) / QUALITY_STEPS
 
 
-def frozen_gains(y_log: np.ndarray, z_log: np.ndarray, z_scale: np.ndarray) -> dict[str, np.ndarray]:
+def frozen_gains(
+    y_log: np.ndarray, z_log: np.ndarray, z_scale: np.ndarray
+) -> dict[str, np.ndarray]:
     """What gains add to scale indices and multiply means and z by; from log2 of gains and scales, (225, channels)."""
     return {
         "y_log_gain": np.rint(y_log * SCALE_STEPS * 2**FRACTION).astype(np.int32),
@@ -89,7 +91,9 @@ def frozen_hyper_synthesis(h_s: nn.Sequential, latents: int, hyper: int) -> dict
             weight[-1] *= QUALITY_STEPS
             bias[-1] *= QUALITY_STEPS
         shift = WEIGHT_BITS - 1 - int(np.floor(np.log2(np.abs(weight).max())))
-        tensors[f"h_s.{number}.weight"] = np.clip(np.rint(weight * 2.0**shift), -(2**15), 2**15 - 1).astype(np.int16)
+        tensors[f"h_s.{number}.weight"] = np.clip(
+            np.rint(weight * 2.0**shift), -(2**15), 2**15 - 1
+        ).astype(np.int16)
         tensors[f"h_s.{number}.bias"] = np.rint(bias * 2.0 ** (shift + FRACTION)).astype(np.int64)
         shifts.append(shift)
         upsample.append(i + 1 < len(modules) and isinstance(modules[i + 1], nn.PixelShuffle))

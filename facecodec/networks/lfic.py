@@ -25,7 +25,9 @@ from facecodec.networks.transforms import LATENT_SCALE
 # By how much keeping all must be the best choice at each of the eight anchors: the price of training, a multiple of the
 # mean bits, is too low where everything is worth many bits. Chosen on training people at q 4 (docs/neighbours.md).
 MARGIN = torch.tensor([0, 0, 0, 0.04, 0.04, 0.04, 0.04, 0.04])
-QUICK = 8  # how many times as fast as other parameters scores are learned, which all else then follows
+QUICK = (
+    8  # how many times as fast as other parameters scores are learned, which all else then follows
+)
 
 
 class Scores(nn.Module):
@@ -50,7 +52,9 @@ class Scores(nn.Module):
             self.look[-1].bias.zero_()
 
     def forward(self, seen: Tensor) -> Tensor:
-        return self.look(seen[:, :-1]) + self.worth[:, None, None] * F.avg_pool2d(seen[:, -1:], REGION)
+        return self.look(seen[:, :-1]) + self.worth[:, None, None] * F.avg_pool2d(
+            seen[:, -1:], REGION
+        )
 
 
 def relative(bits: Tensor) -> Tensor:
@@ -69,10 +73,14 @@ class Network(Hyperprior):
         self._sample_price = sample_price
         self.scores = Scores(self.channels, score_width)
         self.score_bias = nn.Parameter(torch.tensor([0.5, 0.3, -0.5]).repeat(ANCHORS, 1) / QUICK)
-        self.register_buffer("margin", F.pad(MARGIN[:, None], (KEEP, len(SHARES) - KEEP - 1)), persistent=False)
+        self.register_buffer(
+            "margin", F.pad(MARGIN[:, None], (KEEP, len(SHARES) - KEEP - 1)), persistent=False
+        )
         self.level_scores = nn.Parameter(torch.zeros(ANCHORS, (NONE_ABOVE + 1) * len(SHARES)))
 
-    def latents(self, x: Tensor, quality: Tensor, noisy_rate: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    def latents(
+        self, x: Tensor, quality: Tensor, noisy_rate: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """As Hyperprior's; the bits of the levels are among those of z."""
         parts = self.predicted(x, quality, noisy_rate)
         height, width = parts.y.shape[-2:]
@@ -81,21 +89,32 @@ class Network(Hyperprior):
         scores = self.scores(pad_to(seen, REGION)).float()
         scores = QUICK * (scores + interpolate(self._bias(), quality[:, None, None]))
         soft = scores.softmax(1)
-        drawn = scores - torch.empty_like(scores).exponential_().log() if self.training else scores  # Gumbel noise
+        drawn = (
+            scores - torch.empty_like(scores).exponential_().log() if self.training else scores
+        )  # Gumbel noise
         levels = drawn.argmax(1)
         chosen = F.one_hot(levels, len(SHARES)).permute(0, 3, 1, 2).to(soft) + soft - soft.detach()
         keep, pool = (_spread(chosen[:, [level]])[..., :height, :width] for level in (KEEP, POOL))
 
         means = F.avg_pool2d(parts.residual, REGION, ceil_mode=True, count_include_pad=False)
-        pooled = self.bits(means, parts.scale[..., ::REGION, ::REGION], noisy_rate).sum(1, keepdim=True)
+        pooled = self.bits(means, parts.scale[..., ::REGION, ::REGION], noisy_rate).sum(
+            1, keepdim=True
+        )
         y_bits = (each * keep).flatten(1).sum(1) + (pooled * chosen[:, [POOL]]).flatten(1).sum(1)
         shares = torch.from_numpy(SHARES).to(x)[:, None, None]
         samples = REGION**2 * self.channels * (chosen * shares).flatten(1).sum(1)
         price = self._sample_price * each.flatten(1).sum(1) / (each[0].numel() * self.channels)
         y_bits = y_bits + price.detach() * (samples - samples.detach())  # in the gradient alone
 
-        residual = keep * quantize_ste(parts.residual) + pool * _spread(quantize_ste(means))[..., :height, :width]
-        return (residual + parts.mean) / parts.gain, y_bits, parts.z_bits + self.level_bits(levels, quality)
+        residual = (
+            keep * quantize_ste(parts.residual)
+            + pool * _spread(quantize_ste(means))[..., :height, :width]
+        )
+        return (
+            (residual + parts.mean) / parts.gain,
+            y_bits,
+            parts.z_bits + self.level_bits(levels, quality),
+        )
 
     def _bias(self) -> Tensor:
         """Of each anchor's scores, (8, 3)."""
@@ -116,7 +135,9 @@ class Network(Hyperprior):
     def frozen(self) -> dict[str, np.ndarray]:
         quality = stored_qualities()[:, None, None]
         mass = self._level_mass(interpolate(self.level_scores.double(), quality)[..., 0, 0]).numpy()
-        counts = np.ones((*mass.shape[:2], 4), np.int64)  # the last is the escape, which no level takes
+        counts = np.ones(
+            (*mass.shape[:2], 4), np.int64
+        )  # the last is the escape, which no level takes
         counts[..., :3] = np.maximum(1, np.rint(mass * (2**PRECISION - 1)))
         likeliest = counts.argmax(2)[..., None]
         rest = 2**PRECISION - counts.sum(2, keepdims=True)

@@ -29,13 +29,17 @@ class Network(nn.Module):
     falls by its fourth root, which is what the gains of a hyperprior that is trained so come to.
     """
 
-    def __init__(self, latents: int = 160, coarsest: float = 160.0, span: float = 160.0, **transform: object) -> None:
+    def __init__(
+        self, latents: int = 160, coarsest: float = 160.0, span: float = 160.0, **transform: object
+    ) -> None:
         super().__init__()
         self.channels = latents
         analysis, synthesis, log_scale = depthwise_transforms(latents, **transform)
         self.g_a = Centred(analysis)
         self.g_s = Uncentred(synthesis)
-        self.register_buffer("ends", torch.log2(torch.tensor([coarsest, coarsest / span**0.25])), persistent=False)
+        self.register_buffer(
+            "ends", torch.log2(torch.tensor([coarsest, coarsest / span**0.25])), persistent=False
+        )
         self.y_log_scale = nn.Parameter(log_scale.repeat(QUALITIES, 1) / QUICK)
         self.lower_scale = LowerBound(SCALE_MIN)
         self.lower_likelihood = LowerBound(LIKELIHOOD_MIN)
@@ -70,7 +74,9 @@ class Network(nn.Module):
         counts, starts = laplace_tables()
         quality = stored_qualities()
         log_step = self.log_step(quality)
-        log_scale = QUICK * interpolate(self.y_log_scale.double(), quality[:, None, None])[..., 0, 0]
+        log_scale = (
+            QUICK * interpolate(self.y_log_scale.double(), quality[:, None, None])[..., 0, 0]
+        )
         return {
             "g_a.onnx": graph(self.g_a, torch.zeros(1, 3, 64, 64)),
             "g_s.onnx": graph(self.g_s, torch.zeros(1, self.channels, 4, 4)),

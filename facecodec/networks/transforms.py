@@ -63,7 +63,9 @@ def _from_zero(layer: nn.Conv2d) -> nn.Conv2d:
     return layer
 
 
-def depthwise_transforms(latents: int, fine: int = 128, coarse: int = 160, blocks: tuple[int, int] = (3, 3)) -> Parts:
+def depthwise_transforms(
+    latents: int, fine: int = 128, coarse: int = 160, blocks: tuple[int, int] = (3, 3)
+) -> Parts:
     """Analysis and synthesis with `fine` channels at 1/8 and `coarse` at 1/16 of the resolution.
 
     The stem takes whole 8x8 blocks of pixels, the grid that JPEG inputs already carry. The linear
@@ -116,7 +118,9 @@ def markov_transform(fine: int, coarse: int) -> tuple[Tensor, Tensor, Tensor]:
     distance = (torch.arange(16)[:, None] - torch.arange(16)).abs().double()
     along = 0.95**distance
     # Correlated colours: grey carries most of the variance, the two opponent axes little.
-    colours = torch.tensor([[0.577, 0.577, 0.577], [0.707, 0.0, -0.707], [0.408, -0.816, 0.408]]).double()
+    colours = torch.tensor(
+        [[0.577, 0.577, 0.577], [0.707, 0.0, -0.707], [0.408, -0.816, 0.408]]
+    ).double()
     colour = colours.T @ torch.diag(torch.tensor([1.0, 0.05, 0.02]).double()) @ colours
     image = torch.einsum("ij,kl,mn->ikmjln", colour, along, along)  # (colour, row, column) twice
     block = image[:, :8, :8, :, :8, :8].reshape(192, 192)

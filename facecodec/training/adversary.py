@@ -22,9 +22,13 @@ class Adversary:
         layers: list[nn.Module] = []
         for inputs, outputs in zip((3, *WIDTHS), WIDTHS, strict=False):
             layers += [spectral_norm(nn.Conv2d(inputs, outputs, 4, 2, 1)), nn.LeakyReLU(0.2)]
-        self._plain = nn.Sequential(*layers, spectral_norm(nn.Conv2d(WIDTHS[-1], 1, 1))).to(processes.device)
+        self._plain = nn.Sequential(*layers, spectral_norm(nn.Conv2d(WIDTHS[-1], 1, 1))).to(
+            processes.device
+        )
         self._network = processes.distribute(self._plain)
-        self._optimizer = torch.optim.Adam(self._plain.parameters(), lr=LEARNING_RATE, betas=(0.5, 0.9))
+        self._optimizer = torch.optim.Adam(
+            self._plain.parameters(), lr=LEARNING_RATE, betas=(0.5, 0.9)
+        )
 
     def judge(self, x_hat: Tensor) -> Tensor:
         """How far decoded pictures (B, 3, H, W) are from passing for originals, (B,)."""

@@ -47,7 +47,10 @@ class Config:
     decay: float = 0.3  # last share of the steps, over which the learning rate falls to zero
     rounded_from: float = 0.5  # share of the steps after which the rate is that of rounded latents
     rate_weights: tuple[float, float] = (0.96, 0.006)  # lambda_rate at q = 1 and at q = 8
-    qualities: tuple[float, float] = (1.0, 8.0)  # q of each image is uniform between these; equal for a single rate
+    qualities: tuple[float, float] = (
+        1.0,
+        8.0,
+    )  # q of each image is uniform between these; equal for a single rate
     validate_every: int = 2000
     validation_images: int = 48
     recogniser: str = "mobilefacenet-ms1m"  # of the identity loss, for ip and ipr
@@ -82,7 +85,9 @@ def parse_config(values: dict[str, Any]) -> Config:
     known = {f.name for f in fields(Config)}
     for key in values:
         if key not in known:
-            raise UsageError(f"unknown key '{key}' in the training configuration; known: {', '.join(sorted(known))}")
+            raise UsageError(
+                f"unknown key '{key}' in the training configuration; known: {', '.join(sorted(known))}"
+            )
     for key in ("name", "steps", "data"):
         if key not in values:
             raise UsageError(f"the training configuration lacks '{key}'")
@@ -99,31 +104,55 @@ def parse_config(values: dict[str, Any]) -> Config:
         config = Config(**values)
     except (TypeError, ValueError) as error:
         raise UsageError(f"bad value in the training configuration: {error}") from None
-    for key, allowed in (("family", FAMILIES), ("objective", OBJECTIVES), ("distortion", DISTORTIONS)):
+    for key, allowed in (
+        ("family", FAMILIES),
+        ("objective", OBJECTIVES),
+        ("distortion", DISTORTIONS),
+    ):
         if getattr(config, key) not in allowed:
             raise UsageError(f"{key} '{getattr(config, key)}' is not one of {', '.join(allowed)}")
     counts = ("steps", "batch", "crop", "warmup", "validate_every", "validation_images")
     for key in counts:
         if not isinstance(getattr(config, key), int) or getattr(config, key) < 1:
-            raise UsageError(f"{key} must be a whole number above zero, not {getattr(config, key)!r}")
+            raise UsageError(
+                f"{key} must be a whole number above zero, not {getattr(config, key)!r}"
+            )
     for key, most in (("learning_rate", 1), ("decay", 1), ("rounded_from", 1)):
         value = getattr(config, key)
-        if not isinstance(value, int | float) or not (0 <= value <= most) or (value == 0 and key != "rounded_from"):
+        if (
+            not isinstance(value, int | float)
+            or not (0 <= value <= most)
+            or (value == 0 and key != "rounded_from")
+        ):
             raise UsageError(f"{key} must be a number above zero and at most {most}, not {value!r}")
     for key in ("adversarial", "head_weight"):
         if not isinstance(getattr(config, key), int | float) or getattr(config, key) < 0:
-            raise UsageError(f"{key} must be a number of at least zero, not {getattr(config, key)!r}")
+            raise UsageError(
+                f"{key} must be a number of at least zero, not {getattr(config, key)!r}"
+            )
     if config.trains_recogniser and not config.keeps_identity:
         raise UsageError("trains_recogniser needs the objective ip or ipr")
     if config.trains_head_alone and not config.head:
-        raise UsageError(f"the objective '{config.objective}' trains a head: say how wide it is in a [head] table")
-    if not config.data or min(source.share for source in config.data) <= 0 or min(config.rate_weights) <= 0:
-        raise UsageError("shares and rate_weights must be above zero, and there must be a [[data]] table")
+        raise UsageError(
+            f"the objective '{config.objective}' trains a head: say how wide it is in a [head] table"
+        )
+    if (
+        not config.data
+        or min(source.share for source in config.data) <= 0
+        or min(config.rate_weights) <= 0
+    ):
+        raise UsageError(
+            "shares and rate_weights must be above zero, and there must be a [[data]] table"
+        )
     if not 1 <= config.qualities[0] <= config.qualities[1] <= 8:
-        raise UsageError(f"qualities must be two numbers of 1 to 8 in order, not {list(config.qualities)}")
+        raise UsageError(
+            f"qualities must be two numbers of 1 to 8 in order, not {list(config.qualities)}"
+        )
     for source in config.data:
         if source.faces not in FACES:
-            raise UsageError(f"faces '{source.faces}' of {source.set} is not one of {', '.join(FACES)}")
+            raise UsageError(
+                f"faces '{source.faces}' of {source.set} is not one of {', '.join(FACES)}"
+            )
     if config.crop % 64:
         raise UsageError(f"crop must be a multiple of 64, not {config.crop}")
     if config.distortion == "msssim" and config.crop < MSSSIM_CROP:

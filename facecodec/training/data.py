@@ -30,7 +30,9 @@ KNOWN_SHARE = 0.5  # of the first source's crops, where there is a closed set, s
 HELD_BACK = 0.05  # share of the training people kept for validation
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 CUT = 448  # side of an aligned picture
-CLEARANCE = 1.2  # a crop without the face keeps this many times the landmarks' extent away from them
+CLEARANCE = (
+    1.2  # a crop without the face keeps this many times the landmarks' extent away from them
+)
 LFW_FOLDERS = ("lfw-deepfunneled", "lfw_funneled", "lfw")
 
 
@@ -50,7 +52,9 @@ def data_root(given: Path | None) -> Path:
         beside = Path(__file__).resolve().parents[2].parent / "shared" / "data"
         root = beside if beside.is_dir() else cache_folder() / "data"
     if not root.is_dir():
-        raise UsageError(f"no data folder {root}: give one with an option or FACECODEC_DATA (docs/data.md)")
+        raise UsageError(
+            f"no data folder {root}: give one with an option or FACECODEC_DATA (docs/data.md)"
+        )
     return root
 
 
@@ -59,13 +63,22 @@ def lfw(root: Path, split: str) -> list[Photo]:
 
     Deep-funneled, funneled or original, whichever is there; the lists lie beside the people or beside their folder.
     """
-    folder = next((root / name for name in LFW_FOLDERS if (root / name).is_dir()), root / LFW_FOLDERS[0])
+    folder = next(
+        (root / name for name in LFW_FOLDERS if (root / name).is_dir()), root / LFW_FOLDERS[0]
+    )
     people = f"peopleDev{split.capitalize()}.txt"
-    listing = folder / people if (folder / people).exists() or not (root / people).exists() else root / people
+    listing = (
+        folder / people
+        if (folder / people).exists() or not (root / people).exists()
+        else root / people
+    )
     photos = []
     for line in listing.read_text().splitlines()[1:]:
         person, count = line.split("\t")
-        photos += [Photo(folder / person / f"{person}_{i:04d}.jpg", person) for i in range(1, int(count) + 1)]
+        photos += [
+            Photo(folder / person / f"{person}_{i:04d}.jpg", person)
+            for i in range(1, int(count) + 1)
+        ]
     return photos
 
 
@@ -74,7 +87,11 @@ def celeba(root: Path, name: str, split: str) -> list[Photo]:
     splits = dict(line.split() for line in (root / "celeba-split.txt").read_text().splitlines())
     lines = (root / name / "identity.txt").read_text().splitlines()
     pairs = [line.split() for line in lines]
-    return [Photo(root / name / "images" / file, person) for file, person in pairs if splits[person] == split]
+    return [
+        Photo(root / name / "images" / file, person)
+        for file, person in pairs
+        if splits[person] == split
+    ]
 
 
 def celeba_hq(root: Path, split: str) -> list[Photo]:
@@ -83,11 +100,18 @@ def celeba_hq(root: Path, split: str) -> list[Photo]:
     People named in celeba-split.txt are where it puts them; of the others three in ten are for testing.
     """
     base = root / "CelebAMask-HQ"
-    identities = dict(line.split() for line in (root / "identity_CelebA.txt").read_text().splitlines())
-    rows = [line.split() for line in (base / "CelebA-HQ-to-CelebA-mapping.txt").read_text().splitlines()[1:]]
+    identities = dict(
+        line.split() for line in (root / "identity_CelebA.txt").read_text().splitlines()
+    )
+    rows = [
+        line.split()
+        for line in (base / "CelebA-HQ-to-CelebA-mapping.txt").read_text().splitlines()[1:]
+    ]
     photos = [Photo(base / "CelebA-HQ-img" / f"{row[0]}.jpg", identities[row[2]]) for row in rows]
     listing = root / "celeba-split.txt"
-    splits = dict(line.split() for line in listing.read_text().splitlines()) if listing.exists() else {}
+    splits = (
+        dict(line.split() for line in listing.read_text().splitlines()) if listing.exists() else {}
+    )
 
     def split_of(person: str) -> str:
         return splits.get(person) or ("test" if _draw(person) >= 1 - 0.3 else "train")
@@ -119,7 +143,9 @@ def training_photos(name: str, root: Path) -> list[Photo]:
         else:
             photos = folder(Path(name) if Path(name).is_absolute() else root / name)
     except FileNotFoundError as error:
-        raise UsageError(f"dataset '{name}' is not under {root}: {error.filename} is missing") from None
+        raise UsageError(
+            f"dataset '{name}' is not under {root}: {error.filename} is missing"
+        ) from None
     if not photos:
         raise UsageError(f"dataset '{name}' under {root} has no images")
     return photos
@@ -147,7 +173,9 @@ def closed_set(photos: list[Photo], count: int) -> ClosedSet:
     often = Counter(photo.person for photo in photos if not is_held_back(photo))
     people = sorted(often, key=lambda person: (-often[person], person))[:count]
     chosen = set(people)
-    return ClosedSet(people, frozenset(p for p in photos if p.person in chosen and _draw(p.path.name) >= 1 - 0.3))
+    return ClosedSet(
+        people, frozenset(p for p in photos if p.person in chosen and _draw(p.path.name) >= 1 - 0.3)
+    )
 
 
 def read(path: Path) -> np.ndarray:
@@ -165,7 +193,11 @@ def cut_face(pixels: np.ndarray, points: np.ndarray) -> np.ndarray:
 def extend(pixels: np.ndarray, minimum: int) -> np.ndarray:
     """Mirrored outwards at the right and bottom to the grid and to `minimum`."""
     height, width = (max(minimum, side + -side % GRID) for side in pixels.shape[:2])
-    return np.pad(pixels, ((0, height - pixels.shape[0]), (0, width - pixels.shape[1]), (0, 0)), mode="symmetric")
+    return np.pad(
+        pixels,
+        ((0, height - pixels.shape[0]), (0, width - pixels.shape[1]), (0, 0)),
+        mode="symmetric",
+    )
 
 
 MIRRORED = [1, 0, 2, 4, 3]  # left and right of the five points change places in a mirror
@@ -192,18 +224,25 @@ class Picture:
     person: str = ""
 
 
-def load_pictures(photos: list[Photo], points: list[np.ndarray | None], faces: str) -> list[Picture]:
+def load_pictures(
+    photos: list[Photo], points: list[np.ndarray | None], faces: str
+) -> list[Picture]:
     """The photos as a source's `faces` says; those without a face are missing where it needs one."""
     if faces == "aligned":
         points = [scaled_template(CUT)] * len(photos)
     elif faces == "cut":
-        photos, points = zip(*[(a, b) for a, b in zip(photos, points, strict=True) if b is not None], strict=True)
+        photos, points = zip(
+            *[(a, b) for a, b in zip(photos, points, strict=True) if b is not None], strict=True
+        )
     with ThreadPoolExecutor() as pool:
         pixels = list(pool.map(read, [photo.path for photo in photos]))
     if faces == "cut":
         pixels = [cut_face(image, place) for image, place in zip(pixels, points, strict=True)]
         points = [scaled_template(CUT)] * len(pixels)
-    return [Picture(image, place, photo.person) for photo, image, place in zip(photos, pixels, points, strict=True)]
+    return [
+        Picture(image, place, photo.person)
+        for photo, image, place in zip(photos, pixels, points, strict=True)
+    ]
 
 
 class CropSampler:
@@ -227,9 +266,13 @@ class CropSampler:
         self.labels = {person: number for number, person in enumerate(closed.people)}
         self.counts = {}
         self.pictures: list[list[Picture]] = []
-        self.corners: list[list[np.ndarray]] = []  # of each picture, where its crops may begin, (N, 2) as (y, x)
+        self.corners: list[
+            list[np.ndarray]
+        ] = []  # of each picture, where its crops may begin, (N, 2) as (y, x)
         for source in sources:
-            photos = [photo for photo in training_photos(source.set, root) if not is_held_back(photo)]
+            photos = [
+                photo for photo in training_photos(source.set, root) if not is_held_back(photo)
+            ]
             photos = [photo for photo in photos if photo not in closed.tests]
             seek = landmarks is not None and source.faces != "aligned"
             points = landmarks([photo.path for photo in photos]) if seek else [None] * len(photos)
@@ -240,11 +283,15 @@ class CropSampler:
             corners = [crop_corners(picture, crop, source.faces) for picture in pictures]
             kept = [i for i in range(len(pictures)) if len(corners[i])]
             if not kept:
-                raise UsageError(f"dataset '{source.set}' has nothing to train on: too few people, or no such crops")
+                raise UsageError(
+                    f"dataset '{source.set}' has nothing to train on: too few people, or no such crops"
+                )
             self.pictures.append([pictures[i] for i in kept])
             self.corners.append([corners[i] for i in kept])
             self.counts[source.set] = len(kept)
-        self.known = [i for i, picture in enumerate(self.pictures[0]) if picture.person in self.labels]
+        self.known = [
+            i for i, picture in enumerate(self.pictures[0]) if picture.person in self.labels
+        ]
         shares = np.array([s.share for s in sources])
         self.shares = shares / shares.sum()
 
@@ -290,6 +337,8 @@ def validation_photos(sources: tuple[Source, ...], root: Path, count: int) -> li
     """`count` photos of held-back people, one a person, of the first source."""
     held = [p for p in training_photos(sources[0].set, root) if is_held_back(p)]
     if not held:
-        raise UsageError(f"dataset '{sources[0].set}' has too few people: none is held back for validation")
+        raise UsageError(
+            f"dataset '{sources[0].set}' has too few people: none is held back for validation"
+        )
     first = list({photo.person: photo for photo in reversed(held)}.values())[::-1]
     return first[:count]

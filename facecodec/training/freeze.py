@@ -53,7 +53,9 @@ def freeze(run: Path, out: Path) -> str:
         known = checkpoint.read_card(out)
         if known.runs != [run for run in runs if run["objective"] not in HEAD_OBJECTIVES]:
             raise UsageError(f"{out}: the head was trained for another model")
-        checkpoint.save_head(checkpoint.head_path(out), known.fingerprint, head, network.head.frozen())
+        checkpoint.save_head(
+            checkpoint.head_path(out), known.fingerprint, head, network.head.frozen()
+        )
         return known.fingerprint
     mark = checkpoint.save(out, card, network.frozen())
     if config.head:
@@ -63,7 +65,12 @@ def freeze(run: Path, out: Path) -> str:
     partial = start.with_suffix(".partial")
     # Buffers hold bounds such as 1e-9, which half precision would turn into zero.
     learned = dict(network.named_parameters())
-    half = {name: value.half() if name in learned else value for name, value in network.state_dict().items()}
-    partial.write_bytes(save(half, {"config": json.dumps(saved["config"]), "runs": json.dumps(runs)}))
+    half = {
+        name: value.half() if name in learned else value
+        for name, value in network.state_dict().items()
+    }
+    partial.write_bytes(
+        save(half, {"config": json.dumps(saved["config"]), "runs": json.dumps(runs)})
+    )
     os.replace(partial, start)
     return mark

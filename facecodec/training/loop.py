@@ -55,7 +55,9 @@ def fill(network: nn.Module, state: dict[str, Tensor], origin: Path) -> None:
     try:
         network.load_state_dict(state)
     except RuntimeError:
-        raise UsageError(f"{origin} holds a network of another shape than the configuration's [network]") from None
+        raise UsageError(
+            f"{origin} holds a network of another shape than the configuration's [network]"
+        ) from None
 
 
 def begin(network: nn.Module, state: dict[str, Tensor], origin: Path) -> None:
@@ -67,7 +69,9 @@ def begin(network: nn.Module, state: dict[str, Tensor], origin: Path) -> None:
     theirs = {part(name) for name in state}
     kept = {name: state[name] for name in mine if name in state}
     if any(part(name) in theirs and name not in kept for name in mine):
-        raise UsageError(f"{origin} holds a network of another shape than the configuration's [network]")
+        raise UsageError(
+            f"{origin} holds a network of another shape than the configuration's [network]"
+        )
     fill(network, mine | kept, origin)
 
 
@@ -104,14 +108,23 @@ def load_start(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[dict
 def past_runs(saved: dict[str, Any]) -> list[dict[str, Any]]:
     """The runs that led to a checkpoint, itself last, as a model's card tells them."""
     config = parse_config(saved["config"])
-    this = {key: saved["config"][key] for key in ("name", "objective", "distortion", "seed", "batch", "crop")}
-    this |= {"data": data_of(config), "steps": saved["step"], "hours": round(saved["seconds"] / 3600, 2)}
+    this = {
+        key: saved["config"][key]
+        for key in ("name", "objective", "distortion", "seed", "batch", "crop")
+    }
+    this |= {
+        "data": data_of(config),
+        "steps": saved["step"],
+        "hours": round(saved["seconds"] / 3600, 2),
+    }
     return [*saved["runs"], this | {"hardware": saved["hardware"]}]
 
 
 def data_of(config: Config) -> str:
     """The datasets, with what became of the faces where that is not the default."""
-    return ", ".join(s.set if s.faces == "any" else f"{s.set} (faces: {s.faces})" for s in config.data)
+    return ", ".join(
+        s.set if s.faces == "any" else f"{s.set} (faces: {s.faces})" for s in config.data
+    )
 
 
 def save_atomically(state: dict[str, Any], path: Path) -> None:
@@ -140,7 +153,11 @@ def landmark_finder(config: Config, processes: Processes) -> LandmarkFinder | No
 
 def hardware(processes: Processes) -> str:
     """What a run computes on, for the model's card."""
-    name = torch.cuda.get_device_name() if processes.device.type == "cuda" else f"{torch.get_num_threads()} CPU cores"
+    name = (
+        torch.cuda.get_device_name()
+        if processes.device.type == "cuda"
+        else f"{torch.get_num_threads()} CPU cores"
+    )
     return name if processes.count == 1 else f"{processes.count} x {name}"
 
 
@@ -168,11 +185,15 @@ def train(
     already holds a run.
     """
     if config.keeps_identity and start is None and not resume:
-        raise UsageError(f"the '{config.objective}' objective starts from a rec network: give one with --from")
+        raise UsageError(
+            f"the '{config.objective}' objective starts from a rec network: give one with --from"
+        )
     begun = time.monotonic()
     checkpoint_path = run / CHECKPOINT
     if checkpoint_path.exists() and not resume:
-        raise UsageError(f"{run} already holds a run: continue it with --resume, or give another --run")
+        raise UsageError(
+            f"{run} already holds a run: continue it with --resume, or give another --run"
+        )
     if resume and not checkpoint_path.exists():
         raise UsageError(f"{run} holds no checkpoint to resume")
 
@@ -193,11 +214,17 @@ def train(
     if resume:
         saved = torch.load(checkpoint_path, map_location=device, weights_only=True)
         if parse_config(saved["config"]) != config:
-            report({"note": "the configuration differs from the checkpoint's; the new one holds from here"})
+            report(
+                {
+                    "note": "the configuration differs from the checkpoint's; the new one holds from here"
+                }
+            )
         fill(network, saved["network"], checkpoint_path)
         optimizer.load_state_dict(saved["optimizer"])
         terms.load(saved.get("terms", {}))
-        step, seconds, history, runs = (saved[name] for name in ("step", "seconds", "history", "runs"))
+        step, seconds, history, runs = (
+            saved[name] for name in ("step", "seconds", "history", "runs")
+        )
     forward = processes.distribute(one_pass)
 
     find = landmark_finder(config, processes)
@@ -212,8 +239,16 @@ def train(
     trained_from = time.monotonic()
 
     def save() -> None:
-        state = {"config": config.to_dict(), "network": network.state_dict(), "optimizer": optimizer.state_dict()}
-        state |= {"step": step, "seconds": seconds + time.monotonic() - trained_from, "history": history}
+        state = {
+            "config": config.to_dict(),
+            "network": network.state_dict(),
+            "optimizer": optimizer.state_dict(),
+        }
+        state |= {
+            "step": step,
+            "seconds": seconds + time.monotonic() - trained_from,
+            "history": history,
+        }
         state |= {"runs": runs, "hardware": hardware(processes), "terms": terms.state()}
         state |= {"classes": list(sampler.labels)}
         save_atomically(state, checkpoint_path)
@@ -241,7 +276,9 @@ def train(
             group["lr"] = learning_rate(config, step)
         batch = sampler.batch(config.batch, rng)
         x = to_tensor(batch.pixels, device)
-        quality = torch.from_numpy(rng.uniform(*config.qualities, config.batch).astype(np.float32)).to(device)
+        quality = torch.from_numpy(
+            rng.uniform(*config.qualities, config.batch).astype(np.float32)
+        ).to(device)
         # A head sees every other face where it is, about, and the rest where it finds them, as it will later.
         about = None
         if config.head:
@@ -256,7 +293,9 @@ def train(
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         if not torch.isfinite(norm):
-            raise FacecodecError(f"the gradient at step {step} is not finite: lower learning_rate and --resume")
+            raise FacecodecError(
+                f"the gradient at step {step} is not finite: lower learning_rate and --resume"
+            )
         optimizer.step()
         terms.step(x, coded)
         step += 1

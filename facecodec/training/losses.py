@@ -46,7 +46,9 @@ class IdentityLoss:
     looks the same to its inner layers looks the same to networks that were never seen.
     """
 
-    def __init__(self, recogniser: nn.Module, features: Sequence[str] = (), adapted: nn.Module | None = None) -> None:
+    def __init__(
+        self, recogniser: nn.Module, features: Sequence[str] = (), adapted: nn.Module | None = None
+    ) -> None:
         """`adapted` is what looks at decoded faces instead of the recogniser, and is trained along."""
         self._recogniser = recogniser
         self._adapted = adapted or recogniser
@@ -58,7 +60,9 @@ class IdentityLoss:
                 raise UsageError(f"the recogniser has no layer '{name}'") from None
             module.register_forward_hook(lambda module, inputs, output: self._maps.append(output))
             if adapted is not None:
-                twin = getattr(adapted, "module", adapted).get_submodule(name)  # behind DDP's wrapper
+                twin = getattr(adapted, "module", adapted).get_submodule(
+                    name
+                )  # behind DDP's wrapper
                 twin.register_forward_hook(lambda module, inputs, output: self._maps.append(output))
 
     def __call__(self, x_hat: Tensor, x: Tensor, matrices: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -95,32 +99,45 @@ class HeadLoss:
     def __init__(self, recogniser: MobileFaceNet) -> None:
         self._recogniser = recogniser
         self._features: list[Tensor] = []
-        recogniser.conv1.register_forward_hook(lambda module, inputs, output: self._features.append(output))
+        recogniser.conv1.register_forward_hook(
+            lambda module, inputs, output: self._features.append(output)
+        )
 
-    def __call__(self, reading: Reading, x: Tensor, matrices: np.ndarray, labels: np.ndarray) -> dict[str, Tensor]:
+    def __call__(
+        self, reading: Reading, x: Tensor, matrices: np.ndarray, labels: np.ndarray
+    ) -> dict[str, Tensor]:
         """Terms (B,), 0 without a face: `landmarks` and `closer`, pixels of the template; of a whole reading
         `embedding`, 1 - cosine, `inner`, the same over the inner layer's channels, and `classes`, the cross-entropy of
         `labels`, of which -1 is none."""
         has_face = torch.from_numpy(~np.isnan(matrices[:, 0, 0])).to(x.device)
         places = torch.from_numpy(matrices).to(x.device, torch.float32)
         found = {"landmarks": reading.landmarks, "closer": reading.closer}
-        terms = {name: landmark_error(each.float(), places.nan_to_num(1.0)) for name, each in found.items()}
+        terms = {
+            name: landmark_error(each.float(), places.nan_to_num(1.0))
+            for name, each in found.items()
+        }
         if reading.embedding is not None:
             terms |= self._embedded(reading, x, matrices, labels)
         return {name: torch.where(has_face, each, 0.0) for name, each in terms.items()}
 
-    def _embedded(self, reading: Reading, x: Tensor, matrices: np.ndarray, labels: np.ndarray) -> dict[str, Tensor]:
+    def _embedded(
+        self, reading: Reading, x: Tensor, matrices: np.ndarray, labels: np.ndarray
+    ) -> dict[str, Tensor]:
         with torch.autocast(x.device.type, enabled=False), torch.no_grad():
             self._features.clear()
             crops = align(x.float(), np.nan_to_num(matrices, nan=1.0))
             wanted = self._recogniser(crops) + self._recogniser(crops.flip(3))
         terms = {
             "embedding": 1 - F.cosine_similarity(reading.embedding.float(), wanted),
-            "inner": (1 - F.cosine_similarity(reading.features.float(), self._features[0])).flatten(1).mean(1),
+            "inner": (1 - F.cosine_similarity(reading.features.float(), self._features[0]))
+            .flatten(1)
+            .mean(1),
         }
         if reading.scores is not None:
             known = torch.from_numpy(labels).to(x.device)
-            terms["classes"] = F.cross_entropy(reading.scores.float(), known, reduction="none", ignore_index=-1)
+            terms["classes"] = F.cross_entropy(
+                reading.scores.float(), known, reduction="none", ignore_index=-1
+            )
         return terms
 
 
@@ -128,7 +145,9 @@ class HeadLoss:
 HEAD_TERMS = {"embedding": 1.0, "inner": 0.5, "landmarks": 0.05, "closer": 0.05, "classes": 0.2}
 
 
-def objective(kind: str, bpp: Tensor, distortion: Tensor, identity: Tensor, weight: Tensor) -> Tensor:
+def objective(
+    kind: str, bpp: Tensor, distortion: Tensor, identity: Tensor, weight: Tensor
+) -> Tensor:
     """Eq. 1 (`rec`), 5 (`ip`) or 7 (`ipr`) of Xiao et al. (2022) for each image, (B,).
 
     rec: lambda_rate R + D; ip: lambda_rate R + I; ipr: lambda_rate R + D + I. All arguments are (B,).

@@ -44,7 +44,9 @@ def join() -> Processes:
     """This process's place among those that torchrun started, or alone without it."""
     gpu = torch.cuda.is_available()
     count = int(os.environ.get("WORLD_SIZE", 1))
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if gpu else torch.device("cpu")
+    device = (
+        torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if gpu else torch.device("cpu")
+    )
     if count > 1 and not dist.is_initialized():
         if gpu:
             torch.cuda.set_device(device)

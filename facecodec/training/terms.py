@@ -17,7 +17,14 @@ from facecodec.networks.head import Reading
 from facecodec.training.adversary import Adversary
 from facecodec.training.config import Config
 from facecodec.training.data import Batch
-from facecodec.training.losses import HEAD_TERMS, HeadLoss, IdentityLoss, distortion, objective, rate_weight
+from facecodec.training.losses import (
+    HEAD_TERMS,
+    HeadLoss,
+    IdentityLoss,
+    distortion,
+    objective,
+    rate_weight,
+)
 from facecodec.training.processes import Processes
 
 ADAPTED_LEARNING_RATE = 2e-5  # of a recogniser that is trained along
@@ -36,14 +43,22 @@ class Terms:
             self._optimizer = torch.optim.Adam(self.adapted.parameters(), lr=ADAPTED_LEARNING_RATE)
             self._looking = processes.distribute(self.adapted)
         if config.keeps_identity:
-            self.identity = IdentityLoss(self.recogniser, config.features, self._looking if self.adapted else None)
+            self.identity = IdentityLoss(
+                self.recogniser, config.features, self._looking if self.adapted else None
+            )
         if config.head:
             self.head = HeadLoss(self.recogniser)
         if config.adversarial:
             self.adversary = Adversary(processes)
 
     def __call__(
-        self, coded: Coded, reading: Reading | None, x: Tensor, quality: Tensor, batch: Batch, rng: np.random.Generator
+        self,
+        coded: Coded,
+        reading: Reading | None,
+        x: Tensor,
+        quality: Tensor,
+        batch: Batch,
+        rng: np.random.Generator,
     ) -> dict[str, Tensor]:
         """Each term by name, (B,), the weighted sum of all as `loss`."""
         config = self._config
@@ -54,12 +69,16 @@ class Terms:
             terms["distortion"] = distortion(coded.x_hat, x, config.distortion)
         kept = torch.zeros_like(bpp)
         if self.identity is not None:
-            terms["identity"], terms["features"] = self.identity(coded.x_hat, x, jitter(batch.matrices, rng))
+            terms["identity"], terms["features"] = self.identity(
+                coded.x_hat, x, jitter(batch.matrices, rng)
+            )
             kept = terms["identity"] + terms["features"]
         loss = torch.zeros_like(bpp)
         if not config.trains_head_alone:
             loss = objective(config.objective, bpp, terms["distortion"], kept, weight)
-        if config.objective == "ip":  # without a face there is nothing but rate, and rate alone teaches nothing
+        if (
+            config.objective == "ip"
+        ):  # without a face there is nothing but rate, and rate alone teaches nothing
             loss = loss * torch.from_numpy(~np.isnan(batch.matrices[:, 0, 0])).to(x.device)
         if self.adversary is not None:
             terms["adversarial"] = self.adversary.judge(coded.x_hat)
@@ -67,7 +86,9 @@ class Terms:
         if self.head is not None:
             read = self.head(reading, x, batch.matrices, batch.labels)
             terms |= read
-            loss = loss + config.head_weight * sum(HEAD_TERMS[name] * each for name, each in read.items())
+            loss = loss + config.head_weight * sum(
+                HEAD_TERMS[name] * each for name, each in read.items()
+            )
         return {"loss": loss} | terms
 
     def step(self, x: Tensor, coded: Coded) -> None:
@@ -82,7 +103,10 @@ class Terms:
         """For the checkpoint; empty where nothing is trained beside the network."""
         state = {}
         if self.adapted is not None:
-            state["adapted"] = {"network": self.adapted.state_dict(), "optimizer": self._optimizer.state_dict()}
+            state["adapted"] = {
+                "network": self.adapted.state_dict(),
+                "optimizer": self._optimizer.state_dict(),
+            }
         if self.adversary is not None:
             state["adversary"] = self.adversary.state()
         return state

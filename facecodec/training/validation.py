@@ -42,8 +42,13 @@ def load_held_back(config: Config, root: Path, landmarks: LandmarkFinder | None)
         HeldBack(picture.pixels, none if picture.points is None else similarity(picture.points))
         for picture in load_pictures(photos, points, config.data[0].faces)
     ]
-    if config.distortion == "msssim" and min(min(each.pixels.shape[:2]) for each in held_back) < MSSSIM_MIN_SIDE:
-        raise UsageError(f"msssim needs pictures with sides of at least {MSSSIM_MIN_SIDE} pixels to validate on")
+    if (
+        config.distortion == "msssim"
+        and min(min(each.pixels.shape[:2]) for each in held_back) < MSSSIM_MIN_SIDE
+    ):
+        raise UsageError(
+            f"msssim needs pictures with sides of at least {MSSSIM_MIN_SIDE} pixels to validate on"
+        )
     return held_back
 
 
@@ -77,7 +82,9 @@ def validate(
                 measured["ms_ssim"] = ms_ssim(x_hat, x, data_range=1).item()
             if identity is not None and not np.isnan(image.matrix).any():
                 distances = identity(x_hat, x, image.matrix[None])
-                measured |= dict(zip(("identity", "features"), (d.item() for d in distances), strict=True))
+                measured |= dict(
+                    zip(("identity", "features"), (d.item() for d in distances), strict=True)
+                )
             if head is not None and not np.isnan(image.matrix).any():
                 read = head(network.head(coded.y_hat), padded, image.matrix[None], nobody)
                 measured |= {name: each.item() for name, each in read.items() if name != "classes"}
@@ -96,6 +103,10 @@ def validation_loss(rows: list[dict[str, float]], config: Config) -> float:
         identity = row.get("identity", 0.0) + (row.get("features", 0.0) if config.features else 0.0)
         terms = (row["bpp"], DISTORTION_WEIGHT[config.distortion] * error, identity)
         weight = rate_weight(torch.tensor(float(row["q"])), config.rate_weights)
-        loss = 0.0 if config.trains_head_alone else objective(config.objective, *map(torch.tensor, terms), weight)
+        loss = (
+            0.0
+            if config.trains_head_alone
+            else objective(config.objective, *map(torch.tensor, terms), weight)
+        )
         losses.append(float(loss) + config.head_weight * row.get("embedding", 0.0))
     return float(np.mean(losses))

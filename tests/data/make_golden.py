@@ -46,11 +46,16 @@ def add_quality_map() -> None:
     card, tensors = checkpoint.load(HERE / "tiny.safetensors")
     last = len(tensors["h_s.shifts"]) - 1
     weight, bias = tensors[f"h_s.{last}.weight"], tensors[f"h_s.{last}.bias"]
-    row = np.random.default_rng(9).integers(-(2**15), 2**15, (1, *weight.shape[1:])).astype(np.int16)
+    row = (
+        np.random.default_rng(9).integers(-(2**15), 2**15, (1, *weight.shape[1:])).astype(np.int16)
+    )
     tensors[f"h_s.{last}.weight"] = np.concatenate([weight, row])
-    tensors[f"h_s.{last}.bias"] = np.append(bias, -40 << (FRACTION + int(tensors["h_s.shifts"][last])))
+    tensors[f"h_s.{last}.bias"] = np.append(
+        bias, -40 << (FRACTION + int(tensors["h_s.shifts"][last]))
+    )
     facts = {
-        name: getattr(card, name) for name in ("family", "objective", "distortion", "data", "steps", "rates", "runs")
+        name: getattr(card, name)
+        for name in ("family", "objective", "distortion", "data", "steps", "rates", "runs")
     }
     checkpoint.save(HERE / "tiny-map.safetensors", facts, tensors)
 
@@ -62,7 +67,14 @@ def add_compact_png() -> dict[str, dict[str, object]]:
     from facecodec.networks.compact_png import build
 
     torch.manual_seed(0)
-    card = {"family": "compact-png", "objective": "rec", "distortion": "l2", "data": "none", "steps": 0, "rates": []}
+    card = {
+        "family": "compact-png",
+        "objective": "rec",
+        "distortion": "l2",
+        "data": "none",
+        "steps": 0,
+        "rates": [],
+    }
     network = build(span=1.0, fine=12, coarse=16, blocks=(1, 1, 1, 1))
     checkpoint.save(HERE / "tiny-compact.safetensors", card, network.frozen())
     codec = Codec(HERE / "tiny-compact.safetensors")
@@ -94,7 +106,14 @@ def add_neighbours() -> dict[str, dict[str, object]]:
         ("spic", spic.build(**small, coarsest=300.0, span=1e6), ("y",)),
         ("lfic", pooled, ("z", "levels", "y")),
     ):
-        card = {"family": family, "objective": "rec", "distortion": "l2", "data": "none", "steps": 0, "rates": []}
+        card = {
+            "family": family,
+            "objective": "rec",
+            "distortion": "l2",
+            "data": "none",
+            "steps": 0,
+            "rates": [],
+        }
         checkpoint.save(HERE / f"tiny-{family}.safetensors", card, network.frozen())
         codec = Codec(HERE / f"tiny-{family}.safetensors")
         for quality in (3, 7):
@@ -111,7 +130,9 @@ def add_neighbours() -> dict[str, dict[str, object]]:
 if __name__ == "__main__":
     add_quality_map()
     codec = Codec(HERE / "tiny.safetensors")
-    expected = {name: write(codec, name, codec.encode(*picture)) for name, picture in pictures().items()}
+    expected = {
+        name: write(codec, name, codec.encode(*picture)) for name, picture in pictures().items()
+    }
     # Latents that no picture gives, to reach every limit of the integer arithmetic.
     rng = np.random.default_rng(8)
     y = rng.normal(0, 1, (8, 19, 3)) * 10 ** rng.uniform(-2, 3, (8, 19, 3))
@@ -119,7 +140,10 @@ if __name__ == "__main__":
     mark = bytes.fromhex(codec.card.fingerprint)
     extreme = Container(mark, 200, 41, 300, codec.family.encode((y, z), 200))
     expected["extreme-q7.25"] = write(codec, "extreme-q7.25", pack(extreme))
-    chunked = replace(open_container((HERE / "flat-q1.fic").read_bytes()), chunks=[("EXIF", b"x" * 200), ("zzzz", b"")])
+    chunked = replace(
+        open_container((HERE / "flat-q1.fic").read_bytes()),
+        chunks=[("EXIF", b"x" * 200), ("zzzz", b"")],
+    )
     expected["chunks-q1"] = write(codec, "chunks-q1", pack(chunked))
     mapped = Codec(HERE / "tiny-map.safetensors")
     for name in ("smooth-q4", "bands-q6.5", "flat-q1"):

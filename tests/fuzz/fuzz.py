@@ -30,7 +30,12 @@ with atheris.instrument_imports(include=["facecodec"]):
     from facecodec.cli import info
     from facecodec.families import compact_png, hyperprior, lfic, spic
 
-    assert {families.family_module(tag) for tag in families.FAMILIES} == {compact_png, hyperprior, lfic, spic}
+    assert {families.family_module(tag) for tag in families.FAMILIES} == {
+        compact_png,
+        hyperprior,
+        lfic,
+        spic,
+    }
 
 from PIL import Image, UnidentifiedImageError
 
@@ -38,7 +43,9 @@ from facecodec.container import Container
 from facecodec.errors import FacecodecError, FormatError
 
 LIMIT, SECONDS, MEGABYTES = 1 << 14, 10, 1500
-info.DEFAULT_MAX_PIXELS = LIMIT  # it would read the symbols of 30 megapixels, which may take longer than SECONDS
+info.DEFAULT_MAX_PIXELS = (
+    LIMIT  # it would read the symbols of 30 megapixels, which may take longer than SECONDS
+)
 TELL = 1000  # executions
 WHOLE = 1 / 8  # share of the inputs that have a checksum that holds
 SEEDS = [path.read_bytes() for path in sorted(DATA.glob("*.fic"))]
@@ -104,13 +111,20 @@ def mutate(data: bytes, max_size: int, seed: int) -> bytes:
 def changed(parsed: Container, rng: random.Random, max_size: int) -> bytes:
     """A whole file that differs in one part."""
     streams, chunks = list(parsed.streams), list(parsed.chunks)
-    fingerprint, quality, width, height = parsed.fingerprint, parsed.quality, parsed.width, parsed.height
+    fingerprint, quality, width, height = (
+        parsed.fingerprint,
+        parsed.quality,
+        parsed.width,
+        parsed.height,
+    )
     part = rng.choice(("stream", "stream", "stream", "size", "quality", "model", "count", "chunk"))
     if part == "stream":
         at = rng.randrange(len(streams))
         streams[at] = atheris.Mutate(streams[at] or b"\1", min(max_size, len(streams[at]) + 64))
     elif part == "size":
-        width, height = (rng.choice((1, 15, 16, 17, 64, 65, 128, rng.randrange(1, 1 << 24))) for _ in range(2))
+        width, height = (
+            rng.choice((1, 15, 16, 17, 64, 65, 128, rng.randrange(1, 1 << 24))) for _ in range(2)
+        )
     elif part == "quality":
         quality = rng.randrange(256)
     elif part == "model":
@@ -128,7 +142,13 @@ def main() -> None:
     corpus = tempfile.mkdtemp()
     for number, seed in enumerate(SEEDS):
         Path(corpus, f"{number}.fic").write_bytes(seed)
-    options = [f"-timeout={SECONDS}", f"-rss_limit_mb={MEGABYTES}", "-max_len=4096", *sys.argv[1:], corpus]
+    options = [
+        f"-timeout={SECONDS}",
+        f"-rss_limit_mb={MEGABYTES}",
+        "-max_len=4096",
+        *sys.argv[1:],
+        corpus,
+    ]
     atheris.Setup([sys.argv[0], *options], one_input, custom_mutator=mutate)
     atheris.Fuzz()
 

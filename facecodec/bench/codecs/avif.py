@@ -9,4 +9,6 @@ def options(quality: float) -> dict[str, object]:
     return {"quality": int(quality), "speed": 4, "max_threads": 1}
 
 
-CODECS = (pillow.codec("avif", "AVIF", (8, 20, 32, 44, 56, 68), range(101), "AVIF", options, "avif"),)
+CODECS = (
+    pillow.codec("avif", "AVIF", (8, 20, 32, 44, 56, 68), range(101), "AVIF", options, "avif"),
+)

@@ -25,14 +25,28 @@ def missing(encoder: str) -> str | None:
 
 
 def version(encoder: str) -> str:
-    shown = subprocess.run([executable(encoder), "-version"], stdout=subprocess.PIPE, check=True).stdout.decode()
+    shown = subprocess.run(
+        [executable(encoder), "-version"], stdout=subprocess.PIPE, check=True
+    ).stdout.decode()
     return shown.split(" Copyright")[0]
 
 
 def encode(encoder: str, pixels: np.ndarray, options: list[str]) -> bytes:
     """What one frame becomes; `options` end with the output's format. One thread: the bench runs many at once."""
     height, width = pixels.shape[:2]
-    frame = [*RAW, "-s", f"{width}x{height}", "-i", "-", "-frames:v", "1", "-c:v", encoder, *options, "-"]
+    frame = [
+        *RAW,
+        "-s",
+        f"{width}x{height}",
+        "-i",
+        "-",
+        "-frames:v",
+        "1",
+        "-c:v",
+        encoder,
+        *options,
+        "-",
+    ]
     return _run(_command(encoder, frame), pixels.tobytes())
 
 
@@ -44,7 +58,9 @@ def decode(encoder: str, data: bytes, kind: str, shape: tuple[int, int]) -> np.n
 
 def encode_command(encoder: str, options: list[str], source: Path, target: Path) -> list[str]:
     """As `encode`, from a file to a file."""
-    return _command(encoder, ["-i", str(source), "-frames:v", "1", "-c:v", encoder, *options, "-y", str(target)])
+    return _command(
+        encoder, ["-i", str(source), "-frames:v", "1", "-c:v", encoder, *options, "-y", str(target)]
+    )
 
 
 def decode_command(encoder: str, kind: str, source: Path, target: Path) -> list[str]:
@@ -75,5 +91,7 @@ def _candidates() -> list[str]:
 
 @cache
 def _encoders(path: str) -> set[str]:
-    listed = subprocess.run([path, "-v", "error", "-encoders"], stdout=subprocess.PIPE, check=False).stdout.decode()
+    listed = subprocess.run(
+        [path, "-v", "error", "-encoders"], stdout=subprocess.PIPE, check=False
+    ).stdout.decode()
     return {words[1] for words in map(str.split, listed.splitlines()) if len(words) > 1}

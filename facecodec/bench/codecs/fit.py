@@ -43,10 +43,14 @@ def within(codec: Codec, scale: float | None = None) -> Codec:
         for each in SCALES[SCALES.index(first) :]:
             small = resized(pixels, shrunk(pixels.shape[:2], each))
             at = cache(lambda index, small=small: codec.encode(small, codec.fine[index]))
-            fitting = bisect_right(range(len(codec.fine)), limit, key=lambda index, at=at: len(at(index)))
+            fitting = bisect_right(
+                range(len(codec.fine)), limit, key=lambda index, at=at: len(at(index))
+            )
             if fitting:
                 return at(fitting - 1)
-        raise ImageError(f"{codec.name} cannot make {limit:g} bytes of {pixels.shape[1]}x{pixels.shape[0]} pixels")
+        raise ImageError(
+            f"{codec.name} cannot make {limit:g} bytes of {pixels.shape[1]}x{pixels.shape[0]} pixels"
+        )
 
     def decode(data: bytes, shape: tuple[int, int]) -> np.ndarray:
         for each in SCALES:

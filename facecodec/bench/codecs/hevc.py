@@ -18,13 +18,17 @@ ENCODER, KIND = "libx265", "hevc"
 CRFS = (43, 38, 33, 28, 23, 18)
 
 
-def options(crf: float, preset: str = "medium", pixel_format: str = "yuv420p", text: bool = False) -> list[str]:
+def options(
+    crf: float, preset: str = "medium", pixel_format: str = "yuv420p", text: bool = False
+) -> list[str]:
     settings = f"crf={crf:g}:info={int(text)}:log-level=none:pools=none:frame-threads=1"
     return ["-pix_fmt", pixel_format, "-preset", preset, "-x265-params", settings, "-f", KIND]
 
 
 def encode(pixels: np.ndarray, crf: float, **given: object) -> bytes:
-    even = np.pad(pixels, [(0, side % 2) for side in pixels.shape[:2]] + [(0, 0)], mode="edge")  # 4:2:0 takes no other
+    even = np.pad(
+        pixels, [(0, side % 2) for side in pixels.shape[:2]] + [(0, 0)], mode="edge"
+    )  # 4:2:0 takes no other
     return ffmpeg.encode(ENCODER, even, options(crf, **given))
 
 
@@ -35,13 +39,27 @@ def encode_command(crf: float, source: Path, target: Path, **given: object) -> l
 
 def decode(data: bytes, shape: tuple[int, int]) -> np.ndarray:
     height, width = shape
-    return ffmpeg.decode(ENCODER, data, KIND, (height + height % 2, width + width % 2))[:height, :width]
+    return ffmpeg.decode(ENCODER, data, KIND, (height + height % 2, width + width % 2))[
+        :height, :width
+    ]
 
 
 def codec(name: str, label: str, **given: object) -> Codec:
     version, missing = (partial(check, ENCODER) for check in (ffmpeg.version, ffmpeg.missing))
-    commands = Commands(partial(encode_command, **given), partial(ffmpeg.decode_command, ENCODER, KIND))
-    return Codec(name, label, CRFS, range(51, -1, -1), partial(encode, **given), decode, version, missing, commands)
+    commands = Commands(
+        partial(encode_command, **given), partial(ffmpeg.decode_command, ENCODER, KIND)
+    )
+    return Codec(
+        name,
+        label,
+        CRFS,
+        range(51, -1, -1),
+        partial(encode, **given),
+        decode,
+        version,
+        missing,
+        commands,
+    )
 
 
 CODECS = (

@@ -14,7 +14,9 @@ def options(quality: float, progressive: bool = False) -> dict[str, object]:
 
 def codec(name: str, label: str, progressive: bool) -> Codec:
     chosen = partial(options, progressive=progressive)
-    return pillow.codec(name, label, (5, 10, 15, 20, 30, 50), range(1, 96), "JPEG", chosen, "libjpeg_turbo")
+    return pillow.codec(
+        name, label, (5, 10, 15, 20, 30, 50), range(1, 96), "JPEG", chosen, "libjpeg_turbo"
+    )
 
 
 CODECS = (codec("jpeg", "JPEG", False), codec("jpeg-progressive", "JPEG progressive", True))

@@ -10,7 +10,16 @@ RATIOS = tuple(np.geomspace(500, 5, 200))
 
 
 def options(ratio: float) -> dict[str, object]:
-    return {"quality_mode": "rates", "quality_layers": [float(ratio)], "irreversible": True, "no_jp2": True}
+    return {
+        "quality_mode": "rates",
+        "quality_layers": [float(ratio)],
+        "irreversible": True,
+        "no_jp2": True,
+    }
 
 
-CODECS = (pillow.codec("jpeg2000", "JPEG 2000", (160, 110, 80, 56, 40, 28), RATIOS, "JPEG2000", options, "jpg_2000"),)
+CODECS = (
+    pillow.codec(
+        "jpeg2000", "JPEG 2000", (160, 110, 80, 56, 40, 28), RATIOS, "JPEG2000", options, "jpg_2000"
+    ),
+)

@@ -39,4 +39,13 @@ def model_codec(name: str) -> Codec:
 
     # The same command takes a file or a folder.
     commands = Commands(encode_command, decode_command, encode_command, decode_command)
-    return Codec(name, name, tuple(range(1, 9)), QUALITIES, model.encode, decode, lambda: version, commands=commands)
+    return Codec(
+        name,
+        name,
+        tuple(range(1, 9)),
+        QUALITIES,
+        model.encode,
+        decode,
+        lambda: version,
+        commands=commands,
+    )

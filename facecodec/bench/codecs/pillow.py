@@ -72,7 +72,9 @@ def commands(kind: str, options: Options) -> Commands:
     return Commands(
         lambda setting, source, target: _python(ONE, str(source), str(target), saved(setting)),
         lambda source, target: _python(ONE, str(source), str(target), "'PNG'"),
-        lambda setting, source, target: _python(MANY, str(source), str(target), ".fic", saved(setting)),
+        lambda setting, source, target: _python(
+            MANY, str(source), str(target), ".fic", saved(setting)
+        ),
         lambda source, target: _python(MANY, str(source), str(target), ".png", "'PNG'"),
     )
 

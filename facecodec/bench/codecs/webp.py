@@ -9,4 +9,6 @@ def options(quality: float) -> dict[str, object]:
     return {"quality": int(quality), "method": 6}
 
 
-CODECS = (pillow.codec("webp", "WebP", (1, 10, 25, 45, 65, 80), range(101), "WEBP", options, "webp"),)
+CODECS = (
+    pillow.codec("webp", "WebP", (1, 10, 25, 45, 65, 80), range(101), "WEBP", options, "webp"),
+)

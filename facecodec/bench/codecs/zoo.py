@@ -33,7 +33,9 @@ def encode(pixels: np.ndarray, quality: float) -> bytes:
     bottom, right = (-side % MULTIPLE for side in pixels.shape[:2])
     padded = np.pad(pixels, ((0, bottom), (0, right), (0, 0)), mode="edge")
     with torch.no_grad():
-        coded = network(int(quality)).compress(torch.from_numpy(padded).permute(2, 0, 1)[None] / 255)
+        coded = network(int(quality)).compress(
+            torch.from_numpy(padded).permute(2, 0, 1)[None] / 255
+        )
     (y,), (z,) = coded["strings"]
     return HEADER.pack(int(quality), *coded["shape"], len(y)) + y + z
 
@@ -69,5 +71,14 @@ def zoo_version() -> str:
 
 
 CODECS = (
-    Codec("bmshj2018-hyperprior", "Ballé et al. 2018", QUALITIES, range(1, 9), encode, decode, zoo_version, missing),
+    Codec(
+        "bmshj2018-hyperprior",
+        "Ballé et al. 2018",
+        QUALITIES,
+        range(1, 9),
+        encode,
+        decode,
+        zoo_version,
+        missing,
+    ),
 )

@@ -967,7 +967,10 @@ def test_coding_imports_nothing_heavy(run_cli, face, tmp_path, arguments):
 
 
 def test_help_loads_no_subcommand():
-    code = "import sys, facecodec.cli as c\ntry: c.cli(['--help'])\nexcept SystemExit: pass\nprint('numpy' in sys.modules)"
+    code = (
+        "import sys, facecodec.cli as c\ntry: c.cli(['--help'])\n"
+        "except SystemExit: pass\nprint('numpy' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("False\n")
 

@@ -98,7 +98,11 @@ def worker(task: str, folder: Path, way: str, options: dict[str, int]) -> None:
         else:
             height, width = positions((parsed.height, parsed.width))
             z, _ = codec.family.decode_z(parsed.streams[0], (height, width), parsed.quality)
-            parts = (codec.family.prediction(z, slice(0, height), width, parsed.quality).tables,)
+            parts = (
+                codec.family.prediction(
+                    z, slice(0, height), slice(0, width), parsed.quality
+                ).tables,
+            )
         content = b"".join(np.ascontiguousarray(part).astype(np.int64).tobytes() for part in parts)
         told[f"{path.parent.name}/{path.name}"] = hashlib.sha256(content).hexdigest()
     json.dump(told, sys.stdout)

@@ -85,7 +85,7 @@ def main() -> None:
             continue
         symbols = codec.symbols(open_container(codec.encode(Image.open(path), arguments.quality)))
         _, height, width = symbols.y.shape
-        tables = codec.family.prediction(symbols.z, slice(0, height), width, byte).tables
+        tables = codec.family.prediction(symbols.z, slice(0, height), slice(0, width), byte).tables
         bits = ideal_bits(codec.family.tables, symbols.y, tables).sum(0)
         inside = in_crop(landmarks, symbols.qualities.shape)
         rows += zip(symbols.qualities.ravel(), bits.ravel(), inside.ravel(), strict=True)

@@ -82,7 +82,7 @@ def main() -> None:
             bits = ideal_bits(tables, symbols.z, z_tables).sum()
             promised = expected[z_tables].sum()
             predicted = family.prediction(
-                symbols.z, slice(0, symbols.y.shape[1]), symbols.y.shape[2], byte
+                symbols.z, slice(0, symbols.y.shape[1]), slice(0, symbols.y.shape[2]), byte
             )
             bits += ideal_bits(tables, symbols.y, predicted.tables).sum()
             promised += expected[predicted.tables].sum()

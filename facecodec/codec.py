@@ -157,6 +157,16 @@ class Codec:
             parsed.streams, (parsed.height, parsed.width), parsed.quality
         )
 
+    def count_escapes(self, parsed: container.Container) -> dict[str, int]:
+        """How many symbols of each stream lie beyond their table. Raises FormatError for damaged streams.
+
+        It reads every symbol and keeps none, so it takes little memory for any file.
+        """
+        self._check(parsed)
+        return self.family.count_escapes(
+            parsed.streams, (parsed.height, parsed.width), parsed.quality
+        )
+
     def _check(self, parsed: container.Container) -> None:
         if parsed.fingerprint.hex() != self.card.fingerprint:
             raise ModelError(

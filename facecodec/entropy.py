@@ -13,6 +13,7 @@ import numpy as np
 from facecodec.errors import FormatError
 
 PRECISION = 24
+BLOCK = 1 << 16  # symbols that are sorted by table at a time, so that 16 bits hold a place
 MAX_EXPONENT = 20
 LARGEST = (1 << MAX_EXPONENT) - 1  # symbols are within -LARGEST..LARGEST
 
@@ -38,7 +39,7 @@ class Tables:
         )
         if not well_formed:
             raise ValueError("the probability tables are malformed")
-        self.reach = (lengths - 2) // 2  # T of each table
+        self.reach = ((lengths - 2) // 2).astype(np.int32)  # T of each table
         self._models: dict[int, constriction.stream.model.Categorical] = {}
 
     def __len__(self) -> int:
@@ -69,18 +70,20 @@ class Encoder:
         self._coder = _ans()
 
     def band(self, symbols: np.ndarray, indices: np.ndarray) -> None:
-        """Integers of any shape, and the table of each. Raises OverflowError beyond LARGEST."""
+        """Codes integers of any shape, each by its table. Raises OverflowError beyond LARGEST."""
         symbols, indices = symbols.ravel(), indices.ravel()
         if symbols.size and np.abs(symbols).max() > LARGEST:
             raise OverflowError(f"a latent beyond {LARGEST} cannot be coded")
-        symbols = symbols.astype(np.int64)
-        order, groups = _group(indices)
+        symbols = symbols.astype(np.int32)
         reach = self.tables.reach[indices]
         outside = np.abs(symbols) > reach
         _encode_escapes(self._coder, symbols[outside], reach[outside])
-        coded = np.where(outside, 2 * reach + 1, symbols + reach).astype(np.int32)[order]
-        for table, start, stop in reversed(groups):
-            self._coder.encode_reverse(coded[start:stop], self.tables.model(table))
+        entries = np.where(outside, 2 * reach + 1, symbols + reach).astype(np.int32)
+        order, runs = _by_table(indices, len(self.tables))
+        for block in _blocks(entries.size):
+            entries[block] = entries[block][order[block]]
+        for table, start, stop in reversed(runs):
+            self._coder.encode_reverse(entries[start:stop], self.tables.model(table))
 
     def finish(self) -> bytes:
         # The last word is never zero, so the zero bytes above its top one need not be stored.
@@ -98,23 +101,44 @@ class Decoder:
         self._coder = _ans(np.frombuffer(data + bytes(-len(data) % 4), "<u4").astype(np.uint32))
 
     def band(self, indices: np.ndarray) -> np.ndarray:
-        """The symbols of one band, int64, in the shape of `indices`."""
+        """The symbols of one band, int32, in the shape of `indices`, the table of each."""
         flat = indices.ravel()
-        order, groups = _group(flat)
-        coded = np.empty(flat.size, np.int64)
-        for table, start, stop in groups:
-            coded[start:stop] = self._coder.decode(self.tables.model(table), stop - start)
-        table, start, stop = np.array(groups, np.int64).reshape(-1, 3).T
-        reach = np.repeat(self.tables.reach[table], stop - start)
-        outside = coded > 2 * reach
-        coded -= reach
-        symbols = np.empty_like(coded)
-        symbols[order] = coded
-        if outside.any():
-            places = np.sort(order[outside])
+        symbols = np.empty(flat.size, np.int32)
+        order, runs = _by_table(flat, len(self.tables))
+        for table, start, stop in runs:
+            symbols[start:stop] = self._coder.decode(self.tables.model(table), stop - start)
+        escaped = []
+        for block in _blocks(flat.size):
+            entries = np.empty_like(symbols[block])
+            entries[order[block]] = symbols[block]
+            reach = self.tables.reach[flat[block]]
+            places = np.flatnonzero(entries > 2 * reach)
+            if places.size:
+                escaped.append(block.start + places)
+            np.subtract(entries, reach, out=symbols[block])
+        if escaped:
+            places = np.concatenate(escaped)
             self.escapes += places.size
-            symbols[places] = _decode_escapes(self._coder, self.tables.reach[flat[places]])
+            excess, negative = _decode_escapes(self._coder, places.size)
+            magnitudes = excess + self.tables.reach[flat[places]]
+            symbols[places] = np.where(negative, -magnitudes, magnitudes)
         return symbols.reshape(indices.shape)
+
+    def skip(self, indices: np.ndarray) -> None:
+        """Reads past one band, as `band` does, but keeps nothing of it."""
+        flat = indices.ravel()
+        totals = np.zeros(len(self.tables), np.int64)
+        for block in _blocks(flat.size):
+            totals += np.bincount(flat[block], minlength=len(self.tables))
+        escapes = 0
+        for table in np.flatnonzero(totals):
+            model, last = self.tables.model(int(table)), 2 * self.tables.reach[table] + 1
+            for block in _blocks(int(totals[table])):
+                entries = self._coder.decode(model, block.stop - block.start)
+                escapes += np.count_nonzero(entries == last)
+        if escapes:
+            self.escapes += escapes
+            _decode_escapes(self._coder, escapes)
 
     def finish(self) -> None:
         """Check that the stream held what was read and nothing more. Raises FormatError."""
@@ -122,14 +146,26 @@ class Decoder:
             raise FormatError("a stream does not end where its symbols do")
 
 
-def _group(indices: np.ndarray) -> tuple[np.ndarray, list[tuple[int, int, int]]]:
-    """Positions sorted by table, order kept within one; and (table, start, stop) of each that occurs."""
-    order = np.argsort(indices, kind="stable")
-    counts = np.bincount(indices)
-    stops = np.cumsum(counts)
-    return order, [
-        (int(t), int(stops[t] - counts[t]), int(stops[t])) for t in np.flatnonzero(counts)
-    ]
+def _blocks(size: int) -> list[slice]:
+    return [slice(start, min(start + BLOCK, size)) for start in range(0, size, BLOCK)]
+
+
+def _by_table(indices: np.ndarray, tables: int) -> tuple[np.ndarray, list[tuple[int, int, int]]]:
+    """Sorts the symbols of each block by table and keeps their order within a table.
+
+    Returns, for each block, which of its symbols comes where (uint16); and (table, start, stop) of
+    every run of one table, in the order in which runs are coded: by table, then by block.
+    """
+    blocks = _blocks(indices.size)
+    order = np.empty(indices.size, np.uint16)
+    lengths = np.zeros((len(blocks), tables), np.int64)
+    for number, block in enumerate(blocks):
+        order[block] = np.argsort(indices[block], kind="stable")
+        lengths[number] = np.bincount(indices[block], minlength=tables)
+    stops = np.cumsum(lengths, axis=1) + BLOCK * np.arange(len(blocks))[:, None]
+    table, number = np.nonzero(lengths.T)
+    stop = stops[number, table]
+    return order, np.stack([table, stop - lengths[number, table], stop], axis=1).tolist()
 
 
 def _encode_escapes(coder: _ans, symbols: np.ndarray, reach: np.ndarray) -> None:
@@ -145,12 +181,11 @@ def _encode_escapes(coder: _ans, symbols: np.ndarray, reach: np.ndarray) -> None
     coder.encode_reverse(exponents.astype(np.int32), _uniform(MAX_EXPONENT))
 
 
-def _decode_escapes(coder: _ans, reach: np.ndarray) -> np.ndarray:
-    exponents = coder.decode(_uniform(MAX_EXPONENT), reach.size).astype(np.int64)
-    excess = np.left_shift(1, exponents)
+def _decode_escapes(coder: _ans, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """How far so many symbols lie beyond their tables, int32, and whether they are negative."""
+    exponents = coder.decode(_uniform(MAX_EXPONENT), count).astype(np.uint8)
+    excess = np.left_shift(np.int32(1), exponents, dtype=np.int32)
     for bit in range(int(exponents.max()) - 1, -1, -1):
         longer = exponents > bit
-        excess[longer] |= coder.decode(_uniform(2), int(longer.sum())).astype(np.int64) << bit
-    negative = coder.decode(_uniform(2), reach.size).astype(bool)
-    magnitude = excess + reach
-    return np.where(negative, -magnitude, magnitude)
+        excess[longer] |= coder.decode(_uniform(2), np.count_nonzero(longer)) << bit
+    return excess, coder.decode(_uniform(2), count).astype(bool)

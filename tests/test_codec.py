@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from PIL import Image
 import facecodec
 from conftest import CHECKOUT, DATA
 from facecodec import checkpoint, container, transforms
-from facecodec.codec import codec_of, open_container
+from facecodec.codec import Codec, codec_of, open_container
 from facecodec.container import quality_byte
 from facecodec.errors import FormatError, ImageError, ModelError, UsageError
 from facecodec.families.hyperprior import REACH
@@ -65,6 +66,29 @@ def test_a_tile_that_saw_less_of_its_surroundings_would_differ(shipped, monkeypa
         "g_s": np.abs(tiled_pixels.astype(int) - pixels).max() > 1,
     }
     assert differs[part]
+
+
+@pytest.mark.parametrize("name", ["tiny-map", "tiny-lfic"])
+def test_strips_change_nothing(monkeypatch, picture, name):
+    codec = Codec(DATA / f"{name}.safetensors")
+    wide = np.tile(picture, (7, 9, 1))  # several bands and strips, not a multiple of either
+    whole = codec.encode(wide, 5)
+    pixels = np.asarray(codec.decode(whole))
+    monkeypatch.setattr("facecodec.families.hyperprior.STRIP", 8)
+    assert codec.encode(wide, 5) == whole
+    np.testing.assert_array_equal(np.asarray(codec.decode(whole)), pixels)
+    codec.check(whole, wide)
+
+
+@pytest.mark.parametrize("path", sorted(DATA.glob("*.fic")), ids=lambda path: path.stem)
+def test_escapes_are_counted_without_keeping_symbols(monkeypatch, path):
+    monkeypatch.setenv("FACECODEC_MODELS", str(DATA))
+    parsed = open_container(path.read_bytes())
+    codec = codec_of(parsed)
+    assert codec.count_escapes(parsed) == codec.symbols(parsed).escapes
+    damaged = replace(parsed, streams=[b"\x07" + each for each in parsed.streams])
+    with pytest.raises(FormatError):
+        codec.count_escapes(damaged)
 
 
 def test_the_best_quality_within_a_limit_is_found(tiny, picture):

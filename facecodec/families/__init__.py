@@ -43,7 +43,12 @@ class Family(Protocol):
         """The picture, uint8 (*size, 3)."""
 
     def decode_symbols(self, streams: list[bytes], size: tuple[int, int], quality: int) -> Any:
-        """What the streams hold, in integers, before any floating point; its `escapes` count by stream."""
+        """What the streams hold, in integers, before any floating point; its `escapes` by stream."""
+
+    def count_escapes(
+        self, streams: list[bytes], size: tuple[int, int], quality: int
+    ) -> dict[str, int]:
+        """Reads all that `decode_symbols` does and keeps nothing; escapes by stream."""
 
     def holds(
         self, streams: list[bytes], size: tuple[int, int], latents: Any, quality: int

@@ -89,6 +89,12 @@ class CompactPng:
             raise FormatError(f"its compact image has values that {bits} bits do not give")
         return Symbols(values)
 
+    def count_escapes(
+        self, streams: list[bytes], size: tuple[int, int], quality: int
+    ) -> dict[str, int]:
+        """Reads every value and keeps none."""
+        return self.decode_symbols(streams, size, quality).escapes
+
     def decode(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
         """The picture, uint8 (*size, 3)."""
         step, _ = step_of(quality)

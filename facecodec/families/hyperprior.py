@@ -1,13 +1,16 @@
 """Mean-scale hyperprior: latents y (M, h, w) and z (C, ceil(h/4), ceil(w/4)) <-> streams "z" and "y".
 
 z is coded with one table per channel and quality; y, less its mean, with the table that the
-hyper-synthesis of z selects. Both happen in bands of BAND rows of y, so that memory does not grow
-with the height of the picture. The hyper-synthesis may also shift the quality from place to place.
+hyper-synthesis of z selects. Both happen in bands of BAND rows of y, and the hyper-synthesis in
+strips of STRIP columns of a band, so that memory hardly grows with the size of the picture. The
+hyper-synthesis may also shift the quality from place to place.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -23,6 +26,7 @@ HYPER = 4  # positions of y per position of z
 # has two layers of stride 2 (networks/hyperprior.py).
 REACH = {"g_a": 5, "h_a": 3, "g_s": 5}
 BAND = 16  # rows of y coded together
+STRIP = 64  # columns of y that the hyper-synthesis predicts together; a multiple of HYPER
 
 # What decoding depends on, besides the synthesis graph; the fingerprint covers all of them.
 GAINS = ("y_log_gain", "y_gain", "z_inverse_gain", "z_table")
@@ -45,12 +49,43 @@ class Symbols:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What z says of a band of y: each symbol's table and mean (units of 2^-10), (M, rows, w); the quality byte of
-    each place, (rows, w)."""
+    """What z says of a part of y: each symbol's table and mean (units of 2^-10), (M, rows, columns);
+    the quality byte of each place, (rows, columns)."""
 
     tables: np.ndarray
     means: np.ndarray
     qualities: np.ndarray
+
+
+class BandPrediction:
+    """What z says of a band of y, strip by strip.
+
+    Only the strip made last is kept: a band of one strip is predicted once, and a wider one again
+    each time that it is gone through, which costs time and no memory.
+    """
+
+    def __init__(
+        self, family: Hyperprior, z_symbols: np.ndarray, rows: slice, width: int, quality: int
+    ) -> None:
+        self.rows = rows
+        self._shape = (family.channels, rows.stop - rows.start, width)
+        self._index = family.table_index
+        self._strips = [slice(at, min(at + STRIP, width)) for at in range(0, width, STRIP)]
+        self._predict = lru_cache(maxsize=1)(
+            lambda number: family.prediction(z_symbols, rows, self._strips[number], quality)
+        )
+
+    def strips(self) -> Iterator[tuple[slice, Prediction]]:
+        """The columns of each strip, and what z says of them."""
+        for number, columns in enumerate(self._strips):
+            yield columns, self._predict(number)
+
+    def tables(self) -> np.ndarray:
+        """The table of each symbol of the band, (M, rows, w)."""
+        tables = np.empty(self._shape, self._index)
+        for columns, prediction in self.strips():
+            tables[..., columns] = prediction.tables
+        return tables
 
 
 class Hyperprior:
@@ -99,7 +134,8 @@ class Hyperprior:
         self._steps = (2.0 ** (GAIN_FRACTION - FRACTION) / self._by_channel["y_gain"]).astype(
             np.float32
         )
-        self._index = np.min_scalar_type(len(self.tables) - 1)  # small ones are sorted faster
+        # The smallest type of a table's number: it takes the least memory and is sorted fastest.
+        self.table_index = np.min_scalar_type(len(self.tables) - 1)
 
     def analyse(self, pixels: np.ndarray) -> Latents:
         """y and z of uint8 (H, W, 3)."""
@@ -116,10 +152,8 @@ class Hyperprior:
         z_symbols = self.rounded_z(z, quality)
         encoder = Encoder(self.tables)
         for rows in reversed(bands(y.shape[1])):
-            band = self.prediction(z_symbols, rows, y.shape[2], quality)
-            encoder.band(
-                np.rint(self.residual(y[:, rows], band.means, band.qualities)), band.tables
-            )
+            band = self.predict_band(z_symbols, rows, y.shape[2], quality)
+            encoder.band(self.rounded_y(y, band), band.tables())
         return [self.encode_z(z_symbols, quality), encoder.finish()]
 
     def holds(
@@ -127,31 +161,60 @@ class Hyperprior:
     ) -> bool:
         """Whether what decoding gives is what rounding float latents gives. Raises FormatError for other streams."""
         y, z = latents
-        symbols = self.decode_symbols(streams, size, quality)
-        same_z = np.array_equal(symbols.z, self.rounded_z(z, quality))
-        return same_z and np.array_equal(
-            symbols.y, np.rint(self.residual(y, symbols.means, symbols.qualities))
-        )
+        z_symbols, _ = self.decode_z(streams[0], positions(size), quality)
+        decoder = Decoder(self.tables, streams[1])
+        same = np.array_equal(z_symbols, self.rounded_z(z, quality))
+        for rows in bands(y.shape[1]):
+            band = self.predict_band(z_symbols, rows, y.shape[2], quality)
+            same &= np.array_equal(decoder.band(band.tables()), self.rounded_y(y, band))
+        decoder.finish()
+        return same
 
     def rounded_z(self, z: np.ndarray, quality: int) -> np.ndarray:
         z_gain = 2.0**GAIN_FRACTION / self.gains["z_inverse_gain"][quality]
         return np.rint(z * z_gain[:, None, None]).astype(np.int64)
 
-    def residual(self, y: np.ndarray, means: np.ndarray, qualities: np.ndarray) -> np.ndarray:
+    def rounded_y(self, y: np.ndarray, band: BandPrediction) -> np.ndarray:
+        """The symbols of a band, as floats, of latents y."""
+        symbols = np.empty_like(y[:, band.rows])
+        for columns, prediction in band.strips():
+            symbols[..., columns] = np.rint(self.residual(y[:, band.rows, columns], prediction))
+        return symbols
+
+    def residual(self, y: np.ndarray, prediction: Prediction) -> np.ndarray:
         """y, less its mean, in steps of its place's quality, before rounding."""
-        y_gain = self._by_channel["y_gain"][:, qualities] / 2.0**GAIN_FRACTION
-        return y * y_gain - means * 2.0**-FRACTION
+        y_gain = self._by_channel["y_gain"][:, prediction.qualities] / 2.0**GAIN_FRACTION
+        return y * y_gain - prediction.means * 2.0**-FRACTION
 
     def decode_symbols(self, streams: list[bytes], size: tuple[int, int], quality: int) -> Symbols:
         """The integers in the streams of a picture of a `size`. Raises FormatError for streams no encoder writes."""
         size = positions(size)
-        z, escapes = self.decode_z(streams[0], size, quality)
+        z, z_escapes = self.decode_z(streams[0], size, quality)
         decoder = Decoder(self.tables, streams[1])
-        predictions = (self.prediction(z, rows, size[1], quality) for rows in bands(size[0]))
-        parts = [(decoder.band(each.tables), each.means, each.qualities) for each in predictions]
+        y = np.empty((self.channels, *size), np.int32)
+        means = np.empty(y.shape, np.int64)
+        qualities = np.empty(size, np.uint8)
+        for rows in bands(size[0]):
+            band = self.predict_band(z, rows, size[1], quality)
+            y[:, band.rows] = decoder.band(band.tables())
+            for columns, prediction in band.strips():
+                means[:, band.rows, columns] = prediction.means
+                qualities[band.rows, columns] = prediction.qualities
         decoder.finish()
-        y, means, qualities = (np.concatenate(each, axis=-2) for each in zip(*parts, strict=True))
-        return Symbols(z, y, means, qualities, {"z": escapes, "y": decoder.escapes})
+        return Symbols(z, y, means, qualities, {"z": z_escapes, "y": decoder.escapes})
+
+    def count_escapes(
+        self, streams: list[bytes], size: tuple[int, int], quality: int
+    ) -> dict[str, int]:
+        """Reads every symbol and keeps none."""
+        size = positions(size)
+        z, z_escapes = self.decode_z(streams[0], size, quality)
+        decoder = Decoder(self.tables, streams[1])
+        for rows in bands(size[0]):
+            band = self.predict_band(z, rows, size[1], quality)
+            decoder.skip(band.tables())
+        decoder.finish()
+        return {"z": z_escapes, "y": decoder.escapes}
 
     def decode(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
         """The picture, uint8 (*size, 3). Raises FormatError for streams no encoder writes."""
@@ -173,16 +236,18 @@ class Hyperprior:
         decoder = Decoder(self.tables, streams[1])
         y_hat = np.empty((self.channels, *size), np.float32)
         for rows in bands(size[0]):
-            band = self.prediction(z, rows, size[1], quality)
-            y_hat[:, rows] = self.restored(decoder.band(band.tables), band)
+            band = self.predict_band(z, rows, size[1], quality)
+            self.restore(decoder.band(band.tables()), band, out=y_hat[:, band.rows])
         decoder.finish()
         return y_hat
 
-    def restored(self, symbols: np.ndarray, band: Prediction) -> np.ndarray:
-        """y_hat of a band, float32."""
-        values = symbols << FRACTION
-        values += band.means
-        return values.astype(np.float32) * self._steps[:, band.qualities]
+    def restore(self, symbols: np.ndarray, band: BandPrediction, out: np.ndarray) -> None:
+        """Writes y_hat of a band's symbols, (M, rows, w), float32."""
+        for columns, prediction in band.strips():
+            values = np.left_shift(symbols[..., columns], FRACTION, dtype=np.int64)
+            values += prediction.means
+            steps = self._steps[:, prediction.qualities]
+            np.multiply(values.astype(np.float32), steps, out=out[..., columns])
 
     def encode_z(self, symbols: np.ndarray, quality: int) -> bytes:
         """The stream of z's symbols."""
@@ -197,26 +262,40 @@ class Hyperprior:
         """z's symbols, and how many of them are escapes."""
         height, width = (-(-side // HYPER) for side in size)
         decoder = Decoder(self.tables, stream)
-        z = np.empty((self.hyper_channels, height, width), np.int64)
+        z = np.empty((self.hyper_channels, height, width), np.int32)
         for rows in bands(height, BAND // HYPER):
             z[:, rows] = decoder.band(self._z_tables(z[:, rows].shape, quality))
         decoder.finish()
         return z, decoder.escapes
 
     def _z_tables(self, shape: tuple[int, ...], quality: int) -> np.ndarray:
-        return np.broadcast_to(self.gains["z_table"][quality][:, None, None], shape)
+        tables = self.gains["z_table"][quality].astype(self.table_index)
+        return np.broadcast_to(tables[:, None, None], shape)
+
+    def predict_band(
+        self, z_symbols: np.ndarray, rows: slice, width: int, quality: int
+    ) -> BandPrediction:
+        """What z says of a band of a y that is `width` wide."""
+        return BandPrediction(self, z_symbols, rows, width, quality)
 
     def prediction(
-        self, z_symbols: np.ndarray, rows: slice, width: int, quality: int
+        self, z_symbols: np.ndarray, rows: slice, columns: slice, quality: int
     ) -> Prediction:
-        """What z says of some rows of y, `width` wide."""
-        first = rows.start // HYPER
-        above = max(0, first - self.h_s.margin)
-        below = -(-rows.stop // HYPER) + self.h_s.margin
-        skip = HYPER * (first - above)
+        """What z says of some rows and columns of y, which start at multiples of HYPER."""
         inverse = self.gains["z_inverse_gain"][quality][:, None, None]
-        z_hat = rescale(z_symbols[:, above:below], inverse, GAIN_FRACTION - FRACTION)
-        out = self.h_s(z_hat)[:, skip : skip + rows.stop - rows.start, :width]
+        seen = tuple(
+            slice(
+                max(0, side.start // HYPER - self.h_s.margin),
+                -(-side.stop // HYPER) + self.h_s.margin,
+            )
+            for side in (rows, columns)
+        )
+        z_hat = rescale(z_symbols[(slice(None), *seen)], inverse, GAIN_FRACTION - FRACTION)
+        inner = (
+            slice(side.start - HYPER * each.start, side.stop - HYPER * each.start)
+            for side, each in zip((rows, columns), seen, strict=True)
+        )
+        out = self.h_s(z_hat)[(slice(None), *inner)]
         half = 1 << (FRACTION - 1)
         scales, means = out[: self.channels], out[self.channels : 2 * self.channels]
         shift = (
@@ -229,7 +308,7 @@ class Hyperprior:
         indices += scales
         indices += half
         indices >>= FRACTION
-        tables = np.clip(indices, 0, len(self.tables) - 1, out=indices).astype(self._index)
+        tables = np.clip(indices, 0, len(self.tables) - 1, out=indices).astype(self.table_index)
         return Prediction(
             tables,
             rescale(means, self._by_channel["y_gain"][:, qualities], GAIN_FRACTION),

@@ -14,7 +14,14 @@ import numpy as np
 from facecodec.container import MAX_QUALITY_BYTE
 from facecodec.entropy import Decoder, Encoder, Tables
 from facecodec.errors import FormatError
-from facecodec.families.hyperprior import DOWNSAMPLING, Hyperprior, Latents, bands, positions
+from facecodec.families.hyperprior import (
+    DOWNSAMPLING,
+    BandPrediction,
+    Hyperprior,
+    Latents,
+    bands,
+    positions,
+)
 from facecodec.transforms import Transforms
 
 STREAMS = ("z", "levels", "y")
@@ -66,44 +73,61 @@ class Lfic:
         for row in reversed(range(len(levels))):
             level_encoder.band(levels[row] - POOL, _contexts(levels, row, quality))
         for rows in reversed(bands(y.shape[1])):
-            band = self._base.prediction(z_symbols, rows, y.shape[2], quality)
-            symbols = _pooled(
-                self._base.residual(y[:, rows], band.means, band.qualities), _of(levels, rows)
-            )
-            coded = _coded(_of(levels, rows), symbols.shape[1:])
-            encoder.band(symbols[:, coded], band.tables[:, coded])
+            band = self._base.predict_band(z_symbols, rows, y.shape[2], quality)
+            coded = _coded(_of(levels, band.rows), y[0, band.rows].shape)
+            encoder.band(self._pooled(y, band, levels)[:, coded], band.tables()[:, coded])
         return [self._base.encode_z(z_symbols, quality), level_encoder.finish(), encoder.finish()]
 
     def holds(
         self, streams: list[bytes], size: tuple[int, int], latents: Latents, quality: int
     ) -> bool:
         y, z = latents
-        symbols = self.decode_symbols(streams, size, quality)
-        return (
-            np.array_equal(symbols.z, self._base.rounded_z(z, quality))
-            and np.array_equal(symbols.levels, self._levels(y, symbols.z, quality))
-            and np.array_equal(
-                symbols.y,
-                _pooled(self._base.residual(y, symbols.means, symbols.qualities), symbols.levels),
-            )
-        )
+        z_symbols, _ = self._base.decode_z(streams[0], positions(size), quality)
+        levels = self._decode_levels(streams[1], positions(size), quality)
+        if not np.array_equal(z_symbols, self._base.rounded_z(z, quality)):
+            return False
+        same = np.array_equal(levels, self._levels(y, z_symbols, quality))
+        decoder = Decoder(self._base.tables, streams[2])
+        for rows in bands(y.shape[1]):
+            band = self._base.predict_band(z_symbols, rows, y.shape[2], quality)
+            decoded = _read(decoder, band.tables(), _of(levels, band.rows))
+            same &= np.array_equal(decoded, self._pooled(y, band, levels))
+        decoder.finish()
+        return same
 
     def decode_symbols(self, streams: list[bytes], size: tuple[int, int], quality: int) -> Symbols:
         size = positions(size)
         z, z_escapes = self._base.decode_z(streams[0], size, quality)
         levels = self._decode_levels(streams[1], size, quality)
         decoder = Decoder(self._base.tables, streams[2])
-        parts = []
+        y = np.empty((self._base.channels, *size), np.int32)
+        means = np.empty(y.shape, np.int64)
+        qualities = np.empty(size, np.uint8)
         for rows in bands(size[0]):
-            band = self._base.prediction(z, rows, size[1], quality)
-            parts.append(
-                (_read(decoder, band.tables, _of(levels, rows)), band.means, band.qualities)
-            )
+            band = self._base.predict_band(z, rows, size[1], quality)
+            y[:, band.rows] = _read(decoder, band.tables(), _of(levels, band.rows))
+            for columns, prediction in band.strips():
+                means[:, band.rows, columns] = prediction.means
+                qualities[band.rows, columns] = prediction.qualities
         decoder.finish()
-        y, means, qualities = (np.concatenate(each, axis=-2) for each in zip(*parts, strict=True))
         return Symbols(
             z, y, means, qualities, levels, {"z": z_escapes, "levels": 0, "y": decoder.escapes}
         )
+
+    def count_escapes(
+        self, streams: list[bytes], size: tuple[int, int], quality: int
+    ) -> dict[str, int]:
+        """Reads every symbol and keeps none."""
+        size = positions(size)
+        z, z_escapes = self._base.decode_z(streams[0], size, quality)
+        levels = self._decode_levels(streams[1], size, quality)
+        decoder = Decoder(self._base.tables, streams[2])
+        for rows in bands(size[0]):
+            band = self._base.predict_band(z, rows, size[1], quality)
+            tables = band.tables()
+            decoder.skip(tables[:, _coded(_of(levels, band.rows), tables.shape[1:])])
+        decoder.finish()
+        return {"z": z_escapes, "levels": 0, "y": decoder.escapes}
 
     def decode_latents(
         self, streams: list[bytes], size: tuple[int, int], quality: int
@@ -115,10 +139,9 @@ class Lfic:
         decoder = Decoder(self._base.tables, streams[2])
         y_hat = np.empty((self._base.channels, *size), np.float32)
         for rows in bands(size[0]):
-            band = self._base.prediction(z, rows, size[1], quality)
-            y_hat[:, rows] = self._base.restored(
-                _read(decoder, band.tables, _of(levels, rows)), band
-            )
+            band = self._base.predict_band(z, rows, size[1], quality)
+            symbols = _read(decoder, band.tables(), _of(levels, band.rows))
+            self._base.restore(symbols, band, out=y_hat[:, band.rows])
         decoder.finish()
         return y_hat
 
@@ -140,13 +163,26 @@ class Lfic:
         """The level of each region, by what y is and what it would take to keep all of it."""
         bits = np.empty((1, *y.shape[1:]), np.float32)
         for rows in bands(y.shape[1]):
-            band = self._base.prediction(z_symbols, rows, y.shape[2], quality)
-            symbols = np.rint(self._base.residual(y[:, rows], band.means, band.qualities))
-            bits[0, rows] = self._base.tables.bits(symbols, band.tables).sum(0)
+            band = self._base.predict_band(z_symbols, rows, y.shape[2], quality)
+            for columns, prediction in band.strips():
+                residual = self._base.residual(y[:, band.rows, columns], prediction)
+                taken = self._base.tables.bits(np.rint(residual), prediction.tables)
+                bits[0, band.rows, columns] = taken.sum(0)
         relative = np.log2((1 + bits) / (1 + bits.mean()))
         seen = np.concatenate([y, relative])
         scores = self._transforms.of_latents("h_a.scores.onnx", seen, DOWNSAMPLING, REGION, REACH)
         return (scores + self._bias[quality][:, None, None]).argmax(0)
+
+    def _pooled(self, y: np.ndarray, band: BandPrediction, levels: np.ndarray) -> np.ndarray:
+        """The symbols of a band, as floats: those of pooled regions the rounded mean, of dropped ones 0."""
+        symbols = np.empty_like(y[:, band.rows])
+        for columns, prediction in band.strips():
+            residual = self._base.residual(y[:, band.rows, columns], prediction)
+            regions = _of(levels, band.rows)[
+                :, columns.start // REGION : -(-columns.stop // REGION)
+            ]
+            symbols[..., columns] = _pooled(residual, regions)
+        return symbols
 
     def _decode_levels(self, stream: bytes, size: tuple[int, int], quality: int) -> np.ndarray:
         """The level of each region, of a y of a `size`."""
@@ -200,10 +236,10 @@ def _pooled(residual: np.ndarray, levels: np.ndarray) -> np.ndarray:
 
 
 def _read(decoder: Decoder, tables: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """A band's symbols, int64 (M, rows, w), pooled regions with theirs everywhere."""
+    """A band's symbols, int32 (M, rows, w), pooled regions with theirs everywhere."""
     _, height, width = tables.shape
     coded = _coded(levels, (height, width))
-    symbols = np.zeros(tables.shape, np.int64)
+    symbols = np.zeros(tables.shape, np.int32)
     symbols[:, coded] = decoder.band(tables[:, coded])
     pooled = _spread(levels)[:height, :width] == POOL
     return np.where(pooled, _spread(symbols[:, ::REGION, ::REGION])[:, :height, :width], symbols)

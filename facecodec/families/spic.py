@@ -75,13 +75,25 @@ class Spic:
         decoder.finish()
         return Symbols(y, {"y": decoder.escapes})
 
+    def count_escapes(
+        self, streams: list[bytes], size: tuple[int, int], quality: int
+    ) -> dict[str, int]:
+        """Reads every symbol and keeps none."""
+        height, width = (-(-side // DOWNSAMPLING) for side in size)
+        decoder = Decoder(self.tables, streams[0])
+        for rows in bands(height):
+            shape = (self._y_table.shape[1], rows.stop - rows.start, width)
+            decoder.skip(self._indices(shape, quality))
+        decoder.finish()
+        return {"y": decoder.escapes}
+
     def decode_latents(
         self, streams: list[bytes], size: tuple[int, int], quality: int
     ) -> np.ndarray:
         """y_hat, float32 (M, h, w)."""
-        return (
-            self.decode_symbols(streams, size, quality).y.astype(np.float32) * self._step[quality]
-        )
+        y_hat = self.decode_symbols(streams, size, quality).y.astype(np.float32)
+        y_hat *= self._step[quality]
+        return y_hat
 
     def decode(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
         """The picture, uint8 (*size, 3)."""

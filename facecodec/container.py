@@ -99,7 +99,8 @@ def unpack(data: bytes) -> Container:
         raise FormatError(
             f"unknown flags 0x{flags & ~(FLAG_CHUNKS | STREAMS_MASK):02x}: update this program"
         )
-    if zlib.crc32(data[CHECKSUM_AT.stop :], zlib.crc32(data[: CHECKSUM_AT.start])) != checksum:
+    view = memoryview(data)  # not a copy
+    if zlib.crc32(view[CHECKSUM_AT.stop :], zlib.crc32(view[: CHECKSUM_AT.start])) != checksum:
         raise FormatError(
             "the checksum does not match, the file is damaged or cut short: fetch or copy it again"
         )

@@ -10,11 +10,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnxruntime
 
 from facecodec.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    import onnxruntime  # imported when a graph is run: what reads symbols alone does without its 20 MB
 
 SUFFIX = "ExecutionProvider"
 TILE = 1024  # pixels; a multiple of downsampling times hyper
@@ -70,8 +73,11 @@ class Transforms:
             image *= 255
             return np.rint(image, out=image).astype(np.uint8)
 
-        image = self._tiled(part, latents.shape[1:], TILE // step, reach, up=step)
-        return image[:, : size[0], : size[1]].transpose(1, 2, 0)
+        pixels = np.empty((*size, 3), np.uint8)
+        self._tiled(
+            part, latents.shape[1:], TILE // step, reach, up=step, out=pixels.transpose(2, 0, 1)
+        )
+        return pixels
 
     def vector(self, name: str, latents: np.ndarray) -> np.ndarray:
         """Latents (M, h, w) -> float32 (D,)."""
@@ -85,10 +91,12 @@ class Transforms:
         reach: int,
         up: int = 1,
         down: int = 1,
+        out: np.ndarray | None = None,
     ) -> np.ndarray:
         """`work` over a `size` in tiles of `core` positions: it takes rows and columns, and gives `up`/`down` as many.
 
         Tiles get `reach` more positions to each side, rounded up to `down`, and these are cut off again.
+        The result is written to `out`, where that is given; what lies beyond its edges is dropped.
         """
         margin = -(-reach // down) * down
         tiles = [
@@ -96,49 +104,35 @@ class Transforms:
             for rows in _tiles(size[0], core, margin)
             for columns in _tiles(size[1], core, margin)
         ]
-        if len(tiles) == 1:
+        if len(tiles) == 1 and out is None:
             return work(*(slice(0, side) for side in size))
-        from concurrent.futures import ThreadPoolExecutor  # slow to import
-
-        whole: np.ndarray | None = None
 
         def place(tile: tuple[_Tile, _Tile]) -> None:
-            nonlocal whole
+            nonlocal out
             part = work(*(along.seen for along in tile))
             if (
-                whole is None
+                out is None
             ):  # the first tile is done before the others begin, and tells the channels
-                whole = np.empty((len(part), *(-(-side * up // down) for side in size)), part.dtype)
+                out = np.empty((len(part), *(-(-side * up // down) for side in size)), part.dtype)
             inner = [_scaled(along.core, up, down, along.seen.start) for along in tile]
             outer = [_scaled(along.core, up, down, 0) for along in tile]
-            whole[:, outer[0], outer[1]] = part[:, inner[0], inner[1]]
+            target = out[:, outer[0], outer[1]]
+            height, width = target.shape[1:]
+            target[:] = part[:, inner[0], inner[1]][:, :height, :width]
 
         place(tiles[0])
+        if len(tiles) == 1:
+            return out
+        from concurrent.futures import ThreadPoolExecutor  # slow to import
+
         with ThreadPoolExecutor(self._threads) as pool:
             for _ in pool.map(place, tiles[1:]):
                 pass
-        return whole
+        self._sessions.clear()  # each keeps as much memory as its tiles took
+        return out
 
     def _run(self, name: str, values: np.ndarray) -> np.ndarray:
-        if name not in self._sessions:
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = 1
-            options.log_severity_level = 3
-            graph = self._tensors[name].tobytes()
-            try:
-                session = onnxruntime.InferenceSession(graph, options, providers=[provider()])
-            except UsageError:
-                raise
-            except (
-                Exception
-            ) as error:  # ONNX Runtime raises a type of its own for each kind of damage
-                raise ModelError(f"the model's {name} graph does not load: {error}") from None
-            if session.get_providers()[0] != provider():  # which ONNX Runtime does without an error
-                raise UsageError(
-                    f"{provider()} is there but does not start: check its driver and libraries"
-                )
-            self._sessions[name] = session
-        session = self._sessions[name]
+        session = self._sessions.get(name) or self._open(name)
         try:
             return session.run(None, {session.get_inputs()[0].name: values})[0]
         except Exception as error:
@@ -146,9 +140,32 @@ class Transforms:
                 raise MemoryError from None
             raise ModelError(f"the model's {name} graph does not run: {error}") from None
 
+    def _open(self, name: str) -> onnxruntime.InferenceSession:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.enable_mem_pattern = False  # a fifth less memory for a tile, at no cost in time
+        options.log_severity_level = 3
+        graph = self._tensors[name].tobytes()
+        try:
+            session = onnxruntime.InferenceSession(graph, options, providers=[provider()])
+        except UsageError:
+            raise
+        except Exception as error:  # ONNX Runtime raises a type of its own for each kind of damage
+            raise ModelError(f"the model's {name} graph does not load: {error}") from None
+        if session.get_providers()[0] != provider():  # which ONNX Runtime does without an error
+            raise UsageError(
+                f"{provider()} is there but does not start: check its driver and libraries"
+            )
+        self._sessions[name] = session
+        return session
+
 
 def provider() -> str:
     """ONNX Runtime's name of what runs the transforms, $FACECODEC_PROVIDER or the CPU. Raises UsageError without it."""
+    import onnxruntime
+
     wanted = os.environ.get("FACECODEC_PROVIDER") or "cpu"
     there = {
         each.removesuffix(SUFFIX).lower(): each for each in onnxruntime.get_available_providers()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,13 @@ from facecodec.cli.jobs import reason
 from facecodec.cli.outputs import read_input, write_output
 from facecodec.cli.paths import to_path
 from facecodec.container import DEFAULT_MAX_PIXELS, check_size
-from facecodec.errors import FormatError, ImageError, ModelError, UsageError
+from facecodec.errors import FormatError, ModelError, UsageError
 
 
 @click.command()
 @click.argument("names", nargs=-1, required=True, metavar="FILE...", type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line for each file.")
+@click.option("--escapes", is_flag=True, help="Read all symbols too, and count the escapes.")
 @click.option(
     "--extract",
     "folder",
@@ -34,10 +34,17 @@ from facecodec.errors import FormatError, ImageError, ModelError, UsageError
     type=click.Path(path_type=Path),
     help="Draw where the one FILE keeps its samples.",
 )
-def info(names: tuple[str, ...], as_json: bool, folder: Path | None, heatmap: Path | None) -> None:
+def info(
+    names: tuple[str, ...],
+    as_json: bool,
+    escapes: bool,
+    folder: Path | None,
+    heatmap: Path | None,
+) -> None:
     """Show what .fic files hold: size, quality, model, streams and their bytes.
 
-    No model needs to be installed; with the file's own, streams have names and escapes are counted.
+    No model needs to be installed; with the file's own, streams have names. This reads the header
+    alone: `facecodec verify` reads all symbols.
     """
     if heatmap is not None and (len(names) > 1 or heatmap.suffix.lower() != ".png"):
         raise UsageError("--heatmap draws one PNG picture of one FILE")
@@ -46,7 +53,7 @@ def info(names: tuple[str, ...], as_json: bool, folder: Path | None, heatmap: Pa
         try:
             job = Job(None if name == STANDARD else to_path(name), None)
             data = read_input(job)
-            facts = {"input": name} | describe(data)
+            facts = {"input": name} | describe(data, escapes)
             if folder is not None:
                 extract(data, job, folder)
             if heatmap is not None:
@@ -68,8 +75,11 @@ def info(names: tuple[str, ...], as_json: bool, folder: Path | None, heatmap: Pa
         sys.exit(1)
 
 
-def describe(data: bytes) -> dict[str, Any]:
-    """The facts that `info --json` prints (docs/cli.md), less the input's name. Raises FormatError."""
+def describe(data: bytes, escapes: bool = False) -> dict[str, Any]:
+    """The facts that `info --json` prints (docs/cli.md), less the input's name. Raises FormatError.
+
+    `escapes` are counted if they are asked for and the model is there; this reads all symbols.
+    """
     from facecodec import container
     from facecodec.codec import codec_of
 
@@ -87,11 +97,11 @@ def describe(data: bytes) -> dict[str, Any]:
         model = codec.card.name
         for stream, name in zip(streams, codec.stream_names, strict=False):
             stream["name"] = name
-        with suppress(ImageError):
+        if escapes:
             check_size(parsed.width, parsed.height, DEFAULT_MAX_PIXELS)
-            escapes = codec.symbols(parsed).escapes
+            counts = codec.count_escapes(parsed)
             for stream in streams:
-                stream["escapes"] = escapes[stream["name"]]
+                stream["escapes"] = counts[stream["name"]]
     return {
         "version": container.VERSION,
         "width": parsed.width,
@@ -113,7 +123,7 @@ def extract(data: bytes, source: Job, folder: Path) -> None:
 
     parsed = open_container(data)
     codec = codec_of(parsed)
-    codec.symbols(parsed)  # nothing is written of a file that does not decode
+    codec.count_escapes(parsed)  # nothing is written of a file that does not decode
     images = codec.family.images(parsed.streams)
     if not images:
         raise FormatError(f"a file of model {codec.card.name} holds no image of its own: decode it")

@@ -94,4 +94,4 @@ def check(content: bytes, max_pixels: int) -> None:
     from facecodec.codec import codec_of, open_container
 
     parsed = open_container(content, max_pixels)
-    codec_of(parsed).symbols(parsed)
+    codec_of(parsed).count_escapes(parsed)

@@ -1,0 +1,56 @@
+"""What a hostile file may cost: the peak memory of a whole process, over the pixels that 17 bytes claim."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from facecodec.container import DEFAULT_MAX_PIXELS, Container, pack
+
+MB = 1 << 20
+# Square, and as wide and as high as the limit allows.
+SIZES = ((5792, 5792), (524288, 64), (64, 524288))
+
+
+@pytest.fixture(scope="module")
+def files(shipped, tmp_path_factory):
+    """Files of the default model that claim sizes and hold nothing."""
+    folder = tmp_path_factory.mktemp("claims")
+    mark = bytes.fromhex(shipped.card.fingerprint)
+    paths = {}
+    for width, height in SIZES:
+        assert 0.99 < width * height / DEFAULT_MAX_PIXELS <= 1
+        paths[width, height] = folder / f"{width}x{height}.fic"
+        data = pack(Container(mark, 96, width, height, [b"", b""]))
+        assert len(data) < 20
+        paths[width, height].write_bytes(data)
+    return paths
+
+
+def peak(*arguments: object) -> int:
+    """Bytes that a call of the command line takes at most, its interpreter included."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "facecodec", *map(str, arguments)],
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "FACECODEC_THREADS": "1"},
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)  # so that Popen does not wait for it
+    assert process.returncode == 0
+    return 1024 * usage.ru_maxrss
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_info_takes_under_100_megabytes_for_any_claim(files, size):
+    assert peak("info", files[size]) < 100 * MB
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_verify_takes_under_200_megabytes_for_any_claim(files, size):
+    assert peak("verify", files[size]) < 200 * MB
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_decode_takes_the_picture_and_300_megabytes_for_any_claim(files, size, tmp_path):
+    assert peak("decode", files[size], "-o", tmp_path / "x.png") < 3 * DEFAULT_MAX_PIXELS + 300 * MB

@@ -16,15 +16,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from facecodec.bench.datasets import load_dataset
+from facecodec import images
 from facecodec.bench.intervals import draws, interval
+from facecodec.bench.subjects import load_dataset
 from facecodec.checkpoint import model_path
 from facecodec.cli.info import draw_allocation
 from facecodec.codec import Codec, open_container
-from facecodec.faces import cache_folder
+from facecodec.datasets import celeba
 from facecodec.faces.alignment import SIZE, similarity
 from facecodec.faces.detection import cached_landmarks
-from facecodec.training.data import celeba, data_root, read
+from facecodec.folders import data_root
 
 SIDE, FACE, MARGIN = (
     384,
@@ -45,10 +46,10 @@ def main() -> None:
     arguments = parser.parse_args()
     root = data_root(arguments.data)
     codec = Codec(model_path(arguments.model))
-    wild = [photo.path for photo in celeba(root, "celeba-wild-mini", "test")][: arguments.limit]
-    points = cached_landmarks(wild, cache_folder() / "landmarks.json")
+    wild = [photo.path for photo in celeba("celeba-wild-mini", root, "test")][: arguments.limit]
+    points = cached_landmarks(wild)
     photographs = [
-        (read(path), box(place))
+        (images.load(path), box(place))
         for path, place in zip(wild, points, strict=True)
         if place is not None
     ]
@@ -90,12 +91,12 @@ def lay(root: Path, count: int) -> list[tuple[np.ndarray, Box, Box]]:
     ][:count]
     laid = []
     for number, subject in enumerate(subjects):
-        pixels = read(backgrounds[number % len(backgrounds)])[:SIDE, :SIDE].copy()
+        pixels = images.load(backgrounds[number % len(backgrounds)])[:SIDE, :SIDE].copy()
         middle = np.clip(subject.landmarks.mean(0).round().astype(int), FACE // 2, 250 - FACE // 2)
         rows, columns = (slice(at - FACE // 2, at + FACE // 2) for at in middle[::-1])
         far = SIDE - MARGIN - FACE
         y, x = [(MARGIN, MARGIN), (MARGIN, far), (far, MARGIN), (far, far)][number % 4]
-        pixels[y : y + FACE, x : x + FACE] = read(subject.path)[rows, columns]
+        pixels[y : y + FACE, x : x + FACE] = images.load(subject.path)[rows, columns]
         opposite_y, opposite_x = SIDE - FACE - y, SIDE - FACE - x
         squares = [
             (slice(a, a + FACE), slice(b, b + FACE)) for a, b in ((y, x), (opposite_y, opposite_x))

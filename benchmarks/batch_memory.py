@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from facecodec.training.data import data_root
+from facecodec.folders import data_root
 
 
 def tree(pid: int) -> list[int]:

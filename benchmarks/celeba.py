@@ -17,11 +17,11 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from facecodec.bench import SEEN, UNSEEN
-from facecodec.bench.datasets import load_dataset
-from facecodec.bench.measure import Bench, Subject, open_bench
+from facecodec.bench.measure import Bench, open_bench
 from facecodec.bench.metrics import rate_at
 from facecodec.bench.run import measure
-from facecodec.training.data import data_root
+from facecodec.bench.subjects import Subject, load_dataset
+from facecodec.folders import data_root
 
 CRFS = (33, 28, 23)
 TICKS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)

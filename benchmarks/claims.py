@@ -20,13 +20,13 @@ from pathlib import Path
 import numpy as np
 
 from facecodec.bench import SEEN
-from facecodec.bench.datasets import Dataset, chosen, load_dataset
 from facecodec.bench.intervals import draws, frr_draws, interval
 from facecodec.bench.measure import Bench, Face, open_bench
 from facecodec.bench.metrics import rate_at
-from facecodec.bench.recognition import MIN_QUERIES, galleries
+from facecodec.bench.protocols import MIN_QUERIES, galleries
 from facecodec.bench.run import Point, measure, verify
-from facecodec.training.data import data_root
+from facecodec.bench.subjects import Dataset, chosen, load_dataset
+from facecodec.folders import data_root
 
 UNSEEN = "mobileface-v2"
 REFERENCES = {"jpeg2000": (160, 80, 40, 28), "webp": (1, 10, 30, 50), "jpeg": (8, 15, 22, 30)}

@@ -17,23 +17,23 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
+from facecodec import images
 from facecodec.bench import SEEN
-from facecodec.bench.datasets import load_dataset
 from facecodec.bench.intervals import draws, frr_draws, interval
 from facecodec.bench.measure import open_bench
-from facecodec.bench.recognition import (
+from facecodec.bench.protocols import (
     distances,
-    find_recogniser,
     frr_at_far,
     galleries,
-    load_embedder,
 )
 from facecodec.bench.run import stacked
+from facecodec.bench.subjects import load_dataset
 from facecodec.checkpoint import model_path
 from facecodec.codec import Codec, open_container
 from facecodec.faces.alignment import align, similarity
 from facecodec.faces.detection import find_landmarks
-from facecodec.training.data import data_root, read
+from facecodec.faces.recognisers import find_recogniser, load_embedder
+from facecodec.folders import data_root
 
 TURN = 10  # files
 
@@ -63,7 +63,7 @@ def main() -> None:
     originals = stacked(bench.photographs("original", 0, subjects), bench.faces[0])
     for quality in arguments.qualities or (1, 2, 3, 4, 5, 6):
         decoded = bench.photographs(arguments.model, quality, subjects)
-        files = [codec.encode(read(subject.path), quality) for subject in subjects]
+        files = [codec.encode(images.load(subject.path), quality) for subject in subjects]
         embeddings = np.stack([codec.embed(open_container(data)) for data in files])
         cells = []
         for each in (embeddings, stacked(decoded, bench.faces[0])):
@@ -80,7 +80,7 @@ def main() -> None:
 def timed(codec: Codec, subjects: list, recogniser: str) -> None:
     """Print milliseconds a picture, by turns of ten files, as a server goes through many of them in one way."""
     embed = load_embedder(recogniser)
-    files = [codec.encode(read(subject.path), 4) for subject in subjects]
+    files = [codec.encode(images.load(subject.path), 4) for subject in subjects]
     shown = [codec.decode(files[0])]
     codec.embed(open_container(files[0]))
     finder = iter(find_landmarks(iter(lambda: shown[-1], None)))  # a detector that stays open

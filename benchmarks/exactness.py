@@ -83,7 +83,7 @@ def int64_hyper_synthesis(tensors: dict[str, np.ndarray]) -> Callable[[np.ndarra
 
 
 def write_files(folder: Path, root: Path, count: int) -> list[Path]:
-    from facecodec.training.data import lfw  # which imports torch: too slow for a process a file
+    from facecodec.datasets import lfw
 
     codec = Codec(checkpoint.model_path(None))
     rng = np.random.default_rng(0)

@@ -14,12 +14,13 @@ from pathlib import Path
 from facecodec.bench import SEEN
 from facecodec.bench.codecs import find_codec
 from facecodec.bench.codecs.fit import SCALES
-from facecodec.bench.measure import Subject, open_bench
+from facecodec.bench.measure import open_bench
 from facecodec.bench.run import measure
-from facecodec.faces import cache_folder
+from facecodec.bench.subjects import Subject
 from facecodec.faces.detection import cached_landmarks
+from facecodec.folders import data_root
 from facecodec.training.config import Source
-from facecodec.training.data import data_root, validation_photos
+from facecodec.training.data import validation_photos
 
 CODECS = ("jpeg", "webp", "avif", "jpeg2000", "jpegxl", "hevc", "l2-ipr", "l2-ip")
 
@@ -35,7 +36,7 @@ def main() -> None:
     arguments = parser.parse_args()
     root = data_root(arguments.data)
     photos = validation_photos((Source("lfw"),), root, arguments.images)
-    points = cached_landmarks([photo.path for photo in photos], cache_folder() / "landmarks.json")
+    points = cached_landmarks([photo.path for photo in photos])
     subjects = [
         Subject(photo.path, photo.person, place)
         for photo, place in zip(photos, points, strict=True)

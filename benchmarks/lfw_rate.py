@@ -24,7 +24,8 @@ from PIL import Image
 
 from facecodec.bench.codecs import find_codec
 from facecodec.bench.metrics import psnr
-from facecodec.training.data import data_root, lfw
+from facecodec.datasets import lfw
+from facecodec.folders import data_root
 
 FACECODEC = [sys.executable, "-m", "facecodec"]
 

@@ -145,11 +145,12 @@ def run(task: str, folder: Path, name: str, way: Way) -> str:
 
 
 def write_pictures(folder: Path, root: Path, count: int) -> int:
-    from facecodec.training.data import lfw, read
+    from facecodec import images
+    from facecodec.datasets import lfw
 
     rng = np.random.default_rng(0)
     photos = lfw(root, "test")
-    pictures = [read(photo.path) for photo in photos[:: len(photos) // count][:count]]
+    pictures = [images.load(photo.path) for photo in photos[:: len(photos) // count][:count]]
     board = (255 * (np.indices((250, 250)).sum(axis=0) % 2)).astype(np.uint8)
     pictures += [
         rng.integers(0, 256, (250, 250, 3), np.uint8),

@@ -18,10 +18,11 @@ import numpy as np
 import onnxruntime
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from facecodec import checkpoint
+from facecodec import checkpoint, images
 from facecodec.bench.metrics import psnr
 from facecodec.codec import Codec, open_container
-from facecodec.training.data import data_root, lfw, read
+from facecodec.datasets import lfw
+from facecodec.folders import data_root
 
 CALIBRATION = 16  # pictures
 ROUNDS = 5
@@ -57,7 +58,9 @@ def main() -> None:
     path = checkpoint.model_path(arguments.model)
     codec = Codec(path)
     root = data_root(arguments.data)
-    pictures = [read(photo.path) for photo in lfw(root, "train")[: arguments.images + CALIBRATION]]
+    pictures = [
+        images.load(photo.path) for photo in lfw(root, "train")[: arguments.images + CALIBRATION]
+    ]
     latents = []
     for pixels in pictures:
         parsed = open_container(codec.encode(pixels, 4))

@@ -20,12 +20,12 @@ import facecodec
 from demo import CROP
 from facecodec.codec import open_container
 from facecodec.container import QUALITY_STEPS, quality_byte
-from facecodec.faces import cache_folder
 from facecodec.faces.alignment import SIZE, similarity
 from facecodec.faces.detection import cached_landmarks
 from facecodec.families.hyperprior import DOWNSAMPLING
+from facecodec.folders import data_root
 from facecodec.training.config import Source
-from facecodec.training.data import data_root, validation_photos
+from facecodec.training.data import validation_photos
 from rate_gap import ideal_bits
 
 
@@ -78,9 +78,7 @@ def main() -> None:
     ]
     byte = quality_byte(arguments.quality)
     rows = []  # quality, bits, in the crop; one row a place
-    for path, landmarks in zip(
-        photos, cached_landmarks(photos, cache_folder() / "landmarks.json"), strict=True
-    ):
+    for path, landmarks in zip(photos, cached_landmarks(photos), strict=True):
         if landmarks is None:
             continue
         symbols = codec.symbols(open_container(codec.encode(Image.open(path), arguments.quality)))

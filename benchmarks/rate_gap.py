@@ -21,9 +21,10 @@ from PIL import Image
 import facecodec
 from facecodec.codec import open_container
 from facecodec.container import quality_byte
+from facecodec.datasets import lfw
 from facecodec.entropy import PRECISION, Tables
+from facecodec.folders import data_root
 from facecodec.training.config import parse_config
-from facecodec.training.data import data_root, lfw
 from facecodec.training.loop import build_network, load_start
 from facecodec.training.validation import to_tensor
 from facecodec.transforms import pad

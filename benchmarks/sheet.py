@@ -17,7 +17,8 @@ from PIL import Image, ImageDraw
 
 from facecodec.bench.codecs import find_codec
 from facecodec.bench.codecs.fit import nearest
-from facecodec.training.data import data_root, lfw
+from facecodec.datasets import lfw
+from facecodec.folders import data_root
 
 LABEL = 16  # pixels above a picture
 

@@ -19,16 +19,19 @@ from pathlib import Path
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
+from facecodec import images
 from facecodec.bench import SEEN
 from facecodec.bench.intervals import draws, interval
-from facecodec.bench.measure import Measured, Subject, open_bench
+from facecodec.bench.measure import Measured, open_bench
 from facecodec.bench.run import stacked
+from facecodec.bench.subjects import Subject
 from facecodec.checkpoint import model_path
 from facecodec.codec import Codec, open_container
 from facecodec.container import MAX_QUALITY_BYTE, QUALITY_STEPS
-from facecodec.faces import cache_folder
+from facecodec.datasets import is_held_back, photographs
 from facecodec.faces.detection import cached_landmarks
-from facecodec.training.data import closed_set, data_root, is_held_back, read, training_photos
+from facecodec.folders import data_root
+from facecodec.training.data import closed_set
 
 HEADER = 18  # bytes of a 250x250 picture's
 
@@ -46,11 +49,11 @@ def main() -> None:
     people = codec.head.classes
     photos = [
         photo
-        for photo in training_photos("lfw", root)
+        for photo in photographs("lfw", "train", root)
         if photo.person in people and not is_held_back(photo)
     ]
-    closed = closed_set(training_photos("lfw", root), len(people))
-    points = cached_landmarks([photo.path for photo in photos], cache_folder() / "landmarks.json")
+    closed = closed_set(photographs("lfw", "train", root), len(people))
+    points = cached_landmarks([photo.path for photo in photos])
     subjects = [
         Subject(photo.path, photo.person, place)
         for photo, place in zip(photos, points, strict=True)
@@ -84,9 +87,10 @@ def main() -> None:
         )
 
     by_originals = classifier(stacked(bench.photographs("original", 0, trained), face))
-    some = [codec.family.analyse(read(subject.path)) for subject in trained[::20]]
+    some = [codec.family.analyse(images.load(subject.path)) for subject in trained[::20]]
     area = sum(
-        read(subject.path).shape[0] * read(subject.path).shape[1] for subject in trained[::20]
+        images.load(subject.path).shape[0] * images.load(subject.path).shape[1]
+        for subject in trained[::20]
     )
     streams = [
         [codec.family.encode(y, byte)[0] for y in some] for byte in range(MAX_QUALITY_BYTE + 1)
@@ -96,11 +100,11 @@ def main() -> None:
         byte = int(np.argmin(np.abs(sizes - rate)))
         q = 1 + byte / QUALITY_STEPS
         measured = bench.photographs(arguments.model, q, tests)
-        files = [codec.encode(read(subject.path), q) for subject in tests]
+        files = [codec.encode(images.load(subject.path), q) for subject in tests]
         right = np.array([classified(codec, data) for data in files]) == labels
         row(f"{arguments.model}, q {q:g}, its own classes", measured, right)
         by_latents = classifier(
-            embedded(codec, [codec.encode(read(subject.path), q) for subject in trained])
+            embedded(codec, [codec.encode(images.load(subject.path), q) for subject in trained])
         )
         right = by_latents.predict(embedded(codec, files)) == labels
         row(f"{arguments.model}, q {q:g}, trained on its embeddings", measured, right)

@@ -28,11 +28,11 @@ import torch
 from compressai.models import ScaleHyperprior
 from threadpoolctl import threadpool_limits
 
-from facecodec import checkpoint
+from facecodec import checkpoint, images
 from facecodec.bench.codecs import find_codec
-from facecodec.bench.datasets import load_dataset
 from facecodec.bench.speed import TASKS, speed_results, summary
-from facecodec.training.data import data_root, read
+from facecodec.bench.subjects import load_dataset
+from facecodec.folders import data_root
 
 OTHERS = ("hevc", "jpeg", "webp", "avif")
 HEADINGS = ("encode, a process each", "decode, a process each", "encode, batch", "decode, batch")
@@ -68,7 +68,7 @@ def compressai_seconds(pictures: list[Path], repeats: int) -> dict[str, dict[str
     network.update(force=True)
     tensors = []
     for path in pictures:
-        pixels = read(path)
+        pixels = images.load(path)
         extra = [(0, -side % 64) for side in pixels.shape[:2]] + [(0, 0)]
         tensors.append(
             torch.from_numpy(np.pad(pixels, extra, mode="edge")).permute(2, 0, 1)[None] / 255
@@ -191,7 +191,7 @@ def main() -> None:
         print(f"| {name} | {' | '.join(cells)} |")
 
     _, tensors = checkpoint.load(checkpoint.model_path(arguments.model))
-    height, width = (-(-side // 64) * 64 for side in read(pictures[0]).shape[:2])
+    height, width = (-(-side // 64) * 64 for side in images.load(pictures[0]).shape[:2])
     pixels, latents = height * width, height * width // 16**2
     graphs = {name: tensors[f"{name}.onnx"].tobytes() for name in ("g_a", "h_a", "g_s")}
     adds = {

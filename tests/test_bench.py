@@ -17,16 +17,14 @@ from facecodec.errors import UsageError
 
 pytest.importorskip("sklearn", reason="the 'bench' extra is not installed")
 
-from facecodec.bench import datasets
-from facecodec.bench.datasets import Dataset, load_dataset
+from facecodec.bench import subjects
 from facecodec.bench.download import download_lfw
+from facecodec.bench.gallery import gallery
 from facecodec.bench.intervals import draws, frr_draws, interval, parity_draws
-from facecodec.bench.measure import Bench, Face, Subject
+from facecodec.bench.measure import Bench, Face
 from facecodec.bench.metrics import bd_rate, ms_ssim, psnr, rate_at, ssim
-from facecodec.bench.recognition import (
-    FacenetEmbedder,
+from facecodec.bench.protocols import (
     distances,
-    find_recogniser,
     frr_at_far,
     galleries,
     roc,
@@ -34,8 +32,10 @@ from facecodec.bench.recognition import (
 )
 from facecodec.bench.run import BASELINE, Point, bd_rates, differences, lost_faces, measure, results
 from facecodec.bench.store import Store, key
+from facecodec.bench.subjects import Dataset, Subject, load_dataset
+from facecodec.datasets import lfw
 from facecodec.faces.alignment import scaled_template
-from facecodec.training.data import lfw
+from facecodec.faces.recognisers import FacenetEmbedder, find_recogniser
 
 
 def direction(degrees: float) -> list[float]:
@@ -274,7 +274,7 @@ def bench(needs_faces, faces_root, tmp_path):
 
 def test_lfw_comes_with_its_pairs_in_ten_folds(needs_faces, faces_root, monkeypatch):
     monkeypatch.setattr(
-        datasets, "cached_landmarks", lambda files, cache: [scaled_template(250)] * len(files)
+        subjects, "cached_landmarks", lambda files: [scaled_template(250)] * len(files)
     )
     lfw = load_dataset("lfw", faces_root)
     assert (len(lfw.subjects), lfw.gallery, len(lfw.pairs)) == (3708, 1, 1000)
@@ -286,7 +286,7 @@ def test_lfw_comes_with_its_pairs_in_ten_folds(needs_faces, faces_root, monkeypa
 
 
 def test_a_folder_of_people_is_a_dataset(monkeypatch, tmp_path):
-    monkeypatch.setattr(datasets, "cached_landmarks", lambda files, cache: [None] * len(files))
+    monkeypatch.setattr(subjects, "cached_landmarks", lambda files: [None] * len(files))
     for name in ("ann/2.png", "ann/1.png", "bob/1.png", "wall.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("L", (20, 20)).save(tmp_path / name)
@@ -471,6 +471,25 @@ def test_a_folder_with_a_corrupt_image_is_measured_without_it(
         "torn.png",
     ]
     assert b"torn.png could not be read" in done.stdout
+
+
+def test_photographs_are_measured_and_shown_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    Image.new("RGB", (60, 40)).save(tmp_path / "face.jpg", exif=exif)
+    (shown,) = gallery([Subject(tmp_path / "face.jpg", "ann", None)], [], tmp_path / "out")
+    with Image.open(tmp_path / "out" / shown["original"]) as picture:
+        assert picture.size == (40, 60)
+
+
+def test_a_folder_of_ones_own_needs_no_data_folder(needs_faces, run_cli, picture, tmp_path):
+    (tmp_path / "faces").mkdir()
+    Image.fromarray(picture).save(tmp_path / "faces" / "one.png")
+    options = ("--dataset", "faces", "--codec", "jpeg:50", "--model", "l2-rec:3")
+    for part in ("quality", "speed"):
+        options_of_part = (*options, "-o", part, *(("--repeats", 1) if part == "speed" else ()))
+        done = run_cli("bench", part, *options_of_part, FACECODEC_DATA=str(tmp_path / "nowhere"))
+        assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["Ctrl-C", "killed"])

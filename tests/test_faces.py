@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -9,12 +10,13 @@ from PIL import Image
 
 torch = pytest.importorskip("torch", reason="the 'train' extra is not installed")
 
+from facecodec.datasets import Photo, celeba_hq, is_held_back, lfw, photographs  # noqa: E402
 from facecodec.errors import UsageError  # noqa: E402
 from facecodec.faces import detection  # noqa: E402
 from facecodec.faces.alignment import SIZE, TEMPLATE, align, jitter, oversampling, similarity  # noqa: E402
 from facecodec.faces.recognisers import load_trainable, recogniser_file  # noqa: E402
 from facecodec.training.config import Source  # noqa: E402
-from facecodec.training.data import CropSampler, Photo, celeba_hq, is_held_back, lfw  # noqa: E402
+from facecodec.training.data import CropSampler  # noqa: E402
 from facecodec.training.losses import IdentityLoss, objective  # noqa: E402
 
 
@@ -213,6 +215,56 @@ def test_the_layouts_of_the_real_datasets(tmp_path):
     assert len(celeba_hq(tmp_path, "train")) + len(celeba_hq(tmp_path, "test")) == 3
 
 
+def test_every_dataset_has_its_split(faces_root):
+    for name, counts in {
+        "lfw": (9525, 3708),
+        "celeba-wild-mini": (487, 241),
+        "celeba-hq-mini": (110, 55),
+        "all-age-faces-mini": (1200, 400),
+        "london-faces": (136, 68),
+    }.items():
+        train, test = (photographs(name, split, faces_root) for split in ("train", "test"))
+        assert (len(train), len(test)) == counts, name
+        assert not {photo.person for photo in train} & {photo.person for photo in test}, name
+        assert all(photo.path.exists() for photo in test), name
+    ages = photographs("all-age-faces-mini", "test", faces_root)
+    assert Counter(photo.group for photo in ages).keys() == {
+        f"{low} to {80 if low == 70 else low + 9}, {sex}"
+        for low in range(0, 80, 10)
+        for sex in "fm"
+    }
+    assert set(Counter(photo.group for photo in ages).values()) == {25}
+    first, second = photographs("london-faces", "test", faces_root)[:2]
+    assert first.person == second.person
+    assert first.path.name.endswith("neutral.jpg")
+
+
+def test_training_sees_photographs_upright(tmp_path):
+    """A picture that lies on its side, as its EXIF says, with one red row at its upright top."""
+    for name in [f"p{i}" for i in range(40) if not is_held_back(Photo(tmp_path, f"p{i}"))][:2]:
+        sideways = np.zeros((64, 96, 3), np.uint8)
+        sideways[:, :16, 0] = 255  # the left columns; turned clockwise they are the top rows
+        exif = Image.Exif()
+        exif[0x0112] = 6  # to be turned clockwise by a quarter
+        (tmp_path / "people" / name).mkdir(parents=True)
+        Image.fromarray(sideways).save(tmp_path / "people" / name / "1.png", exif=exif)
+    sampler = CropSampler((Source("people"),), tmp_path, 64)
+    assert sampler.pictures[0][0].pixels.shape == (96, 64, 3)
+    assert (sampler.pictures[0][0].pixels[:16, :, 0] == 255).all()
+    asked = []
+
+    def find(pictures):
+        for picture in pictures:
+            asked.append(picture.size)
+            yield None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(detection, "find_landmarks", find)
+        files = [picture.path for picture in photographs("people", "train", tmp_path)]
+        detection.cached_landmarks(files, tmp_path / "landmarks.json")
+    assert asked == [(64, 96)] * 2
+
+
 def test_a_recogniser_of_ones_own_by_module_and_function(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text("import torch\ndef build():\n    return torch.nn.Flatten()\n")
     monkeypatch.syspath_prepend(tmp_path)
@@ -296,7 +348,6 @@ def test_training_keeps_identity_in_its_log_and_leaves_images_without_a_face_out
     pytest.importorskip("facenet_pytorch", reason="facenet-pytorch is not installed: make setup")
     from facecodec.training import loop
     from facecodec.training.config import parse_config
-    from facecodec.training.data import lfw
     from facecodec.training.freeze import freeze
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

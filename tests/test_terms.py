@@ -11,14 +11,15 @@ torch = pytest.importorskip("torch", reason="the 'train' extra is not installed"
 pytest.importorskip("compressai", reason="the 'train' extra is not installed")
 
 from facecodec import checkpoint  # noqa: E402
-from facecodec.bench.recognition import Embedder  # noqa: E402
 from facecodec.codec import Codec, open_container  # noqa: E402
+from facecodec.datasets import Photo, is_held_back  # noqa: E402
 from facecodec.errors import UsageError  # noqa: E402
 from facecodec.faces.mobilefacenet import MobileFaceNet  # noqa: E402
+from facecodec.faces.recognisers import Embedder  # noqa: E402
 from facecodec.training import loop  # noqa: E402
 from facecodec.training.adversary import Adversary  # noqa: E402
 from facecodec.training.config import parse_config  # noqa: E402
-from facecodec.training.data import CropSampler, Photo, closed_set, is_held_back  # noqa: E402
+from facecodec.training.data import CropSampler, closed_set  # noqa: E402
 from facecodec.training.freeze import freeze  # noqa: E402
 from facecodec.training.processes import join  # noqa: E402
 

@@ -16,11 +16,12 @@ pytest.importorskip("compressai", reason="the 'train' extra is not installed")
 
 from facecodec import checkpoint  # noqa: E402
 from facecodec.codec import Codec, open_container  # noqa: E402
+from facecodec.datasets import Photo, is_held_back, lfw  # noqa: E402
 from facecodec.errors import UsageError  # noqa: E402
 from facecodec.networks.hyperprior import Hyperprior  # noqa: E402
 from facecodec.training import loop  # noqa: E402
 from facecodec.training.config import load_config, parse_config  # noqa: E402
-from facecodec.training.data import CropSampler, Photo, is_held_back, lfw, validation_photos  # noqa: E402
+from facecodec.training.data import CropSampler, validation_photos  # noqa: E402
 from facecodec.training.freeze import freeze  # noqa: E402
 from facecodec.training.validation import to_tensor, validation_loss  # noqa: E402
 
@@ -356,6 +357,16 @@ def test_a_folder_without_sub_folders_has_people_too(root, tmp_path):
     held = len(validation_photos(config.data, root, 60))
     assert 0 < held < 15
     assert CropSampler(config.data, root, 64).counts == {str(tmp_path): 60 - held}
+
+
+def test_training_on_a_folder_of_ones_own_needs_no_data_folder(root, run_cli, tmp_path):
+    lines = ['name = "own"', "steps = 1", "batch = 1", "crop = 64", "validation_images = 1"]
+    lines += ["[[data]]", f'set = "{root / "people"}"', "[network]"]
+    lines += [f"{key} = {json.dumps(value)}" for key, value in CONFIG.network.items()]
+    (tmp_path / "own.toml").write_text("\n".join(lines))
+    done = run_cli("train", "own.toml", "--run", "run", FACECODEC_DATA=str(tmp_path / "nowhere"))
+    assert done.returncode == 0, done.stderr
+    assert saved(tmp_path / "run")["step"] == 1
 
 
 def test_committed_configurations_parse():

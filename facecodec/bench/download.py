@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.error import URLError
 
 from facecodec.errors import UsageError
-from facecodec.faces import cache_folder
+from facecodec.folders import cache_folder
 
 LISTS = (
     "peopleDevTrain.txt",

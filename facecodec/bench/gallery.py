@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from facecodec import images
 from facecodec.bench.codecs import find_codec
 from facecodec.bench.codecs.fit import nearest
-from facecodec.bench.measure import Subject
-from facecodec.training.data import read
+from facecodec.bench.subjects import Subject
 
 PICTURES = (
     "original",
@@ -83,7 +83,7 @@ def gallery(subjects: Sequence[Subject], codecs: Sequence[str], out: Path) -> li
     step = max(1, len(subjects) // FACES)
     told = []
     for number, subject in enumerate(subjects[step // 2 :: step][:FACES]):
-        pixels = read(subject.path)
+        pixels = images.load(subject.path)
         face: dict[str, Any] = {"original": keep(pixels, out, f"face-{number}"), "decoded": {}}
         for name in codecs:
             codec = find_codec(name)
@@ -106,7 +106,7 @@ def lost_pictures(
     for number, each in enumerate(lost):
         codec = find_codec(each["codec"])
         query, enrolled = (
-            read(by_name[each[name]].path) for name in ("query_name", "enrolled_name")
+            images.load(by_name[each[name]].path) for name in ("query_name", "enrolled_name")
         )
         decoded = [
             codec.decode(codec.encode(x, each["setting"]), x.shape[:2]) for x in (query, enrolled)

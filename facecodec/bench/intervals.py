@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from facecodec.bench.metrics import rate_at
-from facecodec.bench.recognition import FAR, frr_at_far
+from facecodec.bench.protocols import FAR, frr_at_far
 
 DRAWS = 1000
 LEVEL = 0.95

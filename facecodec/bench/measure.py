@@ -17,33 +17,22 @@ from pathlib import Path
 
 import numpy as np
 
+from facecodec import images
 from facecodec.bench.codecs import code, find_codec
 from facecodec.bench.metrics import ms_ssim, psnr, ssim
-from facecodec.bench.recognition import find_recogniser, load_embedder
 from facecodec.bench.store import Store, key
-from facecodec.errors import UsageError
-from facecodec.faces import cache_folder
+from facecodec.bench.subjects import Subject
+from facecodec.errors import ImageError, UsageError
+from facecodec.faces.recognisers import find_recogniser, load_embedder
+from facecodec.folders import cache_folder
 from facecodec.processes import end_with_parent
 
 PICTURE = (
     "picture"  # the part of a measurement that holds bytes and quality; every other part is a Face
 )
 SAVE_EVERY = 200  # photographs
+READING = 2  # raised whenever photographs are read otherwise; 2: upright
 ALIGNMENT = 2  # raised whenever faces.alignment gives other crops, so that no embedding of former ones is used
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A photograph: its file, who is on it, and the five landmarks (5, 2) of the original, None without a face."""
-
-    path: Path
-    person: str
-    landmarks: np.ndarray | None
-
-    @property
-    def name(self) -> str:
-        """The file and its folder, which LFW's names are."""
-        return f"{self.path.parent.name}/{self.path.name}"
 
 
 @dataclass(frozen=True)
@@ -72,7 +61,7 @@ class Measured:
 class Bench:
     """A pool of processes that measure, and the store of what was measured.
 
-    `recognisers` maps names to what recognition.find_recogniser gave; with `find_again` faces are also looked
+    `recognisers` maps names to what recognisers.find_recogniser gave; with `find_again` faces are also looked
     for on the decoded pictures.
     """
 
@@ -138,7 +127,7 @@ class Bench:
 
     def _keys(self, coded: tuple[str, ...], subject: Subject) -> dict[str | Face, bytes]:
         """What each part of a measurement is stored under; `coded` says how the photograph is coded."""
-        coded = (*coded, _digest(subject.path))
+        coded = (*coded, READING, _digest(subject.path))
         keys: dict[str | Face, bytes] = {PICTURE: key(*coded, PICTURE)}
         for face in self.faces:
             recogniser = self.recognisers[face.recogniser]
@@ -161,9 +150,9 @@ class Bench:
             return self._pool.map(partial(_measure, codec, setting), work, chunksize=16)
 
 
-def open_bench(recognisers: Sequence[str], root: Path, find_again: bool = False) -> Bench:
-    """A bench on the user's own store; `recognisers` by name or file, see recognition.find_recogniser."""
-    found = {Path(name).stem: find_recogniser(name, root) for name in recognisers}
+def open_bench(recognisers: Sequence[str], data: Path | None, find_again: bool = False) -> Bench:
+    """A bench on the user's own store; `recognisers` by name or file, see recognisers.find_recogniser."""
+    found = {Path(name).stem: find_recogniser(name, data) for name in recognisers}
     return Bench(found, Store(cache_folder() / "bench.sqlite"), find_again)
 
 
@@ -212,12 +201,11 @@ def _measure(
 
     from facecodec.faces.alignment import align, similarity
     from facecodec.faces.detection import find_landmarks
-    from facecodec.training.data import read
 
     subject, wanted = work
     try:
-        pixels = read(subject.path)
-    except OSError:
+        pixels = images.load(subject.path)
+    except (ImageError, OSError):
         return None
     with tempfile.TemporaryDirectory() as folder:
         size, decoded = code(codec, pixels, setting, Path(folder, "coded"))

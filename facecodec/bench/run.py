@@ -14,11 +14,10 @@ import numpy as np
 
 from facecodec.bench import SCHEMA, SEEN
 from facecodec.bench.codecs import find_codec, is_reference
-from facecodec.bench.datasets import FOLDS, Dataset, chosen
 from facecodec.bench.intervals import DRAWS, draws, frr_draws, interval, parity_draws
-from facecodec.bench.measure import Bench, Face, Measured, Subject
+from facecodec.bench.measure import Bench, Face, Measured
 from facecodec.bench.metrics import bd_rate, rate_at
-from facecodec.bench.recognition import (
+from facecodec.bench.protocols import (
     MIN_QUERIES,
     distances,
     frr_at_far,
@@ -27,6 +26,7 @@ from facecodec.bench.recognition import (
     threshold_at_far,
     verification,
 )
+from facecodec.bench.subjects import FOLDS, Dataset, Subject, chosen
 
 BASELINE = ("hevc", 23.0)  # the codec and setting whose recognition the others are to reach
 ORIGINAL = "original"

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from facecodec import images
 from facecodec.bench.codecs import find_codec, is_reference
 from facecodec.bench.codecs.fit import nearest
-from facecodec.training.data import read
 
 BPP = 0.25  # the rate at which codecs are timed unless a setting is given
 TASKS = ("encode", "decode", "encode_batch", "decode_batch")
@@ -35,7 +35,7 @@ def speed_results(
     A codec without settings takes the one nearest to BPP on the first picture. In every round each codec runs in turn,
     so that a slow minute of the machine is a slow minute of all.
     """
-    pixels = read(pictures[0])
+    pixels = images.load(pictures[0])
     timed = {}
     for name, given in settings.items():
         codec = find_codec(name)

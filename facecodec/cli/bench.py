@@ -203,13 +203,12 @@ def measure_and_report(
     """Measure `parts`; with `limits` in bytes, codecs made to fit them."""
     require_bench()
     from facecodec.bench.codecs import find_codec
-    from facecodec.bench.datasets import load_dataset
     from facecodec.bench.gallery import add_pictures
     from facecodec.bench.measure import open_bench
     from facecodec.bench.report import write
     from facecodec.bench.run import ORIGINAL, bench_results
+    from facecodec.bench.subjects import load_dataset
     from facecodec.bench.tables import show
-    from facecodec.training.data import data_root
 
     asked = chosen(codecs, models)
     if limits:
@@ -218,10 +217,9 @@ def measure_and_report(
         settings = {name: given or find_codec(name).settings for name, given in asked.items()}
     settings = {ORIGINAL: (0,)} | settings
     out = folder_for(dataset, out, resume)
-    root = data_root(data)
     recognise = parts != ("quality",)
-    loaded = load_dataset(dataset, root, limit, faces=recognise)
-    run = open_bench(recognisers if recognise else (), root, find_again)
+    loaded = load_dataset(dataset, data, limit, faces=recognise)
+    run = open_bench(recognisers if recognise else (), data, find_again)
     try:
         results = bench_results(
             run, loaded, settings, parts, Progress(len(loaded.subjects), settings)
@@ -246,19 +244,17 @@ def time_and_report(
     **others: Any,
 ) -> None:
     require_bench()
-    from facecodec.bench.datasets import load_dataset
     from facecodec.bench.report import write
     from facecodec.bench.run import environment
     from facecodec.bench.speed import speed_results
+    from facecodec.bench.subjects import load_dataset
     from facecodec.bench.tables import show
-    from facecodec.training.data import data_root
 
     asked = chosen(codecs, models)
     out = folder_for(dataset, out, resume)
     count = limit or 20
     pictures = [
-        subject.path
-        for subject in load_dataset(dataset, data_root(data), count, faces=False).subjects[:count]
+        subject.path for subject in load_dataset(dataset, data, count, faces=False).subjects[:count]
     ]
 
     def tell(done: int, total: int) -> None:

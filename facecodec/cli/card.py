@@ -50,19 +50,17 @@ def card(
     """
     require_bench()
     from facecodec.bench.card import render
-    from facecodec.bench.datasets import load_dataset
     from facecodec.bench.measure import open_bench
     from facecodec.bench.run import measure
+    from facecodec.bench.subjects import load_dataset
     from facecodec.checkpoint import model_path, read_card
-    from facecodec.training.data import data_root
 
     path = model_path(model)
-    root = data_root(data)
     facts = read_card(path)
     out = out or path.with_suffix(".md")
-    subjects = load_dataset("lfw", root, limit).subjects
+    subjects = load_dataset("lfw", data, limit).subjects
     settings = {str(path): sorted(qualities or range(1, 9))}
-    bench = open_bench(recognisers, root)
+    bench = open_bench(recognisers, data)
     try:
         points = measure(bench, subjects, settings, report=Progress(len(subjects), settings))
     finally:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-    from facecodec.bench.likeness import Likeness
     from facecodec.codec import Codec
+    from facecodec.faces.similarity import Likeness
 
 
 @click.command()
@@ -142,9 +142,9 @@ def encode(
             f"for --min-similarity, pip install 'facecodec[train]' and {INSTALL}",
         )
         from facecodec.bench import SEEN
-        from facecodec.bench.likeness import recogniser_path
+        from facecodec.faces.recognisers import find_recogniser
 
-        recogniser = recogniser_path(recogniser or SEEN)
+        recogniser = find_recogniser(recogniser or SEEN, None)
     work = Encode(
         path,
         quality,
@@ -239,6 +239,6 @@ class Encode:
 
 @cache
 def open_likeness(recogniser: str) -> Likeness:
-    from facecodec.bench.likeness import Likeness
+    from facecodec.faces.similarity import Likeness
 
     return Likeness(recogniser)

@@ -43,12 +43,11 @@ def train(
     """Train a model as CONFIG.toml says. DIR gets log.jsonl and checkpoint.pt, and `freeze` reads it."""
     require_training_extra()
     from facecodec.training.config import load_config
-    from facecodec.training.data import data_root
     from facecodec.training.loop import train as train_run
 
     if start is not None and resume:
         raise UsageError("--from begins a run and --resume goes on with one: give one of them")
-    train_run(load_config(config), run, data_root(data), start, minutes, resume, _show)
+    train_run(load_config(config), run, data, start, minutes, resume, _show)
 
 
 def require_training_extra() -> None:

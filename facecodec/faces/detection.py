@@ -13,22 +13,25 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from facecodec.errors import UsageError
+from facecodec import images
+from facecodec.errors import ImageError, UsageError
 from facecodec.faces import INSTALL
+from facecodec.folders import cache_folder
 
 MIN_FACE = 40  # pixels
 SAVE_EVERY = 200
+CACHE = "landmarks-2.json"  # another number where photographs are read otherwise; 2: upright
 CHUNK = 100  # files that a process takes at a time
 
 
-def find_landmarks(images: Iterable[Image.Image]) -> Iterable[np.ndarray | None]:
+def find_landmarks(pictures: Iterable[Image.Image]) -> Iterable[np.ndarray | None]:
     """Five points (5, 2), (x, y) in pixels, of the face that is large and central; None without a face."""
     try:
         from facenet_pytorch import MTCNN
     except ImportError:
         raise UsageError(f"finding faces needs facenet-pytorch: {INSTALL}") from None
     detector = MTCNN(keep_all=True, min_face_size=MIN_FACE, post_process=False)
-    for image in images:
+    for image in pictures:
         if min(image.size) < MIN_FACE:  # for which MTCNN's pyramid has no level
             yield None
             continue
@@ -44,9 +47,15 @@ def _main(boxes: np.ndarray, size: tuple[int, int]) -> int:
 
 
 def cached_landmarks(
-    files: list[Path], cache: Path, report: Callable[[int, int], None] = lambda done, total: None
+    files: list[Path],
+    cache: Path | None = None,
+    report: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[np.ndarray | None]:
-    """Landmarks of each file, from `cache` (JSON, by content) where it has them; what is found is added to it."""
+    """Landmarks of each file, upright, from `cache` where it has them; what is found is added to it.
+
+    The cache is a JSON file by content, in the user's cache folder unless another is given.
+    """
+    cache = cache_folder() / CACHE if cache is None else cache
     known = json.loads(cache.read_text()) if cache.exists() else {}
     keys = [hashlib.sha256(file.read_bytes()).hexdigest()[:32] for file in files]
     missing = [(key, file) for key, file in zip(keys, files, strict=True) if key not in known]
@@ -84,9 +93,8 @@ def _in_chunk(files: list[Path]) -> list[np.ndarray | None]:
 def _readable(file: Path) -> Image.Image:
     """The picture in a file; an empty one, in which no face is found, for a file that cannot be read."""
     try:
-        with Image.open(file) as image:
-            return image.convert("RGB")
-    except OSError:
+        return Image.fromarray(images.load(file))
+    except (ImageError, OSError):
         return Image.new("RGB", (1, 1))
 
 

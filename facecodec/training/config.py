@@ -18,7 +18,7 @@ else:
 
 @dataclass(frozen=True)
 class Source:
-    """A share of the crops: `set` names a dataset of facecodec/training/data.py or a folder.
+    """A share of the crops: `set` names a dataset of facecodec/datasets.py or a folder.
 
     `faces` is what becomes of the main face: "any" takes crops anywhere, "none" only those without
     it, "cut" aligns each face to a 448x448 picture first, and "aligned" says that the pictures are such.

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from facecodec.errors import FacecodecError, UsageError
-from facecodec.faces import cache_folder
 from facecodec.faces.alignment import jitter
 from facecodec.families import module_name
 from facecodec.networks.head import Head
@@ -143,7 +142,7 @@ def landmark_finder(config: Config, processes: Processes) -> LandmarkFinder | No
     def find(files: list[Path]) -> list[np.ndarray | None]:
         if not processes.is_first:
             processes.wait()  # until the first has filled the cache
-        points = cached_landmarks(files, cache_folder() / "landmarks.json")
+        points = cached_landmarks(files)
         if processes.is_first:
             processes.wait()
         return points
@@ -171,7 +170,7 @@ def uses_bfloat16(device: torch.device) -> bool:
 def train(
     config: Config,
     run: Path,
-    root: Path,
+    data: Path | None,
     start: Path | None = None,
     minutes: float | None = None,
     resume: bool = False,
@@ -179,10 +178,10 @@ def train(
 ) -> None:
     """Train until `config.steps` or for `minutes`; `report` gets each row that goes to log.jsonl.
 
-    With `resume` the run goes on from its last checkpoint; `start` gives the parameters to begin
-    with instead of random ones. Under torchrun every process calls this with the same arguments and
-    has batches of its own; the first one writes and reports. Raises UsageError for a folder that
-    already holds a run.
+    `data` is the folder of datasets, see folders.data_folder. With `resume` the run goes on from its
+    last checkpoint; `start` gives the parameters to begin with instead of random ones. Under
+    torchrun every process calls this with the same arguments and has batches of its own; the first
+    one writes and reports. Raises UsageError for a folder that already holds a run.
     """
     if config.keeps_identity and start is None and not resume:
         raise UsageError(
@@ -206,7 +205,7 @@ def train(
         state, _, runs = load_start(start)
         begin(network, state, start)
     network.to(device, memory_format=torch.channels_last)
-    terms = Terms(config, root, processes)
+    terms = Terms(config, data, processes)
     if config.head and not resume and not any(name.startswith("head.") for name in state):
         network.head.start_from(terms.recogniser, network.g_s.body)
     one_pass = Pass(network, config)
@@ -228,8 +227,8 @@ def train(
     forward = processes.distribute(one_pass)
 
     find = landmark_finder(config, processes)
-    sampler = CropSampler(config.data, root, config.crop, find, config.head.get("classes", 0))
-    held_back = load_held_back(config, root, find)
+    sampler = CropSampler(config.data, data, config.crop, find, config.head.get("classes", 0))
+    held_back = load_held_back(config, data, find)
     if processes.is_first:
         run.mkdir(parents=True, exist_ok=True)
         (run / "config.json").write_text(json.dumps(config.to_dict(), indent=2) + "\n")

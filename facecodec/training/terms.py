@@ -33,11 +33,11 @@ ADAPTED_LEARNING_RATE = 2e-5  # of a recogniser that is trained along
 class Terms:
     """What a step's loss is made of. `identity` and `head` are None where the configuration has no such term."""
 
-    def __init__(self, config: Config, root: Path, processes: Processes) -> None:
+    def __init__(self, config: Config, data: Path | None, processes: Processes) -> None:
         self._config = config
         self.identity = self.head = self.adapted = self.adversary = None
         if config.keeps_identity or config.head:
-            self.recogniser = load_trainable(config.recogniser, root).to(processes.device)
+            self.recogniser = load_trainable(config.recogniser, data).to(processes.device)
         if config.trains_recogniser:
             self.adapted = copy.deepcopy(self.recogniser).requires_grad_(True)
             self._optimizer = torch.optim.Adam(self.adapted.parameters(), lr=ADAPTED_LEARNING_RATE)

@@ -34,8 +34,10 @@ class HeldBack:
     matrix: np.ndarray
 
 
-def load_held_back(config: Config, root: Path, landmarks: LandmarkFinder | None) -> list[HeldBack]:
-    photos = validation_photos(config.data, root, config.validation_images)
+def load_held_back(
+    config: Config, data: Path | None, landmarks: LandmarkFinder | None
+) -> list[HeldBack]:
+    photos = validation_photos(config.data, data, config.validation_images)
     points = landmarks([photo.path for photo in photos]) if landmarks else [None] * len(photos)
     none = np.full((2, 3), np.nan)
     held_back = [

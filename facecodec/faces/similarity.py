@@ -8,27 +8,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from facecodec.bench.recognition import find_recogniser, load_embedder
-from facecodec.errors import ImageError, UsageError
-from facecodec.faces import cache_folder
+from facecodec.errors import ImageError
 from facecodec.faces.alignment import align, similarity
 from facecodec.faces.detection import find_landmarks
-from facecodec.training.data import data_root
-
-
-def recogniser_path(name: str) -> str:
-    """What `load_embedder` takes, for a name or a file. Raises UsageError for a recogniser that is not here."""
-    try:
-        root = data_root(None)
-    except (
-        UsageError
-    ):  # no data, but perhaps recognisers in $FACECODEC_RECOGNIZERS or the user's cache
-        root = cache_folder() / "data"
-    return find_recogniser(name, root)
+from facecodec.faces.recognisers import load_embedder
 
 
 class Likeness:
-    """Of one recogniser, as `recogniser_path` gives it; landmarks are those of the original."""
+    """Of one recogniser, as `find_recogniser` gives it; landmarks are those of the original."""
 
     def __init__(self, recogniser: str) -> None:
         self._embed = load_embedder(recogniser)

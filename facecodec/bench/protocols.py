@@ -1,91 +1,19 @@
-"""Recognition networks to measure with, and the identification protocol of Xiao et al. (2022), section 4.2.2."""
+"""Protocols: identification after Xiao et al. (2022), section 4.2.2, and verification as on LFW.
+
+Distances and people in, rates of error out; no network has a part in it.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
-import onnxruntime
 
 from facecodec.errors import UsageError
-from facecodec.faces.recognisers import recogniser_file
 
 MIN_QUERIES = 500
 FAR = 0.01
-# facenet-pytorch's InceptionResnetV1, by the data that its weights were trained on.
-FACENET = {"facenet-vggface2": "vggface2", "facenet-casia-webface": "casia-webface"}
-FACENET_SIDE = 160
-
-
-class Embedder:
-    """An ONNX recogniser: `image` (B, 3, 112, 112) RGB 0..255, five-point aligned, -> `embedding` (B, D)."""
-
-    def __init__(self, path: Path) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        try:
-            self._session = onnxruntime.InferenceSession(
-                path, options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # ONNX Runtime raises a type of its own for each kind of damage
-            raise UsageError(f"{path}: not a recogniser that loads: {error}") from None
-
-    def __call__(self, crop: np.ndarray) -> np.ndarray:
-        """(3, 112, 112) float32 in 0..255 -> unit vector (D,): the sum for the crop and its mirror image."""
-        total = self._session.run(None, {"image": with_mirror(crop)})[0].sum(0)
-        return total / np.linalg.norm(total)
-
-
-class FacenetEmbedder:
-    """InceptionResnetV1 of facenet-pytorch on the same aligned crops, enlarged to its 160 pixels.
-
-    Its weights are downloaded at the first use. Raises UsageError where they cannot be.
-    """
-
-    def __init__(self, name: str) -> None:
-        from facenet_pytorch import InceptionResnetV1
-
-        try:
-            self._network = InceptionResnetV1(pretrained=FACENET[name]).eval()
-        except OSError as error:
-            raise UsageError(f"the weights of {name} could not be downloaded: {error}") from None
-
-    def __call__(self, crop: np.ndarray) -> np.ndarray:
-        """As Embedder does."""
-        import torch
-        from torch.nn.functional import interpolate
-
-        with torch.no_grad():
-            both = (torch.from_numpy(with_mirror(crop)) - 127.5) / 128  # as its authors standardise
-            total = (
-                self._network(interpolate(both, FACENET_SIDE, mode="bilinear", antialias=True))
-                .sum(0)
-                .numpy()
-            )
-        return total / np.linalg.norm(total)
-
-
-def with_mirror(crop: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(np.stack([crop, crop[..., ::-1]]))
-
-
-def find_recogniser(name: str, data: Path) -> str:
-    """What `load_embedder` takes, for a file (it ends in .onnx), a name of FACENET or that of a file without .onnx.
-
-    Loads it once, so that what is wrong shows before work begins. Raises UsageError.
-    """
-    if name in FACENET:
-        found = name
-    else:
-        found = str(Path(name) if name.endswith(".onnx") else recogniser_file(f"{name}.onnx", data))
-    load_embedder(found)
-    return found
-
-
-def load_embedder(found: str) -> Embedder | FacenetEmbedder:
-    return FacenetEmbedder(found) if found in FACENET else Embedder(Path(found))
 
 
 def galleries(people: Sequence[str], size: int = 1) -> tuple[np.ndarray, np.ndarray]:

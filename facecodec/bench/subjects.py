@@ -9,25 +9,28 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from facecodec.bench.measure import Subject
-from facecodec.errors import UsageError
-from facecodec.faces import cache_folder
-from facecodec.faces.alignment import scaled_template
+from facecodec import images
+from facecodec.datasets import LFW_FOLDERS, Photo, photographs
+from facecodec.faces.alignment import CUT, cut_face, scaled_template
 from facecodec.faces.detection import cached_landmarks
-from facecodec.training.data import (
-    CUT,
-    LFW_FOLDERS,
-    Photo,
-    celeba,
-    celeba_hq,
-    cut_face,
-    folder,
-    lfw,
-    read,
-)
+from facecodec.folders import cache_folder, data_folder
 
 ALIGNED = "-align"  # behind a dataset's name: its faces cut out as 448x448 pictures
 FOLDS = 10
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A photograph: its file, who is on it, and the five landmarks (5, 2) of the original, None without a face."""
+
+    path: Path
+    person: str
+    landmarks: np.ndarray | None
+
+    @property
+    def name(self) -> str:
+        """The file and its folder, which LFW's names are."""
+        return f"{self.path.parent.name}/{self.path.name}"
 
 
 @dataclass(frozen=True)
@@ -50,30 +53,24 @@ class Dataset:
     pairs: list[Pair] = field(default_factory=list)
 
 
-def load_dataset(name: str, root: Path, limit: int | None = None, faces: bool = True) -> Dataset:
-    """`lfw`, `celeba-hq`, `celeba-hq-mini` or `celeba-wild-mini` below `root`, any with -align, or a folder.
+def load_dataset(
+    name: str, data: Path | None, limit: int | None = None, faces: bool = True
+) -> Dataset:
+    """The test people of a dataset of facecodec/datasets.py, any with -align, or a folder of photographs.
 
-    `limit` takes whole people, the first ones, until so many photographs are reached. Without
-    `faces` nobody looks for them, and no subject has landmarks. Raises UsageError for a dataset that is not there.
+    `data` is the folder of datasets, see folders.data_folder. `limit` takes whole people, the first
+    ones, until so many photographs are reached. Without `faces` nobody looks for them, and no
+    subject has landmarks. Raises UsageError for a dataset that is not there.
     """
     if name.endswith(ALIGNED):
-        return aligned(load_dataset(name.removesuffix(ALIGNED), root, limit))
-    try:
-        photos = _photos(name, root)
-    except FileNotFoundError as error:
-        raise UsageError(
-            f"dataset '{name}' is not under {root}: {error.filename} is missing (docs/data.md)"
-        ) from None
+        return aligned(load_dataset(name.removesuffix(ALIGNED), data, limit))
+    photos = photographs(name, "test", data)
     photos = sorted(photos, key=lambda photo: photo.path.as_posix())
     if limit is not None:
         photos = whole_people(photos, limit)
-    if not photos:
-        raise UsageError(f"dataset '{name}' has no images")
     points: list[np.ndarray | None] = [None] * len(photos)
     if faces:
-        points = cached_landmarks(
-            [photo.path for photo in photos], cache_folder() / "landmarks.json"
-        )
+        points = cached_landmarks([photo.path for photo in photos])
     if faces and name == "lfw":  # its photographs are aligned, and one has no face that is found
         mean = np.mean([place for place in points if place is not None], axis=0)
         points = [mean if place is None else place for place in points]
@@ -81,7 +78,7 @@ def load_dataset(name: str, root: Path, limit: int | None = None, faces: bool = 
         Subject(photo.path, photo.person, place)
         for photo, place in zip(photos, points, strict=True)
     ]
-    pairs = lfw_pairs(root, subjects) if name == "lfw" else []
+    pairs = lfw_pairs(data_folder(data), subjects) if name == "lfw" else []
     return Dataset(name, subjects, gallery=3 if name == "celeba-hq" else 1, pairs=pairs)
 
 
@@ -96,20 +93,6 @@ def chosen(dataset: Dataset, indices: Sequence[int]) -> Dataset:
     return replace(dataset, subjects=[dataset.subjects[index] for index in indices], pairs=pairs)
 
 
-def _photos(name: str, root: Path) -> list[Photo]:
-    if name == "lfw":
-        return lfw(root, "test")
-    if name == "celeba-hq":
-        return celeba_hq(root, "test")
-    if name in ("celeba-hq-mini", "celeba-wild-mini"):
-        return celeba(root, name, "test")
-    if not Path(name).is_dir():
-        raise UsageError(
-            f"no dataset '{name}': lfw, celeba-hq, celeba-hq-mini, celeba-wild-mini, or a folder"
-        )
-    return folder(Path(name))
-
-
 def aligned(dataset: Dataset) -> Dataset:
     """The same people as 448x448 pictures, cut out by alignment and kept in the user's cache; faceless ones go."""
     place = cache_folder() / "aligned" / Path(dataset.name).name
@@ -119,7 +102,7 @@ def aligned(dataset: Dataset) -> Dataset:
         if subject.landmarks is None:
             continue
         path = place / f"{subject.path.stem}.png"
-        Image.fromarray(cut_face(read(subject.path), subject.landmarks)).save(path)
+        Image.fromarray(cut_face(images.load(subject.path), subject.landmarks)).save(path)
         subjects.append(replace(subject, path=path, landmarks=scaled_template(CUT)))
     return Dataset(dataset.name + ALIGNED, subjects, dataset.gallery)
 

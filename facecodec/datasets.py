@@ -1,0 +1,173 @@
+"""The people and photographs there are, by dataset and split. Nothing is read but lists.
+
+A new dataset is a function from the data folder and a split to its photographs, and a line in
+DATASETS. The split is `train` or `test`; nothing may be trained, tuned or selected on `test`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from facecodec.errors import UsageError
+from facecodec.folders import data_folder, data_root
+
+HELD_BACK = 0.05  # share of the training people who are kept for validation
+TEST_SHARE = 0.3  # of the people or photographs of a set that has no split of its own
+OLDEST_BAND = 7  # of All-Age-Faces: 70 to 80
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+LFW_FOLDERS = ("lfw-deepfunneled", "lfw_funneled", "lfw")
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A file, who is on it, and the group of people they belong to where the dataset says so."""
+
+    path: Path
+    person: str
+    group: str = ""
+
+
+def lfw(root: Path, split: str) -> list[Photo]:
+    """LFW's images of the people of peopleDevTrain.txt or peopleDevTest.txt.
+
+    The release is deep-funneled, funneled or original, whichever is there. The two lists lie beside
+    the people or beside their folder.
+    """
+    folder = next(
+        (root / name for name in LFW_FOLDERS if (root / name).is_dir()), root / LFW_FOLDERS[0]
+    )
+    people = f"peopleDev{split.capitalize()}.txt"
+    listing = (
+        folder / people
+        if (folder / people).exists() or not (root / people).exists()
+        else root / people
+    )
+    photos = []
+    for line in listing.read_text().splitlines()[1:]:
+        person, count = line.split("\t")
+        photos += [
+            Photo(folder / person / f"{person}_{i:04d}.jpg", person)
+            for i in range(1, int(count) + 1)
+        ]
+    return photos
+
+
+def celeba(name: str, root: Path, split: str) -> list[Photo]:
+    """The images of celeba-wild-mini or celeba-hq-mini; celeba-split.txt says who is in `split`."""
+    splits = dict(_rows(root / "celeba-split.txt"))
+    return [
+        Photo(root / name / "images" / file, person)
+        for file, person in _rows(root / name / "identity.txt")
+        if splits[person] == split
+    ]
+
+
+def celeba_hq(root: Path, split: str) -> list[Photo]:
+    """CelebAMask-HQ's 30,000 images, each with its person by CelebA's identity_CelebA.txt.
+
+    celeba-split.txt says where the people are that it names. Of the others, a share of TEST_SHARE
+    is for testing.
+    """
+    base = root / "CelebAMask-HQ"
+    identities = dict(_rows(root / "identity_CelebA.txt"))
+    rows = _rows(base / "CelebA-HQ-to-CelebA-mapping.txt")[1:]
+    photos = [Photo(base / "CelebA-HQ-img" / f"{row[0]}.jpg", identities[row[2]]) for row in rows]
+    listing = root / "celeba-split.txt"
+    splits = dict(_rows(listing)) if listing.exists() else {}
+
+    def split_of(person: str) -> str:
+        return splits.get(person) or ("test" if draw(person) >= 1 - TEST_SHARE else "train")
+
+    return [photo for photo in photos if split_of(photo.person) == split]
+
+
+def all_age_faces(root: Path, split: str) -> list[Photo]:
+    """All-Age-Faces, one photograph of each person, by band of ten years and sex (f, m)."""
+    base = root / "all-age-faces-mini"
+    return [
+        Photo(base / "images" / file, Path(file).stem, f"{_band(int(age))}, {sex}")
+        for file, age, sex, part in _rows(base / "list.txt")
+        if part == split
+    ]
+
+
+def _band(age: int) -> str:
+    decade = min(age // 10, OLDEST_BAND)
+    return f"{10 * decade} to {80 if decade == OLDEST_BAND else 10 * decade + 9}"
+
+
+def london_faces(root: Path, split: str) -> list[Photo]:
+    """The London set: two photographs a person, neutral and smiling, in this order by file name."""
+    base = root / "london-faces"
+    return [
+        Photo(base / "images" / file, person)
+        for file, person, part in _rows(base / "list.txt")
+        if part == split
+    ]
+
+
+def folder(path: Path) -> list[Photo]:
+    """Every image below a folder.
+
+    identity.txt (file, person) says who is on it, where there is one. Elsewhere the folder that an
+    image lies in is its person, and an image that lies in none is a person of its own.
+    """
+    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+    names = path / "identity.txt"
+    people = dict(_rows(names)) if names.exists() else {}
+    folders = {p: str(p.parent.relative_to(path)) if p.parent != path else p.stem for p in files}
+    return [Photo(p, people.get(p.name, folders[p])) for p in files]
+
+
+def _rows(listing: Path) -> list[list[str]]:
+    return [line.split() for line in listing.read_text().splitlines()]
+
+
+DATASETS: dict[str, Callable[[Path, str], list[Photo]]] = {
+    "lfw": lfw,
+    "celeba-hq": celeba_hq,
+    "celeba-hq-mini": partial(celeba, "celeba-hq-mini"),
+    "celeba-wild-mini": partial(celeba, "celeba-wild-mini"),
+    "all-age-faces-mini": all_age_faces,
+    "london-faces": london_faces,
+}
+
+
+def photographs(name: str, split: str, data: Path | None) -> list[Photo]:
+    """The photographs of a dataset by name, or of any folder, which has no split.
+
+    `data` is the folder of datasets, see folders.data_folder; a folder of one's own needs none. A
+    folder's name is tried as it is, then below `data`. Raises UsageError for a dataset that is not
+    there or is empty.
+    """
+    if name in DATASETS:
+        root = data_root(data)
+        try:
+            photos = DATASETS[name](root, split)
+        except FileNotFoundError as error:
+            raise UsageError(
+                f"dataset '{name}' is not under {root}: {error.filename} is missing (docs/data.md)"
+            ) from None
+    else:
+        below = data_folder(data) / name
+        place = next((path for path in (Path(name), below) if path.is_dir()), None)
+        if place is None:
+            raise UsageError(f"no dataset '{name}': {', '.join(DATASETS)}, or a folder")
+        photos = folder(place)
+    if not photos:
+        raise UsageError(f"dataset '{name}' has no images")
+    return photos
+
+
+def draw(name: str) -> float:
+    """A number in 0..1 from a hash of `name`, the same in every run and on every machine."""
+    return hashlib.sha256(name.encode()).digest()[0] / 256
+
+
+def is_held_back(photo: Photo) -> bool:
+    """Whether a training person is kept for validation, and never trained on."""
+    return draw(photo.person) < HELD_BACK

@@ -11,17 +11,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from facecodec.container import MAX_QUALITY_BYTE
-from facecodec.entropy import Decoder, Encoder, Tables
+from facecodec.entropy import PRECISION, Decoder, Encoder, Tables
 from facecodec.errors import FormatError
+from facecodec.families import hyperprior
 from facecodec.families.hyperprior import (
     DOWNSAMPLING,
+    QUALITIES,
     BandPrediction,
     Hyperprior,
     Latents,
     bands,
     positions,
 )
+from facecodec.tensors import GRAPH, Tensor
 from facecodec.transforms import Transforms
 
 STREAMS = ("z", "levels", "y")
@@ -31,6 +33,7 @@ SHARES = np.array(
     [1, 1 / REGION**2, 0], np.float32
 )  # of its samples that a region keeps at each level
 NONE_ABOVE = 3  # what the topmost regions have above them
+LARGEST_SCORE = 1e30  # far above any, and finite
 REACH = 4  # positions of y to each side that the scores look at (networks/lfic.py)
 
 
@@ -47,18 +50,22 @@ class Symbols:
     escapes: dict[str, int]
 
 
+def expected(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
+    """The tensors of a model: those of a hyperprior, and what chooses and codes the levels."""
+    return hyperprior.expected(tensors) | {
+        "h_a.scores.onnx": GRAPH,
+        "h_a.bias": Tensor("float32", (QUALITIES, 3), -LARGEST_SCORE, LARGEST_SCORE),
+        "level_counts": Tensor("int32", (QUALITIES, NONE_ABOVE + 1, 4), 1, 1 << PRECISION),
+    }
+
+
 class Lfic:
-    """Built from the frozen tensors and graphs. Raises KeyError or ValueError where they are malformed."""
+    """Built from the tensors that `expected` names, and graphs. Raises ValueError where they do not fit."""
 
     def __init__(self, tensors: dict[str, np.ndarray], transforms: Transforms) -> None:
         self._transforms = transforms
         self._base = Hyperprior(tensors, transforms)
         counts, self._bias = tensors["level_counts"], tensors["h_a.bias"]
-        if counts.shape != (MAX_QUALITY_BYTE + 1, NONE_ABOVE + 1, 4) or self._bias.shape != (
-            MAX_QUALITY_BYTE + 1,
-            3,
-        ):
-            raise ValueError("level_counts or h_a.bias has the wrong shape")
         self._tables = Tables(counts.ravel(), np.arange(0, counts.size + 1, 4))
 
     def analyse(self, pixels: np.ndarray) -> Latents:
@@ -190,9 +197,9 @@ class Lfic:
         levels = np.empty([-(-side // REGION) for side in size], np.int64)
         for row in range(len(levels)):
             levels[row] = decoder.band(_contexts(levels, row, quality)) + POOL
+            if decoder.escapes:  # at once: the level above chooses the next row's table
+                raise FormatError("a region has a level that there is not")
         decoder.finish()
-        if decoder.escapes:
-            raise FormatError("a region has a level that there is not")
         return levels
 
 

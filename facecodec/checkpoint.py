@@ -18,10 +18,12 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from facecodec.errors import ModelError, UsageError
+from facecodec.tensors import GRAPH, Tensor, check
 
 DEFAULT_MODEL = "l2-ipr"
 ENCODER_ONLY = ("g_a", "h_a")  # how the names of tensors begin that decoding does without
 FORMAT = "facecodec-1"
+TYPES = ("U8", "I16", "I32", "I64", "F16", "F32")  # of tensors, as safetensors calls them
 HEADS = "heads"  # the folder, beside models, of their heads
 HEAD_FORMAT = "facecodec-head-1"
 
@@ -117,9 +119,26 @@ def _card(path: Path, metadata: dict[str, str] | None) -> ModelCard:
         raise ModelError(f"{path}: not a frozen facecodec model of format {FORMAT}")
     try:
         values: dict[str, Any] = json.loads(metadata["card"])
-        return ModelCard(name=path.stem, path=path, fingerprint=metadata["fingerprint"], **values)
-    except (KeyError, TypeError, ValueError) as error:
+        card = ModelCard(name=path.stem, path=path, fingerprint=metadata["fingerprint"], **values)
+        _check_card(card)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ModelError(f"{path}: its card is malformed: {error}") from None
+    return card
+
+
+def _check_card(card: ModelCard) -> None:
+    """Raises TypeError or ValueError for values that those who show a card do not expect."""
+    for name in ("family", "objective", "distortion", "data"):
+        if not isinstance(getattr(card, name), str):
+            raise TypeError(f"{name} is no text")
+    if not isinstance(card.steps, int) or not isinstance(card.runs, list):
+        raise TypeError("steps or runs are not what they should be")
+    if not isinstance(card.rates, list):
+        raise TypeError("rates are no list")
+    for row in card.rates:
+        for value in (row["q"], row["bpp"], row["psnr"]):
+            if not isinstance(value, float | int) or not abs(value) < 1e9:
+                raise ValueError("a rate is no number")
 
 
 def load(path: Path) -> tuple[ModelCard, dict[str, np.ndarray]]:
@@ -170,16 +189,36 @@ def load_head(card: ModelCard) -> HeadFile:
             raise ModelError(
                 f"{path}: the head of model {metadata['model']}, not of {card.fingerprint}"
             )
-        return HeadFile(told["space"], told["classes"], tensors)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{path}: not the head of a model ({error})") from None
+        head = HeadFile(told["space"], told["classes"], tensors)
+        _check_head(head)
+        return head
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: the head is malformed: {error}") from None
+
+
+def _check_head(head: HeadFile) -> None:
+    """Raises TypeError or ValueError for a head that freeze has not made."""
+    if not isinstance(head.space, str) or not isinstance(head.classes, list):
+        raise TypeError("its space is no text, or its classes are no list")
+    expected = {"head.onnx": GRAPH}
+    if head.classes or head.tensors.keys() & {"weight", "bias"}:
+        expected |= {
+            "weight": Tensor("float16", (len(head.classes), "D"), -65504, 65504),
+            "bias": Tensor("float16", (len(head.classes),), -65504, 65504),
+        }
+    check(head.tensors, expected)
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
     """Metadata and tensors of a file that freeze has made. Raises ModelError."""
     try:
         with safe_open(path, "numpy") as file:
-            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            names = list(file.keys())
+            for name in names:  # NumPy lacks some types, and another exception would say so
+                kind = file.get_slice(name).get_dtype()
+                if kind not in TYPES:
+                    raise ModelError(f"{path}: tensor {name} is of type {kind}, which no model has")
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in names}
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path}: not a model file that freeze has made ({error})") from None
 

@@ -23,6 +23,7 @@ from facecodec.errors import FormatError, ImageError, ModelError
 from facecodec.families import Family, family_module
 from facecodec.head import Head
 from facecodec.images import as_rgb, info_of
+from facecodec.tensors import check
 from facecodec.transforms import Transforms
 
 
@@ -34,9 +35,15 @@ class Codec:
         transforms = Transforms(tensors, threads)
         try:
             module = family_module(self.card.family)
+        except KeyError:
+            raise ModelError(
+                f"{path}: of family '{self.card.family}', which this version does not know: update it"
+            ) from None
+        try:
+            check(tensors, module.expected(tensors))
             self.family: Family = module.build(tensors, transforms)
-        except (KeyError, ValueError, IndexError) as error:
-            raise ModelError(f"{path}: malformed or of an unknown family: {error}") from None
+        except ValueError as error:
+            raise ModelError(f"{path}: the model is malformed: {error}") from None
         self.stream_names: tuple[str, ...] = module.STREAMS
         self._threads = threads
 

@@ -28,6 +28,7 @@ class Tables:
         self.counts = counts.astype(np.int64)
         self.starts = starts.astype(np.int64)
         lengths = np.diff(self.starts)
+        # In this order: once each count is within 2^24, no sum of them wraps around.
         well_formed = (
             len(lengths) > 0
             and self.starts[0] == 0
@@ -35,6 +36,7 @@ class Tables:
             and (lengths >= 2).all()
             and (lengths % 2 == 0).all()
             and (self.counts > 0).all()
+            and (self.counts <= 1 << PRECISION).all()
             and (np.add.reduceat(self.counts, self.starts[:-1]) == 1 << PRECISION).all()
         )
         if not well_formed:
@@ -62,6 +64,13 @@ class Tables:
         return self._models[index]
 
 
+def as_integers(symbols: np.ndarray) -> np.ndarray:
+    """Whole numbers of any type as int32. Raises OverflowError beyond LARGEST, and for NaN."""
+    if symbols.size and not -LARGEST <= symbols.min() <= symbols.max() <= LARGEST:
+        raise OverflowError(f"a latent beyond {LARGEST} cannot be coded")
+    return symbols.astype(np.int32)
+
+
 class Encoder:
     """Codes bands of symbols. rANS writes backwards, so the last band of the stream comes first."""
 
@@ -72,9 +81,7 @@ class Encoder:
     def band(self, symbols: np.ndarray, indices: np.ndarray) -> None:
         """Codes integers of any shape, each by its table. Raises OverflowError beyond LARGEST."""
         symbols, indices = symbols.ravel(), indices.ravel()
-        if symbols.size and np.abs(symbols).max() > LARGEST:
-            raise OverflowError(f"a latent beyond {LARGEST} cannot be coded")
-        symbols = symbols.astype(np.int32)
+        symbols = as_integers(symbols)
         reach = self.tables.reach[indices]
         outside = np.abs(symbols) > reach
         _encode_escapes(self._coder, symbols[outside], reach[outside])

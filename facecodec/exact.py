@@ -40,12 +40,14 @@ class HyperSynthesis:
 
     def __init__(self, layers: list[Layer]) -> None:
         resolution, reach = 1, 0.0
+        channels = layers[0].weight.shape[1] if layers and layers[0].weight.ndim == 4 else 0
         for number, layer in enumerate(layers):
             if (
                 layer.weight.ndim != 4
                 or layer.weight.shape[2:] not in ((1, 1), (3, 3))
                 or layer.bias.shape != layer.weight.shape[:1]
                 or not 0 < layer.shift < 53
+                or layer.weight.shape[1] != channels
             ):
                 raise ValueError(f"layer {number} of the hyper-synthesis is malformed")
             weights, bias = (
@@ -59,8 +61,11 @@ class HyperSynthesis:
                 )
             reach += (layer.weight.shape[2] // 2) / resolution
             resolution *= 2 if layer.upsample else 1
+            channels = len(layer.weight) // (4 if layer.upsample else 1)
         if resolution != 4:
             raise ValueError("the hyper-synthesis does not upsample four times")
+        if any(layer.upsample and len(layer.weight) % 4 for layer in layers):
+            raise ValueError("a layer that upsamples has channels that four does not divide")
         self.margin = math.ceil(
             reach
         )  # rows of z beyond its own that a row of the result depends on

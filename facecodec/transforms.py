@@ -45,7 +45,7 @@ class Transforms:
             ]
             image = pad(seen, step).transpose(2, 0, 1)[None].astype(np.float32)
             image /= 255
-            return self._run(name, image)[0]
+            return self._run(name, image, 1, step)
 
         size = tuple(-(-side // step) for side in pixels.shape[:2])
         return self._tiled(part, size, TILE // step, reach)
@@ -58,7 +58,7 @@ class Transforms:
         def part(rows: slice, columns: slice) -> np.ndarray:
             seen = latents[:, rows, columns]
             extra = [(0, -side % down) for side in seen.shape[1:]]
-            return self._run(name, np.pad(seen, ((0, 0), *extra), mode="edge")[None])[0]
+            return self._run(name, np.pad(seen, ((0, 0), *extra), mode="edge")[None], 1, down)
 
         return self._tiled(part, latents.shape[1:], TILE // step, reach, down=down)
 
@@ -68,7 +68,9 @@ class Transforms:
         """Latents (M, h, w) -> uint8 (*size, 3), the padding cropped away, by a graph that gives values in 0..1."""
 
         def part(rows: slice, columns: slice) -> np.ndarray:
-            image = self._run(name, latents[None, :, rows, columns])[0]
+            image = self._run(name, latents[None, :, rows, columns], step, 1)
+            if len(image) != 3:
+                raise ModelError(f"the model's {name} graph gives {len(image)} channels, not RGB")
             np.clip(image, 0, 1, out=image)
             image *= 255
             return np.rint(image, out=image).astype(np.uint8)
@@ -81,7 +83,10 @@ class Transforms:
 
     def vector(self, name: str, latents: np.ndarray) -> np.ndarray:
         """Latents (M, h, w) -> float32 (D,)."""
-        return self._run(name, latents[None])[0]
+        result = self._result(name, latents[None])
+        if result.ndim != 2 or len(result) != 1 or result.dtype != np.float32:
+            raise ModelError(f"the model's {name} graph gives {result.dtype} {result.shape}")
+        return result[0]
 
     def _tiled(
         self,
@@ -131,10 +136,23 @@ class Transforms:
         self._sessions.clear()  # each keeps as much memory as its tiles took
         return out
 
-    def _run(self, name: str, values: np.ndarray) -> np.ndarray:
+    def _run(self, name: str, values: np.ndarray, up: int, down: int) -> np.ndarray:
+        """What a graph makes of (1, ., h, w): float32 (C, h up/down, w up/down). Raises ModelError."""
+        result = self._result(name, values)
+        size = tuple(side * up // down for side in values.shape[2:])
+        if (
+            result.ndim != 4
+            or len(result) != 1
+            or result.shape[2:] != size
+            or result.dtype != np.float32
+        ):
+            raise ModelError(f"the model's {name} graph gives {result.dtype} {result.shape}")
+        return result[0]
+
+    def _result(self, name: str, values: np.ndarray) -> np.ndarray:
         session = self._sessions.get(name) or self._open(name)
         try:
-            return session.run(None, {session.get_inputs()[0].name: values})[0]
+            return np.asarray(session.run(None, {session.get_inputs()[0].name: values})[0])
         except Exception as error:
             if "alloc" in str(error).lower():
                 raise MemoryError from None

@@ -1,7 +1,8 @@
 """Pixels <-> latents <-> streams, one file per codec family; the frozen model's family tag chooses.
 
-A family's module has STREAMS, the names of its streams, and `build`, which takes a model's tensors and Transforms,
-gives a Family and raises KeyError, ValueError or IndexError where they are malformed.
+A family's module has STREAMS, the names of its streams; `expected`, which says which tensors a model
+has that holds these; and `build`, which takes such tensors and Transforms and gives a Family. Both
+raise ValueError where a model is malformed.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 
 from facecodec.container import QUALITY_STEPS
-from facecodec.errors import FormatError
+from facecodec.errors import FormatError, ModelError
+from facecodec.tensors import GRAPH, Tensor
 from facecodec.transforms import Transforms
 
 STREAMS = ("png",)
@@ -36,13 +37,15 @@ class Symbols:
     escapes: dict[str, int] = field(default_factory=lambda: {"png": 0})
 
 
+def expected(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
+    """The tensors of a model."""
+    return {f"{name}.onnx": GRAPH for name in REACH}
+
+
 class CompactPng:
-    """Built from the frozen graphs, the tensors being nothing else."""
+    """Built from the graphs, the tensors being nothing else."""
 
     def __init__(self, tensors: dict[str, np.ndarray], transforms: Transforms) -> None:
-        missing = [name for name in REACH if f"{name}.onnx" not in tensors]
-        if missing:
-            raise KeyError(missing[0])
         self._transforms = transforms
 
     def analyse(self, pixels: np.ndarray) -> Latents:
@@ -50,7 +53,10 @@ class CompactPng:
 
         @cache
         def compact(step: int) -> np.ndarray:
-            return self._transforms.of_pixels(f"g_a{step}.onnx", pixels, step, REACH[f"g_a{step}"])
+            image = self._transforms.of_pixels(f"g_a{step}.onnx", pixels, step, REACH[f"g_a{step}"])
+            if len(image) != 3 or not np.isfinite(image).all():
+                raise ModelError(f"the model's g_a{step}.onnx graph gives no image")
+            return image
 
         return compact
 

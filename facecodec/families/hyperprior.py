@@ -15,8 +15,10 @@ from functools import lru_cache
 import numpy as np
 
 from facecodec.container import MAX_QUALITY_BYTE
-from facecodec.entropy import Decoder, Encoder, Tables
+from facecodec.entropy import PRECISION, Decoder, Encoder, Tables, as_integers
+from facecodec.errors import ModelError
 from facecodec.exact import FRACTION, GAIN_FRACTION, HyperSynthesis, Layer, rescale
+from facecodec.tensors import GRAPH, Tensor
 from facecodec.transforms import Transforms
 
 STREAMS = ("z", "y")
@@ -29,6 +31,11 @@ BAND = 16  # rows of y coded together
 STRIP = 64  # columns of y that the hyper-synthesis predicts together; a multiple of HYPER
 
 # What decoding depends on, besides the synthesis graph; the fingerprint covers all of them.
+QUALITIES = MAX_QUALITY_BYTE + 1
+TABLES = {
+    "table_counts": Tensor("int32", (None,), 1, 1 << PRECISION),
+    "table_starts": Tensor("int32", (None,), 0),
+}
 GAINS = ("y_log_gain", "y_gain", "z_inverse_gain", "z_table")
 
 
@@ -55,6 +62,28 @@ class Prediction:
     tables: np.ndarray
     means: np.ndarray
     qualities: np.ndarray
+
+
+def expected(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
+    """The tensors of a model; it has as many layers as `h_s.shifts` has numbers."""
+    layers = tensors["h_s.shifts"].size if "h_s.shifts" in tensors else 0
+    return (
+        dict.fromkeys(("g_a.onnx", "h_a.onnx", "g_s.onnx"), GRAPH)
+        | TABLES
+        | {
+            "y_log_gain": Tensor("int32", (QUALITIES, "M")),
+            "y_gain": Tensor("int32", (QUALITIES, "M"), 1),
+            "z_inverse_gain": Tensor("int32", (QUALITIES, "C"), 1),
+            "z_table": Tensor("uint8", (QUALITIES, "C")),
+            "h_s.shifts": Tensor("uint8", ("L",), 1, 52),
+            "h_s.upsample": Tensor("uint8", ("L",), 0, 1),
+        }
+        | {
+            f"h_s.{i}.weight": Tensor("int16", (f"out {i}", None, None, None))
+            for i in range(layers)
+        }
+        | {f"h_s.{i}.bias": Tensor("int64", (f"out {i}",)) for i in range(layers)}
+    )
 
 
 class BandPrediction:
@@ -89,7 +118,7 @@ class BandPrediction:
 
 
 class Hyperprior:
-    """Built from the frozen tensors and graphs. Raises KeyError or ValueError where they are malformed."""
+    """Built from the tensors that `expected` names, and graphs. Raises ValueError where they do not fit."""
 
     def __init__(self, tensors: dict[str, np.ndarray], transforms: Transforms) -> None:
         self._transforms = transforms
@@ -115,17 +144,9 @@ class Hyperprior:
             or results - self.has_quality_map != 2 * self.channels
         ):
             raise ValueError("the hyper-synthesis has other channels than the gains")
-        for name, gains in self.gains.items():
-            if gains.shape != (
-                MAX_QUALITY_BYTE + 1,
-                self.channels if name[0] == "y" else self.hyper_channels,
-            ):
-                raise ValueError(f"{name} has the wrong shape")
-        if (self.gains["y_gain"] <= 0).any() or (self.gains["z_inverse_gain"] <= 0).any():
-            raise ValueError("a gain is not positive")
         if self.h_s.largest * self.gains["y_gain"].max() >= 2.0**62:
             raise ValueError("a mean could overflow")
-        if not ((self.gains["z_table"] >= 0) & (self.gains["z_table"] < len(self.tables))).all():
+        if not (self.gains["z_table"] < len(self.tables)).all():
             raise ValueError("a table index is out of range")
         # By channel, (M, 225), as they are looked up for every place; with the steps that symbols are restored by.
         self._by_channel = {
@@ -140,7 +161,10 @@ class Hyperprior:
     def analyse(self, pixels: np.ndarray) -> Latents:
         """y and z of uint8 (H, W, 3)."""
         y = self._transforms.of_pixels("g_a.onnx", pixels, DOWNSAMPLING, REACH["g_a"])
-        return y, self._transforms.of_latents("h_a.onnx", y, DOWNSAMPLING, HYPER, REACH["h_a"])
+        z = self._transforms.of_latents("h_a.onnx", y, DOWNSAMPLING, HYPER, REACH["h_a"])
+        if (len(y), len(z)) != (self.channels, self.hyper_channels):
+            raise ModelError("the model's analysis gives other channels than its tables have")
+        return y, z
 
     def synthesise(self, y_hat: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """uint8 (*size, 3) of y_hat (M, h, w)."""
@@ -172,7 +196,7 @@ class Hyperprior:
 
     def rounded_z(self, z: np.ndarray, quality: int) -> np.ndarray:
         z_gain = 2.0**GAIN_FRACTION / self.gains["z_inverse_gain"][quality]
-        return np.rint(z * z_gain[:, None, None]).astype(np.int64)
+        return as_integers(np.rint(z * z_gain[:, None, None]))
 
     def rounded_y(self, y: np.ndarray, band: BandPrediction) -> np.ndarray:
         """The symbols of a band, as floats, of latents y."""

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from facecodec.container import MAX_QUALITY_BYTE
 from facecodec.entropy import Decoder, Encoder, Tables
-from facecodec.families.hyperprior import DOWNSAMPLING, REACH, bands
+from facecodec.errors import ModelError
+from facecodec.families.hyperprior import DOWNSAMPLING, QUALITIES, REACH, TABLES, bands
+from facecodec.tensors import GRAPH, Tensor
 from facecodec.transforms import Transforms
 
 STREAMS = ("y",)
+STEPS = (1e-30, 1e30)  # between them lies any step, and so zero and infinity are none
 FINEST = 2.0**-3  # the step of y that QF = 1 stands for
 
 
@@ -27,30 +29,34 @@ class Symbols:
     escapes: dict[str, int]
 
 
+def expected(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
+    """The tensors of a model."""
+    return (
+        dict.fromkeys(("g_a.onnx", "g_s.onnx"), GRAPH)
+        | TABLES
+        | {
+            "y_table": Tensor("uint8", (QUALITIES, None)),
+            "step": Tensor("float32", (QUALITIES,), *STEPS),
+        }
+    )
+
+
 class Spic:
-    """Built from the frozen tensors and graphs. Raises KeyError or ValueError where they are malformed."""
+    """Built from the tensors that `expected` names, and graphs. Raises ValueError where they do not fit."""
 
     def __init__(self, tensors: dict[str, np.ndarray], transforms: Transforms) -> None:
         self._transforms = transforms
         self.tables = Tables(tensors["table_counts"], tensors["table_starts"])
-        self._y_table, self._step = tensors["y_table"], tensors["step"].astype(np.float32)
-        if (
-            self._y_table.ndim != 2
-            or len(self._y_table) != MAX_QUALITY_BYTE + 1
-            or self._y_table.shape[1] == 0
-        ):
-            raise ValueError("y_table has the wrong shape")
+        self._y_table, self._step = tensors["y_table"], tensors["step"]
         if not (self._y_table < len(self.tables)).all():
             raise ValueError("a table index is out of range")
-        if (
-            self._step.shape != (MAX_QUALITY_BYTE + 1,)
-            or not (np.isfinite(self._step) & (self._step > 0)).all()
-        ):
-            raise ValueError("a step is not positive")
 
     def analyse(self, pixels: np.ndarray) -> np.ndarray:
         """y of uint8 (H, W, 3)."""
-        return self._transforms.of_pixels("g_a.onnx", pixels, DOWNSAMPLING, REACH["g_a"])
+        y = self._transforms.of_pixels("g_a.onnx", pixels, DOWNSAMPLING, REACH["g_a"])
+        if len(y) != self._y_table.shape[1]:
+            raise ModelError("the model's analysis gives other channels than its tables have")
+        return y
 
     def encode(self, latents: np.ndarray, quality: int) -> list[bytes]:
         symbols = self._rounded(latents, quality)

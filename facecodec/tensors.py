@@ -1,0 +1,52 @@
+"""What the tensors of a model must be: each has one type, shape and range, checked before use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A type, a shape and a range.
+
+    A side is a number, a letter that stands for the same number wherever it occurs, or None for any.
+    """
+
+    dtype: str
+    shape: tuple[int | str | None, ...]
+    least: float = -np.inf
+    most: float = np.inf
+
+
+GRAPH = Tensor("uint8", (None,))  # the bytes of an ONNX file
+
+
+def check(tensors: Mapping[str, np.ndarray], expected: Mapping[str, Tensor]) -> None:
+    """Raises ValueError, with one line, unless these are the expected tensors and no others."""
+    for name in expected:
+        if name not in tensors:
+            raise ValueError(f"it has no tensor {name}")
+    for name in tensors:
+        if name not in expected:
+            raise ValueError(f"it has a tensor that its family does not know, {name}")
+    sides: dict[str, int] = {}
+    for name, wanted in expected.items():
+        tensor = tensors[name]
+        if tensor.dtype != wanted.dtype:
+            raise ValueError(f"tensor {name} is of {tensor.dtype}, not {wanted.dtype}")
+        known = tuple(
+            sides.setdefault(side, length)
+            if isinstance(side, str)
+            else length
+            if side is None
+            else side
+            for side, length in zip(wanted.shape, tensor.shape, strict=False)
+        )
+        if tensor.ndim != len(wanted.shape) or known != tensor.shape or 0 in tensor.shape:
+            raise ValueError(f"tensor {name} has the wrong shape, {tensor.shape}")
+        # Written so that NaN is refused too.
+        if not (wanted.least <= tensor.min() and tensor.max() <= wanted.most):
+            raise ValueError(f"tensor {name} has a value outside {wanted.least:g}..{wanted.most:g}")

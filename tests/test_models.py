@@ -1,0 +1,190 @@
+"""Models that nobody has frozen: malformed tensors, cards and heads cost one line, wherever they are used."""
+
+import json
+import struct
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from conftest import DATA
+from facecodec import checkpoint
+from facecodec.codec import Codec
+from facecodec.errors import FacecodecError, ModelError
+from facecodec.families import FAMILIES, family_module
+
+MODELS = sorted(DATA.glob("tiny*.safetensors"))
+
+
+def forged(path, model, change) -> None:
+    """A model file whose fingerprint holds, with tensors that `change` has changed."""
+    card, tensors = checkpoint.load(model)
+    change(tensors)
+    facts = ("family", "objective", "distortion", "data", "steps", "rates", "runs")
+    checkpoint.save(path, {name: getattr(card, name) for name in facts}, tensors)
+
+
+def raw(path, model, **header: object) -> None:
+    """A model file with other entries in its header; its metadata is changed by `metadata`."""
+    data = model.read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    entries = json.loads(data[8 : 8 + length])
+    entries["__metadata__"] |= header.pop("metadata", {})
+    entries |= header
+    text = json.dumps(entries).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
+
+
+def refused(path, match: str) -> str:
+    with pytest.raises(ModelError, match=match) as caught:
+        Codec(path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda path: path.stem)
+def test_every_tensor_has_one_type_and_shape_and_none_is_missing_or_unknown(model, tmp_path):
+    path = tmp_path / "forged.safetensors"
+    for name, tensor in checkpoint.load(model)[1].items():
+        other = np.float32 if tensor.dtype != np.float32 else np.int32
+        forged(path, model, lambda tensors, n=name: tensors.pop(n))
+        refused(path, "malformed")
+        forged(path, model, lambda t, n=name, o=other: t.update({n: t[n].astype(o)}))
+        refused(path, "malformed: .* is of")
+        forged(path, model, lambda t, n=name: t.update({n: t[n][None]}))
+        refused(path, "malformed")
+        forged(path, model, lambda t, n=name: t.update({n: t[n][:0]}))
+        refused(path, "malformed")
+    forged(path, model, lambda t: t.update(nonce=np.zeros(1, np.uint8)))
+    refused(path, "a tensor that its family does not know, nonce")
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("value", ["least", "most"])
+def test_values_at_the_limits_of_their_types_are_refused_or_work(model, value, picture, tmp_path):
+    """What loads all the same codes the picture, or says why not."""
+    path = tmp_path / "forged.safetensors"
+    refusals = 0
+    for name, tensor in checkpoint.load(model)[1].items():
+        if name.endswith(".onnx"):
+            continue
+        whole = tensor.dtype.kind in "iu"
+        limits = np.iinfo(tensor.dtype) if whole else np.finfo(tensor.dtype)
+        extreme = limits.min if value == "least" else limits.max if whole else np.nan
+        forged(path, model, lambda t, n=name, e=extreme: t.update({n: np.full_like(t[n], e)}))
+        try:
+            codec = Codec(path)
+            codec.decode(codec.encode(picture, 4))
+        except FacecodecError:
+            refusals += 1
+    assert refusals or model.stem == "tiny-compact"
+
+
+def test_counts_that_wrap_to_the_right_sum_are_refused(tmp_path):
+    """2^62 four times is nothing in 64 bits."""
+    path = tmp_path / "forged.safetensors"
+
+    def wrap(tensors):
+        counts = tensors["table_counts"].astype(np.int64)
+        counts[1:5] += 2**62
+        tensors["table_counts"] = counts
+
+    forged(path, DATA / "tiny.safetensors", wrap)
+    refused(path, "table_counts is of int64")
+
+
+@pytest.mark.parametrize("kind", ["BF16", "F8_E4M3", "F8_E5M2", "BOOL", "F64"])
+def test_types_that_no_model_has_are_refused_in_one_line(kind, tmp_path, run_cli, picture):
+    path = tmp_path / "odd" / "odd.safetensors"
+    path.parent.mkdir()
+    size = {"BF16": 2, "F64": 8}.get(kind, 1)
+    header = {
+        "__metadata__": {"format": checkpoint.FORMAT, "fingerprint": "0607a585", "card": "{}"},
+        "g_s.onnx": {"dtype": kind, "shape": [2], "data_offsets": [0, 2 * size]},
+    }
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(2 * size))
+    refused(path, "g_s.onnx is of type")
+    (tmp_path / "x.fic").write_bytes((DATA / "flat-q1.fic").read_bytes())
+    # The forger's file claims the fingerprint of a model that is not there.
+    card = json.loads(safe_card(DATA / "tiny.safetensors"))
+    header["__metadata__"]["card"] = json.dumps(card)
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(2 * size))
+    environment = {"FACECODEC_MODELS": str(path.parent)}
+    from PIL import Image
+
+    Image.fromarray(picture).save(tmp_path / "x.png")
+    for command in (
+        ("encode", "x.png", "-m", str(path), "-o", "y.fic"),
+        ("decode", "x.fic", "-o", "y.png"),
+        ("verify", "x.fic"),
+        ("info", "x.fic"),
+        ("embed", "x.fic"),
+    ):
+        done = run_cli(*command, **environment)
+        assert b"Traceback" not in done.stderr, command
+        assert b"internal error" not in done.stderr, command
+        assert len(done.stderr.splitlines()) == (command[0] != "info"), command
+
+
+def safe_card(path) -> str:
+    with safetensors.safe_open(path, "numpy") as file:
+        return file.metadata()["card"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"family": 7},
+        {"family": ["hyperprior"]},
+        {"family": "other"},
+        {"steps": "many"},
+        {"rates": [{"q": "x", "bpp": 1, "psnr": 1}]},
+        {"rates": 3},
+        {"data": None},
+        {"more": 1},
+    ],
+)
+def test_malformed_cards_are_refused(change, tmp_path, run_cli):
+    path = tmp_path / "odd.safetensors"
+    model = DATA / "tiny.safetensors"
+    raw(path, model, metadata={"card": json.dumps(json.loads(safe_card(model)) | change)})
+    refused(path, "card|family")
+    done = run_cli("models", FACECODEC_MODELS=str(tmp_path))
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_card_that_is_nested_too_deeply_is_refused(tmp_path):
+    path = tmp_path / "odd.safetensors"
+    raw(path, DATA / "tiny.safetensors", metadata={"card": "[" * 100_000})
+    refused(path, "card")
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {},
+        {"head.onnx": np.zeros(5, np.float32)},
+        {"head.onnx": np.zeros(5, np.uint8), "weight": np.zeros((2, 3), np.float16)},
+        {"head.onnx": np.zeros(5, np.uint8), "nonce": np.zeros(5, np.uint8)},
+        {
+            "head.onnx": np.zeros(5, np.uint8),
+            "weight": np.zeros((2, 3), np.float16),
+            "bias": np.zeros(3, np.float16),
+        },
+    ],
+)
+def test_malformed_heads_are_refused(tensors, tmp_path):
+    path = tmp_path / "tiny.safetensors"
+    path.write_bytes((DATA / "tiny.safetensors").read_bytes())
+    card = checkpoint.read_card(path)
+    told = {"space": "x", "classes": []}
+    checkpoint.save_head(checkpoint.head_path(path), card.fingerprint, told, tensors)
+    with pytest.raises(ModelError, match="malformed"):
+        checkpoint.load_head(card)
+
+
+def test_every_family_says_which_tensors_its_models_have():
+    for tag in FAMILIES:
+        assert family_module(tag).expected({})

@@ -33,6 +33,7 @@ from facecodec.bench.protocols import (
 from facecodec.bench.run import BASELINE, Point, bd_rates, differences, lost_faces, measure, results
 from facecodec.bench.store import Store, key
 from facecodec.bench.subjects import Dataset, Subject, load_dataset
+from facecodec.cli.bench import Progress
 from facecodec.datasets import lfw
 from facecodec.faces.alignment import scaled_template
 from facecodec.faces.recognisers import FacenetEmbedder, find_recogniser
@@ -490,6 +491,50 @@ def test_a_folder_of_ones_own_needs_no_data_folder(needs_faces, run_cli, picture
         options_of_part = (*options, "-o", part, *(("--repeats", 1) if part == "speed" else ()))
         done = run_cli("bench", part, *options_of_part, FACECODEC_DATA=str(tmp_path / "nowhere"))
         assert done.returncode == 0, done.stderr
+
+
+def test_a_codec_that_fails_is_left_out_with_its_reason_and_the_rest_is_reported(
+    run_cli, picture, tmp_path
+):
+    pytest.importorskip("facenet_pytorch", reason="facenet-pytorch is not installed: make setup")
+    (tmp_path / "faces").mkdir()
+    Image.fromarray(picture).save(tmp_path / "faces" / "a.png")
+    broken = tmp_path / "bin" / "ffmpeg"
+    broken.parent.mkdir()
+    broken.write_text("#!/bin/sh\necho this one is broken >&2\nexit 1\n")
+    broken.chmod(0o755)
+    environment = {
+        "PATH": f"{broken.parent}{os.pathsep}{os.environ['PATH']}",
+        "IMAGEIO_FFMPEG_EXE": str(broken),
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+    }
+    given = ("--dataset", "faces", "--data-dir", tmp_path, "-o", "out")
+    codecs = ("--codec", "jpegxl:5", "--codec", "jpeg:20", "--model", "l2-rec:3")
+    done = run_cli("bench", "quality", *given, *codecs, **environment)
+    assert done.returncode == 0, done.stderr
+    assert b"jpegxl is left out: no ffmpeg writes and reads libjxl" in done.stderr
+    assert b"jpegxl was skipped: " in done.stdout
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert list(results["codecs"]) == ["original", "jpeg", "l2-rec"]
+    assert list(results["skipped"]) == ["jpegxl"]
+    assert "this one is broken" in results["skipped"]["jpegxl"]
+
+
+def test_without_a_terminal_progress_is_a_line_a_minute(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("facecodec.cli.bench.time.monotonic", lambda: now[0])
+    progress = Progress(100, {"jpeg": (10, 20)})
+    for codec_setting in (10, 20):
+        for done in range(1, 101):
+            now[0] += 1
+            progress("jpeg", codec_setting, done)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "jpeg 10: 60/100, 30% of all, 2 min left",
+        "jpeg 20: 20/100, 60% of all, 1 min left",
+        "jpeg 20: 80/100, 90% of all, 0 min left",
+        "jpeg 20: 100/100, 100% of all, 0 min left",
+    ]
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["Ctrl-C", "killed"])

@@ -1,12 +1,16 @@
 """Every reference codec makes real files that come back, fewer bytes for a coarser setting, and says what it lacks."""
 
+import os
+import shutil
 import subprocess
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from facecodec.bench.codecs import code, ffmpeg, find_codec, references
+from facecodec.bench.codecs import code, ffmpeg, find_codec, references, unusable
 from facecodec.bench.codecs.fit import nearest, scale_at
 from facecodec.bench.speed import TASKS, speed_results
 from facecodec.errors import ImageError, UsageError
@@ -22,11 +26,10 @@ def photo():
 
 
 def usable(name: str):
-    codec = find_codec(name)
-    reason = codec.missing()
+    reason = unusable(name)
     if reason:
         pytest.skip(f"{name}: {reason}")
-    return codec
+    return find_codec(name)
 
 
 @pytest.mark.parametrize("name", [name for name in references() if name != "original"])
@@ -151,6 +154,7 @@ def test_codecs_are_timed_side_by_side(photo, tmp_path):
         1,
         lambda *each: rounds.append(each),
     )
+    assert told["skipped"] == {}
     assert [(each["codec"], each["reference"]) for each in told["codecs"]] == [
         ("jpeg", True),
         ("hevc", True),
@@ -168,12 +172,92 @@ def test_an_unknown_codec_lists_what_there_is():
         find_codec("hvec")
 
 
-def test_an_ffmpeg_without_the_encoder_is_said(monkeypatch):
-    assert "no ffmpeg with libnonsense" in ffmpeg.missing("libnonsense")
-    monkeypatch.setattr(ffmpeg, "_candidates", list)
-    ffmpeg.executable.cache_clear()
-    assert "no ffmpeg with libx265" in find_codec("hevc").missing()
-    ffmpeg.executable.cache_clear()
+@pytest.fixture
+def other_ffmpeg(tmp_path, monkeypatch):
+    """Puts a program of one's own on the path as ffmpeg, and forgets which one was chosen before."""
+
+    def put(body: str) -> str:
+        program = tmp_path / "bin" / "ffmpeg"
+        program.parent.mkdir()
+        program.write_text(f"#!{sys.executable}\n{body}")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+        return str(program)
+
+    for forget in (ffmpeg._chosen.cache_clear, unusable.cache_clear):
+        forget()
+    yield put
+    for forget in (ffmpeg._chosen.cache_clear, unusable.cache_clear):
+        forget()
+
+
+# As Debian 12's ffmpeg does: it lists the encoder, writes a file, and cannot read it from a pipe.
+WRITES_ONLY = """
+import sys
+if "-encoders" in sys.argv:
+    print(" V....D libx265 ", " V....D libjxl ", sep="\\n")
+elif "-c:v" in sys.argv:
+    sys.stdout.write("a file")
+else:
+    sys.exit("Output file #0 does not contain any stream")
+"""
+
+
+def test_an_ffmpeg_that_cannot_read_what_it_writes_gives_way_to_the_bundled_one(
+    other_ffmpeg, photo, tmp_path
+):
+    broken = other_ffmpeg(WRITES_ONLY)
+    codec = find_codec("jpegxl")
+    assert shutil.which("ffmpeg") == broken
+    assert unusable("jpegxl") is None
+    assert codec.commands.encode(1, tmp_path / "x.png", tmp_path / "y.fic")[0] != broken
+    assert codec.decode(codec.encode(photo, 1), photo.shape[:2]).shape == photo.shape
+
+
+def test_without_a_usable_ffmpeg_its_codecs_say_what_each_ffmpeg_lacks(other_ffmpeg, monkeypatch):
+    broken = other_ffmpeg(WRITES_ONLY)
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    for name in ("hevc", "jpegxl"):
+        reason = unusable(name)
+        assert f"{broken}: Output file #0 does not contain any stream" in reason
+        assert "pip install 'facecodec[bench]'" in reason
+    monkeypatch.setenv("PATH", "")
+    ffmpeg._chosen.cache_clear()
+    assert "none is on the path" in find_codec("hevc").missing()
+
+
+def test_an_encoder_that_no_ffmpeg_has_is_said():
+    reason = ffmpeg.Format("libnonsense", "hevc", "hevc").missing()
+    assert "no ffmpeg writes and reads libnonsense" in reason
+    assert reason.endswith("ncoder not found)") or "Unknown encoder 'libnonsense'" in reason
+
+
+def test_speed_leaves_out_what_fails_and_says_so_at_once(
+    other_ffmpeg, monkeypatch, photo, tmp_path
+):
+    other_ffmpeg(WRITES_ONLY)
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    Image.fromarray(photo).save(tmp_path / "a.png")
+    said = []
+    told = speed_results(
+        {"jpegxl": (), "jpeg": (20,)}, [tmp_path / "a.png"], 1, leave_out=said.append
+    )
+    assert [each["codec"] for each in told["codecs"]] == ["jpeg"]
+    assert said == [told["skipped"]]
+    assert "does not contain any stream" in told["skipped"]["jpegxl"]
+
+
+def fails(*given):
+    raise ValueError("the library changed")
+
+
+@pytest.mark.parametrize("half", ["encode", "decode"])
+def test_a_codec_that_fails_either_way_is_unusable(half, monkeypatch):
+    broken = replace(find_codec("jpeg"), **{half: fails})
+    monkeypatch.setattr("facecodec.bench.codecs.find_codec", lambda name: broken)
+    unusable.cache_clear()
+    assert unusable("jpeg@fit").endswith("ValueError: the library changed")
+    unusable.cache_clear()
 
 
 def test_a_zoo_without_its_weights_is_said(monkeypatch):

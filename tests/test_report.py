@@ -148,7 +148,9 @@ def test_results_of_one_codec_at_other_settings_and_for_faces_found_again_become
         point["recognition"] = {
             again: {"cosine": 0.9, "lost": 1, "frr": 0.2, "frr_interval": None, "roc": []}
         }
+    more["skipped"] = {"avif": "no libavif"}
     redraw([results, more], [tmp_path / "stored"] * 2, tmp_path / "both")
+    assert set(read(tmp_path / "both" / "results.json")["skipped"]) == {"avif", "jpegxl"}
     told = json.loads((tmp_path / "both" / "results.json").read_text())["codecs"]
     assert set(told) == {"hevc", "ours", "jpeg"}
     assert [sorted(point["recognition"]) for point in told["ours"]["points"]] == [

@@ -74,6 +74,8 @@ def redraw(many: Sequence[dict[str, Any]], folders: Sequence[Path], out: Path) -
         for key, value in with_pictures(results, moved).items():
             if key == "codecs":
                 told["codecs"] = _merged(told.get("codecs", {}), value)
+            elif key == "skipped":
+                told[key] = told.get(key, {}) | value
             elif key in ("commands", "lost", "differences"):
                 told[key] = told.get(key, []) + value
             elif key == "gallery" and told.get(key):

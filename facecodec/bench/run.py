@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from facecodec.bench import SCHEMA, SEEN
-from facecodec.bench.codecs import find_codec, is_reference
+from facecodec.bench.codecs import find_codec, is_reference, unusable
 from facecodec.bench.intervals import DRAWS, draws, frr_draws, interval, parity_draws
 from facecodec.bench.measure import Bench, Face, Measured
 from facecodec.bench.metrics import bd_rate, rate_at
@@ -144,10 +144,16 @@ def bench_results(
     settings: dict[str, Sequence[float]],
     parts: Sequence[str],
     report: Report,
+    leave_out: Callable[[dict[str, str]], None] = lambda skipped: None,
 ) -> dict[str, Any]:
-    """The whole bench, or the named `parts` of it: quality, identify, verify; budget, for codecs made to fit."""
-    skipped = {codec: find_codec(codec).missing() for codec in settings}
-    settings = {codec: each for codec, each in settings.items() if not skipped[codec]}
+    """Measure everything, or the named `parts`: quality, identify, verify, budget.
+
+    Each codec is tried first. `leave_out` gets the reason of each that fails, which is measured no
+    further. `budget` is for codecs made to fit a limit in bytes.
+    """
+    skipped = {codec: reason for codec in settings if (reason := unusable(codec))}
+    leave_out(skipped)
+    settings = {codec: each for codec, each in settings.items() if codec not in skipped}
     dataset, lost = readable(bench, dataset)
     points = measure(bench, dataset.subjects, settings, dataset.gallery, report)
     people = [subject.person for subject in dataset.subjects]
@@ -175,7 +181,7 @@ def bench_results(
         "queries": queries,
     }
     told["dataset"] |= {"gallery": dataset.gallery, "pairs": len(dataset.pairs), "unreadable": lost}
-    told["skipped"] = {codec: reason for codec, reason in skipped.items() if reason}
+    told["skipped"] = skipped
     told["environment"] = environment()
     return told
 

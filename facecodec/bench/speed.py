@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from facecodec import images
-from facecodec.bench.codecs import find_codec, is_reference
+from facecodec.bench.codecs import find_codec, is_reference, unusable
 from facecodec.bench.codecs.fit import nearest
 
 BPP = 0.25  # the rate at which codecs are timed unless a setting is given
@@ -27,24 +27,31 @@ def speed_results(
     pictures: Sequence[Path],
     repeats: int,
     report: Callable[[int, int], None] = lambda done, total: None,
+    leave_out: Callable[[dict[str, str]], None] = lambda skipped: None,
     alone: int | None = None,
 ) -> dict[str, Any]:
     """Seconds a picture of each codec: medians and interquartile ranges. `report` gets rounds done and in all.
 
     The first `alone` pictures, or all, have a process each; all of them are a batch.
+    Each codec is tried first; the reason of each that fails is under "skipped", and `leave_out` gets
+    it at once.
     A codec without settings takes the one nearest to BPP on the first picture. In every round each codec runs in turn,
     so that a slow minute of the machine is a slow minute of all.
     """
     pixels = images.load(pictures[0])
-    timed = {}
+    timed, skipped = {}, {}
     for name, given in settings.items():
         codec = find_codec(name)
-        if codec.commands is not None and codec.missing() is None:
+        reason = unusable(name)
+        if reason:
+            skipped[name] = reason
+        elif codec.commands is not None:
             timed[name] = (
                 given[0]
                 if given
                 else nearest(codec, pixels, BPP * pixels.shape[0] * pixels.shape[1] / 8)[0]
             )
+    leave_out(skipped)
     seconds: dict[tuple[str, str], list[float]] = {
         (name, task): [] for name in timed for task in TASKS
     }
@@ -65,6 +72,7 @@ def speed_results(
         "size": f"{pixels.shape[1]}x{pixels.shape[0]}",
         "rounds": repeats,
         "cores": os.cpu_count(),
+        "skipped": skipped,
         "codecs": [
             {"codec": name, "setting": setting, "reference": is_reference(name)}
             | {task: summary(seconds[name, task]) for task in TASKS}

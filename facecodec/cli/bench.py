@@ -14,6 +14,7 @@ from facecodec.bench import SCHEMA, SEEN, UNSEEN
 from facecodec.cli.extras import require
 from facecodec.errors import UsageError
 
+QUIET = 60  # seconds between two lines about progress where there is no terminal
 DEFAULT_CODECS = ("jpeg", "hevc", "webp", "avif", "jpeg2000", "jpegxl")
 
 
@@ -222,7 +223,7 @@ def measure_and_report(
     run = open_bench(recognisers if recognise else (), data, find_again)
     try:
         results = bench_results(
-            run, loaded, settings, parts, Progress(len(loaded.subjects), settings)
+            run, loaded, settings, parts, Progress(len(loaded.subjects), settings), tell_left_out
         )
     finally:
         run.close()
@@ -257,20 +258,17 @@ def time_and_report(
         subject.path for subject in load_dataset(dataset, data, count, faces=False).subjects[:count]
     ]
 
-    def tell(done: int, total: int) -> None:
-        if sys.stderr.isatty():
-            print(
-                f"\r{done} of {total} rounds",
-                end="\n" if done == total else "",
-                file=sys.stderr,
-                flush=True,
-            )
+    line = StatusLine()
 
-    speed = speed_results(asked, pictures, repeats, tell)
+    def tell(done: int, total: int) -> None:
+        line.show(f"{done} of {total} rounds", last=done == total)
+
+    speed = speed_results(asked, pictures, repeats, tell, tell_left_out)
     results = {
         "schema": SCHEMA,
         "commands": [sys.argv[1:]],
         "environment": environment(),
+        "skipped": speed.pop("skipped"),
         "speed": speed,
     }
     write(results, out)
@@ -298,20 +296,39 @@ def require_bench() -> None:
     )
 
 
+def tell_left_out(skipped: dict[str, str]) -> None:
+    for codec, reason in skipped.items():
+        print(f"facecodec: {codec} is left out: {reason}", file=sys.stderr, flush=True)
+
+
+class StatusLine:
+    """Where a long run is, on stderr: always on a terminal, in a log a line every QUIET seconds."""
+
+    def __init__(self) -> None:
+        self._said = time.monotonic()
+
+    def show(self, text: str, last: bool = False) -> None:
+        now = time.monotonic()
+        if sys.stderr.isatty():
+            print(f"\r{text:78}", end="\n" if last else "", file=sys.stderr, flush=True)
+        elif last or now - self._said >= QUIET:
+            print(text, file=sys.stderr, flush=True)
+            self._said = now
+
+
 class Progress:
-    """One line on a terminal, with what is left to do by the pace so far; silence elsewhere."""
+    """Says which photograph of which codec is measured, and how long the rest will take."""
 
     def __init__(self, photographs: int, settings: Mapping[str, Sequence[float]]) -> None:
         self.photographs = photographs
         self.total = photographs * sum(map(len, settings.values()))
         self.steps = [(codec, setting) for codec, each in settings.items() for setting in each]
         self.began = time.monotonic()
+        self.line = StatusLine()
 
     def __call__(self, codec: str, setting: float, done: int) -> None:
-        if not sys.stderr.isatty():
-            return
         before = self.steps.index((codec, setting)) * self.photographs
         share = (before + done) / self.total
         left = (time.monotonic() - self.began) * (1 / share - 1) / 60
         line = f"{codec} {setting:g}: {done}/{self.photographs}, {share:.0%} of all, {left:.0f} min left"
-        print(f"\r{line:78}", end="\n" if share == 1 else "", file=sys.stderr, flush=True)
+        self.line.show(line, last=share == 1)

@@ -17,6 +17,7 @@ from facecodec.bench.codecs.fit import within
 from facecodec.errors import UsageError
 
 MODULES = ("original", "jpeg", "hevc", "jpeg2000", "webp", "avif", "jpegxl", "zoo")
+TRIAL = 64  # pixels on each side of the picture that a codec is tried with
 
 
 @cache
@@ -51,6 +52,26 @@ def find_codec(name: str) -> Codec:
         return model_codec(name)
     except UsageError as error:
         raise UsageError(f"{error}; reference codecs: {', '.join(references())}") from None
+
+
+@cache
+def unusable(name: str) -> str | None:
+    """Why a codec cannot be measured here, or None if a trial picture comes back from it.
+
+    A codec made to fit a limit in bytes is as usable as the codec it is made of.
+    """
+    codec = find_codec(name.partition("@")[0])
+    reason = codec.missing()
+    if reason:
+        return reason
+    ramp = np.linspace(0, 255, TRIAL * TRIAL * 3).astype(np.uint8).reshape(TRIAL, TRIAL, 3)
+    try:
+        decoded = codec.decode(codec.encode(ramp, codec.settings[0]), ramp.shape[:2])
+    except Exception as error:  # libraries and programs raise what they like
+        return f"it failed on a trial picture: {type(error).__name__}: {error}"
+    if decoded.shape != ramp.shape:
+        return f"a trial picture of {ramp.shape} came back as {decoded.shape}"
+    return None
 
 
 def code(name: str, pixels: np.ndarray, setting: float, file: Path) -> tuple[int, np.ndarray]:

@@ -1,97 +1,126 @@
-"""An ffmpeg that has a given encoder: the system's if it has, else the one that imageio-ffmpeg brings."""
+"""Still pictures by one of ffmpeg's video encoders.
+
+The system's ffmpeg is taken if it writes and reads such files, otherwise the one that the
+package imageio-ffmpeg brings. An ffmpeg may list an encoder and fail all the same: Debian 12's
+writes JPEG XL and does not read it from a pipe. So each is tried, not asked.
+"""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 RAW = ("-f", "rawvideo", "-pix_fmt", "rgb24")
+TRIAL = 16  # pixels on each side of the picture that an ffmpeg is tried with
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file: ffmpeg's names of its encoder, of what writes it and of what reads it."""
+
+    encoder: str
+    muxer: str
+    demuxer: str
+
+    def missing(self) -> str | None:
+        """Why no ffmpeg here writes and reads this format, or None if one does."""
+        _, reasons = _chosen(self)
+        return reasons
+
+    def version(self) -> str:
+        command = [self._executable(), "-version"]
+        shown = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.decode()
+        return shown.split(" Copyright")[0]
+
+    def encode(self, pixels: np.ndarray, options: list[str]) -> bytes:
+        """The file of one frame, from uint8 (H, W, 3). Raises RuntimeError with ffmpeg's words."""
+        return _encode(self._executable(), self, pixels, options)
+
+    def decode(self, data: bytes, shape: tuple[int, int]) -> np.ndarray:
+        """The frame in a file, uint8 (H, W, 3).
+
+        Raises RuntimeError with ffmpeg's words, ValueError where the frame has another size.
+        """
+        return _decode(self._executable(), self, data, shape)
+
+    def encode_command(self, options: list[str], source: Path, target: Path) -> list[str]:
+        """As `encode`, from a file to a file."""
+        frame = ["-frames:v", "1", "-c:v", self.encoder, *options, "-f", self.muxer]
+        return _command(self._executable(), ["-i", str(source), *frame, "-y", str(target)])
+
+    def decode_command(self, source: Path, target: Path) -> list[str]:
+        """As `decode`, from a file to a PNG file."""
+        files = ["-f", self.demuxer, "-i", str(source), "-y", str(target)]
+        return _command(self._executable(), files)
+
+    def _executable(self) -> str:
+        path, reasons = _chosen(self)
+        if path is None:
+            raise RuntimeError(reasons)
+        return path
 
 
 @cache
-def executable(encoder: str) -> str | None:
-    """The path of an ffmpeg that has `encoder`, or None."""
-    return next((path for path in _candidates() if encoder in _encoders(path)), None)
+def _chosen(kind: Format) -> tuple[str | None, str | None]:
+    """The first ffmpeg that writes and reads `kind`, or why none does."""
+    paths, reasons = _candidates()
+    for path in paths:
+        try:
+            _try(path, kind)
+            return path, None
+        except (OSError, RuntimeError, ValueError) as error:
+            reasons.append(f"{path}: {error}")
+    return None, f"no ffmpeg writes and reads {kind.encoder} here ({'; '.join(reasons)})"
 
 
-def missing(encoder: str) -> str | None:
-    if executable(encoder) is None:
-        return f"no ffmpeg with {encoder} is on the path, and imageio-ffmpeg, of the 'bench' extra, is not installed"
-    return None
+def _try(path: str, kind: Format) -> None:
+    """Send a small picture there and back. Raises what `decode` raises, or OSError."""
+    ramp = np.linspace(0, 255, TRIAL * TRIAL * 3).astype(np.uint8).reshape(TRIAL, TRIAL, 3)
+    _decode(path, kind, _encode(path, kind, ramp, []), (TRIAL, TRIAL))
 
 
-def version(encoder: str) -> str:
-    shown = subprocess.run(
-        [executable(encoder), "-version"], stdout=subprocess.PIPE, check=True
-    ).stdout.decode()
-    return shown.split(" Copyright")[0]
+def _candidates() -> tuple[list[str], list[str]]:
+    """The paths of the ffmpegs that are here, the system's first, and what to say of others."""
+    system = shutil.which("ffmpeg")
+    paths, reasons = ([system], []) if system else ([], ["none is on the path"])
+    try:
+        from imageio_ffmpeg import get_ffmpeg_exe
+
+        paths.append(get_ffmpeg_exe())
+    except ImportError:
+        reasons.append("imageio-ffmpeg is not installed: pip install 'facecodec[bench]'")
+    except RuntimeError as error:
+        reasons.append(f"imageio-ffmpeg: {error}")
+    return list(dict.fromkeys(paths)), reasons
 
 
-def encode(encoder: str, pixels: np.ndarray, options: list[str]) -> bytes:
-    """What one frame becomes; `options` end with the output's format. One thread: the bench runs many at once."""
+def _encode(path: str, kind: Format, pixels: np.ndarray, options: list[str]) -> bytes:
     height, width = pixels.shape[:2]
-    frame = [
-        *RAW,
-        "-s",
-        f"{width}x{height}",
-        "-i",
-        "-",
-        "-frames:v",
-        "1",
-        "-c:v",
-        encoder,
-        *options,
-        "-",
-    ]
-    return _run(_command(encoder, frame), pixels.tobytes())
+    source = [*RAW, "-s", f"{width}x{height}", "-i", "-"]
+    target = ["-frames:v", "1", "-c:v", kind.encoder, *options, "-f", kind.muxer, "-"]
+    return _run(_command(path, [*source, *target]), pixels.tobytes())
 
 
-def decode(encoder: str, data: bytes, kind: str, shape: tuple[int, int]) -> np.ndarray:
-    """The frame in a file of format `kind`, uint8 (H, W, 3)."""
-    pixels = _run(_command(encoder, ["-f", kind, "-i", "-", *RAW, "-"]), data)
+def _decode(path: str, kind: Format, data: bytes, shape: tuple[int, int]) -> np.ndarray:
+    pixels = _run(_command(path, ["-f", kind.demuxer, "-i", "-", *RAW, "-"]), data)
+    if len(pixels) != shape[0] * shape[1] * 3:
+        raise ValueError(f"gave {len(pixels)} bytes for {shape[1]}x{shape[0]} pixels")
     return np.frombuffer(pixels, np.uint8).reshape(*shape, 3)
 
 
-def encode_command(encoder: str, options: list[str], source: Path, target: Path) -> list[str]:
-    """As `encode`, from a file to a file."""
-    return _command(
-        encoder, ["-i", str(source), "-frames:v", "1", "-c:v", encoder, *options, "-y", str(target)]
-    )
-
-
-def decode_command(encoder: str, kind: str, source: Path, target: Path) -> list[str]:
-    """As `decode`, from a file to a PNG file."""
-    return _command(encoder, ["-f", kind, "-i", str(source), "-y", str(target)])
-
-
-def _command(encoder: str, arguments: list[str]) -> list[str]:
-    return [executable(encoder), "-v", "error", "-threads", "1", *arguments]
+def _command(path: str, arguments: list[str]) -> list[str]:
+    """One thread: the bench runs many processes at once."""
+    return [path, "-v", "error", "-threads", "1", *arguments]
 
 
 def _run(command: list[str], data: bytes) -> bytes:
     done = subprocess.run(command, input=data, capture_output=True)
     if done.returncode:
-        raise RuntimeError(f"ffmpeg: {done.stderr.decode(errors='replace').strip()}")
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        raise RuntimeError(said[-1] if said else f"ffmpeg ended with status {done.returncode}")
     return done.stdout
-
-
-def _candidates() -> list[str]:
-    system = shutil.which("ffmpeg")
-    try:
-        from imageio_ffmpeg import get_ffmpeg_exe
-
-        return [path for path in (system, get_ffmpeg_exe()) if path]
-    except (ImportError, RuntimeError):
-        return [system] if system else []
-
-
-@cache
-def _encoders(path: str) -> set[str]:
-    listed = subprocess.run(
-        [path, "-v", "error", "-encoders"], stdout=subprocess.PIPE, check=False
-    ).stdout.decode()
-    return {words[1] for words in map(str.split, listed.splitlines()) if len(words) > 1}

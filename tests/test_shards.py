@@ -15,7 +15,7 @@ from PIL import Image
 
 from conftest import DATA
 from facecodec.cli import cli, files
-from facecodec.cli.paths import to_path
+from facecodec.cli.paths import is_url, to_path
 
 
 def picture(colour: str) -> bytes:
@@ -195,6 +195,18 @@ def test_a_store_is_read_and_written(monkeypatch):
     )
     assert over.exit_code != 0
     assert to_path("memory://photos/x/one.png").read_bytes() == picture("red")
+
+
+def test_a_url_is_known_where_its_path_is_a_pathlib_path_too():
+    """As it is before universal-pathlib 0.3."""
+
+    class Remote(type(Path())):
+        protocol = "memory"
+
+    assert is_url(Remote("photos/a.png"))
+    assert not is_url(Path("photos/a.png"))
+    assert is_url("s3://photos/a.png")
+    assert not is_url("photos/a.png")
 
 
 def test_what_a_store_calls_its_objects_leads_nowhere_else(monkeypatch):

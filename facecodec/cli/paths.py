@@ -12,8 +12,12 @@ from facecodec.errors import FacecodecError, UsageError
 
 
 def is_url(path: Path | str) -> bool:
-    """Whether a path, or the name of one, is a URL's. Such paths are of universal-pathlib and look like pathlib's."""
-    return "://" in path if isinstance(path, str) else not isinstance(path, Path)
+    """Whether a path, or the name of one, is a URL's.
+
+    A URL's path is a UPath, whose `protocol` names its store; before universal-pathlib 0.3 it is
+    a pathlib.Path too, so that its type says nothing.
+    """
+    return "://" in path if isinstance(path, str) else bool(getattr(path, "protocol", ""))
 
 
 def to_path(name: str) -> Path:

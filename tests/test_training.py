@@ -9,12 +9,14 @@ from itertools import count, islice
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 torch = pytest.importorskip("torch", reason="the 'train' extra is not installed")
 pytest.importorskip("compressai", reason="the 'train' extra is not installed")
 
 from facecodec import checkpoint  # noqa: E402
+from facecodec.cli import cli  # noqa: E402
 from facecodec.codec import Codec, open_container  # noqa: E402
 from facecodec.datasets import Photo, is_held_back, lfw  # noqa: E402
 from facecodec.errors import UsageError  # noqa: E402
@@ -151,6 +153,21 @@ def test_training_from_a_frozen_start_begins_where_the_run_ended(root, finished,
     assert begun == pytest.approx(ended, rel=0.01)  # half precision
     assert exactly == pytest.approx(ended, rel=1e-6)
     assert [run["name"] for run in saved(tmp_path / "more")["runs"]] == ["test"]
+
+
+def test_a_model_that_is_there_is_overwritten_by_force_alone(finished, tmp_path):
+    model = tmp_path / "kept.safetensors"
+    model.write_bytes(b"what files were coded with")
+    refused = CliRunner().invoke(cli, ["freeze", str(finished), "-o", str(model)])
+    assert refused.exit_code != 0
+    assert isinstance(refused.exception, UsageError) or "exists: -f" in refused.output
+    assert model.read_bytes() == b"what files were coded with"
+    assert not (tmp_path / "train").exists()
+    with pytest.raises(UsageError, match=r"kept\.safetensors exists: -f overwrites it"):
+        freeze(finished, model)
+    done = CliRunner().invoke(cli, ["freeze", str(finished), "-o", str(model), "-f"])
+    assert done.exit_code == 0, done.output
+    assert Codec(model).card.steps == 12
 
 
 def test_a_frozen_run_codes_what_the_network_codes(root, finished, tmp_path):

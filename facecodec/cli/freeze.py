@@ -19,10 +19,15 @@ from facecodec.cli.train import require_training_extra
     type=click.Path(path_type=Path),
     metavar="FILE.safetensors",
 )
-def freeze(run: Path, out: Path) -> None:
-    """Turn the run in DIR into the model FILE, and train/FILE beside it for later runs to start from."""
+@click.option("-f", "--force", is_flag=True, help="Overwrite what is there.")
+def freeze(run: Path, out: Path, force: bool) -> None:
+    """Turn the run in DIR into the model FILE.
+
+    train/FILE beside it is what later runs start from. Files coded with a model that is
+    overwritten cannot be decoded any more.
+    """
     require_training_extra()
     from facecodec.training.freeze import freeze as freeze_run
 
-    mark = freeze_run(run, out)
+    mark = freeze_run(run, out, force)
     print(f"{out}: {out.stat().st_size} bytes, fingerprint {mark}")

@@ -16,12 +16,13 @@ from facecodec.training.config import HEAD_OBJECTIVES, parse_config
 from facecodec.training.loop import CHECKPOINT, build_network, data_of, past_runs
 
 
-def freeze(run: Path, out: Path) -> str:
+def freeze(run: Path, out: Path, force: bool = False) -> str:
     """Write the frozen model `out` and the start train/NAME beside it; returns the fingerprint.
 
     A recogniser that was trained along becomes RUN/recogniser.onnx. A head goes into heads/NAME; of a run that trained
     nothing else it is all that is written, for the model `out`.
-    Raises UsageError where the run has no checkpoint.
+    Raises UsageError where the run has no checkpoint, and, without `force`, where the model or head
+    is there already: files coded with a model that is overwritten cannot be decoded any more.
     """
     path = run / CHECKPOINT
     if not path.exists():
@@ -30,6 +31,9 @@ def freeze(run: Path, out: Path) -> str:
         raise UsageError(f"{out}: a model file ends in .safetensors")
     saved = torch.load(path, map_location="cpu", weights_only=True)
     config = parse_config(saved["config"])
+    written = checkpoint.head_path(out) if config.trains_head_alone else out
+    if written.exists() and not force:
+        raise UsageError(f"{written} exists: -f overwrites it")
     network = build_network(config)
     network.load_state_dict(saved["network"])
     network.eval()

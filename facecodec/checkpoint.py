@@ -1,7 +1,9 @@
 """Frozen models: where they lie, which file is meant, and whether it is what it says.
 
-A model is one safetensors file. Its fingerprint, the first four bytes of a SHA-256 over everything
-decoding depends on, is what a .fic names; ENCODER_ONLY tensors and the metadata are outside it.
+A model is one safetensors file. Its digest is a SHA-256 over everything decoding depends on;
+ENCODER_ONLY tensors and the metadata are outside it. The fingerprint, which a .fic names, is the
+first four bytes of the digest: enough for accidents, but anybody can forge a model with a
+given one. So models that claim the same are compared by their digests.
 """
 
 from __future__ import annotations
@@ -72,7 +74,9 @@ def model_path(name: str | os.PathLike[str] | None) -> Path:
             raise UsageError(f"no model file {name}")
         return Path(name)
     models = installed_models()
-    if name not in models:
+    if name in models:
+        _refuse_shadow(models[name])
+    else:
         from difflib import get_close_matches
 
         near = get_close_matches(name, models, 1)
@@ -80,6 +84,32 @@ def model_path(name: str | os.PathLike[str] | None) -> Path:
             f"no model '{name}'{f', did you mean {near[0]}' if near else ''}; {_listing()}"
         )
     return models[name]
+
+
+def _refuse_shadow(path: Path) -> None:
+    """A model may go before another of its name, but not with that one's fingerprint. Raises ModelError."""
+    for folder in search_path():
+        other = folder / path.name
+        if not other.exists() or other.samefile(path):
+            continue
+        try:
+            if read_card(other).fingerprint != read_card(path).fingerprint:
+                continue
+            digests = {path: digest_of(path), other: digest_of(other)}
+        except ModelError:
+            continue  # a damaged one deceives nobody
+        refuse_forgery(digests)
+
+
+def refuse_forgery(digests: dict[Path, str]) -> None:
+    """Raises ModelError where models of one fingerprint have different digests."""
+    (first, digest), *others = digests.items()
+    for path, other in others:
+        if other != digest:
+            raise ModelError(
+                f"{first} and {path} have the fingerprint {digest[:8]} both, and are different: "
+                "remove the one that you do not trust, or say which with -m FILE"
+            )
 
 
 def paths_of_fingerprint(fingerprint: bytes) -> Iterator[Path]:
@@ -141,6 +171,12 @@ def _check_card(card: ModelCard) -> None:
                 raise ValueError("a rate is no number")
 
 
+def digest_of(path: Path) -> str:
+    """The digest of a model file. Raises ModelError."""
+    card, tensors = load(path)
+    return digest(card.family, tensors)
+
+
 def load(path: Path) -> tuple[ModelCard, dict[str, np.ndarray]]:
     """Card and tensors, after checking the fingerprint. Raises ModelError."""
     metadata, tensors = _read(path)
@@ -181,8 +217,8 @@ def load_head(card: ModelCard) -> HeadFile:
     metadata, tensors = _read(path)
     try:
         told = json.loads(metadata["card"])
-        if metadata["format"] != HEAD_FORMAT or metadata["hash"] != _hash(
-            "head", tensors, list(tensors)
+        if metadata["format"] != HEAD_FORMAT or metadata["hash"] != _short(
+            _hash("head", tensors, list(tensors))
         ):
             raise ModelError(f"{path}: not a head, or a damaged one")
         if metadata["model"] != card.fingerprint:
@@ -224,13 +260,23 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
 
 
 def fingerprint(family: str, tensors: dict[str, np.ndarray]) -> str:
-    """Eight hexadecimal digits over the family and, by name, what decoding depends on."""
+    """The first eight digits of the digest."""
+    return _short(digest(family, tensors))
+
+
+def digest(family: str, tensors: dict[str, np.ndarray]) -> str:
+    """SHA-256, 64 hexadecimal digits, over the family and, by name, what decoding depends on."""
     return _hash(family, tensors, [name for name in tensors if not name.startswith(ENCODER_ONLY)])
 
 
 def encoder_hash(tensors: dict[str, np.ndarray]) -> str:
     """The same over what encoding alone depends on, so that damage to it is noticed too."""
-    return _hash("encoder", tensors, [name for name in tensors if name.startswith(ENCODER_ONLY)])
+    names = [name for name in tensors if name.startswith(ENCODER_ONLY)]
+    return _short(_hash("encoder", tensors, names))
+
+
+def _short(digest: str) -> str:
+    return digest[:8]
 
 
 def _hash(start: str, tensors: dict[str, np.ndarray], names: list[str]) -> str:
@@ -239,7 +285,7 @@ def _hash(start: str, tensors: dict[str, np.ndarray], names: list[str]) -> str:
         tensor = np.ascontiguousarray(tensors[name])
         digest.update(f"\0{name}\0{tensor.dtype.newbyteorder('<').str}\0{tensor.shape}\0".encode())
         digest.update(tensor.astype(tensor.dtype.newbyteorder("<"), copy=False).tobytes())
-    return digest.digest()[:4].hex()
+    return digest.hexdigest()
 
 
 def save(path: Path, card: dict[str, Any], tensors: dict[str, np.ndarray]) -> str:
@@ -257,7 +303,7 @@ def save(path: Path, card: dict[str, Any], tensors: dict[str, np.ndarray]) -> st
 
 def save_head(path: Path, model: str, card: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
     """Write a head for the model of a fingerprint, whole or not at all. `card` has `space`, `classes` and `runs`."""
-    mark = _hash("head", tensors, list(tensors))
+    mark = _short(_hash("head", tensors, list(tensors)))
     _write(
         path,
         tensors,

@@ -32,6 +32,7 @@ class Codec:
 
     def __init__(self, path: Path, threads: int = 0) -> None:
         self.card, tensors = checkpoint.load(path)
+        self._tensors = tensors
         transforms = Transforms(tensors, threads)
         try:
             module = family_module(self.card.family)
@@ -144,6 +145,11 @@ class Codec:
         return image
 
     @cached_property
+    def digest(self) -> str:
+        """SHA-256 over what decoding depends on, 64 hexadecimal digits."""
+        return checkpoint.digest(self.card.family, self._tensors)
+
+    @cached_property
     def head(self) -> Head:
         """What embeds files without decoding them. Raises ModelError for a model without one."""
         return Head(checkpoint.load_head(self.card), self._threads)
@@ -199,18 +205,28 @@ def open_codec(path: Path) -> Codec:
     return Codec(path)
 
 
-def codec_of(parsed: container.Container) -> Codec:
-    """The installed codec that a file names. Raises ModelError."""
+def codec_of(parsed: container.Container, model: Path | None = None) -> Codec:
+    """The installed codec that a file names, or that of the file `model`, where one is given.
+
+    Raises ModelError, also where two installed models have the file's fingerprint and are different.
+    """
+    if model is not None:
+        return open_codec(model)
     return _codec_of(parsed.fingerprint, tuple(checkpoint.search_path()))
 
 
 @lru_cache(maxsize=4)
 def _codec_of(fingerprint: bytes, folders: tuple[Path, ...]) -> Codec:
     """`folders` are where is looked, so that others have their own answer."""
+    found: dict[Path, Codec] = {}
     damaged = None
     for path in checkpoint.paths_of_fingerprint(fingerprint):
         try:
-            return open_codec(path)
+            found[path] = open_codec(path)
         except ModelError as error:
             damaged = error  # another copy may be whole
-    raise damaged or checkpoint.not_installed(fingerprint)
+    if not found:
+        raise damaged or checkpoint.not_installed(fingerprint)
+    if len(found) > 1:
+        checkpoint.refuse_forgery({path: codec.digest for path, codec in found.items()})
+    return next(iter(found.values()))

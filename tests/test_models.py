@@ -1,12 +1,16 @@
 """Models that nobody has frozen: malformed tensors, cards and heads cost one line, wherever they are used."""
 
+import hashlib
 import json
+import os
 import struct
 
 import numpy as np
 import pytest
 import safetensors.numpy
+from PIL import Image
 
+import facecodec
 from conftest import DATA
 from facecodec import checkpoint
 from facecodec.codec import Codec
@@ -112,7 +116,6 @@ def test_types_that_no_model_has_are_refused_in_one_line(kind, tmp_path, run_cli
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(2 * size))
     environment = {"FACECODEC_MODELS": str(path.parent)}
-    from PIL import Image
 
     Image.fromarray(picture).save(tmp_path / "x.png")
     for command in (
@@ -188,3 +191,90 @@ def test_malformed_heads_are_refused(tensors, tmp_path):
 def test_every_family_says_which_tensors_its_models_have():
     for tag in FAMILIES:
         assert family_module(tag).expected({})
+
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory):
+    """Two different models with one fingerprint: by the birthday paradox, 2^16 tries or so find a pair."""
+    card, tensors = checkpoint.load(DATA / "tiny.safetensors")
+    last = max(name for name in tensors if not name.startswith(checkpoint.ENCODER_ONLY))
+    assert last == "z_table"  # hashed last, so that only it has to be hashed again
+    start = hashlib.sha256(card.family.encode())
+    for name in sorted(name for name in tensors if not name.startswith(checkpoint.ENCODER_ONLY)):
+        tensor = tensors[name]
+        start.update(f"\0{name}\0{tensor.dtype.newbyteorder('<').str}\0{tensor.shape}\0".encode())
+        if name != last:
+            start.update(tensor.tobytes())
+    seen: dict[bytes, int] = {}
+    table = tensors[last].copy()
+    flat = table.reshape(-1)
+
+    def variant(number: int) -> np.ndarray:
+        flat[-4:] = np.unravel_index(number, (81, 81, 81, 81))
+        return table
+
+    for number in range(81**4):
+        digest = start.copy()
+        digest.update(variant(number).tobytes())
+        mark = digest.digest()[:4]
+        if mark in seen:
+            break
+        seen[mark] = number
+    paths = []
+    for each, folder in ((seen[mark], "shipped"), (number, "forged")):
+        paths.append(tmp_path_factory.mktemp(folder) / f"{folder}.safetensors")
+        facts = ("family", "objective", "distortion", "data", "steps", "rates", "runs")
+        facts = {name: getattr(card, name) for name in facts}
+        checkpoint.save(paths[-1], facts, tensors | {last: variant(each).copy()})
+    return paths
+
+
+def test_two_models_of_one_fingerprint_are_an_error_that_names_both(
+    twins, tmp_path, run_cli, picture
+):
+
+    cards = [checkpoint.read_card(path) for path in twins]
+    assert cards[0].fingerprint == cards[1].fingerprint
+    Image.fromarray(picture).save(tmp_path / "x.png")
+    assert run_cli("encode", "x.png", "-m", twins[0]).returncode == 0
+    both = {"FACECODEC_MODELS": os.pathsep.join(str(path.parent) for path in twins)}
+    for command in (("decode", "x.fic", "-o", "y.png"), ("verify", "x.fic")):
+        done = run_cli(*command, **both)
+        assert done.returncode == 1
+        (line,) = done.stderr.decode().splitlines()
+        assert all(str(path) in line for path in twins)
+        assert "-m FILE" in line
+    assert not (tmp_path / "y.png").exists()
+    for command in (("decode", "x.fic", "-o", "y.png"), ("verify", "x.fic")):
+        assert run_cli(*command, "-m", twins[0], **both).returncode == 0
+        alone = {"FACECODEC_MODELS": str(twins[0].parent)}
+        assert (
+            run_cli(*command, *(["-f"] if command[0] == "decode" else []), **alone).returncode == 0
+        )
+
+
+def test_a_copy_of_a_model_is_no_other_model(twins, tmp_path, monkeypatch, picture):
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(twins[0].read_bytes())
+    folders = os.pathsep.join([str(tmp_path), str(twins[0].parent)])
+    monkeypatch.setenv("FACECODEC_MODELS", folders)
+    facecodec.decode(Codec(copy).encode(picture))
+
+
+def test_what_ships_with_the_package_is_never_shadowed_by_its_fingerprint(
+    twins, tmp_path, monkeypatch, picture
+):
+    """By whatever name, wherever it lies: the forger's file is never taken without a word."""
+    shipped, forged = twins
+    data = Codec(shipped).encode(picture)
+    for name in ("forged", "shipped"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / f"{name}.safetensors").write_bytes(forged.read_bytes())
+        for order in ([folder, shipped.parent], [shipped.parent, folder]):
+            monkeypatch.setattr(checkpoint, "search_path", lambda order=order: order)
+            with pytest.raises(ModelError, match="are different"):
+                facecodec.decode(data)
+            if name == "shipped":  # taken by its name alone
+                with pytest.raises(ModelError, match="are different"):
+                    facecodec.encode(picture, model="shipped")

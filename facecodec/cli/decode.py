@@ -9,6 +9,7 @@ import click
 
 from facecodec.cli import batch, files
 from facecodec.cli.jobs import Worked
+from facecodec.cli.models import reader_option
 from facecodec.cli.paths import is_special
 from facecodec.container import MAGIC
 from facecodec.errors import FormatError, UsageError
@@ -30,11 +31,13 @@ from facecodec.errors import FormatError, UsageError
     type=click.Choice(["png", "jpg", "ppm"]),
     help="Image format; otherwise by the output's suffix, else png.",
 )
+@reader_option
 @batch.shared_options
 def decode(
     inputs: tuple[str, ...],
     out: str | None,
     format_: str | None,
+    model: Path | None,
     force: bool,
     skip_existing: bool,
     processes: int | None,
@@ -56,9 +59,8 @@ def decode(
     image_format = format_ or _format_of(targets[0] if len(targets) == 1 else None)
     reporter = batch.Reporter(as_json, quiet, None in targets)
 
-    batch.run(
-        plan, force, skip_existing, processes, cluster, reporter, Decode(image_format, max_pixels)
-    )
+    work = Decode(image_format, max_pixels, model)
+    batch.run(plan, force, skip_existing, processes, cluster, reporter, work)
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Decode:
 
     image_format: str
     max_pixels: int
+    model: Path | None = None
 
     def expect(self, content: bytes) -> None:
         if content and not content.startswith(MAGIC[:1]):
@@ -77,7 +80,7 @@ class Decode:
         from facecodec.codec import codec_of, open_container
 
         parsed = open_container(content, self.max_pixels)
-        codec = codec_of(parsed)
+        codec = codec_of(parsed, self.model)
         image = codec.decode_container(parsed)
         result = {
             "width": parsed.width,

@@ -14,6 +14,7 @@ import numpy as np
 from facecodec.cli import batch, files
 from facecodec.cli.files import Job
 from facecodec.cli.jobs import Outcome, reason, workers
+from facecodec.cli.models import reader_option
 from facecodec.cli.outputs import read_input, refuse_existing, write_output
 from facecodec.cli.paths import to_path
 from facecodec.errors import UsageError
@@ -24,6 +25,7 @@ from facecodec.errors import UsageError
 @batch.files0_option
 @batch.jobs_option
 @batch.max_pixels_option
+@reader_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line for each file.")
 @click.option(
     "-o",
@@ -39,6 +41,7 @@ def embed(
     files0_from: str | None,
     processes: int | None,
     max_pixels: int,
+    model: Path | None,
     as_json: bool,
     out: Path | None,
     force: bool,
@@ -68,7 +71,7 @@ def embed(
     jobs = [job for job in places if job is not None]
     embeddings: dict[Job, np.ndarray] = {}
     space = None
-    with workers(jobs, Embedding(max_pixels), processes) as outcomes:
+    with workers(jobs, Embedding(max_pixels, model), processes) as outcomes:
         for job, outcome in outcomes(jobs):
             name = str(job.source or files.STANDARD)
             if not outcome.failure and space not in (None, outcome.result["space"]):
@@ -101,6 +104,7 @@ class Embedding:
     """What is done for each job; as jobs.Steps, but nothing is written, so that there is nothing to `force`."""
 
     max_pixels: int
+    model: Path | None = None
     force: bool = False
 
     def __call__(self, job: Job) -> Outcome:
@@ -108,7 +112,7 @@ class Embedding:
 
         try:
             parsed = open_container(read_input(job), self.max_pixels)
-            codec = codec_of(parsed)
+            codec = codec_of(parsed, self.model)
             return Outcome({"space": codec.head.space, "embedding": codec.embed(parsed)})
         except Exception as error:
             return Outcome(failure=reason(error))

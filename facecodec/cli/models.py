@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -37,6 +39,26 @@ class ModelName(click.ParamType):
 
 
 MODEL = ModelName()
+
+
+def reader_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """-m for what reads .fic files: `model` is the path of a model file, or None."""
+    return click.option(
+        "-m",
+        "--model",
+        metavar="MODEL",
+        type=MODEL,
+        callback=_path,
+        help="Model of the files, by name or file; by default the installed one that they name.",
+    )(command)
+
+
+def _path(context: click.Context, option: click.Parameter, name: str | None) -> Path | None:
+    if name is None:
+        return None
+    from facecodec.checkpoint import model_path
+
+    return model_path(name)
 
 
 @click.command()

@@ -12,6 +12,7 @@ import click
 from facecodec.cli import batch, files
 from facecodec.cli.files import Job
 from facecodec.cli.jobs import reason
+from facecodec.cli.models import reader_option
 from facecodec.cli.outputs import read_input
 from facecodec.cli.paths import to_path
 from facecodec.errors import UsageError
@@ -21,9 +22,14 @@ from facecodec.errors import UsageError
 @click.argument("inputs", nargs=-1, metavar="INPUT...", type=click.Path())
 @batch.files0_option
 @batch.max_pixels_option
+@reader_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line for each file.")
 def verify(
-    inputs: tuple[str, ...], files0_from: str | None, max_pixels: int, as_json: bool
+    inputs: tuple[str, ...],
+    files0_from: str | None,
+    max_pixels: int,
+    model: Path | None,
+    as_json: bool,
 ) -> None:
     """Check .fic files: header, checksum, model and every symbol. Silent about those that are good.
 
@@ -36,7 +42,7 @@ def verify(
         )
     count = failed = 0
     for name in names:
-        for each, wrong in _checked(name, max_pixels):
+        for each, wrong in _checked(name, max_pixels, model):
             count += 1
             if as_json:
                 print(json.dumps({"input": each} | ({"error": wrong} if wrong else {})))
@@ -49,24 +55,26 @@ def verify(
         sys.exit(1)
 
 
-def _checked(name: str, max_pixels: int) -> Iterator[tuple[str, str | None]]:
+def _checked(name: str, max_pixels: int, model: Path | None) -> Iterator[tuple[str, str | None]]:
     """Every file that an input stands for, and what is wrong with it."""
     if name == files.STANDARD:
-        yield name, _wrong(lambda: check(read_input(Job(None, None)), max_pixels))
+        yield name, _wrong(lambda: check(read_input(Job(None, None)), max_pixels, model))
         return
     found, failures = files.find(to_path(name), files.FIC, ".fic files")
     yield from failures
     for path in found:
         if files.is_shard(path):
-            yield from _checked_shard(path, max_pixels)
+            yield from _checked_shard(path, max_pixels, model)
         else:
             yield (
                 str(path),
-                _wrong(lambda path=path: check(read_input(Job(path, None)), max_pixels)),
+                _wrong(lambda path=path: check(read_input(Job(path, None)), max_pixels, model)),
             )
 
 
-def _checked_shard(path: Path, max_pixels: int) -> Iterator[tuple[str, str | None]]:
+def _checked_shard(
+    path: Path, max_pixels: int, model: Path | None
+) -> Iterator[tuple[str, str | None]]:
     from facecodec.cli.shards import open_shard
 
     try:
@@ -75,7 +83,7 @@ def _checked_shard(path: Path, max_pixels: int) -> Iterator[tuple[str, str | Non
                 if info.isreg() and PurePosixPath(info.name).suffix.lower() in files.FIC:
                     yield (
                         f"{path}/{info.name}",
-                        _wrong(lambda content=content: check(content, max_pixels)),
+                        _wrong(lambda content=content: check(content, max_pixels, model)),
                     )
     except Exception as error:
         yield str(path), reason(error)
@@ -89,9 +97,9 @@ def _wrong(checked: Callable[[], None]) -> str | None:
     return None
 
 
-def check(content: bytes, max_pixels: int) -> None:
+def check(content: bytes, max_pixels: int, model: Path | None = None) -> None:
     """Raise a FacecodecError unless these are the bytes of a whole .fic file that decodes."""
     from facecodec.codec import codec_of, open_container
 
     parsed = open_container(content, max_pixels)
-    codec_of(parsed).count_escapes(parsed)
+    codec_of(parsed, model).count_escapes(parsed)

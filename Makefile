@@ -9,23 +9,32 @@ PYTHON ?= $(or $(call first,13),$(call first,14))
 EXTRAS := $(if $(call usable,$(PYTHON),13),train$(comma))bench$(comma)url$(comma)ray$(comma)dev
 BIN := .venv/bin
 STAMP := .venv/.complete
+LIGHT := .venv/.light
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: setup demo test results fuzz docs lint clean
+.PHONY: help setup demo test results fuzz docs wheel lint clean
+
+help:  ## what there is
+	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/    make \1\t\2/p' Makefile | expand -t 20
 
 setup: $(STAMP)  ## everything for development, training and benchmarking, in .venv
 
-$(STAMP): pyproject.toml
+$(LIGHT): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "make: no Python 3.10+ with venv: apt install python3-venv, or set PYTHON=..." >&2; exit 1; }
-	@test -n "$(findstring train,$(EXTRAS))" || echo "make: training needs Python 3.10 to 3.12; setting up without it" >&2
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]'
+	$(INSTALL) -e '.[demo]'
+	touch $@
+
+$(STAMP): $(LIGHT)
+	@test -n "$(findstring train,$(EXTRAS))" || echo "make: training needs Python 3.10 to 3.12; setting up without it" >&2
+	$(INSTALL) -e '.[$(EXTRAS)]'
 ifneq ($(findstring train,$(EXTRAS)),)
 	@# Its metadata pins old releases of torch, numpy and pillow; it works with current ones.
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps 'facenet-pytorch>=2.6,<2.7'
+	$(INSTALL) --no-deps 'facenet-pytorch>=2.6,<2.7'
 endif
 	touch $@
 
-demo: $(STAMP)  ## compress a real face and show what came of it
+demo: $(LIGHT)  ## compress a real face and show what came of it
 	$(BIN)/python benchmarks/demo.py
 
 test: $(STAMP)  ## lint and all tests
@@ -55,9 +64,14 @@ fuzz: $(STAMP)  ## a million hostile files, half an hour
 docs: $(STAMP)  ## the documentation as a site, in build/site
 	$(BIN)/mkdocs build --strict -d build/site
 
-lint: $(STAMP)
+wheel: $(STAMP)  ## build the wheel and try it under every Python that is here
+	rm -rf build/wheel
+	$(BIN)/python -m build --wheel -o build/wheel
+	$(BIN)/python benchmarks/wheel.py build/wheel/*.whl $(foreach minor,10 11 12 13,$(call usable,python3.$(minor),14))
+
+lint: $(STAMP)  ## mend and format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean:
+clean:  ## remove all that these commands made
 	rm -rf .venv demo build dist

@@ -19,13 +19,13 @@ from PIL import Image
 from facecodec import images
 from facecodec.bench.intervals import draws, interval
 from facecodec.bench.subjects import load_dataset
-from facecodec.checkpoint import model_path
 from facecodec.cli.info import draw_allocation
 from facecodec.codec import Codec, open_container
 from facecodec.datasets import celeba
 from facecodec.faces.alignment import SIZE, similarity
 from facecodec.faces.detection import cached_landmarks
 from facecodec.folders import data_root
+from facecodec.frozen import model_path
 
 SIDE, FACE, MARGIN = (
     384,

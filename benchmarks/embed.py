@@ -28,12 +28,12 @@ from facecodec.bench.protocols import (
 )
 from facecodec.bench.run import stacked
 from facecodec.bench.subjects import load_dataset
-from facecodec.checkpoint import model_path
 from facecodec.codec import Codec, open_container
 from facecodec.faces.alignment import align, similarity
 from facecodec.faces.detection import find_landmarks
 from facecodec.faces.recognisers import find_recogniser, load_embedder
 from facecodec.folders import data_root
+from facecodec.frozen import model_path
 
 TURN = 10  # files
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from facecodec import checkpoint
+from facecodec import frozen
 from facecodec.codec import Codec, open_container
 from facecodec.exact import LIMIT
 
@@ -34,7 +34,7 @@ def digest(codec: Codec, path: Path) -> str:
 
 
 def digests(files: list[Path], threads: int = 0) -> list[str]:
-    codec = Codec(checkpoint.model_path(None), threads)
+    codec = Codec(frozen.model_path(None), threads)
     return [digest(codec, file) for file in files]
 
 
@@ -85,7 +85,7 @@ def int64_hyper_synthesis(tensors: dict[str, np.ndarray]) -> Callable[[np.ndarra
 def write_files(folder: Path, root: Path, count: int) -> list[Path]:
     from facecodec.datasets import lfw
 
-    codec = Codec(checkpoint.model_path(None))
+    codec = Codec(frozen.model_path(None))
     rng = np.random.default_rng(0)
     photos = lfw(root, "test")
     pictures = [np.asarray(Image.open(p.path)) for p in photos[:: len(photos) // count][:count]]
@@ -136,8 +136,8 @@ def main() -> None:
         for kernel in ("Prescott", "Nehalem", "Sandybridge", "Haswell", "Zen"):
             compare(f"BLAS kernel {kernel}", in_a_process(files, 2, OPENBLAS_CORETYPE=kernel))
         compare("one process a file", [in_a_process([file], 0)[0] for file in files])
-        codec = Codec(checkpoint.model_path(None))
-        reference = int64_hyper_synthesis(checkpoint.load(codec.card.path)[1])
+        codec = Codec(frozen.model_path(None))
+        reference = int64_hyper_synthesis(frozen.load(codec.card.path)[1])
         reference.margin = codec.family.h_s.margin
         codec.family.h_s = reference
         compare("int64 reference", [digest(codec, file) for file in files])

@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from facecodec import checkpoint, transforms
+from facecodec import frozen, sessions
 from facecodec.codec import Codec, open_container
 from facecodec.exact import _patches, _pixel_shuffle
 from facecodec.families.hyperprior import positions
@@ -61,7 +61,7 @@ WAYS = {
 def worker(task: str, folder: Path, way: str, options: dict[str, int]) -> None:
     """In a process of its own: encode pictures.npz into folder/way, or tell digests of all files below folder."""
     if "tile" in options:
-        transforms.TILE = options["tile"]
+        sessions.TILE = options["tile"]
     if "level" in options:
         level = (
             onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -74,7 +74,7 @@ def worker(task: str, folder: Path, way: str, options: dict[str, int]) -> None:
                 self.graph_optimization_level = level
 
         onnxruntime.SessionOptions = Options
-    codec = Codec(checkpoint.model_path(None), options.get("threads", 0))
+    codec = Codec(frozen.model_path(None), options.get("threads", 0))
     if task == "encode":
         with np.load(folder / "pictures.npz") as stored:
             pictures, qualities = (

@@ -18,7 +18,7 @@ import numpy as np
 import onnxruntime
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from facecodec import checkpoint, images
+from facecodec import frozen, images
 from facecodec.bench.metrics import psnr
 from facecodec.codec import Codec, open_container
 from facecodec.datasets import lfw
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     arguments = parser.parse_args()
     logging.getLogger().setLevel(logging.ERROR)
-    path = checkpoint.model_path(arguments.model)
+    path = frozen.model_path(arguments.model)
     codec = Codec(path)
     root = data_root(arguments.data)
     pictures = [
@@ -71,7 +71,7 @@ def main() -> None:
         exact, basic, small = (
             Path(folder, name) for name in ("exact.onnx", "basic.onnx", "small.onnx")
         )
-        exact.write_bytes(checkpoint.load(path)[1]["g_s.onnx"].tobytes())
+        exact.write_bytes(frozen.load(path)[1]["g_s.onnx"].tobytes())
         name = session(exact, basic).get_inputs()[0].name
         quantize_static(
             basic,

@@ -24,10 +24,10 @@ from facecodec.container import quality_byte
 from facecodec.datasets import lfw
 from facecodec.entropy import PRECISION, Tables
 from facecodec.folders import data_root
+from facecodec.sessions import pad
 from facecodec.training.config import parse_config
 from facecodec.training.loop import build_network, load_start
 from facecodec.training.validation import to_tensor
-from facecodec.transforms import pad
 
 
 def ideal_bits(tables: Tables, symbols: np.ndarray, indices: np.ndarray) -> np.ndarray:

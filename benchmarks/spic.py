@@ -25,12 +25,12 @@ from facecodec.bench.intervals import draws, interval
 from facecodec.bench.measure import Measured, open_bench
 from facecodec.bench.run import stacked
 from facecodec.bench.subjects import Subject
-from facecodec.checkpoint import model_path
 from facecodec.codec import Codec, open_container
 from facecodec.container import MAX_QUALITY_BYTE, QUALITY_STEPS
 from facecodec.datasets import is_held_back, photographs
 from facecodec.faces.detection import cached_landmarks
 from facecodec.folders import data_root
+from facecodec.frozen import model_path
 from facecodec.training.data import closed_set
 
 HEADER = 18  # bytes of a 250x250 picture's

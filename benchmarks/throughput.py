@@ -28,7 +28,7 @@ import torch
 from compressai.models import ScaleHyperprior
 from threadpoolctl import threadpool_limits
 
-from facecodec import checkpoint, images
+from facecodec import frozen, images
 from facecodec.bench.codecs import find_codec
 from facecodec.bench.speed import TASKS, speed_results, summary
 from facecodec.bench.subjects import load_dataset
@@ -190,7 +190,7 @@ def main() -> None:
             )
         print(f"| {name} | {' | '.join(cells)} |")
 
-    _, tensors = checkpoint.load(checkpoint.model_path(arguments.model))
+    _, tensors = frozen.load(frozen.model_path(arguments.model))
     height, width = (-(-side // 64) * 64 for side in images.load(pictures[0]).shape[:2])
     pixels, latents = height * width, height * width // 16**2
     graphs = {name: tensors[f"{name}.onnx"].tobytes() for name in ("g_a", "h_a", "g_s")}

@@ -75,8 +75,8 @@ def decode(data: bytes) -> Image.Image:
 
 def open_model(name: str | None = None) -> Codec:
     """A model by name or path, loaded once a process; None is the default model."""
-    from facecodec.checkpoint import model_path
     from facecodec.codec import open_codec
+    from facecodec.frozen import model_path
 
     return open_codec(model_path(name))
 

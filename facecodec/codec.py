@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from facecodec import checkpoint, container
+from facecodec import container, frozen
 from facecodec.container import (
     DEFAULT_MAX_PIXELS,
     DEFAULT_QUALITY,
@@ -23,15 +23,15 @@ from facecodec.errors import FormatError, ImageError, ModelError
 from facecodec.families import Family, family_module
 from facecodec.head import Head
 from facecodec.images import as_rgb, info_of
+from facecodec.sessions import Transforms
 from facecodec.tensors import check
-from facecodec.transforms import Transforms
 
 
 class Codec:
     """A loaded model. Keep one for many images; `threads` run on large pictures, 0 for one a core."""
 
     def __init__(self, path: Path, threads: int = 0) -> None:
-        self.card, tensors = checkpoint.load(path)
+        self.card, tensors = frozen.load(path)
         self._tensors = tensors
         transforms = Transforms(tensors, threads)
         try:
@@ -147,12 +147,12 @@ class Codec:
     @cached_property
     def digest(self) -> str:
         """SHA-256 over what decoding depends on, 64 hexadecimal digits."""
-        return checkpoint.digest(self.card.family, self._tensors)
+        return frozen.digest(self.card.family, self._tensors)
 
     @cached_property
     def head(self) -> Head:
         """What embeds files without decoding them. Raises ModelError for a model without one."""
-        return Head(checkpoint.load_head(self.card), self._threads)
+        return Head(frozen.load_head(self.card), self._threads)
 
     def embed(self, parsed: container.Container) -> np.ndarray:
         """The embedding of the face in a file, float32 (D,) of length 1, in the space of `head.space`.
@@ -212,7 +212,7 @@ def codec_of(parsed: container.Container, model: Path | None = None) -> Codec:
     """
     if model is not None:
         return open_codec(model)
-    return _codec_of(parsed.fingerprint, tuple(checkpoint.search_path()))
+    return _codec_of(parsed.fingerprint, tuple(frozen.search_path()))
 
 
 @lru_cache(maxsize=4)
@@ -220,13 +220,13 @@ def _codec_of(fingerprint: bytes, folders: tuple[Path, ...]) -> Codec:
     """`folders` are where is looked, so that others have their own answer."""
     found: dict[Path, Codec] = {}
     damaged = None
-    for path in checkpoint.paths_of_fingerprint(fingerprint):
+    for path in frozen.paths_of_fingerprint(fingerprint):
         try:
             found[path] = open_codec(path)
         except ModelError as error:
             damaged = error  # another copy may be whole
     if not found:
-        raise damaged or checkpoint.not_installed(fingerprint)
+        raise damaged or frozen.not_installed(fingerprint)
     if len(found) > 1:
-        checkpoint.refuse_forgery({path: codec.digest for path, codec in found.items()})
+        frozen.refuse_forgery({path: codec.digest for path, codec in found.items()})
     return next(iter(found.values()))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from facecodec.checkpoint import HeadFile
-from facecodec.transforms import Transforms
+from facecodec.frozen import HeadFile
+from facecodec.sessions import Transforms
 
 
 class Head:

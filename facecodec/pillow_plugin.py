@@ -53,7 +53,7 @@ class FicImageFile(ImageFile.ImageFile):
 
 def save(image: Image.Image, file: BinaryIO, name: str) -> None:
     """What image.save does: takes `quality` and `model`, as facecodec.encode, and `exif` and `icc_profile`."""
-    from facecodec.checkpoint import model_path
+    from facecodec.frozen import model_path
 
     options = image.encoderinfo
     chunks = exif_chunk(options["exif"]) if options.get("exif") else []

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facecodec import checkpoint
+from facecodec import frozen
 from facecodec.codec import Codec
 
 DATA = Path(__file__).parent / "data"
@@ -32,7 +32,7 @@ def tiny_map() -> Codec:
 @pytest.fixture(scope="session")
 def shipped() -> Codec:
     """The default model."""
-    return Codec(checkpoint.model_path(None))
+    return Codec(frozen.model_path(None))
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from facecodec import checkpoint
+from facecodec import frozen
 from facecodec.codec import Codec
 from facecodec.networks.coded import Coded
-from facecodec.transforms import pad
+from facecodec.sessions import pad
 
 
 def card(family: str) -> dict:
@@ -25,7 +25,7 @@ def card(family: str) -> dict:
 
 def model_of(network: nn.Module, family: str, folder: Path) -> Path:
     path = folder / "fresh.safetensors"
-    checkpoint.save(path, card(family), network.frozen())
+    frozen.save(path, card(family), network.frozen())
     return path
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 import facecodec
 from conftest import CHECKOUT, DATA
-from facecodec import checkpoint, container, transforms
+from facecodec import container, frozen, sessions
 from facecodec.codec import Codec, codec_of, open_container
 from facecodec.container import quality_byte
 from facecodec.errors import FormatError, ImageError, ModelError, UsageError
@@ -38,7 +38,7 @@ def test_any_size_comes_back_with_its_size(tiny, size):
 
 
 def coded_in_tiles(codec, picture, monkeypatch, tile: int) -> tuple:
-    monkeypatch.setattr(transforms, "TILE", tile)
+    monkeypatch.setattr(sessions, "TILE", tile)
     latents = codec.family.analyse(picture)
     return *latents, codec.family.decode(codec.family.encode(latents, 96), picture.shape[:2], 96)
 
@@ -280,7 +280,7 @@ def test_a_side_the_format_cannot_hold_is_refused(tiny):
 def test_shipped_models_keep_their_promises(path):
     """At most 5 MB, a known past, and rates on held-back people that rise at every step over the promised range."""
     assert path.stat().st_size <= 5_000_000
-    card = checkpoint.read_card(path)
+    card = frozen.read_card(path)
     assert card.steps == sum(run["steps"] for run in card.runs) > 0
     assert card.runs[-1]["objective"] == card.objective
     rates = [row["bpp"] for row in card.rates]

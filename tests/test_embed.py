@@ -12,7 +12,7 @@ pytest.importorskip("compressai", reason="the 'train' extra is not installed")
 
 import torch
 
-from facecodec import checkpoint
+from facecodec import frozen
 from facecodec.codec import Codec, open_container
 from facecodec.errors import ModelError
 from facecodec.faces.alignment import TEMPLATE, similarity
@@ -38,9 +38,9 @@ def models(networks, tmp_path_factory):
     """A model with a head, and its folder."""
     network, head = networks
     path = tmp_path_factory.mktemp("models") / "headed.safetensors"
-    mark = checkpoint.save(path, card("spic"), network.frozen())
+    mark = frozen.save(path, card("spic"), network.frozen())
     told = {"space": "some-recogniser", "classes": ["ann", "bob", "eve"], "runs": []}
-    checkpoint.save_head(checkpoint.head_path(path), mark, told, head.frozen())
+    frozen.save_head(frozen.head_path(path), mark, told, head.frozen())
     return path
 
 
@@ -139,13 +139,13 @@ def test_models_without_a_head_say_so(models, faces, run_cli, tmp_path, picture)
 def test_a_head_of_another_model_or_a_damaged_one_is_refused(models, networks, tmp_path):
     path = tmp_path / "other.safetensors"
     path.write_bytes(models.read_bytes())
-    checkpoint.save_head(
-        checkpoint.head_path(path), "00000000", {"space": "x", "classes": []}, networks[1].frozen()
+    frozen.save_head(
+        frozen.head_path(path), "00000000", {"space": "x", "classes": []}, networks[1].frozen()
     )
     with pytest.raises(ModelError, match="the head of model 00000000"):
-        checkpoint.load_head(checkpoint.read_card(path))
-    whole = bytearray(checkpoint.head_path(models).read_bytes())
+        frozen.load_head(frozen.read_card(path))
+    whole = bytearray(frozen.head_path(models).read_bytes())
     whole[-3] ^= 1
-    checkpoint.head_path(path).write_bytes(whole)
+    frozen.head_path(path).write_bytes(whole)
     with pytest.raises(ModelError, match="damaged"):
-        checkpoint.load_head(replace(checkpoint.read_card(path)))
+        frozen.load_head(replace(frozen.read_card(path)))

@@ -59,7 +59,7 @@ def test_float64_gives_the_integers_of_an_int64_reference(seed):
 def test_the_shipped_model_agrees_with_the_reference_far_outside_what_it_was_trained_on(shipped):
     h_s = shipped.family.h_s
     z_hat = np.random.default_rng(0).integers(-LIMIT, LIMIT, (shipped.family.hyper_channels, 4, 4))
-    from facecodec.checkpoint import load
+    from facecodec.frozen import load
 
     _, tensors = load(shipped.card.path)
     layers = [

@@ -9,7 +9,7 @@ pytest.importorskip("compressai", reason="the 'train' extra is not installed")
 
 import torch
 
-from facecodec import checkpoint
+from facecodec import frozen
 from facecodec.codec import Codec, open_container
 from facecodec.container import pack
 from facecodec.errors import FormatError, ModelError
@@ -123,6 +123,6 @@ def test_streams_that_no_encoder_writes_are_refused(codec, photo):
 def test_malformed_models_are_refused(network, tmp_path, name):
     path = tmp_path / "bad.safetensors"
     tensors = network.frozen()
-    checkpoint.save(path, card("lfic"), tensors | {name: tensors[name][:5]})
+    frozen.save(path, card("lfic"), tensors | {name: tensors[name][:5]})
     with pytest.raises(ModelError, match="malformed"):
         Codec(path)

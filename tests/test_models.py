@@ -12,7 +12,7 @@ from PIL import Image
 
 import facecodec
 from conftest import DATA
-from facecodec import checkpoint
+from facecodec import frozen
 from facecodec.codec import Codec
 from facecodec.errors import FacecodecError, ModelError
 from facecodec.families import FAMILIES, family_module
@@ -22,10 +22,10 @@ MODELS = sorted(DATA.glob("tiny*.safetensors"))
 
 def forged(path, model, change) -> None:
     """A model file whose fingerprint holds, with tensors that `change` has changed."""
-    card, tensors = checkpoint.load(model)
+    card, tensors = frozen.load(model)
     change(tensors)
     facts = ("family", "objective", "distortion", "data", "steps", "rates", "runs")
-    checkpoint.save(path, {name: getattr(card, name) for name in facts}, tensors)
+    frozen.save(path, {name: getattr(card, name) for name in facts}, tensors)
 
 
 def raw(path, model, **header: object) -> None:
@@ -49,7 +49,7 @@ def refused(path, match: str) -> str:
 @pytest.mark.parametrize("model", MODELS, ids=lambda path: path.stem)
 def test_every_tensor_has_one_type_and_shape_and_none_is_missing_or_unknown(model, tmp_path):
     path = tmp_path / "forged.safetensors"
-    for name, tensor in checkpoint.load(model)[1].items():
+    for name, tensor in frozen.load(model)[1].items():
         other = np.float32 if tensor.dtype != np.float32 else np.int32
         forged(path, model, lambda tensors, n=name: tensors.pop(n))
         refused(path, "malformed")
@@ -69,7 +69,7 @@ def test_values_at_the_limits_of_their_types_are_refused_or_work(model, value, p
     """What loads all the same codes the picture, or says why not."""
     path = tmp_path / "forged.safetensors"
     refusals = 0
-    for name, tensor in checkpoint.load(model)[1].items():
+    for name, tensor in frozen.load(model)[1].items():
         if name.endswith(".onnx"):
             continue
         whole = tensor.dtype.kind in "iu"
@@ -103,7 +103,7 @@ def test_types_that_no_model_has_are_refused_in_one_line(kind, tmp_path, run_cli
     path.parent.mkdir()
     size = {"BF16": 2, "F64": 8}.get(kind, 1)
     header = {
-        "__metadata__": {"format": checkpoint.FORMAT, "fingerprint": "0607a585", "card": "{}"},
+        "__metadata__": {"format": frozen.FORMAT, "fingerprint": "0607a585", "card": "{}"},
         "g_s.onnx": {"dtype": kind, "shape": [2], "data_offsets": [0, 2 * size]},
     }
     text = json.dumps(header).encode()
@@ -181,11 +181,11 @@ def test_a_card_that_is_nested_too_deeply_is_refused(tmp_path):
 def test_malformed_heads_are_refused(tensors, tmp_path):
     path = tmp_path / "tiny.safetensors"
     path.write_bytes((DATA / "tiny.safetensors").read_bytes())
-    card = checkpoint.read_card(path)
+    card = frozen.read_card(path)
     told = {"space": "x", "classes": []}
-    checkpoint.save_head(checkpoint.head_path(path), card.fingerprint, told, tensors)
+    frozen.save_head(frozen.head_path(path), card.fingerprint, told, tensors)
     with pytest.raises(ModelError, match="malformed"):
-        checkpoint.load_head(card)
+        frozen.load_head(card)
 
 
 def test_every_family_says_which_tensors_its_models_have():
@@ -196,11 +196,11 @@ def test_every_family_says_which_tensors_its_models_have():
 @pytest.fixture(scope="module")
 def twins(tmp_path_factory):
     """Two different models with one fingerprint: by the birthday paradox, 2^16 tries or so find a pair."""
-    card, tensors = checkpoint.load(DATA / "tiny.safetensors")
-    last = max(name for name in tensors if not name.startswith(checkpoint.ENCODER_ONLY))
+    card, tensors = frozen.load(DATA / "tiny.safetensors")
+    last = max(name for name in tensors if not name.startswith(frozen.ENCODER_ONLY))
     assert last == "z_table"  # hashed last, so that only it has to be hashed again
     start = hashlib.sha256(card.family.encode())
-    for name in sorted(name for name in tensors if not name.startswith(checkpoint.ENCODER_ONLY)):
+    for name in sorted(name for name in tensors if not name.startswith(frozen.ENCODER_ONLY)):
         tensor = tensors[name]
         start.update(f"\0{name}\0{tensor.dtype.newbyteorder('<').str}\0{tensor.shape}\0".encode())
         if name != last:
@@ -225,7 +225,7 @@ def twins(tmp_path_factory):
         paths.append(tmp_path_factory.mktemp(folder) / f"{folder}.safetensors")
         facts = ("family", "objective", "distortion", "data", "steps", "rates", "runs")
         facts = {name: getattr(card, name) for name in facts}
-        checkpoint.save(paths[-1], facts, tensors | {last: variant(each).copy()})
+        frozen.save(paths[-1], facts, tensors | {last: variant(each).copy()})
     return paths
 
 
@@ -233,7 +233,7 @@ def test_two_models_of_one_fingerprint_are_an_error_that_names_both(
     twins, tmp_path, run_cli, picture
 ):
 
-    cards = [checkpoint.read_card(path) for path in twins]
+    cards = [frozen.read_card(path) for path in twins]
     assert cards[0].fingerprint == cards[1].fingerprint
     Image.fromarray(picture).save(tmp_path / "x.png")
     assert run_cli("encode", "x.png", "-m", twins[0]).returncode == 0
@@ -272,7 +272,7 @@ def test_what_ships_with_the_package_is_never_shadowed_by_its_fingerprint(
         folder.mkdir()
         (folder / f"{name}.safetensors").write_bytes(forged.read_bytes())
         for order in ([folder, shipped.parent], [shipped.parent, folder]):
-            monkeypatch.setattr(checkpoint, "search_path", lambda order=order: order)
+            monkeypatch.setattr(frozen, "search_path", lambda order=order: order)
             with pytest.raises(ModelError, match="are different"):
                 facecodec.decode(data)
             if name == "shipped":  # taken by its name alone

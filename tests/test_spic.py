@@ -8,7 +8,7 @@ pytest.importorskip("compressai", reason="the 'train' extra is not installed")
 
 import torch
 
-from facecodec import checkpoint
+from facecodec import frozen
 from facecodec.codec import Codec, open_container
 from facecodec.container import pack
 from facecodec.errors import FormatError, ModelError
@@ -72,6 +72,6 @@ def test_malformed_models_are_refused(network, tmp_path, name):
         np.zeros_like(tensors[name])[:3] if name == "y_table" else np.zeros_like(tensors[name])
     )
     path = tmp_path / "bad.safetensors"
-    checkpoint.save(path, card("spic"), tensors)
+    frozen.save(path, card("spic"), tensors)
     with pytest.raises(ModelError, match="malformed"):
         Codec(path)

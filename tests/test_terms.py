@@ -10,7 +10,7 @@ from PIL import Image
 torch = pytest.importorskip("torch", reason="the 'train' extra is not installed")
 pytest.importorskip("compressai", reason="the 'train' extra is not installed")
 
-from facecodec import checkpoint  # noqa: E402
+from facecodec import frozen  # noqa: E402
 from facecodec.codec import Codec, open_container  # noqa: E402
 from facecodec.datasets import Photo, is_held_back  # noqa: E402
 from facecodec.errors import UsageError  # noqa: E402
@@ -20,8 +20,8 @@ from facecodec.training import loop  # noqa: E402
 from facecodec.training.adversary import Adversary  # noqa: E402
 from facecodec.training.config import parse_config  # noqa: E402
 from facecodec.training.data import CropSampler, closed_set  # noqa: E402
+from facecodec.training.distributed import join  # noqa: E402
 from facecodec.training.freeze import freeze  # noqa: E402
-from facecodec.training.processes import join  # noqa: E402
 
 CONFIG = parse_config(
     {
@@ -104,7 +104,7 @@ def test_a_head_alone_leaves_the_model_as_it_was(root, start, tmp_path):
     assert 0 < row["embedding"] < 2
 
     model = start.parent.parent / "test.safetensors"
-    mark = checkpoint.read_card(model).fingerprint
+    mark = frozen.read_card(model).fingerprint
     bytes_before = model.read_bytes()
     assert freeze(tmp_path / "run", model) == mark
     assert model.read_bytes() == bytes_before

@@ -15,7 +15,7 @@ from PIL import Image
 torch = pytest.importorskip("torch", reason="the 'train' extra is not installed")
 pytest.importorskip("compressai", reason="the 'train' extra is not installed")
 
-from facecodec import checkpoint  # noqa: E402
+from facecodec import frozen  # noqa: E402
 from facecodec.cli import cli  # noqa: E402
 from facecodec.codec import Codec, open_container  # noqa: E402
 from facecodec.datasets import Photo, is_held_back, lfw  # noqa: E402
@@ -190,7 +190,7 @@ def assert_files_match_network(
     codec: Codec, network: Hyperprior, pixels: np.ndarray, qualities
 ) -> None:
     """File sizes within 1% and 24 bytes of -log2 p of the torch network's rounded latents; pixels alike."""
-    from facecodec.transforms import pad
+    from facecodec.sessions import pad
 
     height, width = pixels.shape[:2]
     x = to_tensor(pad(pixels, 16)[None], torch.device("cpu"))
@@ -295,7 +295,7 @@ def test_the_card_tells_every_run_that_led_to_the_model(root, finished, tmp_path
     second = replace(CONFIG, name="second", steps=3, seed=9)
     loop.train(second, tmp_path / "run", root, start=tmp_path / "train" / "a.safetensors")
     freeze(tmp_path / "run", tmp_path / "b.safetensors")
-    card = checkpoint.read_card(tmp_path / "b.safetensors")
+    card = frozen.read_card(tmp_path / "b.safetensors")
     assert [(run["name"], run["steps"], run["seed"]) for run in card.runs] == [
         ("test", 12, 3),
         ("second", 3, 9),
@@ -415,13 +415,13 @@ def test_an_orthonormal_start_reconstructs_before_any_training():
 def test_the_model_file_holds_its_own_fingerprint(finished, tmp_path):
     mark = freeze(finished, tmp_path / "a.safetensors")
     assert freeze(finished, tmp_path / "b.safetensors") == mark
-    card, tensors = checkpoint.load(tmp_path / "b.safetensors")
+    card, tensors = frozen.load(tmp_path / "b.safetensors")
     assert card.fingerprint == mark
     for name in ("g_a.onnx", "h_a.onnx"):
         changed = tensors | {name: tensors[name][::-1]}
-        assert checkpoint.fingerprint(card.family, changed) == mark
+        assert frozen.fingerprint(card.family, changed) == mark
     for name in sorted(tensors.keys() - {"g_a.onnx", "h_a.onnx"}):
         changed = tensors | {name: tensors[name] ^ 1}
-        assert checkpoint.fingerprint(card.family, changed) != mark, name
+        assert frozen.fingerprint(card.family, changed) != mark, name
     data = Codec(tmp_path / "a.safetensors").encode(np.zeros((8, 8, 3), np.uint8))
     assert open_container(data).fingerprint.hex() == mark

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from facecodec.checkpoint import ModelCard
+from facecodec.frozen import ModelCard
 
 COLUMNS = (("bpp", ".3f"), ("psnr", ".2f"), ("ms_ssim", ".4f"))
 

@@ -81,7 +81,7 @@ def _set_provider(context: click.Context, option: click.Parameter, name: str | N
     """In the environment, from which other processes have it too."""
     if name is not None:
         os.environ["FACECODEC_PROVIDER"] = name
-        from facecodec.transforms import provider
+        from facecodec.sessions import provider
 
         provider()
 

@@ -174,7 +174,7 @@ def download(dataset: str) -> None:
 def chosen(codecs: tuple[str, ...], models: tuple[str, ...]) -> dict[str, tuple[float, ...]]:
     """Settings asked for by codec, none where none are. Raises UsageError for a codec that does not exist."""
     from facecodec.bench.codecs import find_codec
-    from facecodec.checkpoint import DEFAULT_MODEL
+    from facecodec.frozen import DEFAULT_MODEL
 
     settings = {}
     for given in (codecs or DEFAULT_CODECS) + (models or (DEFAULT_MODEL,)):

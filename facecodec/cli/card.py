@@ -53,7 +53,7 @@ def card(
     from facecodec.bench.measure import open_bench
     from facecodec.bench.run import measure
     from facecodec.bench.subjects import load_dataset
-    from facecodec.checkpoint import model_path, read_card
+    from facecodec.frozen import model_path, read_card
 
     path = model_path(model)
     facts = read_card(path)

@@ -108,7 +108,7 @@ def encode(
     """
     from PIL import Image
 
-    from facecodec import checkpoint, images
+    from facecodec import frozen, images
     from facecodec.codec import open_codec
 
     Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow's own limit, checked before it takes memory
@@ -123,7 +123,7 @@ def encode(
         raise UsageError(f"--target-bpp {target_bpp:g} is not a rate: give a number above zero")
     quality = DEFAULT_QUALITY if quality is None else quality
     quality_byte(quality)  # refused before anything is read
-    path = checkpoint.model_path(model)
+    path = frozen.model_path(model)
     listed = None if files0_from is None else files.read_list(files0_from)
     plan = files.plan(inputs, listed, out, ".fic", images.SUFFIXES, "images")
     for job in plan.jobs:

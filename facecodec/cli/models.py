@@ -27,7 +27,7 @@ class ModelName(click.ParamType):
     ) -> list[CompletionItem]:
         from click.shell_completion import CompletionItem
 
-        from facecodec.checkpoint import installed_models
+        from facecodec.frozen import installed_models
 
         if os.sep in incomplete:
             return [CompletionItem(incomplete, type="file")]
@@ -56,7 +56,7 @@ def reader_option(command: Callable[..., Any]) -> Callable[..., Any]:
 def _path(context: click.Context, option: click.Parameter, name: str | None) -> Path | None:
     if name is None:
         return None
-    from facecodec.checkpoint import model_path
+    from facecodec.frozen import model_path
 
     return model_path(name)
 
@@ -69,7 +69,7 @@ def models(as_json: bool) -> None:
     Rates were measured on held-back training people when the model was frozen. More models are
     found in the folders that FACECODEC_MODELS names.
     """
-    from facecodec.checkpoint import (
+    from facecodec.frozen import (
         DEFAULT_MODEL,
         has_head,
         installed_models,

@@ -16,8 +16,8 @@ from PIL import Image
 
 from facecodec.container import QUALITY_STEPS
 from facecodec.errors import FormatError, ModelError
+from facecodec.sessions import Transforms
 from facecodec.tensors import GRAPH, Tensor
-from facecodec.transforms import Transforms
 
 STREAMS = ("png",)
 # Pixels of the picture to one of the compact image along a side, and bits of each of its values; q = 1, 2 and so on.

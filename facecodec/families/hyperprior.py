@@ -18,8 +18,8 @@ from facecodec.container import MAX_QUALITY_BYTE
 from facecodec.entropy import PRECISION, Decoder, Encoder, Tables, as_integers
 from facecodec.errors import ModelError
 from facecodec.exact import FRACTION, GAIN_FRACTION, HyperSynthesis, Layer, rescale
+from facecodec.sessions import Transforms
 from facecodec.tensors import GRAPH, Tensor
-from facecodec.transforms import Transforms
 
 STREAMS = ("z", "y")
 DOWNSAMPLING = 16  # pixels per position of y

@@ -23,8 +23,8 @@ from facecodec.families.hyperprior import (
     bands,
     positions,
 )
+from facecodec.sessions import Transforms
 from facecodec.tensors import GRAPH, Tensor
-from facecodec.transforms import Transforms
 
 STREAMS = ("z", "levels", "y")
 REGION = 2  # positions of y along each side of a region

@@ -13,8 +13,8 @@ import numpy as np
 from facecodec.entropy import Decoder, Encoder, Tables
 from facecodec.errors import ModelError
 from facecodec.families.hyperprior import DOWNSAMPLING, QUALITIES, REACH, TABLES, bands
+from facecodec.sessions import Transforms
 from facecodec.tensors import GRAPH, Tensor
-from facecodec.transforms import Transforms
 
 STREAMS = ("y",)
 STEPS = (1e-30, 1e30)  # between them lies any step, and so zero and infinity are none

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from facecodec.training.processes import Processes
+from facecodec.training.distributed import Processes
 
 WIDTHS = (32, 64, 128)
 LEARNING_RATE = 2e-4

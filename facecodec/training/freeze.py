@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
-from facecodec import checkpoint
+from facecodec import frozen
 from facecodec.errors import UsageError
 from facecodec.faces.recognisers import build_recogniser, export_recogniser
 from facecodec.training.config import HEAD_OBJECTIVES, parse_config
@@ -31,7 +31,7 @@ def freeze(run: Path, out: Path, force: bool = False) -> str:
         raise UsageError(f"{out}: a model file ends in .safetensors")
     saved = torch.load(path, map_location="cpu", weights_only=True)
     config = parse_config(saved["config"])
-    written = checkpoint.head_path(out) if config.trains_head_alone else out
+    written = frozen.head_path(out) if config.trains_head_alone else out
     if written.exists() and not force:
         raise UsageError(f"{written} exists: -f overwrites it")
     network = build_network(config)
@@ -54,16 +54,14 @@ def freeze(run: Path, out: Path, force: bool = False) -> str:
     }
     head = {"space": config.recogniser, "classes": classes, "runs": runs}
     if config.trains_head_alone:
-        known = checkpoint.read_card(out)
+        known = frozen.read_card(out)
         if known.runs != [run for run in runs if run["objective"] not in HEAD_OBJECTIVES]:
             raise UsageError(f"{out}: the head was trained for another model")
-        checkpoint.save_head(
-            checkpoint.head_path(out), known.fingerprint, head, network.head.frozen()
-        )
+        frozen.save_head(frozen.head_path(out), known.fingerprint, head, network.head.frozen())
         return known.fingerprint
-    mark = checkpoint.save(out, card, network.frozen())
+    mark = frozen.save(out, card, network.frozen())
     if config.head:
-        checkpoint.save_head(checkpoint.head_path(out), mark, head, network.head.frozen())
+        frozen.save_head(frozen.head_path(out), mark, head, network.head.frozen())
     start = out.parent / "train" / out.name
     start.parent.mkdir(exist_ok=True)
     partial = start.with_suffix(".partial")

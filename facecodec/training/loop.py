@@ -25,7 +25,7 @@ from facecodec.networks.head import Head
 from facecodec.training.config import Config, parse_config
 from facecodec.training.curves import draw_curves
 from facecodec.training.data import CropSampler, LandmarkFinder
-from facecodec.training.processes import Processes, join
+from facecodec.training.distributed import Processes, join
 from facecodec.training.terms import Pass, Terms
 from facecodec.training.validation import load_held_back, to_tensor, validate, validation_loss
 

@@ -17,6 +17,7 @@ from facecodec.networks.head import Reading
 from facecodec.training.adversary import Adversary
 from facecodec.training.config import Config
 from facecodec.training.data import Batch
+from facecodec.training.distributed import Processes
 from facecodec.training.losses import (
     HEAD_TERMS,
     HeadLoss,
@@ -25,7 +26,6 @@ from facecodec.training.losses import (
     objective,
     rate_weight,
 )
-from facecodec.training.processes import Processes
 
 ADAPTED_LEARNING_RATE = 2e-5  # of a recogniser that is trained along
 

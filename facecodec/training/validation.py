@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from facecodec.errors import UsageError
 from facecodec.faces.alignment import similarity
 from facecodec.networks.coded import QUALITIES
+from facecodec.sessions import pad
 from facecodec.training.config import Config
 from facecodec.training.data import GRID, LandmarkFinder, load_pictures, validation_photos
 from facecodec.training.losses import DISTORTION_WEIGHT, MSSSIM_MIN_SIDE, objective, rate_weight
 from facecodec.training.terms import Terms
-from facecodec.transforms import pad
 
 
 def to_tensor(pixels: np.ndarray, device: torch.device) -> Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from facecodec import checkpoint
+from facecodec import frozen
 from facecodec.codec import Codec, open_container
 from facecodec.container import Container, pack
 from facecodec.exact import FRACTION
@@ -43,7 +43,7 @@ def write(codec: Codec, name: str, data: bytes) -> dict[str, object]:
 
 def add_quality_map() -> None:
     """tiny-map.safetensors: tiny with one more channel of the hyper-synthesis, random, about 40 bytes below zero."""
-    card, tensors = checkpoint.load(HERE / "tiny.safetensors")
+    card, tensors = frozen.load(HERE / "tiny.safetensors")
     last = len(tensors["h_s.shifts"]) - 1
     weight, bias = tensors[f"h_s.{last}.weight"], tensors[f"h_s.{last}.bias"]
     row = (
@@ -57,7 +57,7 @@ def add_quality_map() -> None:
         name: getattr(card, name)
         for name in ("family", "objective", "distortion", "data", "steps", "rates", "runs")
     }
-    checkpoint.save(HERE / "tiny-map.safetensors", facts, tensors)
+    frozen.save(HERE / "tiny-map.safetensors", facts, tensors)
 
 
 def add_compact_png() -> dict[str, dict[str, object]]:
@@ -76,7 +76,7 @@ def add_compact_png() -> dict[str, dict[str, object]]:
         "rates": [],
     }
     network = build(span=1.0, fine=12, coarse=16, blocks=(1, 1, 1, 1))
-    checkpoint.save(HERE / "tiny-compact.safetensors", card, network.frozen())
+    frozen.save(HERE / "tiny-compact.safetensors", card, network.frozen())
     codec = Codec(HERE / "tiny-compact.safetensors")
     expected = {}
     for name, quality in (("compact-q2", 2), ("compact-q7", 7)):
@@ -114,7 +114,7 @@ def add_neighbours() -> dict[str, dict[str, object]]:
             "steps": 0,
             "rates": [],
         }
-        checkpoint.save(HERE / f"tiny-{family}.safetensors", card, network.frozen())
+        frozen.save(HERE / f"tiny-{family}.safetensors", card, network.frozen())
         codec = Codec(HERE / f"tiny-{family}.safetensors")
         for quality in (3, 7):
             name = f"{family}-q{quality}"

@@ -18,7 +18,7 @@ QUALITIES = tuple(1 + byte / QUALITY_STEPS for byte in range(MAX_QUALITY_BYTE + 
 def model_codec(name: str) -> Codec:
     """A model by name or file. Raises UsageError if there is none."""
     from facecodec import codec as facecodec
-    from facecodec.checkpoint import model_path
+    from facecodec.frozen import model_path
 
     path = model_path(name)
     model = facecodec.Codec(path, threads=1)

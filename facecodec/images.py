@@ -34,7 +34,7 @@ MAX_JPEG_EXIF = 65533  # bytes, with that
 SUFFIX_FORMATS = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".ppm": "ppm"}
 
 
-class Picture(NamedTuple):
+class RgbImage(NamedTuple):
     """uint8 RGB (H, W, 3), upright; what of the image was dropped, in words; and what of its metadata was kept.
 
     Without `metadata` the pixels are sRGB, with an ICCP chunk they are in that colour space.
@@ -45,7 +45,7 @@ class Picture(NamedTuple):
     metadata: list[tuple[str, bytes]]
 
 
-def read(file: BinaryIO, max_pixels: int, keep_metadata: bool = False) -> Picture:
+def read(file: BinaryIO, max_pixels: int, keep_metadata: bool = False) -> RgbImage:
     """The picture in an image file.
 
     Raises ImageError for what is not an image, is cut short, or has more than `max_pixels`.
@@ -78,7 +78,7 @@ def load(path: Path) -> np.ndarray:
         return read(file, TRUSTED_MAX_PIXELS).pixels
 
 
-def to_rgb(image: Image.Image, keep_metadata: bool = False) -> Picture:
+def to_rgb(image: Image.Image, keep_metadata: bool = False) -> RgbImage:
     """The picture in a Pillow image. Raises ImageError if it does not load."""
     with _damage_as_image_error():
         return _to_rgb(image, keep_metadata)
@@ -112,7 +112,7 @@ def _open(file: BinaryIO) -> Image.Image:
         )
 
 
-def _to_rgb(image: Image.Image, keep_metadata: bool) -> Picture:
+def _to_rgb(image: Image.Image, keep_metadata: bool) -> RgbImage:
     dropped: list[str] = []
     metadata: list[tuple[str, bytes]] = []
     if getattr(image, "n_frames", 1) > 1:
@@ -138,7 +138,7 @@ def _to_rgb(image: Image.Image, keep_metadata: bool) -> Picture:
         metadata.append((PROFILE, profile))
     elif profile:
         image = _to_srgb(image, profile, dropped)
-    return Picture(
+    return RgbImage(
         np.asarray(image if image.mode == "RGB" else image.convert("RGB")), dropped, metadata
     )
 

@@ -18,7 +18,7 @@ from facecodec.errors import ModelError
 from facecodec.faces.alignment import TEMPLATE, similarity
 from facecodec.faces.mobilefacenet import MobileFaceNet
 from facecodec.networks import spic
-from facecodec.networks.head import Head, landmark_error
+from facecodec.networks.head import HeadNetwork, landmark_error
 from fresh import card
 
 SMALL = {"fine": 24, "coarse": 32, "blocks": (1, 1), "latents": 32}
@@ -28,7 +28,7 @@ SMALL = {"fine": 24, "coarse": 32, "blocks": (1, 1), "latents": 32}
 def networks():
     torch.manual_seed(0)
     network = spic.build(**SMALL)
-    head = Head(32, fine=24, classes=3)
+    head = HeadNetwork(32, fine=24, classes=3)
     head.start_from(MobileFaceNet().eval(), network.g_s.body)
     return network, head.eval()
 

@@ -20,7 +20,7 @@ from facecodec.cli import cli  # noqa: E402
 from facecodec.codec import Codec, open_container  # noqa: E402
 from facecodec.datasets import Photo, is_held_back, lfw  # noqa: E402
 from facecodec.errors import UsageError  # noqa: E402
-from facecodec.networks.hyperprior import Hyperprior  # noqa: E402
+from facecodec.networks.hyperprior import HyperpriorNetwork  # noqa: E402
 from facecodec.training import loop  # noqa: E402
 from facecodec.training.config import load_config, parse_config  # noqa: E402
 from facecodec.training.data import CropSampler, validation_photos  # noqa: E402
@@ -180,14 +180,14 @@ def test_a_frozen_run_codes_what_the_network_codes(root, finished, tmp_path):
         assert_files_match_network(codec, load_network(finished), pixels, [1, 4.5, 8])
 
 
-def load_network(run) -> Hyperprior:
+def load_network(run) -> HyperpriorNetwork:
     network = loop.build_network(CONFIG)
     network.load_state_dict(saved(run)["network"])
     return network.eval()
 
 
 def assert_files_match_network(
-    codec: Codec, network: Hyperprior, pixels: np.ndarray, qualities
+    codec: Codec, network: HyperpriorNetwork, pixels: np.ndarray, qualities
 ) -> None:
     """File sizes within 1% and 24 bytes of -log2 p of the torch network's rounded latents; pixels alike."""
     from facecodec.sessions import pad
@@ -401,7 +401,7 @@ def test_committed_configurations_parse():
 
 def test_an_orthonormal_start_reconstructs_before_any_training():
     """The untrained linear transform keeps a smooth picture to better than 35 dB, unquantised."""
-    network = Hyperprior()
+    network = HyperpriorNetwork()
     row, column = np.mgrid[0:64, 0:64]
     picture = (
         np.stack([np.sin(row / 9), np.cos(column / 7), np.sin((row + column) / 11)]) * 0.4 + 0.5

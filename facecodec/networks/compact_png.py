@@ -19,7 +19,7 @@ from facecodec.networks.transforms import Centred, DepthwiseBlock, Uncentred, ma
 COLOURS = 3
 
 
-class Network(nn.Module):
+class CompactPngNetwork(nn.Module):
     """Images are (B, 3, H, W) in 0..1, H and W multiples of 16; the compact image is (B, 3, H/8, W/8) or half of that.
 
     `fine` channels at 1/8 and `coarse` at 1/16, so many blocks of each: analysis 3 and 2, synthesis 4 and 3.
@@ -119,6 +119,6 @@ class Network(nn.Module):
         return tensors
 
 
-def build(span: float, **options: object) -> Network:
+def build(span: float, **options: object) -> CompactPngNetwork:
     """A network; there are no gains that `span` could set."""
-    return Network(**options)
+    return CompactPngNetwork(**options)

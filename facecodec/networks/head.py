@@ -51,7 +51,7 @@ class Reading:
     scores: Tensor | None = None
 
 
-class Head(nn.Module):
+class HeadNetwork(nn.Module):
     """y_hat (B, M, h, w) -> Reading. `fine` is the synthesis's width at 1/8 of the resolution; `classes` people.
 
     Its blocks are without the gated half, from which it gains nothing.
@@ -138,7 +138,7 @@ class Head(nn.Module):
         self.look[1].weight.copy_(taps.reshape(self.look[1].weight.shape))
         self.look[1].bias.copy_((weight * (0.5 - recogniser.mean)).sum((1, 2, 3)))
 
-    def train(self, mode: bool = True) -> Head:
+    def train(self, mode: bool = True) -> HeadNetwork:
         """The recogniser's normalisation stays as it was trained: batches here are small."""
         super().train(mode)
         self.first.eval()
@@ -250,7 +250,7 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
 
 
 class _Embedding(nn.Module):
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: HeadNetwork) -> None:
         super().__init__()
         self.head = head
 

@@ -51,7 +51,7 @@ class Parts:
     z_bits: Tensor
 
 
-class Hyperprior(nn.Module):
+class HyperpriorNetwork(nn.Module):
     """The whole codec. Images are (B, 3, H, W) in 0..1, H and W multiples of 16.
 
     `latents` is M, the channels of y; `hyper` is the channels of z; `span` is the ratio of the
@@ -197,4 +197,4 @@ def pad_to(y: Tensor, multiple: int) -> Tensor:
     return F.pad(y, (0, -width % multiple, 0, -height % multiple), mode="replicate")
 
 
-build = Hyperprior
+build = HyperpriorNetwork

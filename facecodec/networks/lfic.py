@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from facecodec.entropy import PRECISION
 from facecodec.families.lfic import KEEP, NONE_ABOVE, POOL, REGION, SHARES
 from facecodec.networks.export import graph
-from facecodec.networks.hyperprior import ANCHORS, Hyperprior, interpolate, pad_to
+from facecodec.networks.hyperprior import ANCHORS, HyperpriorNetwork, interpolate, pad_to
 from facecodec.networks.integers import stored_qualities
 from facecodec.networks.transforms import LATENT_SCALE
 
@@ -62,8 +62,8 @@ def relative(bits: Tensor) -> Tensor:
     return torch.log2((1 + bits) / (1 + bits.mean((2, 3), keepdim=True)))
 
 
-class Network(Hyperprior):
-    """As Hyperprior; `score_width` channels inside what scores the levels of a region.
+class LficNetwork(HyperpriorNetwork):
+    """As HyperpriorNetwork; `score_width` channels inside what scores the levels of a region.
 
     `sample_price` is what a sample costs in training beside its own bits, in the mean bits of a sample of that picture.
     """
@@ -81,7 +81,7 @@ class Network(Hyperprior):
     def latents(
         self, x: Tensor, quality: Tensor, noisy_rate: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As Hyperprior's; the bits of the levels are among those of z."""
+        """As HyperpriorNetwork's; the bits of the levels are among those of z."""
         parts = self.predicted(x, quality, noisy_rate)
         height, width = parts.y.shape[-2:]
         each = self.bits(parts.residual, parts.scale, noisy_rate).sum(1, keepdim=True)
@@ -154,4 +154,4 @@ def _spread(regions: Tensor) -> Tensor:
     return regions.repeat_interleave(REGION, 2).repeat_interleave(REGION, 3)
 
 
-build = Network
+build = LficNetwork

@@ -22,7 +22,7 @@ from facecodec.networks.transforms import Centred, Uncentred, depthwise_transfor
 QUICK = 16  # how many times as fast as other parameters scales are learned, which start from another network's
 
 
-class Network(nn.Module):
+class SpicNetwork(nn.Module):
     """Images are (B, 3, H, W) in 0..1, H and W multiples of 16; `latents` is M, the channels of y.
 
     `coarsest` is the QF of q = 1. `span` is the ratio of the largest to the smallest rate weight; from end to end QF
@@ -87,4 +87,4 @@ class Network(nn.Module):
         }
 
 
-build = Network
+build = SpicNetwork

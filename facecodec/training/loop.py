@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from facecodec.errors import FacecodecError, UsageError
 from facecodec.faces.alignment import jitter
 from facecodec.families import module_name
-from facecodec.networks.head import Head
+from facecodec.networks.head import HeadNetwork
 from facecodec.training.config import Config, parse_config
 from facecodec.training.curves import draw_curves
 from facecodec.training.data import CropSampler, LandmarkFinder
@@ -43,7 +43,7 @@ def build_network(config: Config) -> nn.Module:
         raise UsageError(f"the [network] table of the configuration is wrong: {error}") from None
     if config.head:
         try:
-            network.head = Head(network.channels, **config.head)
+            network.head = HeadNetwork(network.channels, **config.head)
         except (AttributeError, TypeError, ValueError) as error:
             raise UsageError(f"the [head] table of the configuration is wrong: {error}") from None
     return network

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from facecodec.bench.codecs.codec import Codec
+from facecodec.bench.codecs.codec import BenchCodec
 from facecodec.bench.codecs.fit import within
 from facecodec.errors import UsageError
 
@@ -21,7 +21,7 @@ TRIAL = 64  # pixels on each side of the picture that a codec is tried with
 
 
 @cache
-def references() -> dict[str, Codec]:
+def references() -> dict[str, BenchCodec]:
     """Every reference codec by name."""
     modules = (import_module(f"facecodec.bench.codecs.{name}") for name in MODULES)
     return {codec.name: codec for module in modules for codec in module.CODECS}
@@ -33,7 +33,7 @@ def is_reference(name: str) -> bool:
 
 
 @cache
-def find_codec(name: str) -> Codec:
+def find_codec(name: str) -> BenchCodec:
     """A reference codec, or a model of ours by name or file. Raises UsageError for neither.
 
     With `@fit` or `@SCALE` behind its name, that codec made to fit a limit in bytes: fit.py.

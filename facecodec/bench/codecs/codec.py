@@ -27,7 +27,7 @@ def nothing() -> None:
 
 
 @dataclass(frozen=True)
-class Codec:
+class BenchCodec:
     """A codec under one set of options, with one number left to choose.
 
     `settings` are those measured by default, `fine` all there are to choose from, from the smallest file to the

@@ -15,7 +15,7 @@ from functools import cache
 import numpy as np
 from PIL import Image
 
-from facecodec.bench.codecs.codec import Codec
+from facecodec.bench.codecs.codec import BenchCodec
 from facecodec.errors import ImageError
 
 SCALES = (1, 3 / 4, 1 / 2, 3 / 8, 1 / 4, 1 / 8)
@@ -31,7 +31,7 @@ RULES: dict[str, dict[float, float]] = {
 }
 
 
-def within(codec: Codec, scale: float | None = None) -> Codec:
+def within(codec: BenchCodec, scale: float | None = None) -> BenchCodec:
     """`codec` with a limit in bytes as its setting, at a scale of SCALES, or at that of RULES where none is given.
 
     Where the coarsest setting has too many bytes, a smaller scale is taken.
@@ -75,7 +75,7 @@ def within(codec: Codec, scale: float | None = None) -> Codec:
     )
 
 
-def nearest(codec: Codec, pixels: np.ndarray, size: float) -> tuple[float, bytes]:
+def nearest(codec: BenchCodec, pixels: np.ndarray, size: float) -> tuple[float, bytes]:
     """The setting whose file is nearest to `size` bytes, and that file."""
     at = cache(lambda index: codec.encode(pixels, codec.fine[index]))
     last = len(codec.fine) - 1

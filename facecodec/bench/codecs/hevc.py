@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from facecodec.bench.codecs.codec import Codec, Commands
+from facecodec.bench.codecs.codec import BenchCodec, Commands
 from facecodec.bench.codecs.ffmpeg import Format
 
 FORMAT = Format("libx265", muxer="hevc", demuxer="hevc")
@@ -42,8 +42,8 @@ def decode(data: bytes, shape: tuple[int, int]) -> np.ndarray:
     return FORMAT.decode(data, (height + height % 2, width + width % 2))[:height, :width]
 
 
-def codec(name: str, label: str, **given: object) -> Codec:
-    return Codec(
+def codec(name: str, label: str, **given: object) -> BenchCodec:
+    return BenchCodec(
         name,
         label,
         CRFS,

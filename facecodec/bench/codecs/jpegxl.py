@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from facecodec.bench.codecs.codec import Codec, Commands
+from facecodec.bench.codecs.codec import BenchCodec, Commands
 from facecodec.bench.codecs.ffmpeg import Format
 
 FORMAT = Format("libjxl", muxer="image2pipe", demuxer="jpegxl_pipe")
@@ -25,7 +25,7 @@ def encode_command(distance: float, source: Path, target: Path) -> list[str]:
 
 
 CODECS = (
-    Codec(
+    BenchCodec(
         "jpegxl",
         "JPEG XL",
         (15, 10, 7, 5, 3, 1.5),

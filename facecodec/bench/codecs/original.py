@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from facecodec.bench.codecs.codec import Codec
+from facecodec.bench.codecs.codec import BenchCodec
 
 
 def encode(pixels: np.ndarray, setting: float) -> bytes:
@@ -15,4 +15,4 @@ def decode(data: bytes, shape: tuple[int, int]) -> np.ndarray:
     return np.frombuffer(data, np.uint8).reshape(*shape, 3)
 
 
-CODECS = (Codec("original", "original", (0,), (), encode, decode, lambda: "1"),)
+CODECS = (BenchCodec("original", "original", (0,), (), encode, decode, lambda: "1"),)

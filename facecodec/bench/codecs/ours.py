@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from facecodec.bench.codecs.codec import Codec, Commands
+from facecodec.bench.codecs.codec import BenchCodec, Commands
 from facecodec.container import MAX_QUALITY_BYTE, QUALITY_STEPS
 
 PROGRAM = (sys.executable, "-m", "facecodec")
 QUALITIES = tuple(1 + byte / QUALITY_STEPS for byte in range(MAX_QUALITY_BYTE + 1))
 
 
-def model_codec(name: str) -> Codec:
+def model_codec(name: str) -> BenchCodec:
     """A model by name or file. Raises UsageError if there is none."""
     from facecodec import codec as facecodec
     from facecodec.frozen import model_path
@@ -39,7 +39,7 @@ def model_codec(name: str) -> Codec:
 
     # The same command takes a file or a folder.
     commands = Commands(encode_command, decode_command, encode_command, decode_command)
-    return Codec(
+    return BenchCodec(
         name,
         name,
         tuple(range(1, 9)),

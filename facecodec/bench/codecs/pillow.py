@@ -11,7 +11,7 @@ import numpy as np
 import PIL
 from PIL import Image, features
 
-from facecodec.bench.codecs.codec import Codec, Commands
+from facecodec.bench.codecs.codec import BenchCodec, Commands
 
 ONE = """import sys
 from PIL import Image
@@ -38,9 +38,9 @@ def codec(
     kind: str,
     options: Options,
     feature: str,
-) -> Codec:
+) -> BenchCodec:
     """A codec that Pillow has if `feature` was built in: its name there, and what `save` takes for a setting."""
-    return Codec(
+    return BenchCodec(
         name,
         label,
         settings,

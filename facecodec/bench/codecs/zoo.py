@@ -13,7 +13,7 @@ from urllib.error import URLError
 
 import numpy as np
 
-from facecodec.bench.codecs.codec import Codec
+from facecodec.bench.codecs.codec import BenchCodec
 
 QUALITIES = (1, 2, 3, 4, 5, 6)
 HEADER = struct.Struct("<BHHI")  # quality, rows and columns of z, bytes of y
@@ -71,7 +71,7 @@ def zoo_version() -> str:
 
 
 CODECS = (
-    Codec(
+    BenchCodec(
         "bmshj2018-hyperprior",
         "Ballé et al. 2018",
         QUALITIES,

@@ -110,7 +110,7 @@ def told(codec: Codec, quality: float, pictures: list[tuple[np.ndarray, Box]]) -
     shares = []
     for pixels, face in pictures:
         parsed = open_container(codec.encode(pixels, quality))
-        kept = codec.family.allocation(parsed.streams, pixels.shape[:2], parsed.quality)
+        kept = codec.family.allocation(parsed.streams, pixels.shape[:2], parsed.quality_byte)
         inside = np.zeros(kept.shape, bool)
         inside[face] = True
         shares.append((kept[inside].mean(), kept[~inside].mean()))

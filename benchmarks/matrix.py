@@ -97,10 +97,10 @@ def worker(task: str, folder: Path, way: str, options: dict[str, int]) -> None:
             parts = (symbols.z, symbols.y, symbols.means)
         else:
             height, width = positions((parsed.height, parsed.width))
-            z, _ = codec.family.decode_z(parsed.streams[0], (height, width), parsed.quality)
+            z, _ = codec.family.decode_z(parsed.streams[0], (height, width), parsed.quality_byte)
             parts = (
                 codec.family.prediction(
-                    z, slice(0, height), slice(0, width), parsed.quality
+                    z, slice(0, height), slice(0, width), parsed.quality_byte
                 ).tables,
             )
         content = b"".join(np.ascontiguousarray(part).astype(np.int64).tobytes() for part in parts)

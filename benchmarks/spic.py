@@ -125,7 +125,7 @@ def embedded(codec: Codec, files: list[bytes]) -> np.ndarray:
 def classified(codec: Codec, data: bytes) -> int:
     parsed = open_container(data)
     latents = codec.family.decode_latents(
-        parsed.streams, (parsed.height, parsed.width), parsed.quality
+        parsed.streams, (parsed.height, parsed.width), parsed.quality_byte
     )
     return int(codec.head.classify(latents).argmax())
 

@@ -126,8 +126,8 @@ class Codec:
         parsed = container.unpack(data)
         self._check(parsed)
         latents = self.family.analyse(as_rgb(image))
-        if not self.family.holds(
-            parsed.streams, (parsed.height, parsed.width), latents, parsed.quality
+        if not self.family.matches(
+            parsed.streams, (parsed.height, parsed.width), latents, parsed.quality_byte
         ):
             raise FormatError("it does not decode to what was encoded, please report it")
 
@@ -139,7 +139,7 @@ class Codec:
         """As `decode`, for a file that `open_container` has checked."""
         self._check(parsed)
         image = Image.fromarray(
-            self.family.decode(parsed.streams, (parsed.height, parsed.width), parsed.quality)
+            self.family.decode(parsed.streams, (parsed.height, parsed.width), parsed.quality_byte)
         )
         image.info |= info_of(parsed.chunks)
         return image
@@ -161,13 +161,15 @@ class Codec:
         """
         self._check(parsed)
         size = (parsed.height, parsed.width)
-        return self.head.embed(self.family.decode_latents(parsed.streams, size, parsed.quality))
+        return self.head.embed(
+            self.family.decode_latents(parsed.streams, size, parsed.quality_byte)
+        )
 
     def symbols(self, parsed: container.Container) -> Any:
         """The latents of a file as integers, before any floating point (the family's own type)."""
         self._check(parsed)
         return self.family.decode_symbols(
-            parsed.streams, (parsed.height, parsed.width), parsed.quality
+            parsed.streams, (parsed.height, parsed.width), parsed.quality_byte
         )
 
     def count_escapes(self, parsed: container.Container) -> dict[str, int]:
@@ -177,7 +179,7 @@ class Codec:
         """
         self._check(parsed)
         return self.family.count_escapes(
-            parsed.streams, (parsed.height, parsed.width), parsed.quality
+            parsed.streams, (parsed.height, parsed.width), parsed.quality_byte
         )
 
     def _check(self, parsed: container.Container) -> None:

@@ -30,13 +30,13 @@ THINNEST = 64  # what a narrow side is padded to, at most, on its way through th
 
 @dataclass(frozen=True)
 class Container:
-    """One parsed file. `fingerprint` is 4 bytes; `quality` the stored byte, 0..224; sides in pixels.
+    """One parsed file. `fingerprint` is 4 bytes; `quality_byte` the stored byte, 0..224; sides in pixels.
 
     `chunks` are optional (type, data) pairs; types are four ASCII letters.
     """
 
     fingerprint: bytes
-    quality: int
+    quality_byte: int
     width: int
     height: int
     streams: list[bytes]
@@ -44,7 +44,7 @@ class Container:
 
     @property
     def q(self) -> float:
-        return 1 + self.quality / QUALITY_STEPS
+        return 1 + self.quality_byte / QUALITY_STEPS
 
 
 def quality_byte(quality: float) -> int:
@@ -77,7 +77,7 @@ def pack(container: Container) -> bytes:
         body += stream
     for kind, data in chunks:
         body += kind.encode("ascii") + _varint(len(data)) + data
-    head = FIXED.pack(MAGIC, flags, container.fingerprint, container.quality, 0)
+    head = FIXED.pack(MAGIC, flags, container.fingerprint, container.quality_byte, 0)
     checksum = zlib.crc32(body, zlib.crc32(head[: CHECKSUM_AT.start]))
     return head[: CHECKSUM_AT.start] + struct.pack("<I", checksum) + bytes(body)
 
@@ -94,7 +94,7 @@ def unpack(data: bytes) -> Container:
         raise FormatError(
             f"format version {data[1] & 15}; this program reads version {VERSION}: update it"
         )
-    _, flags, fingerprint, quality, checksum = FIXED.unpack_from(data)
+    _, flags, fingerprint, byte, checksum = FIXED.unpack_from(data)
     if flags & ~(FLAG_CHUNKS | STREAMS_MASK):
         raise FormatError(
             f"unknown flags 0x{flags & ~(FLAG_CHUNKS | STREAMS_MASK):02x}: update this program"
@@ -105,8 +105,8 @@ def unpack(data: bytes) -> Container:
             "the checksum does not match, the file is damaged or cut short: fetch or copy it again"
         )
     # From here on the bytes are those that some writer meant, yet that writer may be hostile.
-    if quality > MAX_QUALITY_BYTE:
-        raise FormatError(f"quality byte {quality} is above {MAX_QUALITY_BYTE}")
+    if byte > MAX_QUALITY_BYTE:
+        raise FormatError(f"quality byte {byte} is above {MAX_QUALITY_BYTE}")
     reader = _Reader(data, FIXED.size)
     width, height = reader.varint(), reader.varint()
     if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
@@ -128,7 +128,7 @@ def unpack(data: bytes) -> Container:
             raise FormatError("the file declares chunks and holds none")
     else:
         streams.append(reader.rest())
-    return Container(fingerprint, quality, width, height, streams, chunks)
+    return Container(fingerprint, byte, width, height, streams, chunks)
 
 
 def _varint(value: int) -> bytes:

@@ -97,7 +97,10 @@ def test_the_best_quality_within_a_limit_is_found(tiny, picture):
         data = tiny.encode_within(picture, limit)
         assert len(data) <= limit
         assert data == tiny.encode(picture, open_container(data).q)
-        assert open_container(data).quality == 224 or at[open_container(data).quality + 1] > limit
+        assert (
+            open_container(data).quality_byte == 224
+            or at[open_container(data).quality_byte + 1] > limit
+        )
     with pytest.raises(ImageError, match=f"{at[0]} bytes at q 1 do not fit into 20"):
         tiny.encode_within(picture, 20)
 
@@ -211,7 +214,9 @@ def test_streams_that_do_not_fit_their_header_are_refused(tiny, picture):
     ):
         with pytest.raises(FormatError):
             tiny.decode(
-                container.pack(container.Container(mark, parsed.quality, width, height, streams))
+                container.pack(
+                    container.Container(mark, parsed.quality_byte, width, height, streams)
+                )
             )
 
 

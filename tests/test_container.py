@@ -15,7 +15,7 @@ CHUNKED = replace(PLAIN, chunks=[("ICCP", b"profile"), ("EXIF", b"")])
 containers = st.builds(
     Container,
     fingerprint=st.binary(min_size=4, max_size=4),
-    quality=st.integers(0, 224),
+    quality_byte=st.integers(0, 224),
     width=st.integers(1, MAX_SIDE),
     height=st.integers(1, MAX_SIDE),
     streams=st.lists(st.binary(max_size=300), min_size=1, max_size=7),

@@ -57,7 +57,7 @@ def faces(models, picture, tmp_path, run_cli):
 def test_files_embed_as_the_network_does(networks, models, picture):
     codec = Codec(models)
     parsed = open_container(codec.encode(picture, 6))
-    latents = codec.family.decode_latents(parsed.streams, picture.shape[:2], parsed.quality)
+    latents = codec.family.decode_latents(parsed.streams, picture.shape[:2], parsed.quality_byte)
     with torch.no_grad():
         reading = networks[1](torch.from_numpy(latents)[None])
     wanted = reading.embedding[0].numpy()

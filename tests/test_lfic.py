@@ -79,7 +79,7 @@ def test_any_size_keeps_its_size(codec, size):
 
 def test_the_allocation_is_what_regions_keep(codec, photo):
     parsed = open_container(codec.encode(photo, 4))
-    shares = codec.family.allocation(parsed.streams, (300, 273), parsed.quality)
+    shares = codec.family.allocation(parsed.streams, (300, 273), parsed.quality_byte)
     levels = codec.symbols(parsed).levels
     assert shares.shape == (300, 273)
     assert np.array_equal(shares[::32, ::32], np.array([1, 0.25, 0])[levels])

@@ -41,7 +41,10 @@ def test_any_picture_comes_back_with_its_size_and_its_symbols(picture, quality):
     data = CODEC.encode(picture, quality)
     CODEC.check(data, picture)
     parsed = open_container(data)
-    assert (parsed.width, parsed.height, parsed.quality) == (*picture.size, quality_byte(quality))
+    assert (parsed.width, parsed.height, parsed.quality_byte) == (
+        *picture.size,
+        quality_byte(quality),
+    )
     decoded = CODEC.decode(data)
     assert (decoded.mode, decoded.size) == ("RGB", picture.size)
     assert CODEC.encode(as_rgb(picture), quality) == data

@@ -148,7 +148,7 @@ def draw_allocation(data: bytes) -> bytes:
     parsed = open_container(data)
     codec = codec_of(parsed)
     size = (parsed.height, parsed.width)
-    shares = codec.family.allocation(parsed.streams, size, parsed.quality)
+    shares = codec.family.allocation(parsed.streams, size, parsed.quality_byte)
     if shares is None:
         raise FormatError(
             f"a file of model {codec.card.name} keeps all samples everywhere: there is nothing to draw"

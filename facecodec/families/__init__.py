@@ -51,7 +51,7 @@ class Family(Protocol):
     ) -> dict[str, int]:
         """Reads all that `decode_symbols` does and keeps nothing; escapes by stream."""
 
-    def holds(
+    def matches(
         self, streams: list[bytes], size: tuple[int, int], latents: Any, quality: int
     ) -> bool:
         """Whether these streams decode to the very integers that these latents are coded by."""

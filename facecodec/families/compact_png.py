@@ -65,7 +65,7 @@ class CompactPng:
         step, bits = step_of(quality)
         return [png(latents(step), bits)]
 
-    def holds(
+    def matches(
         self, streams: list[bytes], size: tuple[int, int], latents: Latents, quality: int
     ) -> bool:
         step, bits = step_of(quality)

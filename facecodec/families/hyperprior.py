@@ -180,7 +180,7 @@ class Hyperprior:
             encoder.band(self.rounded_y(y, band), band.tables())
         return [self.encode_z(z_symbols, quality), encoder.finish()]
 
-    def holds(
+    def matches(
         self, streams: list[bytes], size: tuple[int, int], latents: Latents, quality: int
     ) -> bool:
         """Whether what decoding gives is what rounding float latents gives. Raises FormatError for other streams."""

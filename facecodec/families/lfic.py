@@ -85,7 +85,7 @@ class Lfic:
             encoder.band(self._pooled(y, band, levels)[:, coded], band.tables()[:, coded])
         return [self._base.encode_z(z_symbols, quality), level_encoder.finish(), encoder.finish()]
 
-    def holds(
+    def matches(
         self, streams: list[bytes], size: tuple[int, int], latents: Latents, quality: int
     ) -> bool:
         y, z = latents

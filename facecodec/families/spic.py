@@ -65,7 +65,7 @@ class Spic:
             encoder.band(symbols[:, rows], self._indices(symbols[:, rows].shape, quality))
         return [encoder.finish()]
 
-    def holds(
+    def matches(
         self, streams: list[bytes], size: tuple[int, int], latents: np.ndarray, quality: int
     ) -> bool:
         return np.array_equal(

@@ -117,7 +117,7 @@ def changed(parsed: Container, rng: random.Random, max_size: int) -> bytes:
     streams, chunks = list(parsed.streams), list(parsed.chunks)
     fingerprint, quality, width, height = (
         parsed.fingerprint,
-        parsed.quality,
+        parsed.quality_byte,
         parsed.width,
         parsed.height,
     )

@@ -21,7 +21,7 @@ import numpy as np
 
 from facecodec.bench import SEEN
 from facecodec.bench.intervals import draws, frr_draws, interval
-from facecodec.bench.measure import Bench, Face, open_bench
+from facecodec.bench.measure import Bench, EmbeddingSpec, open_bench
 from facecodec.bench.metrics import rate_at
 from facecodec.bench.protocols import MIN_QUERIES, galleries
 from facecodec.bench.run import Point, measure, verify
@@ -82,11 +82,11 @@ def main() -> None:
     finally:
         bench.close()
     print(f"{len(subjects)} photographs, {len(samples[0])} queries")
-    for face in bench.faces:
+    for spec in bench.specs:
         curves = {
-            name: curve([p for p in points if p.codec == name], face, samples) for name in settings
+            name: curve([p for p in points if p.codec == name], spec, samples) for name in settings
         }
-        print(f"\n## {face}\n\n| codec | bpp: FRR |\n| --- | --- |")
+        print(f"\n## {spec}\n\n| codec | bpp: FRR |\n| --- | --- |")
         for name, (rates, frr, _) in curves.items():
             print(
                 f"| {name} | {', '.join(f'{r:.3f}: {f:.1%}' for r, f in zip(rates, frr, strict=True))} |"
@@ -104,8 +104,8 @@ def main() -> None:
         )
         print("| --- | --- | --- | --- |")
         for rate, told in verified[arguments.compact]:
-            cells = [accuracy_at(rate, verified[name], face) for name in ("jpeg2000", "jpeg")]
-            print(f"| {rate:.3f} bpp | {accuracy(told, face)} | {' | '.join(cells)} |")
+            cells = [accuracy_at(rate, verified[name], spec) for name in ("jpeg2000", "jpeg")]
+            print(f"| {rate:.3f} bpp | {accuracy(told, spec)} | {' | '.join(cells)} |")
     if arguments.joint:
         joint(paired, *arguments.joint, root)
 
@@ -118,14 +118,14 @@ def joint(paired: Dataset, model: str, recogniser: str, root: Path) -> None:
     finally:
         bench.close()
     print(
-        f"\n| {model} | {' | '.join(map(str, bench.faces))} |\n|{' --- |' * (1 + len(bench.faces))}"
+        f"\n| {model} | {' | '.join(map(str, bench.specs))} |\n|{' --- |' * (1 + len(bench.specs))}"
     )
     for rate, told in verified:
-        print(f"| {rate:.3f} bpp | {' | '.join(accuracy(told, face) for face in bench.faces)} |")
+        print(f"| {rate:.3f} bpp | {' | '.join(accuracy(told, spec) for spec in bench.specs)} |")
 
 
-def accuracy(told: dict[str, dict[str, float]], face: Face) -> str:
-    return within(told[str(face)]["accuracy"], told[str(face)]["standard_error"])
+def accuracy(told: dict[str, dict[str, float]], spec: EmbeddingSpec) -> str:
+    return within(told[str(spec)]["accuracy"], told[str(spec)]["standard_error"])
 
 
 def within(mean: float, error: float) -> str:
@@ -144,24 +144,24 @@ def accuracies(
     return sorted(told, key=lambda each: each[0])
 
 
-def accuracy_at(rate: float, curve: list[Accuracies], face: Face) -> str:
+def accuracy_at(rate: float, curve: list[Accuracies], spec: EmbeddingSpec) -> str:
     rates = [each for each, _ in curve]
     if not rates[0] <= rate <= rates[-1]:
         return f"has {rates[0]:.3f} to {rates[-1]:.3f} bpp"
     values = np.array(
-        [[told[str(face)][key] for key in ("accuracy", "standard_error")] for _, told in curve]
+        [[told[str(spec)][key] for key in ("accuracy", "standard_error")] for _, told in curve]
     )
     mean, error = (np.interp(np.log(rate), np.log(rates), column) for column in values.T)
     return within(mean, error)
 
 
-def curve(points: list[Point], face: Face, samples: list[np.ndarray]) -> Curve:
+def curve(points: list[Point], spec: EmbeddingSpec, samples: list[np.ndarray]) -> Curve:
     points = sorted(points, key=lambda point: point.numbers["bpp"])
-    frr = [point.numbers["recognition"][str(face)]["frr"] for point in points]
+    frr = [point.numbers["recognition"][str(spec)]["frr"] for point in points]
     return (
         [p.numbers["bpp"] for p in points],
         frr,
-        np.stack([frr_draws(p.distances[face], samples) for p in points]),
+        np.stack([frr_draws(p.distances[spec], samples) for p in points]),
     )
 
 

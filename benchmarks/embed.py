@@ -60,13 +60,13 @@ def main() -> None:
     print(
         "| q | bpp | FRR, latents | FRR, decoded | cosine to the original's |\n| --- | --- | --- | --- | --- |"
     )
-    originals = stacked(bench.photographs("original", 0, subjects), bench.faces[0])
+    originals = stacked(bench.photographs("original", 0, subjects), bench.specs[0])
     for quality in arguments.qualities or (1, 2, 3, 4, 5, 6):
         decoded = bench.photographs(arguments.model, quality, subjects)
         files = [codec.encode(images.load(subject.path), quality) for subject in subjects]
         embeddings = np.stack([codec.embed(open_container(data)) for data in files])
         cells = []
-        for each in (embeddings, stacked(decoded, bench.faces[0])):
+        for each in (embeddings, stacked(decoded, bench.specs[0])):
             apart = distances(each, people)
             low, high = interval(frr_draws(apart, samples))
             cells.append(f"{frr_at_far(*apart, least=1):.1%} ({low:.1%} to {high:.1%})")

@@ -71,7 +71,7 @@ def main() -> None:
     print("| | bpp | right | PSNR | SSIM |\n| --- | --- | --- | --- | --- |")
 
     bench = open_bench([SEEN], root)
-    (face,) = bench.faces
+    (spec,) = bench.specs
 
     def classifier(embeddings: np.ndarray) -> LogisticRegression:
         known = [people.index(subject.person) for subject in trained]
@@ -86,7 +86,7 @@ def main() -> None:
             flush=True,
         )
 
-    by_originals = classifier(stacked(bench.photographs("original", 0, trained), face))
+    by_originals = classifier(stacked(bench.photographs("original", 0, trained), spec))
     some = [codec.family.analyse(images.load(subject.path)) for subject in trained[::20]]
     area = sum(
         images.load(subject.path).shape[0] * images.load(subject.path).shape[1]
@@ -110,9 +110,9 @@ def main() -> None:
         row(f"{arguments.model}, q {q:g}, trained on its embeddings", measured, right)
         size = sum(m.bytes for m in measured) / len(measured)
         jpeg = bench.photographs("jpeg@fit", round(size), tests)
-        found = np.nan_to_num(stacked(jpeg, face))
+        found = np.nan_to_num(stacked(jpeg, spec))
         row("JPEG, trained on originals", jpeg, by_originals.predict(found) == labels)
-        by_jpeg = classifier(stacked(bench.photographs("jpeg@fit", round(size), trained), face))
+        by_jpeg = classifier(stacked(bench.photographs("jpeg@fit", round(size), trained), spec))
         row("JPEG, trained on JPEG", jpeg, by_jpeg.predict(found) == labels)
         print(f"| Huffman instead of the range coder | {huffman(codec, files):.3f} | | | |")
     bench.close()

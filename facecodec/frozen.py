@@ -216,7 +216,7 @@ def load_head(card: ModelCard) -> HeadFile:
         )
     metadata, tensors = _read(path)
     try:
-        told = json.loads(metadata["card"])
+        facts = json.loads(metadata["card"])
         if metadata["format"] != HEAD_FORMAT or metadata["hash"] != _short(
             _hash("head", tensors, list(tensors))
         ):
@@ -225,7 +225,7 @@ def load_head(card: ModelCard) -> HeadFile:
             raise ModelError(
                 f"{path}: the head of model {metadata['model']}, not of {card.fingerprint}"
             )
-        head = HeadFile(told["space"], told["classes"], tensors)
+        head = HeadFile(facts["space"], facts["classes"], tensors)
         _check_head(head)
         return head
     except (KeyError, TypeError, ValueError, RecursionError) as error:

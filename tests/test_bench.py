@@ -21,7 +21,7 @@ from facecodec.bench import subjects
 from facecodec.bench.download import download_lfw
 from facecodec.bench.gallery import gallery
 from facecodec.bench.intervals import draws, frr_draws, interval, parity_draws
-from facecodec.bench.measure import Bench, Face
+from facecodec.bench.measure import Bench, EmbeddingSpec
 from facecodec.bench.metrics import bd_rate, ms_ssim, psnr, rate_at, ssim
 from facecodec.bench.protocols import (
     distances,
@@ -30,7 +30,15 @@ from facecodec.bench.protocols import (
     roc,
     verification,
 )
-from facecodec.bench.run import BASELINE, Point, bd_rates, differences, lost_faces, measure, results
+from facecodec.bench.run import (
+    BASELINE,
+    Point,
+    bd_rates,
+    differences,
+    measure,
+    rejected_queries,
+    results,
+)
 from facecodec.bench.store import Store, key
 from facecodec.bench.subjects import Dataset, Subject, load_dataset
 from facecodec.cli.bench import Progress
@@ -181,7 +189,9 @@ def points_of(codec: str, frr: dict[float, float], rate: dict[float, float]) -> 
             "recognition": {"seen": {"frr": share}},
         }
         points.append(
-            Point(codec, float(setting), numbers, {Face("seen"): (same, np.full(600, 0.5))})
+            Point(
+                codec, float(setting), numbers, {EmbeddingSpec("seen"): (same, np.full(600, 0.5))}
+            )
         )
     return points
 
@@ -208,7 +218,7 @@ def test_parity_is_told_with_its_interval_and_its_share_of_the_baseline():
     assert told["codecs"][BASELINE[0]]["parity"]["seen"] == {"reason": "1 settings; a fit takes 6"}
 
 
-def test_the_faces_told_as_lost_were_accepted_before_and_are_rejected_now():
+def test_the_queries_reported_as_rejected_were_accepted_before_and_are_rejected_now():
     """600 queries; the threshold is at 0.5 before and after. 3, 4 and 5 cross it, 6 never was accepted."""
     people = [f"{number:03}" for number in range(600) for _ in range(2)]
     subjects = [
@@ -218,16 +228,16 @@ def test_the_faces_told_as_lost_were_accepted_before_and_are_rejected_now():
     before, after = np.full(600, 0.1), np.full(600, 0.1)
     after[[3, 4, 5]] = 0.6, 0.8, 0.7
     before[6] = after[6] = 0.9
-    face = Face("seen")
-    original, decoded = (Point("x", 0, {}, {face: (same, other)}) for same in (before, after))
-    lost = lost_faces(decoded, original, face, Dataset("x", subjects))
+    spec = EmbeddingSpec("seen")
+    original, decoded = (Point("x", 0, {}, {spec: (same, other)}) for same in (before, after))
+    rejected = rejected_queries(decoded, original, spec, Dataset("x", subjects))
     # Of person 4 the photographs are 8, enrolled, and 9, the query.
-    assert [(each["query_name"], each["enrolled_name"]) for each in lost] == [
+    assert [(each["query_name"], each["enrolled_name"]) for each in rejected] == [
         ("x/9.jpg", "x/8.jpg"),
         ("x/11.jpg", "x/10.jpg"),
         ("x/7.jpg", "x/6.jpg"),
     ]
-    assert [(each["distance"], each["threshold"]) for each in lost] == [
+    assert [(each["distance"], each["threshold"]) for each in rejected] == [
         (0.8, 0.5),
         (0.7, 0.5),
         (0.6, 0.5),
@@ -239,7 +249,7 @@ def test_differences_are_paired_and_between_equal_settings():
     ours = points_of("l2-rec", {1024: 0.1, 512: 0.2}, {1024: 0.1, 512: 0.05})
     theirs = points_of("jpeg", {1024: 0.3}, {1024: 0.1})
     (told,) = differences(theirs + ours, people, 1)
-    assert (told["model"], told["codec"], told["setting"], told["face"]) == (
+    assert (told["model"], told["codec"], told["setting"], told["recogniser"]) == (
         "l2-rec",
         "jpeg",
         1024,

@@ -24,7 +24,7 @@ def recognised(frr: float) -> dict:
     return {
         SEEN: {
             "cosine": 1 - frr,
-            "lost": 0,
+            "undetected": 0,
             "frr": frr,
             "frr_interval": [frr / 2, 2 * frr],
             "roc": [[0, 1], [1, 0]],
@@ -58,7 +58,7 @@ def entry(label: str, reference: bool, rates: list[float]) -> dict:
 
 @pytest.fixture
 def results(tmp_path):
-    """Two codecs, one face and one lost face, made up; the pictures lie in tmp_path/stored."""
+    """Two codecs, one face and one rejected query, made up; the pictures lie in tmp_path/stored."""
     names = ("face", "decoded", "query", "query-decoded", "enrolled-decoded")
     (tmp_path / "stored" / "pictures").mkdir(parents=True)
     for number, name in enumerate(names):
@@ -66,9 +66,9 @@ def results(tmp_path):
             tmp_path / "stored" / "pictures" / f"{name}.webp"
         )
     pictures = [f"pictures/{name}.webp" for name in names]
-    lost = dict(zip(("query", "query_decoded", "enrolled_decoded"), pictures[2:], strict=True))
+    rejected = dict(zip(("query", "query_decoded", "enrolled_decoded"), pictures[2:], strict=True))
     return {
-        "schema": 1,
+        "schema": 2,
         "seen": [SEEN],
         "baseline": ["hevc", 1.0],
         "commands": [["bench", "identify"]],
@@ -96,14 +96,14 @@ def results(tmp_path):
                 "decoded": {"ours": {"file": pictures[1], "setting": 3.0, "bytes": 940}},
             }
         ],
-        "lost": [
+        "rejected": [
             {
                 "codec": "ours",
                 "setting": 1.0,
-                "face": SEEN,
+                "recogniser": SEEN,
                 "distance": 0.7,
                 "threshold": 0.6,
-                **lost,
+                **rejected,
             }
         ],
     }
@@ -146,7 +146,7 @@ def test_results_of_one_codec_at_other_settings_and_for_faces_found_again_become
     }
     for point in more["codecs"]["ours"]["points"][2:]:
         point["recognition"] = {
-            again: {"cosine": 0.9, "lost": 1, "frr": 0.2, "frr_interval": None, "roc": []}
+            again: {"cosine": 0.9, "undetected": 1, "frr": 0.2, "frr_interval": None, "roc": []}
         }
     more["skipped"] = {"avif": "no libavif"}
     redraw([results, more], [tmp_path / "stored"] * 2, tmp_path / "both")
@@ -215,7 +215,7 @@ def test_the_page_shows_the_numbers_on_a_phone_in_the_dark_without_a_word_on_the
     assert "0.200 (0.150 to 0.250), 50%" in page.inner_text("table")
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(17, 20, 24)"
-    assert page.locator(".lost img").count() == 3
+    assert page.locator(".rejected img").count() == 3
     broken = "[...document.images].filter((image) => !image.complete || !image.naturalWidth).length"
     assert page.evaluate(broken) == 0
     assert page.locator("pre").last.inner_text() == "hevc: </script>\nours: </script>"

@@ -26,7 +26,7 @@ BPP = 0.12  # the size at which faces are shown; about 940 bytes at 250x250
 
 
 def add_pictures(results: dict[str, Any], subjects: Sequence[Subject], out: Path) -> None:
-    """Faces for `results["gallery"]`, and pictures of the lost ones that are to be shown."""
+    """Faces for `results["gallery"]`, and pictures of the rejected queries that are shown."""
     codecs = [name for name in results["codecs"] if find_codec(name).fine]
     subjects = [
         subject for subject in subjects if str(subject.path) not in results["dataset"]["unreadable"]
@@ -37,14 +37,14 @@ def add_pictures(results: dict[str, Any], subjects: Sequence[Subject], out: Path
         for name, entry in results["codecs"].items()
         if not entry["reference"]
     }
-    lost = results.get("lost", [])
+    rejected = results.get("rejected", [])
     chosen = [
         each
-        for each in lost
-        if each["face"] in results["seen"] and shown.get(each["codec"]) == each["setting"]
+        for each in rejected
+        if each["recogniser"] in results["seen"] and shown.get(each["codec"]) == each["setting"]
     ]
-    others = [each for each in lost if each not in chosen]
-    results["lost"] = lost_pictures(chosen, subjects, out) + others
+    others = [each for each in rejected if each not in chosen]
+    results["rejected"] = rejected_pictures(chosen, subjects, out) + others
 
 
 def telling(entry: dict[str, Any], results: dict[str, Any]) -> float:
@@ -78,10 +78,10 @@ def with_pictures(node: Any, change: Callable[[str], str]) -> Any:
 def gallery(subjects: Sequence[Subject], codecs: Sequence[str], out: Path) -> list[dict[str, Any]]:
     """Some of the faces, evenly spread, as decoded by each codec from the file nearest to BPP.
 
-    Pictures go to out/pictures; of each it is told where, and by which setting and how many bytes.
+    Pictures go to out/pictures; each entry names its file, and the setting and bytes it has.
     """
     step = max(1, len(subjects) // FACES)
-    told = []
+    faces = []
     for number, subject in enumerate(subjects[step // 2 :: step][:FACES]):
         pixels = images.load(subject.path)
         face: dict[str, Any] = {"original": keep(pixels, out, f"face-{number}"), "decoded": {}}
@@ -94,16 +94,16 @@ def gallery(subjects: Sequence[Subject], codecs: Sequence[str], out: Path) -> li
                 "setting": setting,
                 "bytes": len(file),
             }
-        told.append(face)
-    return told
+        faces.append(face)
+    return faces
 
 
-def lost_pictures(
-    lost: Sequence[dict[str, Any]], subjects: Sequence[Subject], out: Path
+def rejected_pictures(
+    rejected: Sequence[dict[str, Any]], subjects: Sequence[Subject], out: Path
 ) -> list[dict[str, Any]]:
-    """`lost` with pictures: the query, and the query and the enrolled photograph as decoded."""
-    told, by_name = [], {subject.name: subject for subject in subjects}
-    for number, each in enumerate(lost):
+    """`rejected` with pictures: the query, and the query and the enrolled photograph as decoded."""
+    shown, by_name = [], {subject.name: subject for subject in subjects}
+    for number, each in enumerate(rejected):
         codec = find_codec(each["codec"])
         query, enrolled = (
             images.load(by_name[each[name]].path) for name in ("query_name", "enrolled_name")
@@ -113,8 +113,10 @@ def lost_pictures(
         ]
         names = ("query", "query_decoded", "enrolled_decoded")
         pictures = zip(names, (query, *decoded), strict=True)
-        told.append(each | {name: keep(x, out, f"lost-{number}-{name}") for name, x in pictures})
-    return told
+        shown.append(
+            each | {name: keep(x, out, f"rejected-{number}-{name}") for name, x in pictures}
+        )
+    return shown
 
 
 def keep(pixels: np.ndarray, out: Path, name: str) -> str:

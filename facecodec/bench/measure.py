@@ -27,17 +27,19 @@ from facecodec.faces.recognisers import find_recogniser, load_embedder
 from facecodec.folders import cache_folder
 from facecodec.processes import end_with_parent
 
-PICTURE = (
-    "picture"  # the part of a measurement that holds bytes and quality; every other part is a Face
-)
+# The part of a measurement that holds bytes and quality; every other part is an EmbeddingSpec.
+PICTURE = "picture"
 SAVE_EVERY = 200  # photographs
 READING = 2  # raised whenever photographs are read otherwise; 2: upright
 ALIGNMENT = 2  # raised whenever faces.alignment gives other crops, so that no embedding of former ones is used
 
 
 @dataclass(frozen=True)
-class Face:
-    """An embedding to take: by which recogniser, with the original's landmarks or with those found when decoded."""
+class EmbeddingSpec:
+    """Which embedding to take: the recogniser, and whose landmarks it is given.
+
+    With `found_again` they are those found on the decoded picture, otherwise the original's.
+    """
 
     recogniser: str
     found_again: bool = False
@@ -55,7 +57,7 @@ class Measured:
     psnr: float
     ssim: float
     ms_ssim: float | None
-    embeddings: dict[Face, np.ndarray]
+    embeddings: dict[EmbeddingSpec, np.ndarray]
 
 
 class Bench:
@@ -67,8 +69,10 @@ class Bench:
 
     def __init__(self, recognisers: dict[str, str], store: Store, find_again: bool = False) -> None:
         self.recognisers = recognisers
-        self.faces = [
-            Face(name, again) for again in (False, True)[: 1 + find_again] for name in recognisers
+        self.specs = [
+            EmbeddingSpec(name, again)
+            for again in (False, True)[: 1 + find_again]
+            for name in recognisers
         ]
         self._store = store
         self._pool: ProcessPoolExecutor | None = None
@@ -125,20 +129,20 @@ class Bench:
             for parts in keys
         ]
 
-    def _keys(self, coded: tuple[str, ...], subject: Subject) -> dict[str | Face, bytes]:
+    def _keys(self, coded: tuple[str, ...], subject: Subject) -> dict[str | EmbeddingSpec, bytes]:
         """What each part of a measurement is stored under; `coded` says how the photograph is coded."""
         coded = (*coded, READING, _digest(subject.path))
-        keys: dict[str | Face, bytes] = {PICTURE: key(*coded, PICTURE)}
-        for face in self.faces:
-            recogniser = self.recognisers[face.recogniser]
+        keys: dict[str | EmbeddingSpec, bytes] = {PICTURE: key(*coded, PICTURE)}
+        for spec in self.specs:
+            recogniser = self.recognisers[spec.recogniser]
             known = _digest(Path(recogniser)) if recogniser.endswith(".onnx") else recogniser
             place = None if subject.landmarks is None else subject.landmarks.round(3).tolist()
-            keys[face] = key(*coded, known, ALIGNMENT, "found again" if face.found_again else place)
+            keys[spec] = key(*coded, known, ALIGNMENT, "found again" if spec.found_again else place)
         return keys
 
     def _measure(
-        self, codec: str, setting: float, work: list[tuple[Subject, list[str | Face]]]
-    ) -> Iterator[dict[str | Face, bytes] | None]:
+        self, codec: str, setting: float, work: list[tuple[Subject, list[str | EmbeddingSpec]]]
+    ) -> Iterator[dict[str | EmbeddingSpec, bytes] | None]:
         if not work:
             return iter(())
         if self._pool is None:
@@ -174,9 +178,9 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _measured(values: dict[str | Face, bytes]) -> Measured:
+def _measured(values: dict[str | EmbeddingSpec, bytes]) -> Measured:
     embeddings = {
-        face: np.frombuffer(value, np.float32) for face, value in values.items() if face != PICTURE
+        spec: np.frombuffer(value, np.float32) for spec, value in values.items() if spec != PICTURE
     }
     return Measured(**json.loads(values[PICTURE]), embeddings=embeddings)
 
@@ -193,8 +197,8 @@ def _start(recognisers: dict[str, str]) -> None:
 
 
 def _measure(
-    codec: str, setting: float, work: tuple[Subject, list[str | Face]]
-) -> dict[str | Face, bytes] | None:
+    codec: str, setting: float, work: tuple[Subject, list[str | EmbeddingSpec]]
+) -> dict[str | EmbeddingSpec, bytes] | None:
     """The wanted parts of one photograph's measurement, as they are stored; None where its file cannot be read."""
     import torch
     from PIL import Image
@@ -209,7 +213,7 @@ def _measure(
         return None
     with tempfile.TemporaryDirectory() as folder:
         size, decoded = code(codec, pixels, setting, Path(folder, "coded"))
-    values: dict[str | Face, bytes] = {}
+    values: dict[str | EmbeddingSpec, bytes] = {}
     if PICTURE in wanted:
         picture = {"bytes": size, "pixels": pixels.shape[0] * pixels.shape[1]}
         picture |= {metric.__name__: metric(pixels, decoded) for metric in (psnr, ssim, ms_ssim)}
@@ -218,12 +222,12 @@ def _measure(
     if any(part != PICTURE and part.found_again for part in wanted):
         places[True] = next(iter(find_landmarks([Image.fromarray(decoded)])))
     tensor = torch.from_numpy(decoded.copy()).permute(2, 0, 1)[None].float()
-    for face in wanted:
-        if face == PICTURE:
+    for spec in wanted:
+        if spec == PICTURE:
             continue
-        place = places[face.found_again]
+        place = places[spec.found_again]
         crop = np.full((3, 112, 112), np.nan, np.float32)
         if place is not None:
             crop = align(tensor, similarity(place)[None])[0].numpy()
-        values[face] = _embedders[face.recogniser](crop).astype(np.float32).tobytes()
+        values[spec] = _embedders[spec.recogniser](crop).astype(np.float32).tobytes()
     return values

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from facecodec.bench.tables import CURVES, faces_of, marked
+from facecodec.bench.tables import CURVES, marked, recognisers_of
 
 
 def draw(results: dict[str, Any], out: Path) -> None:
@@ -22,23 +22,32 @@ def draw(results: dict[str, Any], out: Path) -> None:
         point for point in codecs[baseline[0]]["points"] if point["setting"] == baseline[1]
     )
     every = [point.get("recognition", {}) for entry in codecs.values() for point in entry["points"]]
-    faces = [
-        face for face in faces_of(results) if any("frr" in seen.get(face, {}) for seen in every)
+    recognisers = [
+        recogniser
+        for recogniser in recognisers_of(results)
+        if any("frr" in seen.get(recogniser, {}) for seen in every)
     ]
-    figure = Figure(figsize=(4.6 * (len(faces) + 2), 4.2), layout="constrained")
-    panels = figure.subplots(1, len(faces) + 2)
-    for axes, face in zip(panels, faces, strict=False):
+    figure = Figure(figsize=(4.6 * (len(recognisers) + 2), 4.2), layout="constrained")
+    panels = figure.subplots(1, len(recognisers) + 2)
+    for axes, recogniser in zip(panels, recognisers, strict=False):
         _curves(
-            axes, codecs, lambda point, face=face: point["recognition"].get(face, {}).get("frr")
+            axes,
+            codecs,
+            lambda point, recogniser=recogniser: (
+                point["recognition"].get(recogniser, {}).get("frr")
+            ),
         )
-        if target and face in target["recognition"]:
+        if target and recogniser in target["recognition"]:
             axes.axhline(
-                target["recognition"][face]["frr"], color="black", linewidth=0.8, linestyle=":"
+                target["recognition"][recogniser]["frr"],
+                color="black",
+                linewidth=0.8,
+                linestyle=":",
             )
         axes.set_yscale("log")
         for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
             axis(PercentFormatter(1, decimals=0))
-        axes.set(title=marked(face).replace(" (", "\n("), ylabel="false rejections at FAR 1%")
+        axes.set(title=marked(recogniser).replace(" (", "\n("), ylabel="false rejections at FAR 1%")
     _curves(panels[-2], codecs, lambda point: point["psnr"])
     panels[-2].set(title="PSNR", ylabel="dB")
     _curves(panels[-1], codecs, lambda point: point["ms_ssim"])

@@ -58,12 +58,12 @@ def read(path: Path) -> dict[str, Any]:
 def redraw(many: Sequence[dict[str, Any]], folders: Sequence[Path], out: Path) -> None:
     """The report of several results as one; the pictures that each names lie in its folder.
 
-    What several tell of a codec at one setting, or of its parity, is taken from the first. Raises UsageError for
+    What several say of a codec at one setting, or of its parity, is taken from the first. Raises UsageError for
     results of different photographs, or of a codec in different versions.
     """
-    told: dict[str, Any] = {}
+    merged: dict[str, Any] = {}
     for number, (results, folder) in enumerate(zip(many, folders, strict=True)):
-        _check_dataset(told, results)
+        _check_dataset(merged, results)
 
         def moved(name: str, folder: Path = folder, number: int = number) -> str:
             place = Path("pictures", f"{number}-{Path(name).name}")
@@ -73,22 +73,22 @@ def redraw(many: Sequence[dict[str, Any]], folders: Sequence[Path], out: Path) -
 
         for key, value in with_pictures(results, moved).items():
             if key == "codecs":
-                told["codecs"] = _merged(told.get("codecs", {}), value)
+                merged["codecs"] = _merged(merged.get("codecs", {}), value)
             elif key == "skipped":
-                told[key] = told.get(key, {}) | value
-            elif key in ("commands", "lost", "differences"):
-                told[key] = told.get(key, []) + value
-            elif key == "gallery" and told.get(key):
-                for face, more in zip(told[key], value, strict=True):
+                merged[key] = merged.get(key, {}) | value
+            elif key in ("commands", "rejected", "differences"):
+                merged[key] = merged.get(key, []) + value
+            elif key == "gallery" and merged.get(key):
+                for face, more in zip(merged[key], value, strict=True):
                     face["decoded"] |= more["decoded"]
             elif value is not None:
-                told[key] = value
-    write(told, out)
+                merged[key] = value
+    write(merged, out)
 
 
 def _merged(codecs: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
     """Both, of a codec that is in both the settings, recognisers and parities of both."""
-    told = codecs | more
+    merged = codecs | more
     for name in codecs.keys() & more.keys():
         entry, other = codecs[name], more[name]
         if entry["version"] != other["version"]:
@@ -101,14 +101,16 @@ def _merged(codecs: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
                 "recognition", {}
             )
             points[point["setting"]] = point | ({"recognition": recognition} if recognition else {})
-        told[name] = entry | {"points": sorted(points.values(), key=lambda point: point["setting"])}
+        merged[name] = entry | {
+            "points": sorted(points.values(), key=lambda point: point["setting"])
+        }
         if "parity" in entry or "parity" in other:
-            told[name]["parity"] = other.get("parity", {}) | entry.get("parity", {})
-    return told
+            merged[name]["parity"] = other.get("parity", {}) | entry.get("parity", {})
+    return merged
 
 
-def _check_dataset(told: dict[str, Any], results: dict[str, Any]) -> None:
-    names = [each["dataset"] for each in (told, results) if "dataset" in each]
+def _check_dataset(merged: dict[str, Any], results: dict[str, Any]) -> None:
+    names = [each["dataset"] for each in (merged, results) if "dataset" in each]
     if len(names) == 2 and names[0] != names[1]:
         raise UsageError(
             f"results of different photographs: {names[0]['name']} and {names[1]['name']}"
@@ -117,9 +119,9 @@ def _check_dataset(told: dict[str, Any], results: dict[str, Any]) -> None:
 
 def _flat(codec: str, numbers: dict[str, Any]) -> dict[str, Any]:
     row = {"codec": codec} | {key: value for key, value in numbers.items() if key != "recognition"}
-    for face, seen in numbers.get("recognition", {}).items():
+    for recogniser, seen in numbers.get("recognition", {}).items():
         row |= {
-            f"{key}, {face}": value
+            f"{key}, {recogniser}": value
             for key, value in seen.items()
             if not isinstance(value, list | tuple)
         }

@@ -15,7 +15,7 @@ import numpy as np
 from facecodec.bench import SCHEMA, SEEN
 from facecodec.bench.codecs import find_codec, is_reference, unusable
 from facecodec.bench.intervals import DRAWS, draws, frr_draws, interval, parity_draws
-from facecodec.bench.measure import Bench, Face, Measured
+from facecodec.bench.measure import Bench, EmbeddingSpec, Measured
 from facecodec.bench.metrics import bd_rate, rate_at
 from facecodec.bench.protocols import (
     MIN_QUERIES,
@@ -30,7 +30,7 @@ from facecodec.bench.subjects import FOLDS, Dataset, Subject, chosen
 
 BASELINE = ("hevc", 23.0)  # the codec and setting whose recognition the others are to reach
 ORIGINAL = "original"
-LOST = 3  # of them are told for each codec, setting and recogniser
+MOST_REJECTED = 3  # queries that are reported for each codec, setting and recogniser
 PAIR = ("first", "second", "same", "fold")
 FEWEST_BD = 4  # that a BD-rate takes
 FEWEST_POINTS = 6  # that a fit of FRR over rate takes
@@ -45,11 +45,11 @@ class Point:
     codec: str
     setting: float
     numbers: dict[str, Any]
-    distances: dict[Face, tuple[np.ndarray, np.ndarray]]
+    distances: dict[EmbeddingSpec, tuple[np.ndarray, np.ndarray]]
 
 
 def summarise(
-    measured: Sequence[Measured], originals: Sequence[Measured], faces: Sequence[Face]
+    measured: Sequence[Measured], originals: Sequence[Measured], specs: Sequence[EmbeddingSpec]
 ) -> dict[str, Any]:
     """bpp (total bits over total pixels), means of PSNR, SSIM, MS-SSIM and cosine to the original's embedding.
 
@@ -63,13 +63,13 @@ def summarise(
         "ssim": float(np.mean([m.ssim for m in measured])),
         "ms_ssim": float(np.mean(structure)) if structure else None,
     }
-    for face in faces:
-        embeddings, wanted = stacked(measured, face), stacked(originals, face)
+    for spec in specs:
+        embeddings, wanted = stacked(measured, spec), stacked(originals, spec)
         cosines = (embeddings * wanted).sum(1)
         found = ~np.isnan(cosines)
-        numbers.setdefault("recognition", {})[str(face)] = {
+        numbers.setdefault("recognition", {})[str(spec)] = {
             "cosine": float(cosines[found].mean()) if found.any() else None,
-            "lost": int((~found).sum()),
+            "undetected": int((~found).sum()),
         }
     return numbers
 
@@ -96,28 +96,29 @@ def measure(
                 report(codec, setting, done)
 
             measured = bench.photographs(codec, setting, subjects, tell)
-            numbers = summarise(measured, originals, bench.faces)
+            numbers = summarise(measured, originals, bench.specs)
             apart = {}
-            for face in bench.faces if enough else ():
-                apart[face] = distances(stacked(measured, face), people, gallery)
-                numbers["recognition"][str(face)]["frr"] = frr_at_far(*apart[face])
+            for spec in bench.specs if enough else ():
+                apart[spec] = distances(stacked(measured, spec), people, gallery)
+                numbers["recognition"][str(spec)]["frr"] = frr_at_far(*apart[spec])
             points.append(Point(codec, float(setting), numbers, apart))
     return points
 
 
-def stacked(measured: Sequence[Measured], face: Face) -> np.ndarray:
-    return np.stack([each.embeddings[face] for each in measured])
+def stacked(measured: Sequence[Measured], spec: EmbeddingSpec) -> np.ndarray:
+    return np.stack([each.embeddings[spec] for each in measured])
 
 
 def readable(bench: Bench, dataset: Dataset) -> tuple[Dataset, list[str]]:
     """The dataset without the files that cannot be read, and those files."""
     found = bench.photographs("original", 0, dataset.subjects)
-    lost = [
+    unreadable = [
         str(subject.path)
         for subject, each in zip(dataset.subjects, found, strict=True)
         if each is None
     ]
-    return chosen(dataset, [index for index, each in enumerate(found) if each is not None]), lost
+    kept = [index for index, each in enumerate(found) if each is not None]
+    return chosen(dataset, kept), unreadable
 
 
 def verify(
@@ -128,14 +129,17 @@ def verify(
     first, second, same, fold = (
         np.array([getattr(pair, name) for pair in dataset.pairs]) for name in PAIR
     )
-    told = {}
-    for face in bench.faces:
-        embeddings = stacked(measured, face)
+    by_recogniser = {}
+    for spec in bench.specs:
+        embeddings = stacked(measured, spec)
         apart = np.nan_to_num(1 - (embeddings[first] * embeddings[second]).sum(1), nan=np.inf)
         accuracies = verification(apart, same, fold)
         error = np.std(accuracies, ddof=1) / math.sqrt(len(accuracies))
-        told[str(face)] = {"accuracy": float(np.mean(accuracies)), "standard_error": float(error)}
-    return told
+        by_recogniser[str(spec)] = {
+            "accuracy": float(np.mean(accuracies)),
+            "standard_error": float(error),
+        }
+    return by_recogniser
 
 
 def bench_results(
@@ -154,48 +158,54 @@ def bench_results(
     skipped = {codec: reason for codec in settings if (reason := unusable(codec))}
     leave_out(skipped)
     settings = {codec: each for codec, each in settings.items() if codec not in skipped}
-    dataset, lost = readable(bench, dataset)
+    dataset, unreadable = readable(bench, dataset)
     points = measure(bench, dataset.subjects, settings, dataset.gallery, report)
     people = [subject.person for subject in dataset.subjects]
-    told = results(points, people, dataset.gallery) if "identify" in parts else results(points, ())
+    found = results(points, people, dataset.gallery) if "identify" in parts else results(points, ())
     original = next((point for point in points if point.codec == ORIGINAL), None)
     if "identify" in parts and original is not None:
-        told["lost"] = [
-            {"codec": point.codec, "setting": point.setting, "face": str(face), **each}
+        found["rejected"] = [
+            {"codec": point.codec, "setting": point.setting, "recogniser": str(spec), **each}
             for point in points
-            for face in point.distances
-            for each in lost_faces(point, original, face, dataset)
+            for spec in point.distances
+            for each in rejected_queries(point, original, spec, dataset)
         ]
     if "budget" in parts and any(point.distances for point in points):
-        told["differences"] = differences(points, people, dataset.gallery)
+        found["differences"] = differences(points, people, dataset.gallery)
     if "verify" in parts and len({pair.fold for pair in dataset.pairs}) == FOLDS:
-        for codec, entry in told["codecs"].items():
+        for codec, entry in found["codecs"].items():
             for numbers in entry["points"]:
-                for face, accuracy in verify(bench, dataset, codec, numbers["setting"]).items():
-                    numbers["recognition"][face] |= accuracy
+                for spec, accuracy in verify(bench, dataset, codec, numbers["setting"]).items():
+                    numbers["recognition"][spec] |= accuracy
     queries = len(galleries(people, dataset.gallery)[1])
-    told["dataset"] = {
+    found["dataset"] = {
         "name": dataset.name,
         "photographs": len(people),
         "people": len(set(people)),
         "queries": queries,
     }
-    told["dataset"] |= {"gallery": dataset.gallery, "pairs": len(dataset.pairs), "unreadable": lost}
-    told["skipped"] = skipped
-    told["environment"] = environment()
-    return told
+    found["dataset"] |= {
+        "gallery": dataset.gallery,
+        "pairs": len(dataset.pairs),
+        "unreadable": unreadable,
+    }
+    found["skipped"] = skipped
+    found["environment"] = environment()
+    return found
 
 
-def lost_faces(point: Point, original: Point, face: Face, dataset: Dataset) -> list[dict[str, Any]]:
-    """The queries that were accepted undecoded and are not any more, those farthest beyond the threshold first."""
-    was_same, was_other = original.distances[face]
-    same, other = point.distances[face]
+def rejected_queries(
+    point: Point, original: Point, spec: EmbeddingSpec, dataset: Dataset
+) -> list[dict[str, Any]]:
+    """The queries that are accepted undecoded and rejected decoded, the farthest beyond the threshold first."""
+    was_same, was_other = original.distances[spec]
+    same, other = point.distances[spec]
     threshold = threshold_at_far(other)
-    lost = np.flatnonzero((was_same < threshold_at_far(was_other)) & (same >= threshold))
+    rejected = np.flatnonzero((was_same < threshold_at_far(was_other)) & (same >= threshold))
     people = [subject.person for subject in dataset.subjects]
     gallery, queries = galleries(people, dataset.gallery)
     enrolled = {people[index]: index for index in gallery[::-1]}
-    worst = lost[np.argsort(threshold - same[lost], kind="stable")][:LOST]
+    worst = rejected[np.argsort(threshold - same[rejected], kind="stable")][:MOST_REJECTED]
     return [
         {
             "query_name": dataset.subjects[queries[index]].name,
@@ -211,29 +221,29 @@ def differences(points: list[Point], people: Sequence[str], gallery: int) -> lis
     """FRR of each reference codec less that of each model of ours at the same setting, paired, with its interval."""
     queries = [people[index] for index in galleries(people, gallery)[1]]
     chosen = draws(queries)
-    told = []
+    rows = []
     for ours in points:
         if is_reference(ours.codec):
             continue
         for other in points:
             if not is_reference(other.codec) or other.setting != ours.setting:
                 continue
-            for face, apart in ours.distances.items():
-                less = frr_draws(other.distances[face], chosen) - frr_draws(apart, chosen)
+            for spec, apart in ours.distances.items():
+                less = frr_draws(other.distances[spec], chosen) - frr_draws(apart, chosen)
                 frr, others = (
-                    each.numbers["recognition"][str(face)]["frr"] for each in (ours, other)
+                    each.numbers["recognition"][str(spec)]["frr"] for each in (ours, other)
                 )
-                told.append(
+                rows.append(
                     {
                         "model": ours.codec,
                         "codec": other.codec,
                         "setting": ours.setting,
-                        "face": str(face),
+                        "recogniser": str(spec),
                         "less": others - frr,
                         "interval": interval(less),
                     }
                 )
-    return told
+    return rows
 
 
 def environment() -> dict[str, Any]:
@@ -267,9 +277,9 @@ def results(
     chosen = draws(queries, samples) if queries else []
     baseline = next((p for p in points if (p.codec, p.setting) == BASELINE), None)
     drawn = {
-        (number, face): frr_draws(apart, chosen)
+        (number, spec): frr_draws(apart, chosen)
         for number, point in enumerate(points)
-        for face, apart in point.distances.items()
+        for spec, apart in point.distances.items()
     }
     base = points.index(baseline) if baseline else None
     codecs: dict[str, Any] = {}
@@ -285,22 +295,22 @@ def results(
             },
         )
         numbers = {"setting": point.setting, **point.numbers}
-        for face, (same, other) in point.distances.items():
-            seen = numbers["recognition"][str(face)]
-            seen["frr_interval"] = interval(drawn[number, face])
+        for spec, (same, other) in point.distances.items():
+            seen = numbers["recognition"][str(spec)]
+            seen["frr_interval"] = interval(drawn[number, spec])
             if base is not None:
-                seen["less_than_baseline"] = interval(drawn[base, face] - drawn[number, face])
+                seen["less_than_baseline"] = interval(drawn[base, spec] - drawn[number, spec])
             seen["roc"] = [[round(float(v), 5) for v in values] for values in roc(same, other)]
         entry["points"].append(numbers)
     if baseline is not None:
         for name, entry in codecs.items():
             mine = [number for number, point in enumerate(points) if point.codec == name]
             entry["parity"] = {}
-            for face in baseline.distances:
-                samples_of = [drawn[number, face] for number in mine]
+            for spec in baseline.distances:
+                samples_of = [drawn[number, spec] for number in mine]
                 curve = [points[number] for number in mine]
-                entry["parity"][str(face)] = parity(
-                    curve, samples_of, baseline, drawn[base, face], face
+                entry["parity"][str(spec)] = parity(
+                    curve, samples_of, baseline, drawn[base, spec], spec
                 )
     for name, entry in codecs.items():
         entry["bd_rate"] = (
@@ -316,7 +326,7 @@ def results(
 
 def bd_rates(anchor: dict[str, Any] | None, entry: dict[str, Any]) -> dict[str, float]:
     """Percent more bits than the anchor at equal PSNR and MS-SSIM, from curves of FEWEST_BD points or more."""
-    told = {}
+    rates = {}
     for metric, name in (("psnr", "PSNR"), ("ms_ssim", "MS-SSIM")):
         curves = [
             [(point["bpp"], point[metric]) for point in each["points"] if point[metric] is not None]
@@ -326,12 +336,16 @@ def bd_rates(anchor: dict[str, Any] | None, entry: dict[str, Any]) -> dict[str, 
         if len(curves) == 2 and min(map(len, curves)) >= FEWEST_BD:
             rate = bd_rate(*curves)
             if rate is not None:
-                told[name] = rate
-    return told
+                rates[name] = rate
+    return rates
 
 
 def parity(
-    points: list[Point], drawn: list[np.ndarray], baseline: Point, target: np.ndarray, face: Face
+    points: list[Point],
+    drawn: list[np.ndarray],
+    baseline: Point,
+    target: np.ndarray,
+    spec: EmbeddingSpec,
 ) -> dict[str, Any]:
     """Where a codec's FRR over rate comes down to the baseline's: bpp, share of the baseline's bits, interval.
 
@@ -340,8 +354,8 @@ def parity(
     if len(points) < FEWEST_POINTS:
         return {"reason": f"{len(points)} settings; a fit takes {FEWEST_POINTS}"}
     rates = [point.numbers["bpp"] for point in points]
-    frr = [point.numbers["recognition"][str(face)]["frr"] for point in points]
-    goal = baseline.numbers["recognition"][str(face)]["frr"]
+    frr = [point.numbers["recognition"][str(spec)]["frr"] for point in points]
+    goal = baseline.numbers["recognition"][str(spec)]["frr"]
     rate = rate_at(rates, frr, goal)
     if rate is None:
         return {"reason": "not reached"}

@@ -101,7 +101,7 @@ def _round(name: str, setting: float, folder: Path, alone: int | None) -> dict[s
     restored = [places[2] / f"{path.stem}.png" for path in pictures]
     encoders = [commands.encode(setting, *each) for each in zip(pictures, coded, strict=True)]
     decoders = [commands.decode(*each) for each in zip(coded, restored, strict=True)]
-    told = {
+    seconds = {
         "encode": [_timed(command) for command in encoders[:alone]],
         "decode": [_timed(command) for command in decoders[:alone]],
     }
@@ -115,9 +115,9 @@ def _round(name: str, setting: float, folder: Path, alone: int | None) -> dict[s
         _timed(commands.decode_many(*places[1:]))
     else:
         _all(decoders)
-    told["encode_batch"] = [(between - began) / len(pictures)]
-    told["decode_batch"] = [(time.perf_counter() - between) / len(pictures)]
-    return told
+    seconds["encode_batch"] = [(between - began) / len(pictures)]
+    seconds["decode_batch"] = [(time.perf_counter() - between) / len(pictures)]
+    return seconds
 
 
 def _all(commands: Sequence[list[str]]) -> None:

@@ -68,56 +68,58 @@ def markdown(results: dict[str, Any]) -> str:
 
 
 def tables(results: dict[str, Any]) -> list[Numbers]:
-    told = []
+    found = []
     if any(
         entry.get("parity") and len(entry["points"]) > 1
         for entry in results.get("codecs", {}).values()
     ):
-        told.append(_headline(results))
+        found.append(_headline(results))
     if "codecs" in results:
-        told += _measured(results)
+        found += _measured(results)
     if results.get("differences"):
-        told.append(_differences(results["differences"]))
+        found.append(_differences(results["differences"]))
     if "speed" in results:
-        told.append(_speed(results["speed"]))
-    return told
+        found.append(_speed(results["speed"]))
+    return found
 
 
 def remarks(results: dict[str, Any]) -> list[str]:
     """BD-rate, and what was left out and why."""
-    told = []
+    lines = []
     for codec, entry in results.get("codecs", {}).items():
-        told += [
+        lines += [
             f"{codec}: BD-rate on {name} {rate:+.1f}% against HEVC"
             for name, rate in entry["bd_rate"].items()
         ]
-    told += [
+    lines += [
         f"{codec} was skipped: {reason}" for codec, reason in results.get("skipped", {}).items()
     ]
     dataset = results.get("dataset", {})
-    told += [f"{path} could not be read and was left out" for path in dataset.get("unreadable", [])]
+    lines += [
+        f"{path} could not be read and was left out" for path in dataset.get("unreadable", [])
+    ]
     points = [point for entry in results.get("codecs", {}).values() for point in entry["points"]]
     if any("frr" not in seen for point in points for seen in point.get("recognition", {}).values()):
-        told.append(f"{dataset['queries']} queries are too few for an FRR")
-    return told
+        lines.append(f"{dataset['queries']} queries are too few for an FRR")
+    return lines
 
 
 def _headline(results: dict[str, Any]) -> Numbers:
     entries = {name: entry for name, entry in results["codecs"].items() if len(entry["points"]) > 1}
-    faces = [
-        face
-        for face in faces_of(results)
-        if any(face in entry.get("parity", {}) for entry in entries.values())
+    recognisers = [
+        recogniser
+        for recogniser in recognisers_of(results)
+        if any(recogniser in entry.get("parity", {}) for entry in entries.values())
     ]
     rows = [
-        (name, *(_parity(entry.get("parity", {}).get(face)) for face in faces))
+        (name, *(_parity(entry.get("parity", {}).get(recogniser)) for recogniser in recognisers))
         for name, entry in entries.items()
     ]
     codec, setting = results["baseline"]
     title = (
         f"Bits per pixel for the recognition of {codec} at {setting:g}, and their share of its bits"
     )
-    return Numbers(title, ("", *map(marked, faces)), rows)
+    return Numbers(title, ("", *map(marked, recognisers)), rows)
 
 
 def _measured(results: dict[str, Any]) -> list[Numbers]:
@@ -133,26 +135,28 @@ def _measured(results: dict[str, Any]) -> list[Numbers]:
     names = [(f"{codec} {n['setting']:g}", f"{n['bpp']:.3f}") for codec, n in points]
     pictures = [(f"{n['psnr']:.2f}", f"{n['ssim']:.3f}", _number(n["ms_ssim"])) for _, n in points]
     rows = [name + cells for name, cells in zip(names, pictures, strict=True)]
-    told = [Numbers(f"{dataset['name']}: {counts}", ("", "bpp", "PSNR", "SSIM", "MS-SSIM"), rows)]
-    for face in faces_of(results):
-        seen = [numbers.get("recognition", {}).get(face) for _, numbers in points]
+    tables = [Numbers(f"{dataset['name']}: {counts}", ("", "bpp", "PSNR", "SSIM", "MS-SSIM"), rows)]
+    for recogniser in recognisers_of(results):
+        seen = [numbers.get("recognition", {}).get(recogniser) for _, numbers in points]
         rows = [
             (
                 *name,
                 _number(s["cosine"]),
                 _frr(s),
                 _number(s.get("accuracy"), ".1%"),
-                str(s["lost"]),
+                str(s["undetected"]),
             )
             for name, s in zip(names, seen, strict=True)
             if s
         ]
-        told.append(
+        tables.append(
             _without_empty(
-                marked(face), ("", "bpp", "cosine", "FRR at FAR = 1%", "pairs", "no face"), rows
+                marked(recogniser),
+                ("", "bpp", "cosine", "FRR at FAR = 1%", "pairs", "no face"),
+                rows,
             )
         )
-    return told
+    return tables
 
 
 def _without_empty(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Numbers:
@@ -172,7 +176,7 @@ def _differences(differences: list[dict[str, Any]]) -> Numbers:
         (
             f"{each['model']} against {each['codec']}",
             f"{each['setting']:g}",
-            marked(each["face"]),
+            marked(each["recogniser"]),
             f"{each['less']:.1%}{_between(each['interval'], '.1%')}",
         )
         for each in differences
@@ -186,8 +190,8 @@ def _speed(speed: dict[str, Any]) -> Numbers:
     base = next((each for each in speed["codecs"] if each["codec"] == "hevc"), None)
 
     def cell(each: dict[str, Any], task: str) -> str:
-        told = f"{1000 * each[task]['median']:.0f} ± {1000 * each[task]['spread']:.0f}"
-        return told + (f" ({each[task]['median'] / base[task]['median']:.2f})" if base else "")
+        text = f"{1000 * each[task]['median']:.0f} ± {1000 * each[task]['spread']:.0f}"
+        return text + (f" ({each[task]['median'] / base[task]['median']:.2f})" if base else "")
 
     tasks = ("encode", "decode", "encode_batch", "decode_batch")
     rows = [
@@ -198,16 +202,18 @@ def _speed(speed: dict[str, Any]) -> Numbers:
     return Numbers(title, ("", *(task.replace("_", ", ") for task in tasks)), rows)
 
 
-def faces_of(results: dict[str, Any]) -> list[str]:
+def recognisers_of(results: dict[str, Any]) -> list[str]:
     """Every recogniser of the results, those with faces found again behind the others."""
     points = [point for entry in results.get("codecs", {}).values() for point in entry["points"]]
-    found = list(dict.fromkeys(face for point in points for face in point.get("recognition", {})))
-    return sorted(found, key=lambda face: ", " in face)
+    found = list(
+        dict.fromkeys(recogniser for point in points for recogniser in point.get("recognition", {}))
+    )
+    return sorted(found, key=lambda recogniser: ", " in recogniser)
 
 
-def marked(face: str) -> str:
+def marked(recogniser: str) -> str:
     """A recogniser's name, and whether training saw it."""
-    name, _, again = face.partition(", ")
+    name, _, again = recogniser.partition(", ")
     mark = "seen in training" if name == SEEN else "never seen"
     return f"{name} ({mark}{', faces ' + again if again else ''})"
 

@@ -93,8 +93,8 @@ def bench(context: click.Context, **options: Any) -> None:
         measure_and_report(("quality", "identify", "verify"), **options)
 
 
-def alone(part: str, told: str) -> None:
-    @bench.command(part, help=told)
+def alone(part: str, text: str) -> None:
+    @bench.command(part, help=text)
     @shared_options
     def command(**options: Any) -> None:
         measure_and_report((part,), **options)

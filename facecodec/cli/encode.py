@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     help="Keep EXIF and the colour profile, which are dropped otherwise.",
 )
 @click.option(
-    "--verify", is_flag=True, help="Read each file back and decode it before success is told."
+    "--verify", is_flag=True, help="Read each file back and decode it before it is reported."
 )
 @click.option(
     "-m",

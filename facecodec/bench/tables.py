@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from facecodec.bench import SEEN
+from facecodec.text import printable
 
 PIPED_WIDTH = 160
 CURVES = "curves"  # the picture of them, less its suffix
@@ -32,18 +33,20 @@ class Numbers:
 
 def show(results: dict[str, Any]) -> None:
     """Tables and remarks on stdout."""
-    console = Console()
+    console = Console(markup=False, emoji=False)  # names are no commands
     if not console.is_terminal:
         console.width = PIPED_WIDTH  # numbers that are cut off tell nothing
     for numbers in tables(results):
-        table = Table(title=numbers.title)
+        table = Table(title=printable(numbers.title))
         for head in numbers.heads:
-            table.add_column(head, justify="right" if table.columns else "left", no_wrap=True)
+            table.add_column(
+                printable(head), justify="right" if table.columns else "left", no_wrap=True
+            )
         for row in numbers.rows:
-            table.add_row(*row)
+            table.add_row(*map(printable, row))
         console.print(table)
     for remark in remarks(results):
-        console.print(remark, highlight=False)
+        console.print(printable(remark), highlight=False)
 
 
 def markdown(results: dict[str, Any]) -> str:

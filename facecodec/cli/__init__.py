@@ -11,6 +11,7 @@ from importlib import import_module
 import click
 
 from facecodec import __version__
+from facecodec.cli.console import complain, complain_of_usage
 from facecodec.errors import FacecodecError, UsageError
 
 COMMANDS = {
@@ -77,16 +78,16 @@ def main() -> None:
     try:
         status = cli.main(standalone_mode=False, prog_name="facecodec")
     except click.exceptions.Abort:
-        print("facecodec: interrupted", file=sys.stderr)
+        complain("interrupted")
         status = INTERRUPTED
     except click.ClickException as error:
-        error.show()
+        complain_of_usage(error)
         status = error.exit_code
     except FacecodecError as error:
-        print(f"facecodec: {error}", file=sys.stderr)
+        complain(str(error))
         status = 2 if isinstance(error, UsageError) else 1
     except OSError as error:
         # What is told on stdout could not be; the outputs themselves are handled where they are written.
-        print(f"facecodec: {error.strerror or error}", file=sys.stderr)
+        complain(error.strerror or str(error))
         status = 1
     sys.exit(status or 0)

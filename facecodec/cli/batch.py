@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -11,12 +10,14 @@ from typing import IO, Any
 
 import click
 
+from facecodec.cli.console import tell_json, warn
 from facecodec.cli.extras import require
 from facecodec.cli.files import Job, Plan
 from facecodec.cli.jobs import Note, Outcome, Steps, Work, workers
 from facecodec.cli.outputs import already_there, outputs_there
 from facecodec.container import DEFAULT_MAX_PIXELS
 from facecodec.errors import UsageError
+from facecodec.text import printable
 
 files0_option = click.option(
     "--files0-from",
@@ -100,16 +101,16 @@ class Reporter:
         self.progress: Any = None
 
     def line(self, text: str) -> None:
-        # A name may hold anything; a message is one line all the same, and no escape sequence gets through.
-        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
         if self.progress is not None:
-            self.progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self.progress.console.print(
+                printable(text), markup=False, highlight=False, soft_wrap=True
+            )
         else:
-            print(text, file=sys.stderr)
+            warn(text)
 
     def success(self, result: dict[str, Any], verbose: bool) -> None:
         if self.json_to:
-            print(json.dumps(result), file=self.json_to, flush=True)
+            tell_json(result, self.json_to)
         if verbose and self.interactive and not self.json_to:
             self.line(
                 f"{result['input']} -> {result['output']}: {result['width']}x{result['height']}, "
@@ -118,15 +119,11 @@ class Reporter:
 
     def skipped(self, name: str, output: str) -> None:
         if self.json_to:
-            print(
-                json.dumps({"input": name, "output": output, "skipped": True}),
-                file=self.json_to,
-                flush=True,
-            )
+            tell_json({"input": name, "output": output, "skipped": True}, self.json_to)
 
     def failure(self, name: str, reason: str) -> None:
         if self.json_to:
-            print(json.dumps({"input": name, "error": reason}), file=self.json_to, flush=True)
+            tell_json({"input": name, "error": reason}, self.json_to)
         if self.text:
             self.line(f"facecodec: {name}: {reason}")
 

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from facecodec.bench import SCHEMA, SEEN, UNSEEN
+from facecodec.cli.console import complain, tell, warn
 from facecodec.cli.extras import require
 from facecodec.errors import UsageError
 
@@ -164,7 +165,7 @@ def download(dataset: str) -> None:
     from facecodec.bench.download import download_lfw
 
     place, missing = download_lfw()
-    print(f"LFW is in {place}")
+    tell(f"LFW is in {place}")
     if missing:
         raise UsageError(
             f"put {' and '.join(missing)}, LFW's split of its people, into {place} (docs/data.md)"
@@ -298,7 +299,7 @@ def require_bench() -> None:
 
 def tell_left_out(skipped: dict[str, str]) -> None:
     for codec, reason in skipped.items():
-        print(f"facecodec: {codec} is left out: {reason}", file=sys.stderr, flush=True)
+        complain(f"{codec} is left out: {reason}")
 
 
 class StatusLine:
@@ -310,9 +311,9 @@ class StatusLine:
     def show(self, text: str, last: bool = False) -> None:
         now = time.monotonic()
         if sys.stderr.isatty():
-            print(f"\r{text:78}", end="\n" if last else "", file=sys.stderr, flush=True)
+            warn(f"{text:78}", start="\r", end="\n" if last else "")
         elif last or now - self._said >= QUIET:
-            print(text, file=sys.stderr, flush=True)
+            warn(text)
             self._said = now
 
 

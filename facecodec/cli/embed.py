@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import click
 import numpy as np
 
 from facecodec.cli import batch, files
+from facecodec.cli.console import complain, tell, tell_json, warn
 from facecodec.cli.files import Job
 from facecodec.cli.jobs import Outcome, reason, workers
 from facecodec.cli.models import reader_option
@@ -85,16 +85,16 @@ def embed(
             embeddings[job] = outcome.result["embedding"]
             numbers = embeddings[job].astype(float).round(6).tolist()
             if as_json:
-                print(json.dumps({"input": name, "space": space, "embedding": numbers}))
+                tell_json({"input": name, "space": space, "embedding": numbers})
             elif out is None:
-                print(name, space, " ".join(map(str, numbers)), sep="\t")
+                _tell_row(name, space, numbers)
     for name, wrong in failures:
         if as_json:
-            print(json.dumps({"input": name, "error": wrong}))
-        print(f"facecodec: {name}: {wrong}", file=sys.stderr)
+            tell_json({"input": name, "error": wrong})
+        complain(f"{name}: {wrong}")
     if out is not None and space is not None:
         write_output(Job(None, out), _array([embeddings.get(job) for job in places]), force)
-        print(f"{out}: {len(places)} rows, in the space of {space}", file=sys.stderr)
+        warn(f"{out}: {len(places)} rows, in the space of {space}")
     if failures:
         sys.exit(1)
 
@@ -116,6 +116,13 @@ class Embedding:
             return Outcome({"space": codec.head.space, "embedding": codec.embed(parsed)})
         except Exception as error:
             return Outcome(failure=reason(error))
+
+
+def _tell_row(name: str, space: str, numbers: list[float]) -> None:
+    """Three columns: a name that holds a tab is one column all the same."""
+    tell(name, end="\t")
+    tell(space, end="\t")
+    tell(" ".join(map(str, numbers)))
 
 
 def _jobs(name: str) -> tuple[list[Job], list[tuple[str, str]]]:

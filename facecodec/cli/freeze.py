@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from facecodec.cli.console import tell
 from facecodec.cli.train import require_training_extra
 
 
@@ -30,4 +31,4 @@ def freeze(run: Path, out: Path, force: bool) -> None:
     from facecodec.training.freeze import freeze as freeze_run
 
     mark = freeze_run(run, out, force)
-    print(f"{out}: {out.stat().st_size} bytes, fingerprint {mark}")
+    tell(f"{out}: {out.stat().st_size} bytes, fingerprint {mark}")

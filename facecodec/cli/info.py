@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
+from facecodec.cli.console import complain, tell, tell_json
 from facecodec.cli.files import STANDARD, Job
 from facecodec.cli.jobs import reason
 from facecodec.cli.outputs import read_input, write_output
@@ -64,13 +64,13 @@ def info(
             failed = True
             wrong = reason(error)
             if as_json:
-                print(json.dumps({"input": name, "error": wrong}))
-            print(f"facecodec: {name}: {wrong}", file=sys.stderr)
+                tell_json({"input": name, "error": wrong})
+            complain(f"{name}: {wrong}")
             continue
         if as_json:
-            print(json.dumps(facts))
+            tell_json(facts)
         else:
-            _print(facts)
+            _show(facts)
     if failed:
         sys.exit(1)
 
@@ -161,16 +161,16 @@ def draw_allocation(data: bytes) -> bytes:
     return write(Image.fromarray(np.rint(0.6 * grey + 0.4 * colours).astype(np.uint8)), "png")
 
 
-def _print(facts: dict[str, Any]) -> None:
+def _show(facts: dict[str, Any]) -> None:
     model = facts["model"] or "not installed here"
-    print(
+    tell(
         f"{facts['input']}: {facts['width']}x{facts['height']}, {facts['bytes']} bytes, {facts['bpp']:.3f} bpp"
     )
-    print(f"  quality  {facts['quality']:g}")
-    print(f"  model    {model} ({facts['fingerprint']})")
-    print(f"  header   {facts['header_bytes']} bytes, format version {facts['version']}")
+    tell(f"  quality  {facts['quality']:g}")
+    tell(f"  model    {model} ({facts['fingerprint']})")
+    tell(f"  header   {facts['header_bytes']} bytes, format version {facts['version']}")
     for number, stream in enumerate(facts["streams"]):
         escapes = "" if stream["escapes"] is None else f", {stream['escapes']} escapes"
-        print(f"  stream   {stream['name'] or number}: {stream['bytes']} bytes{escapes}")
+        tell(f"  stream   {stream['name'] or number}: {stream['bytes']} bytes{escapes}")
     for chunk in facts["chunks"]:
-        print(f"  chunk    {chunk['type']}: {chunk['bytes']} bytes")
+        tell(f"  chunk    {chunk['type']}: {chunk['bytes']} bytes")

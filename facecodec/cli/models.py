@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from facecodec.cli.console import complain, tell, tell_json
 from facecodec.errors import ModelError
 
 if TYPE_CHECKING:
@@ -80,13 +80,13 @@ def models(as_json: bool) -> None:
     found = installed_models()
     failed = not found
     if not found:
-        print("facecodec: no models in " + ", ".join(map(str, search_path())), file=sys.stderr)
+        complain("no models in " + ", ".join(map(str, search_path())))
     for name, path in sorted(found.items()):
         try:
             card = read_card(path)
         except ModelError as error:
             failed = True
-            print(f"facecodec: {error}", file=sys.stderr)
+            complain(str(error))
             continue
         facts = {
             "name": name,
@@ -102,15 +102,15 @@ def models(as_json: bool) -> None:
             "embeds": has_head(card),
         }
         if as_json:
-            print(json.dumps(facts))
+            tell_json(facts)
             continue
         mark = " (default)" if facts["default"] else ""
-        print(
+        tell(
             f"{name}{mark}: {card.family}, {card.objective} with {card.distortion}, fingerprint {card.fingerprint}"
         )
         embeds = ", with a head: see facecodec embed" if facts["embeds"] else ""
-        print(f"  trained on {card.data} for {card.steps} steps{embeds}")
+        tell(f"  trained on {card.data} for {card.steps} steps{embeds}")
         for key, style in (("q", "8.0f"), ("bpp", "8.3f"), ("psnr", "8.2f")):
-            print(f"  {key:<5}" + "".join(f"{row[key]:{style}}" for row in card.rates))
+            tell(f"  {key:<5}" + "".join(f"{row[key]:{style}}" for row in card.rates))
     if failed:
         sys.exit(1)

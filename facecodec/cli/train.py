@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
+from facecodec.cli.console import tell_json, warn
 from facecodec.cli.extras import require
 from facecodec.errors import UsageError
 
@@ -63,12 +63,12 @@ def _show(row: dict[str, Any]) -> None:
         share = row["step"] / row["steps"]
         left = row["seconds"] / share * (1 - share) / 60
         text = f"step {row['step']}/{row['steps']}  loss {row['loss']:.4f}  bpp {row['bpp']:.4f}  {left:.0f} min left"
-        print(text, end="\r" if sys.stderr.isatty() else "\n", file=sys.stderr, flush=True)
+        warn(text, end="\r" if sys.stderr.isatty() else "\n")
     elif "validation" in row:
-        print(f"step {row['step']}  validation objective {row['objective']:.4f}", file=sys.stderr)
+        warn(f"step {row['step']}  validation objective {row['objective']:.4f}")
         names = list(row["validation"][0])
-        print("  " + "".join(f"{name:>10}" for name in names), file=sys.stderr)
+        warn("  " + "".join(f"{name:>10}" for name in names))
         for rates in row["validation"]:
-            print("  " + "".join(f"{rates[name]:>10.5g}" for name in names), file=sys.stderr)
+            warn("  " + "".join(f"{rates[name]:>10.5g}" for name in names))
     else:
-        print(json.dumps(row), file=sys.stderr)
+        tell_json(row, sys.stderr)

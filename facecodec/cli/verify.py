@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
@@ -10,6 +9,7 @@ from pathlib import Path, PurePosixPath
 import click
 
 from facecodec.cli import batch, files
+from facecodec.cli.console import complain, tell_json
 from facecodec.cli.files import Job
 from facecodec.cli.jobs import reason
 from facecodec.cli.models import reader_option
@@ -45,12 +45,12 @@ def verify(
         for each, wrong in _checked(name, max_pixels, model):
             count += 1
             if as_json:
-                print(json.dumps({"input": each} | ({"error": wrong} if wrong else {})))
+                tell_json({"input": each} | ({"error": wrong} if wrong else {}))
             if wrong:
                 failed += 1
-                print(f"facecodec: {each}: {wrong}", file=sys.stderr)
+                complain(f"{each}: {wrong}")
     if failed and count > 1:
-        print(f"facecodec: {failed} of {count} files failed", file=sys.stderr)
+        complain(f"{failed} of {count} files failed")
     if failed:
         sys.exit(1)
 

@@ -1,0 +1,51 @@
+"""The one place that writes to the terminal: what is printed is one line, whatever names hold."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import IO, Any
+
+import click
+
+from facecodec.text import printable
+
+
+def tell(text: str, end: str = "\n") -> None:
+    """A line on stdout."""
+    _write(text, sys.stdout, end)
+
+
+def warn(text: str, start: str = "", end: str = "\n") -> None:
+    """A line on stderr; `start` and `end` are ours, and may move the cursor."""
+    _write(text, sys.stderr, end, start)
+
+
+def complain(text: str) -> None:
+    """What went wrong, on stderr."""
+    warn(f"facecodec: {text}")
+
+
+def tell_json(value: Any, file: IO[str] | None = None) -> None:
+    """A line of JSON, which escapes all but ASCII, on stdout or `file`."""
+    print(json.dumps(value), file=file or sys.stdout, flush=True)
+
+
+def complain_of_usage(error: click.ClickException) -> None:
+    """What click found wrong with the arguments, with its hint at --help."""
+    context = getattr(error, "ctx", None)
+    if context is not None:
+        for line in context.get_usage().splitlines():
+            warn(line)
+        warn(f"Try '{context.command_path} --help' for help.")
+        warn("")
+    warn(f"Error: {error.format_message()}")
+
+
+def _write(text: str, file: IO[str] | None, end: str, start: str = "") -> None:
+    if file is None:  # it was closed before we began
+        return
+    # A terminal that lacks a letter is shown its number, too.
+    encoding = file.encoding or "utf-8"
+    line = printable(text).encode(encoding, "backslashreplace").decode(encoding)
+    print(start + line, file=file, end=end, flush=True)

@@ -278,3 +278,35 @@ def test_what_ships_with_the_package_is_never_shadowed_by_its_fingerprint(
             if name == "shipped":  # taken by its name alone
                 with pytest.raises(ModelError, match="are different"):
                     facecodec.encode(picture, model="shipped")
+
+
+def test_random_changes_are_refused_or_work(tmp_path, picture):
+    """FACECODEC_MODEL_RUNS=100000 for a long run. Graphs stay as they are: ONNX Runtime reads those."""
+    rng = np.random.default_rng(int(os.environ.get("FACECODEC_SEED", "1")))
+    path = tmp_path / "changed.safetensors"
+    loaded = [(model, frozen.load(model)[1]) for model in MODELS]
+    for _ in range(int(os.environ.get("FACECODEC_MODEL_RUNS", "60"))):
+        model, tensors = loaded[rng.integers(len(loaded))]
+        name = sorted(tensors)[rng.integers(len(tensors))]
+        tensor = tensors[name]
+        if rng.random() < 0.3:  # the file itself, its header most of all
+            data = bytearray(model.read_bytes())
+            for at in rng.integers(0, 3000, rng.integers(1, 4)):
+                data[at] = rng.integers(256)
+            path.write_bytes(data)
+        else:
+            other = tensor.copy()
+            if rng.random() < 0.3:
+                other = other.astype(rng.choice(["uint8", "int16", "int32", "int64", "float32"]))
+            if rng.random() < 0.3:
+                other = np.delete(other, 0, axis=rng.integers(other.ndim))
+            if other.size and not name.endswith(".onnx"):
+                other = np.ascontiguousarray(other)
+                flat = other.reshape(-1).view(np.uint8)
+                flat[rng.integers(flat.size)] = rng.integers(256)
+            forged(path, model, lambda t, n=name, o=other: t.update({n: o}))
+        try:
+            codec = Codec(path)
+            codec.decode(codec.encode(picture, 1 + 7 * rng.random()))
+        except FacecodecError as error:
+            assert "\n" not in str(error)  # noqa: PT017

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import shutil
 import sys
 import tarfile
 from pathlib import Path
@@ -186,3 +187,16 @@ def random_name(rng: random.Random) -> str:
         lambda: rng.choice("abc .-'\"[]{}%\\"),
     )
     return "".join(rng.choice(kinds)() for _ in range(rng.randrange(1, 12))).replace("/", "_")
+
+
+def test_random_names_too(folder):
+    """FACECODEC_NAMES=100000 for a long run; a name is three files and an argument, a member of a shard too."""
+    rng = random.Random(int(os.environ.get("FACECODEC_SEED", "1")))
+    for _ in range(int(os.environ.get("FACECODEC_NAMES", "60"))):
+        name = random_name(rng)
+        lay_out(folder, name)
+        for arguments, stdin in rng.sample(commands(name)[:28], 3):
+            output = tell(*arguments, folder=folder, stdin=stdin)
+            assert not raw_in(output), (arguments, output)
+        for path in folder.iterdir():
+            path.unlink() if path.is_file() else shutil.rmtree(path)

@@ -423,7 +423,7 @@ def test_the_bench_writes_its_results_and_resumes(needs_faces, run_cli, faces_ro
     options = (
         "--limit",
         "3",
-        "--data-dir",
+        "--data",
         faces_root.resolve(),
         "--codec",
         "jpeg:10,20",
@@ -466,7 +466,7 @@ def test_a_folder_with_a_corrupt_image_is_measured_without_it(
     options = (
         "--dataset",
         "faces",
-        "--data-dir",
+        "--data",
         tmp_path,
         "--codec",
         "jpeg:50",
@@ -518,7 +518,7 @@ def test_a_codec_that_fails_is_left_out_with_its_reason_and_the_rest_is_reported
         "IMAGEIO_FFMPEG_EXE": str(broken),
         "XDG_CACHE_HOME": str(tmp_path / "cache"),
     }
-    given = ("--dataset", "faces", "--data-dir", tmp_path, "-o", "out")
+    given = ("--dataset", "faces", "--data", tmp_path, "-o", "out")
     codecs = ("--codec", "jpegxl:5", "--codec", "jpeg:20", "--model", "l2-rec:3")
     done = run_cli("bench", "quality", *given, *codecs, **environment)
     assert done.returncode == 0, done.stderr
@@ -555,7 +555,7 @@ def test_a_bench_that_ends_takes_its_workers_along(needs_faces, faces_root, tmp_
         "facecodec",
         "bench",
         "quality",
-        "--data-dir",
+        "--data",
         str(faces_root.resolve()),
     ]
     command += ["--codec", "jpeg:10", "--limit", "300", "-o", str(tmp_path / "out")]
@@ -611,7 +611,7 @@ def test_grey_pictures_are_measured_too(needs_faces, faces_root, run_cli, pictur
     options = (
         "--dataset",
         "faces",
-        "--data-dir",
+        "--data",
         tmp_path,
         "--codec",
         "jpeg:50",
@@ -629,7 +629,7 @@ def test_within_a_budget_every_codec_keeps_to_it(needs_faces, run_cli, faces_roo
     options = (
         "--limit",
         "2",
-        "--data-dir",
+        "--data",
         faces_root.resolve(),
         "--codec",
         "jpeg",
@@ -653,7 +653,7 @@ def test_speed_is_a_report_of_its_own(needs_faces, run_cli, picture, tmp_path):
     options = (
         "--dataset",
         "faces",
-        "--data-dir",
+        "--data",
         tmp_path,
         "--codec",
         "jpeg:50",
@@ -710,14 +710,12 @@ def test_what_was_downloaded_is_found_by_itself(monkeypatch, tmp_path):
         (("--codec", "hvec"), "reference codecs: "),
         (("--dataset", "nowhere"), "no dataset 'nowhere'"),
         (("--dataset", ".", "--recognizer", "nobody"), "no recogniser nobody.onnx"),
-        (("--data-dir", "nowhere"), "no data folder"),
+        (("--data", "nowhere"), "no data folder"),
     ],
 )
 def test_what_the_bench_cannot_find_is_named(run_cli, tmp_path, options, message):
     Image.new("RGB", (20, 20)).save(tmp_path / "wall.png")
-    done = run_cli(
-        "bench", *(() if "--data-dir" in options else ("--data-dir", tmp_path)), *options
-    )
+    done = run_cli("bench", *(() if "--data" in options else ("--data", tmp_path)), *options)
     assert (done.returncode, message in done.stderr.decode()) == (2, True), done.stderr
 
 

@@ -19,7 +19,7 @@ QUIET = 60  # seconds between two lines about progress where there is no termina
 DEFAULT_CODECS = ("jpeg", "hevc", "webp", "avif", "jpeg2000", "jpegxl")
 
 
-recognizer_option = click.option(
+recogniser_option = click.option(
     "--recognizer",
     "recognisers",
     multiple=True,
@@ -41,9 +41,7 @@ def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 metavar="NAME|FOLDER",
                 help="docs/data.md.",
             ),
-            click.option(
-                "--data-dir", "data", type=folder, metavar="DIR", help="Folder of datasets."
-            ),
+            click.option("--data", "data", type=folder, metavar="DIR", help="Folder of datasets."),
             click.option(
                 "--codec",
                 "codecs",
@@ -58,7 +56,7 @@ def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 metavar="NAME",
                 help="Model of ours; the default one if none.",
             ),
-            recognizer_option,
+            recogniser_option,
             click.option(
                 "--find-again", is_flag=True, help="Look for faces on decoded pictures too."
             ),

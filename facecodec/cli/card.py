@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from facecodec.bench import SEEN
-from facecodec.cli.bench import Progress, recognizer_option, require_bench
+from facecodec.cli.bench import Progress, recogniser_option, require_bench
 
 
 @click.command()
@@ -24,7 +24,7 @@ from facecodec.cli.bench import Progress, recognizer_option, require_bench
     help="Qualities; all whole ones by default.",
 )
 @click.option("--data", type=click.Path(path_type=Path), metavar="DIR", help="Folder of datasets.")
-@recognizer_option
+@recogniser_option
 @click.option(
     "--limit", type=int, metavar="N", help="Whole people until N photographs are reached."
 )

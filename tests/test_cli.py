@@ -21,8 +21,8 @@ import pytest
 from PIL import Image
 
 from conftest import DATA, TINY
-from facecodec.cli import batch, files, jobs, outputs
-from facecodec.cli.jobs import Worked
+from facecodec.cli import batch, files, outputs, tasks
+from facecodec.cli.tasks import Output
 from facecodec.codec import Codec
 from facecodec.container import Container, pack, unpack
 
@@ -654,13 +654,15 @@ def test_encode_can_check_what_it_wrote(run_cli, face, tmp_path, monkeypatch):
     def write_otherwise(job, data, force):
         job.target.write_bytes(data[:-1])
 
-    monkeypatch.setattr(jobs, "write_output", write_otherwise)
+    monkeypatch.setattr(tasks, "write_output", write_otherwise)
     job = files.Job(face, tmp_path / "x.fic")
-    outcome = jobs.Steps(Working(lambda content: Worked(b"data", {})), force=False, verify=True)(
+    result = tasks.Convert(Working(lambda content: Output(b"data", {})), force=False, verify=True)(
         job
     )
-    assert "what is read back is not what was written" in outcome.failure
-    assert jobs.Steps(Working(lambda content: Worked(b"data", {})), force=True)(job).failure is None
+    assert "what is read back is not what was written" in result.failure
+    assert (
+        tasks.Convert(Working(lambda content: Output(b"data", {})), force=True)(job).failure is None
+    )
 
 
 def test_similarity_decides_the_quality(needs_faces, run_cli, faces_root, tmp_path):
@@ -918,7 +920,7 @@ def test_an_unforeseen_error_costs_only_its_input(tmp_path, capsys):
             raise ZeroDivisionError("surprise")
         if content == b"1":
             raise MemoryError
-        return Worked(b"whole", {"bytes": 5, "width": 1, "height": 1})
+        return Output(b"whole", {"bytes": 5, "width": 1, "height": 1})
 
     with pytest.raises(SystemExit) as end:
         batch.run(

@@ -1,4 +1,4 @@
-"""What `encode` and `decode` share: options, and how results are told."""
+"""What `encode` and `decode` share: their options, and running and reporting a batch."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import click
 from facecodec.cli.console import tell_json, warn
 from facecodec.cli.extras import require
 from facecodec.cli.files import Job, Plan
-from facecodec.cli.jobs import Note, Outcome, Steps, Work, workers
 from facecodec.cli.outputs import already_there, outputs_there
+from facecodec.cli.runner import open_runner
+from facecodec.cli.tasks import Convert, Note, Operation, Result
 from facecodec.container import DEFAULT_MAX_PIXELS
 from facecodec.errors import UsageError
 from facecodec.text import printable
@@ -88,7 +89,7 @@ def _set_provider(context: click.Context, option: click.Parameter, name: str | N
 
 
 class Reporter:
-    """Tells what happens: lines and notes on stderr, progress where stderr is a terminal, JSON where asked."""
+    """Reports results: lines and notes on stderr, a progress bar on a terminal, JSON where asked."""
 
     def __init__(self, as_json: bool, quiet: bool, stdout_is_data: bool) -> None:
         self.json_to: IO[str] | None = (
@@ -128,7 +129,7 @@ class Reporter:
             self.line(f"facecodec: {name}: {reason}")
 
     def note(self, name: str, note: Note) -> None:
-        """Said for the first input that its kind holds for, then not again."""
+        """Show a note, unless one of its kind has been shown."""
         if self.chatty and (note.kind is None or note.kind not in self.noted):
             self.noted.add(note.kind)
             self.line(f"facecodec: note: {name}: {note.text}")
@@ -141,12 +142,13 @@ def run(
     processes: int | None,
     cluster: str | None,
     reporter: Reporter,
-    work: Work,
+    operation: Operation,
     verify: bool = False,
 ) -> None:
-    """Do every job, by so many processes or as many as pay, or by the Ray `cluster`; exit with 1 if any failed.
+    """Run `operation` for every job of the plan, and exit with 1 if any failed.
 
-    `verify` reads outputs back.
+    With None for `processes` it has as many as save time; `cluster` is the address of a Ray
+    cluster to run on instead. `verify` reads outputs back.
     """
     if (
         any(job.target is None for job in plan.jobs)
@@ -166,7 +168,7 @@ def run(
             raise UsageError("--ray takes files that every machine reaches, not '-'")
     jobs, failures, skipped = [], list(plan.failures), 0
     alone = len(plan.jobs) == 1
-    # Whether an output is an earlier run's or of a worker that was killed cannot be told later on a cluster.
+    # Looked up now: on a cluster, an output may later be that of a worker that was killed.
     there = outputs_there(plan.jobs) if skip_existing or (cluster and not force) else set()
     for job in plan.jobs:
         if job not in there:
@@ -182,18 +184,18 @@ def run(
         reporter.failure(name, reason)
     plan = Plan(jobs, [], plan.wanted, plan.suffix)
     with _progress(reporter, jobs):
-        for job, outcome in _outcomes(plan, Steps(work, force, verify), processes, cluster):
-            for note in outcome.notes:
+        for job, result in _results(plan, Convert(operation, force, verify), processes, cluster):
+            for note in result.notes:
                 reporter.note(job.input_name, note)
-            if outcome.failure is not None:
+            if result.failure is not None:
                 failed += 1
-                reporter.failure(job.input_name, outcome.failure)
+                reporter.failure(job.input_name, result.failure)
             else:
                 named = {"input": job.input_name, "output": job.output_name}
-                reporter.success(named | outcome.result, verbose=alone and job.member is None)
+                reporter.success(named | result.facts, verbose=alone and job.member is None)
                 done["inputs"] += 1
-                done["bytes"] += outcome.result["bytes"]
-                done["pixels"] += outcome.result["width"] * outcome.result["height"]
+                done["bytes"] += result.facts["bytes"]
+                done["pixels"] += result.facts["width"] * result.facts["height"]
             if reporter.progress is not None:
                 reporter.progress.advance(reporter.progress.task_ids[0])
     total = failed + skipped + done["inputs"]
@@ -211,24 +213,24 @@ def run(
         sys.exit(1)
 
 
-def _outcomes(
-    plan: Plan, steps: Steps, processes: int | None, cluster: str | None
-) -> Iterator[tuple[Job, Outcome]]:
-    """Every input and what came of it; in order, those in shards last, unless a cluster does them."""
+def _results(
+    plan: Plan, task: Convert, processes: int | None, cluster: str | None
+) -> Iterator[tuple[Job, Result]]:
+    """Every job with its result: in order, with shards last, unless a cluster runs them."""
     shards = [job for job in plan.jobs if job.is_shard]
     if shards or cluster is not None:
         from facecodec.cli.shards import Recode  # tarfile is slow to import
 
-        recode = Recode(steps, plan.wanted, plan.suffix)
+        recode = Recode(task, plan.wanted, plan.suffix)
     if cluster is not None:
-        from facecodec.cli.cluster import outcomes_of_cluster
+        from facecodec.cli.cluster import run_on_cluster
 
-        yield from outcomes_of_cluster(plan.jobs, recode, cluster)
+        yield from run_on_cluster(plan.jobs, recode, cluster)
         return
-    with workers(plan.jobs, steps, processes) as outcomes:
-        yield from outcomes([job for job in plan.jobs if not job.is_shard])
+    with open_runner(plan.jobs, task, processes) as run_jobs:
+        yield from run_jobs([job for job in plan.jobs if not job.is_shard])
         for shard in shards:
-            yield from recode(shard, outcomes)
+            yield from recode(shard, run_jobs)
 
 
 def _progress(reporter: Reporter, jobs: Sequence[Job]) -> Any:

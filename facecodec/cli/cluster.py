@@ -16,34 +16,34 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext
 
 from facecodec.cli.files import Job, Member
-from facecodec.cli.jobs import Outcome
 from facecodec.cli.paths import is_url
 from facecodec.cli.shards import Recode
+from facecodec.cli.tasks import Result
 from facecodec.errors import UsageError
 
 BATCH = 16  # jobs that a worker is given at a time
 LOCAL = "local"
 
 
-def outcomes_of_cluster(
+def run_on_cluster(
     jobs: Sequence[Job], recode: Recode, address: str
-) -> Iterator[tuple[Job, Outcome]]:
-    """Every input and what came of it, as they are done. `address` as ray.init takes it; "local" starts a cluster here.
+) -> Iterator[tuple[Job, Result]]:
+    """Every job with its result, in the order in which they end.
 
-    Outputs are overwritten: those that are not to be are no jobs. What a worker leaves undone because it is killed,
-    or its machine is lost, Ray has another one do from the start.
+    `address` is that of ray.init; "local" starts a cluster here. Outputs are overwritten, so that
+    Ray can run again what a worker had begun when it, or its machine, died.
     """
     with redirect_stdout(
         sys.stderr
-    ):  # where Ray tells of workers that were killed, until it has shut down
+    ):  # where Ray reports workers that were killed, until it has shut down
         _connect(address)
         try:
-            yield from _outcomes(jobs, recode)
+            yield from _results(jobs, recode)
         finally:
             ray.shutdown()
 
 
-def _outcomes(jobs: Sequence[Job], recode: Recode) -> Iterator[tuple[Job, Outcome]]:
+def _results(jobs: Sequence[Job], recode: Recode) -> Iterator[tuple[Job, Result]]:
     DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     workers = max(1, min(int(ray.cluster_resources().get("CPU", 1)), -(-len(jobs) // BATCH)))
@@ -57,13 +57,13 @@ def _outcomes(jobs: Sequence[Job], recode: Recode) -> Iterator[tuple[Job, Outcom
     settings = {name: value for name, value in os.environ.items() if name.startswith("FACECODEC_")}
     done = table.map_batches(
         _Worker,
-        fn_constructor_args=(replace(recode, steps=replace(recode.steps, force=True)), settings),
+        fn_constructor_args=(replace(recode, task=replace(recode.task, force=True)), settings),
         batch_size=BATCH,
         compute=ActorPoolStrategy(size=workers),
     )
     for row in done.iter_rows():
-        for member, outcome in pickle.loads(row["outcomes"]):
-            yield replace(jobs[row["number"]], member=member), outcome
+        for member, result in pickle.loads(row["results"]):
+            yield replace(jobs[row["number"]], member=member), result
 
 
 def _connect(address: str) -> None:
@@ -72,7 +72,7 @@ def _connect(address: str) -> None:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault(
         "RAY_DEDUP_LOGS", "0"
-    )  # what is held back for that is told too late to be kept from stdout
+    )  # what Ray holds back for that comes too late to be kept from stdout
     try:
         ray.init(
             address=None if address == LOCAL else address,
@@ -92,18 +92,18 @@ class _Worker:
         self.recode = recode
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
-        done = [pickle.dumps(list(self._outcomes(pickle.loads(job)))) for job in batch["job"]]
-        return {"number": batch["number"], "outcomes": done}
+        done = [pickle.dumps(list(self._results(pickle.loads(job)))) for job in batch["job"]]
+        return {"number": batch["number"], "results": done}
 
-    def _outcomes(self, job: Job) -> Iterator[tuple[Member | None, Outcome]]:
-        steps = self.recode.steps
+    def _results(self, job: Job) -> Iterator[tuple[Member | None, Result]]:
+        task = self.recode.task
         if not job.is_shard:
-            yield None, steps(job)
+            yield None, task(job)
             return
-        for each, outcome in self.recode(
-            job, lambda members: ((member, steps(member)) for member in members)
+        for each, result in self.recode(
+            job, lambda members: ((member, task(member)) for member in members)
         ):
-            yield each.member and replace(each.member, content=b""), outcome
+            yield each.member and replace(each.member, content=b""), result
 
 
 def _absolute(job: Job) -> Job:

@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 
 from facecodec.cli import batch, files
-from facecodec.cli.jobs import Worked
 from facecodec.cli.models import reader_option
 from facecodec.cli.paths import is_special
+from facecodec.cli.tasks import Output
 from facecodec.container import MAGIC
 from facecodec.errors import FormatError, UsageError
 
@@ -75,14 +75,14 @@ class Decode:
         if content and not content.startswith(MAGIC[:1]):
             raise FormatError("not a .fic file: give one that encode has made")
 
-    def __call__(self, content: bytes) -> Worked:
+    def __call__(self, content: bytes) -> Output:
         from facecodec import images
         from facecodec.codec import codec_of, open_container
 
         parsed = open_container(content, self.max_pixels)
         codec = codec_of(parsed, self.model)
         image = codec.decode_container(parsed)
-        result = {
+        facts = {
             "width": parsed.width,
             "height": parsed.height,
             "bytes": len(content),
@@ -90,7 +90,7 @@ class Decode:
             "quality": parsed.q,
             "model": codec.card.name,
         }
-        return Worked(images.write(image, self.image_format), result)
+        return Output(images.write(image, self.image_format), facts)
 
 
 def _format_of(target: Path | None) -> str:

@@ -13,10 +13,11 @@ import numpy as np
 from facecodec.cli import batch, files
 from facecodec.cli.console import complain, tell, tell_json, warn
 from facecodec.cli.files import Job
-from facecodec.cli.jobs import Outcome, reason, workers
 from facecodec.cli.models import reader_option
 from facecodec.cli.outputs import read_input, refuse_existing, write_output
 from facecodec.cli.paths import to_path
+from facecodec.cli.runner import open_runner
+from facecodec.cli.tasks import Result, reason
 from facecodec.errors import UsageError
 
 
@@ -71,18 +72,18 @@ def embed(
     jobs = [job for job in places if job is not None]
     embeddings: dict[Job, np.ndarray] = {}
     space = None
-    with workers(jobs, Embedding(max_pixels, model), processes) as outcomes:
-        for job, outcome in outcomes(jobs):
+    with open_runner(jobs, Embed(max_pixels, model), processes) as run:
+        for job, result in run(jobs):
             name = str(job.source or files.STANDARD)
-            if not outcome.failure and space not in (None, outcome.result["space"]):
-                outcome = Outcome(
-                    failure=f"its embedding lies in the space {outcome.result['space']}, not in {space}"
+            if not result.failure and space not in (None, result.facts["space"]):
+                result = Result(
+                    failure=f"its embedding lies in the space {result.facts['space']}, not in {space}"
                 )
-            if outcome.failure:
-                failures.append((name, outcome.failure))
+            if result.failure:
+                failures.append((name, result.failure))
                 continue
-            space = outcome.result["space"]
-            embeddings[job] = outcome.result["embedding"]
+            space = result.facts["space"]
+            embeddings[job] = result.facts["embedding"]
             numbers = embeddings[job].astype(float).round(6).tolist()
             if as_json:
                 tell_json({"input": name, "space": space, "embedding": numbers})
@@ -100,22 +101,24 @@ def embed(
 
 
 @dataclass(frozen=True)
-class Embedding:
-    """What is done for each job; as jobs.Steps, but nothing is written, so that there is nothing to `force`."""
+class Embed:
+    """The task of embed. It writes nothing."""
 
     max_pixels: int
     model: Path | None = None
-    force: bool = False
 
-    def __call__(self, job: Job) -> Outcome:
+    def __call__(self, job: Job) -> Result:
         from facecodec.codec import codec_of, open_container
 
         try:
             parsed = open_container(read_input(job), self.max_pixels)
             codec = codec_of(parsed, self.model)
-            return Outcome({"space": codec.head.space, "embedding": codec.embed(parsed)})
+            return Result({"space": codec.head.space, "embedding": codec.embed(parsed)})
         except Exception as error:
-            return Outcome(failure=reason(error))
+            return Result(failure=reason(error))
+
+    def retry(self, job: Job) -> Embed:
+        return self
 
 
 def _tell_row(name: str, space: str, numbers: list[float]) -> None:

@@ -13,8 +13,8 @@ import click
 
 from facecodec.cli import batch, files
 from facecodec.cli.extras import require
-from facecodec.cli.jobs import Note, Worked
 from facecodec.cli.models import MODEL
+from facecodec.cli.tasks import Note, Output
 from facecodec.container import DEFAULT_QUALITY, MAGIC, quality_byte, unpack
 from facecodec.errors import FormatError, ImageError, UsageError
 
@@ -177,7 +177,7 @@ class Encode:
         if content.startswith(MAGIC):
             raise FormatError("it is a .fic file already: decode it")
 
-    def __call__(self, content: bytes) -> Worked:
+    def __call__(self, content: bytes) -> Output:
         from PIL import Image
 
         from facecodec import images
@@ -205,7 +205,7 @@ class Encode:
             codec.check(data, pixels)
         if len(data) >= len(content):
             notes.append(Note(f"its {len(content)} bytes became {len(data)}, not fewer"))
-        result = {
+        facts = {
             "width": width,
             "height": height,
             "bytes": len(data),
@@ -213,7 +213,7 @@ class Encode:
             "quality": unpack(data).q,
             "model": codec.card.name,
         }
-        return Worked(data, result, notes)
+        return Output(data, facts, notes)
 
     def _keeping(
         self, codec: Codec, pixels: np.ndarray, metadata: list[tuple[str, bytes]]

@@ -10,9 +10,9 @@ import click
 
 from facecodec.cli.console import complain, tell, tell_json
 from facecodec.cli.files import STANDARD, Job
-from facecodec.cli.jobs import reason
 from facecodec.cli.outputs import read_input, write_output
 from facecodec.cli.paths import to_path
+from facecodec.cli.tasks import reason
 from facecodec.container import DEFAULT_MAX_PIXELS, check_size
 from facecodec.errors import FormatError, ModelError, UsageError
 

@@ -1,4 +1,4 @@
-"""Jobs shared by several processes."""
+"""Processes that share the jobs of a task."""
 
 from __future__ import annotations
 
@@ -9,22 +9,21 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 
 from facecodec.cli.files import Job
-from facecodec.cli.jobs import Outcome, Steps
-from facecodec.cli.paths import is_url
+from facecodec.cli.tasks import Result, Task
 from facecodec.processes import end_with_parent
 
-WINDOW = 16  # jobs of each process that may be under way or wait for an earlier one to be told
+WINDOW = 16  # jobs of each process that run, or wait until an earlier one is reported
 
 
 class Pool:
-    """Processes that take the same steps for every job. A context manager, which ends them."""
+    """Processes that run one task for every job. A context manager, which ends them."""
 
-    def __init__(self, steps: Steps, processes: int) -> None:
-        self._steps = steps
+    def __init__(self, task: Task, processes: int) -> None:
+        self._task = task
         self._processes = processes
         self._executor = _start(processes)
 
@@ -34,68 +33,67 @@ class Pool:
     def __exit__(self, *error: object) -> None:
         self._executor.shutdown(cancel_futures=True)
 
-    def outcomes(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Outcome]]:
-        """Every job and what came of it, in order; `jobs` are taken as they are needed."""
-        source, under_way = iter(jobs), deque()
+    def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Result]]:
+        """Every job with its result, in order; `jobs` are taken as they are needed."""
+        source, pending = iter(jobs), deque[_Pending]()
         while True:
-            for job in islice(source, WINDOW * self._processes - len(under_way)):
-                under_way.append(self._submit(job, self._steps))
-            if not under_way:
+            for job in islice(source, WINDOW * self._processes - len(pending)):
+                pending.append(self._submit(job, self._task))
+            if not pending:
                 return
-            first = under_way.popleft()
+            first = pending.popleft()
             try:
-                outcome = first.future.result()
+                result = first.future.result()
             except BrokenProcessPool:
-                # A process was killed, most likely for its memory; over this job or another, which then comes later.
+                # A process was killed, most likely for its memory, by this job or by one of the
+                # others. So this one runs again alone, and the others in new processes.
                 self._executor.shutdown()
-                outcome = _alone(first)
+                result = _run_alone(first)
                 self._executor = _start(self._processes)
-                under_way = deque(
-                    each if each.is_done() else self._submit(each.job, each.again)
-                    for each in under_way
+                pending = deque(
+                    each if each.is_done() else self._submit(each.job, each.retry)
+                    for each in pending
                 )
-            yield first.job, outcome
+            yield first.job, result
 
-    def _submit(self, job: Job, steps: Steps) -> _UnderWay:
-        fresh = job.target is None or not (is_url(job.target) or os.path.lexists(job.target))
+    def _submit(self, job: Job, task: Task) -> _Pending:
+        retry = task.retry(job)
         try:
-            future = self._executor.submit(steps, job)
-        except BrokenProcessPool as error:  # to be dealt with when it is this job's turn
+            future = self._executor.submit(task, job)
+        except BrokenProcessPool as error:  # handled when it is this job's turn
             future = Future()
             future.set_exception(error)
-        return _UnderWay(job, future, replace(steps, force=steps.force or fresh))
+        return _Pending(job, future, retry)
 
 
 @dataclass(frozen=True)
-class _UnderWay:
-    """A job given to a process, and the steps to take should it have to be done `again`.
-
-    These overwrite its output where there was none: what is there then is of the process that was killed.
-    """
+class _Pending:
+    """A job that a process has, and the task to run should that process die."""
 
     job: Job
-    future: Future[Outcome]
-    again: Steps
+    future: Future[Result]
+    retry: Task
 
     def is_done(self) -> bool:
         return self.future.done() and self.future.exception() is None
 
 
-def _alone(under_way: _UnderWay) -> Outcome:
-    """What comes of a job in a process that it shares with none."""
+def _run_alone(pending: _Pending) -> Result:
+    """The result of a job in a process of its own."""
     executor = _start(1)
     try:
-        return executor.submit(under_way.again, under_way.job).result()
+        return executor.submit(pending.retry, pending.job).result()
     except BrokenProcessPool:
-        return Outcome(
-            failure="its process was killed, most likely for its memory: free some, or lower --max-pixels"
+        return Result(
+            failure="its process was killed, most likely for its memory: "
+            "free some, or lower --max-pixels"
         )
     finally:
         executor.shutdown(cancel_futures=True)
 
 
 def _start(processes: int) -> ProcessPoolExecutor:
-    """Processes that never see Ctrl-C, which a terminal sends to all, and that end when this one does."""
+    """Processes that end when this one does, and ignore the Ctrl-C that a terminal sends to all."""
     return ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_serve)
 
 

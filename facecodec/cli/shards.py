@@ -1,4 +1,4 @@
-"""Tar files of many pictures, as WebDataset lays them out: each picture is coded, the other files are kept."""
+"""Tar files of pictures in the layout of WebDataset: pictures are coded, other files copied."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from facecodec.cli.files import Job, Member
-from facecodec.cli.jobs import Outcome, Outcomes, Steps, reason
 from facecodec.cli.outputs import compare_output, refuse_existing, writing
 from facecodec.cli.paths import reaching
+from facecodec.cli.tasks import Convert, Result, Runner, reason
 from facecodec.errors import FormatError
 
 Contents = Iterator[tuple[tarfile.TarInfo, bytes]]
@@ -24,30 +24,30 @@ Contents = Iterator[tuple[tarfile.TarInfo, bytes]]
 
 @dataclass(frozen=True)
 class Recode:
-    """What is done for a shard: its members that end as is `wanted` are worked on and get `suffix`."""
+    """Runs a task for the members of a shard whose suffix is `wanted`; their outputs get `suffix`."""
 
-    steps: Steps
+    task: Convert
     wanted: frozenset[str]
     suffix: str
 
-    def __call__(self, shard: Job, outcomes: Outcomes) -> Iterator[tuple[Job, Outcome]]:
-        """What came of every picture in it, worked on by `outcomes`; then, where all was for nothing, of the shard.
+    def __call__(self, shard: Job, run: Runner) -> Iterator[tuple[Job, Result]]:
+        """Every picture in the shard with its result, from `run`, and the shard's own failure, if any.
 
-        A picture that fails is left out.
+        A picture that fails is left out of the output.
         """
         try:
-            refuse_existing(shard, self.steps.force)
-            with open_shard(shard.source) as contents, writing(shard, self.steps.force) as output:
+            refuse_existing(shard, self.task.force)
+            with open_shard(shard.source) as contents, writing(shard, self.task.force) as output:
                 hashed = _Hashed(output)
-                yield from self._copy(shard, contents, hashed, outcomes)
-            if self.steps.verify:
+                yield from self._copy(shard, contents, hashed, run)
+            if self.task.verify:
                 compare_output(shard, hashed.digest.digest())
         except Exception as error:
-            yield shard, Outcome(failure=reason(error))
+            yield shard, Result(failure=reason(error))
 
     def _copy(
-        self, shard: Job, contents: Contents, output: _Hashed, outcomes: Outcomes
-    ) -> Iterator[tuple[Job, Outcome]]:
+        self, shard: Job, contents: Contents, output: _Hashed, run: Runner
+    ) -> Iterator[tuple[Job, Result]]:
         with tarfile.open(fileobj=output, mode="w|", format=tarfile.PAX_FORMAT) as target:
             waiting: deque[tuple[tarfile.TarInfo, bytes | None]] = (
                 deque()
@@ -70,17 +70,17 @@ class Recode:
                 while waiting and waiting[0][1] is not None:
                     _add(target, *waiting.popleft())
 
-            for job, outcome in outcomes(members()):
+            for job, result in run(members()):
                 info, _ = waiting.popleft()
-                if outcome.failure is None and job.member.becomes in names:
-                    outcome = Outcome(
+                if result.failure is None and job.member.becomes in names:
+                    result = Result(
                         failure=f"another picture there has become {job.member.becomes}: rename one"
                     )
-                if outcome.failure is None:
+                if result.failure is None:
                     names.add(job.member.becomes)
                     info.name = job.member.becomes
-                    _add(target, info, outcome.data)
-                yield job, replace(outcome, data=b"")
+                    _add(target, info, result.data)
+                yield job, replace(result, data=b"")
                 keep()
 
 

@@ -11,10 +11,10 @@ import click
 from facecodec.cli import batch, files
 from facecodec.cli.console import complain, tell_json
 from facecodec.cli.files import Job
-from facecodec.cli.jobs import reason
 from facecodec.cli.models import reader_option
 from facecodec.cli.outputs import read_input
 from facecodec.cli.paths import to_path
+from facecodec.cli.tasks import reason
 from facecodec.errors import UsageError
 
 

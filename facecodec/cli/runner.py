@@ -1,0 +1,28 @@
+"""Runs a task for every job, in this process or in several."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from facecodec.cli.files import Job
+from facecodec.cli.tasks import Runner, Task
+
+WORTH = 8  # jobs for which starting a process takes less time than it saves
+
+
+@contextmanager
+def open_runner(jobs: Sequence[Job], task: Task, processes: int | None) -> Iterator[Runner]:
+    """A runner of `task` for `jobs`; with None for `processes` it has as many as save time."""
+    has_shards = any(job.is_shard for job in jobs)
+    most = math.inf if has_shards else len(jobs) if processes else -(-len(jobs) // WORTH)
+    processes = int(min(processes or os.cpu_count() or 1, most))
+    if processes <= 1:
+        yield lambda jobs: ((job, task(job)) for job in jobs)
+        return
+    from facecodec.cli.pool import Pool  # multiprocessing is slow to import
+
+    with Pool(task, processes) as pool:
+        yield pool.run

@@ -13,8 +13,14 @@ import zlib
 from bisect import bisect_right
 from pathlib import Path
 
-FORMATS = {"U8": ("|u1", "B"), "I16": ("<i2", "h"), "I32": ("<i4", "i"), "I64": ("<i8", "q")}
-FOR_ENCODERS = ("g_a.onnx", "h_a.onnx")
+FORMATS = {
+    "U8": ("|u1", "B"),
+    "I16": ("<i2", "h"),
+    "I32": ("<i4", "i"),
+    "I64": ("<i8", "q"),
+    "F32": ("<f4", "f"),
+}
+FOR_ENCODERS = ("g_a", "h_a")
 LARGEST = 2**24
 TOTAL = 2**24
 
@@ -59,7 +65,7 @@ def nested(raw: bytes, dtype: str, shape: tuple[int, ...]) -> list:
 def fingerprint(model: dict) -> str:
     digest = hashlib.sha256(model["family"].encode())
     for name, (dtype, shape, raw, _) in sorted(model["tensors"].items()):
-        if name not in FOR_ENCODERS:
+        if not name.startswith(FOR_ENCODERS):
             digest.update(
                 b"\0"
                 + b"\0".join([name.encode(), FORMATS[dtype][0].encode(), str(shape).encode(), raw])
@@ -175,37 +181,94 @@ def read_tables(tensors: dict) -> list[list[int]]:
 
 
 def read_array(data: bytes, band_rows: int, which: Array, tables: list[list[int]]) -> Array:
-    """Read a whole stream, given which table each symbol has."""
+    """Read a whole stream, given which table each symbol has, None for a place without one."""
     stream = Stream(data)
     x = [[[0] * len(row) for row in rows] for rows in which]
     for top in range(0, len(x[0]), band_rows):
-        places: dict[int, list[tuple[int, int, int]]] = {}  # by table
-        for c, rows in enumerate(which):
-            for i in range(top, min(top + band_rows, len(rows))):
-                for j, table in enumerate(rows[i]):
-                    places.setdefault(table, []).append((c, i, j))
-        beyond = []  # places, which sort in the band's order, each with T
-        for table in sorted(places):
-            starts = tables[table]
-            n = len(starts) - 1
-            reach = (n - 2) // 2
-            for c, i, j in places[table]:
-                k = stream.entry(starts)
-                if k < n - 1:
-                    x[c][i][j] = k - reach
-                else:
-                    beyond.append((c, i, j, reach))
-        beyond.sort()
-        exponents = [stream.entry(uniform(20)) for _ in beyond]
-        values = [1] * len(beyond)
-        for bit in reversed(range(max(exponents, default=0))):
-            for index, e in enumerate(exponents):
-                if e > bit:
-                    values[index] = 2 * values[index] + stream.entry(uniform(2))
-        for (c, i, j, reach), v in zip(beyond, values, strict=True):
-            x[c][i][j] = -(reach + v) if stream.entry(uniform(2)) else reach + v
+        read_band(stream, x, top, band_rows, which, tables)
     stream.finish()
     return x
+
+
+def read_band(
+    stream: Stream, x: Array, top: int, band_rows: int, which: Array, tables: list[list[int]]
+) -> None:
+    """Read a band of a stream into x."""
+    places: dict[int, list[tuple[int, int, int]]] = {}  # by table
+    for c, rows in enumerate(which):
+        for i in range(top, min(top + band_rows, len(rows))):
+            for j, table in enumerate(rows[i]):
+                if table is None:
+                    continue
+                places.setdefault(table, []).append((c, i, j))
+    beyond = []  # places, which sort in the band's order, each with T
+    for table in sorted(places):
+        starts = tables[table]
+        n = len(starts) - 1
+        reach = (n - 2) // 2
+        for c, i, j in places[table]:
+            k = stream.entry(starts)
+            if k < n - 1:
+                x[c][i][j] = k - reach
+            else:
+                beyond.append((c, i, j, reach))
+    beyond.sort()
+    exponents = [stream.entry(uniform(20)) for _ in beyond]
+    values = [1] * len(beyond)
+    for bit in reversed(range(max(exponents, default=0))):
+        for index, e in enumerate(exponents):
+            if e > bit:
+                values[index] = 2 * values[index] + stream.entry(uniform(2))
+    for (c, i, j, reach), v in zip(beyond, values, strict=True):
+        x[c][i][j] = -(reach + v) if stream.entry(uniform(2)) else reach + v
+
+
+# Family lfic
+
+
+def read_levels(data: bytes, h: int, w: int, counts: Array) -> list[list[int]]:
+    """The level of each region; the one above chooses its table."""
+    stream = Stream(data)
+    tables = [[0, *itertools.accumulate(each)] for each in counts]
+    levels: list[list[int]] = []
+    for _ in range(-(-h // 2)):
+        above = levels[-1] if levels else [3] * -(-w // 2)
+        x = [[[0] * len(above)]]
+        read_band(stream, x, 0, 1, [[above]], tables)
+        require(all(-1 <= v <= 1 for v in x[0][0]), "a level beyond the table")
+        levels.append([v + 1 for v in x[0][0]])
+    stream.finish()
+    return levels
+
+
+def left_out(which: Array, levels: list[list[int]]) -> Array:
+    """The tables of symbols that are coded; None elsewhere."""
+    return [
+        [
+            [
+                table
+                if (level := levels[i // 2][j // 2]) == 0 or (level == 1 and i % 2 == j % 2 == 0)
+                else None
+                for j, table in enumerate(row)
+            ]
+            for i, row in enumerate(rows)
+        ]
+        for rows in which
+    ]
+
+
+def filled(y: Array, levels: list[list[int]]) -> Array:
+    """A symbol at level 1 is that of all positions of its region."""
+    return [
+        [
+            [
+                rows[i // 2 * 2][j // 2 * 2] if levels[i // 2][j // 2] == 1 else v
+                for j, v in enumerate(row)
+            ]
+            for i, row in enumerate(rows)
+        ]
+        for rows in y
+    ]
 
 
 # Family hyperprior
@@ -260,15 +323,60 @@ def hyper_synthesis(z: Array, inverse_gain: list[int], tensors: dict) -> Array:
     return x
 
 
+# Family compact-png
+
+
+def read_compact(file: dict) -> Array:
+    """The values of the compact image."""
+    step = round(file["quality"] / 32)
+    k, n = 16 if step < 3 else 8, (5, 6, 8, 3, 4, 5, 6, 8)[step]
+    w, h = -(-file["width"] // k), -(-file["height"] // k)
+    values = {round(255 * v / (2**n - 1)): v for v in range(2**n)}
+    rows = read_png(file["streams"][0], w, h)
+    require(all(v in values for row in rows for v in row), "a value that there is not")
+    return [[[values[v] for v in row[c::3]] for row in rows] for c in range(3)]
+
+
+def read_png(data: bytes, w: int, h: int) -> list[bytearray]:
+    """The rows of a PNG file of 8-bit RGB, not interlaced."""
+    packed, at = b"", 8
+    while at < len(data):
+        size, kind = struct.unpack(">I4s", data[at : at + 8])
+        content = data[at + 8 : at + 8 + size]
+        if kind == b"IHDR":
+            require(content == struct.pack(">IIBBBBB", w, h, 8, 2, 0, 0, 0), "another image")
+        packed += content if kind == b"IDAT" else b""
+        at += 12 + size
+    raw, rows, above = zlib.decompress(packed), [], bytearray(3 * w)
+    for y in range(h):
+        method, *row = raw[y * (3 * w + 1) : (y + 1) * (3 * w + 1)]
+        for x in range(3 * w):
+            left, corner = (row[x - 3], above[x - 3]) if x >= 3 else (0, 0)
+            p = left + above[x] - corner
+            nearest = min((left, above[x], corner), key=lambda v, p=p: abs(p - v))
+            guess = (0, left, above[x], (left + above[x]) // 2, nearest)[method]
+            row[x] = (row[x] + guess) % 256
+        above = bytearray(row)
+        rows.append(above)
+    return rows
+
+
 def read_symbols(data: bytes, model: dict) -> dict:
     """Return `width`, `height`, `quality` (the byte), and the symbols `z` and `y` (channel, row, column)."""
     file = parse_file(data)
     require(file["fingerprint"] == fingerprint(model), "the file was made with another model")
-    require(model["family"] == "hyperprior", "an unknown family")
-    require(len(file["streams"]) == 2, "this family has two streams")
+    streams = {"hyperprior": 2, "lfic": 3, "spic": 1, "compact-png": 1}
+    require(model["family"] in streams, "an unknown family")
+    require(len(file["streams"]) == streams[model["family"]], "another number of streams")
     tensors, b = model["tensors"], file["quality"]
+    told = {"width": file["width"], "height": file["height"], "quality": b}
+    if model["family"] == "compact-png":
+        return told | {"image": read_compact(file)}
     tables = read_tables(tensors)
     h, w = -(-file["height"] // 16), -(-file["width"] // 16)
+    if model["family"] == "spic":
+        which = [[[table] * w for _ in range(h)] for table in tensors["y_table"][3][b]]
+        return told | {"y": read_array(file["streams"][0], 16, which, tables)}
     h_z, w_z = -(-h // 4), -(-w // 4)
     which = [[[table] * w_z for _ in range(h_z)] for table in tensors["z_table"][3][b]]
     z = read_array(file["streams"][0], 4, which, tables)
@@ -290,5 +398,8 @@ def read_symbols(data: bytes, model: dict) -> dict:
         ]
         for c in range(channels)
     ]
-    y = read_array(file["streams"][1], 16, which, tables)
-    return {"width": file["width"], "height": file["height"], "quality": b, "z": z, "y": y}
+    if model["family"] == "lfic":
+        levels = read_levels(file["streams"][1], h, w, tensors["level_counts"][3][b])
+        y = read_array(file["streams"][2], 16, left_out(which, levels), tables)
+        return told | {"z": z, "levels": levels, "y": filled(y, levels)}
+    return told | {"z": z, "y": read_array(file["streams"][1], 16, which, tables)}

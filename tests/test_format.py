@@ -13,7 +13,7 @@ from conftest import DATA, TINY
 from facecodec.codec import open_container
 from facecodec.container import MAX_QUALITY_BYTE
 
-# Of the hyperprior; the plain reader knows no other family.
+# Those of the hyperprior; a test of their own reads those of the other families.
 TOLD = json.loads((DATA / "golden.json").read_text())
 GOLDEN = {name: told for name, told in TOLD.items() if "z" in told and "levels" not in told}
 
@@ -67,3 +67,13 @@ def test_golden_files_hold_what_readers_get_wrong(tiny_map):
     qualities = np.concatenate([tiny_map.symbols(parsed).qualities.ravel() for parsed in mapped])
     assert {0, MAX_QUALITY_BYTE} < set(qualities)
     assert len(set(qualities)) > 20
+
+
+@pytest.mark.parametrize(
+    "name", [each for each in TOLD if each.startswith(("lfic", "spic", "compact"))]
+)
+def test_golden_files_of_other_families_read_plainly(name):
+    model = plain_reader.read_model(DATA / f"tiny-{name.partition('-')[0]}.safetensors")
+    read = plain_reader.read_symbols((DATA / f"{name}.fic").read_bytes(), model)
+    for part, symbols in TOLD[name].items():
+        assert read[part] == symbols

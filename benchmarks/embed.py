@@ -31,7 +31,7 @@ from facecodec.bench.subjects import load_dataset
 from facecodec.codec import Codec, open_container
 from facecodec.faces.alignment import align, similarity
 from facecodec.faces.detection import find_landmarks
-from facecodec.faces.recognisers import find_recogniser, load_embedder
+from facecodec.faces.recognisers import find_recogniser, load_recogniser
 from facecodec.folders import data_root
 from facecodec.frozen import model_path
 
@@ -79,7 +79,7 @@ def main() -> None:
 
 def timed(codec: Codec, subjects: list, recogniser: str) -> None:
     """Print milliseconds a picture, by turns of ten files, as a server goes through many of them in one way."""
-    embed = load_embedder(recogniser)
+    embed = load_recogniser(recogniser)
     files = [codec.encode(images.load(subject.path), 4) for subject in subjects]
     shown = [codec.decode(files[0])]
     codec.embed(open_container(files[0]))

@@ -44,7 +44,7 @@ from facecodec.bench.subjects import Dataset, Subject, load_dataset
 from facecodec.cli.bench import Progress
 from facecodec.datasets import lfw
 from facecodec.faces.alignment import scaled_template
-from facecodec.faces.recognisers import FacenetEmbedder, find_recogniser
+from facecodec.faces.recognisers import FacenetRecogniser, find_recogniser
 
 
 def direction(degrees: float) -> list[float]:
@@ -758,7 +758,7 @@ def test_facenet_sees_the_crop_and_its_mirror_image_enlarged_and_standardised(fa
     import torch
 
     facenet(lambda network, name: None)
-    embed = FacenetEmbedder("facenet-vggface2")
+    embed = FacenetRecogniser("facenet-vggface2")
     crop = np.random.default_rng(0).uniform(0, 255, (3, 112, 112)).astype(np.float32)
     embedding = embed(crop)
     assert embedding.shape == (512,)

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,19 +14,52 @@ torch = pytest.importorskip("torch", reason="the 'train' extra is not installed"
 from facecodec.datasets import Photo, celeba_hq, is_held_back, lfw, photographs  # noqa: E402
 from facecodec.errors import UsageError  # noqa: E402
 from facecodec.faces import detection  # noqa: E402
-from facecodec.faces.alignment import SIZE, TEMPLATE, align, jitter, oversampling, similarity  # noqa: E402
-from facecodec.faces.recognisers import load_trainable, recogniser_file  # noqa: E402
-from facecodec.training.config import Source  # noqa: E402
+from facecodec.faces.alignment import (  # noqa: E402
+    SIZE,
+    TEMPLATE,
+    align,
+    crop,
+    jitter,
+    oversampling,
+    similarity,
+)
+from facecodec.faces.recognisers import (  # noqa: E402
+    Contract,
+    Recogniser,
+    find_recogniser,
+    recogniser_file,
+)
+from facecodec.faces.teachers import load_head_teacher, load_teacher  # noqa: E402
+from facecodec.training import config as configuration  # noqa: E402
+from facecodec.training.config import Source, parse_config, stored_config  # noqa: E402
 from facecodec.training.data import CropSampler  # noqa: E402
 from facecodec.training.losses import IdentityLoss, objective  # noqa: E402
+from facecodec.training.views import blocks, plain_view, random_view  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def recogniser(faces_root):
-    try:
-        return load_trainable("mobilefacenet-ms1m", faces_root)
-    except UsageError as error:
-        pytest.skip(str(error))
+    return load_teacher("mobilefacenet-ms1m", faces_root)
+
+
+def identity_loss(teacher, features=(), **options) -> IdentityLoss:
+    told = configuration.Recogniser("mobilefacenet-ms1m", features=features)
+    return IdentityLoss([(told, teacher)], **options)
+
+
+def tiny_recogniser(path: Path, seed: int = 0, side: int = 16) -> Path:
+    """An untrained network as an ONNX file by the contract, from crops of any size that is asked for."""
+    torch.manual_seed(seed)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 5, 4), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(), torch.nn.Linear(8, 4),
+    )  # fmt: skip
+    torch.onnx.export(
+        network, (torch.zeros(2, 3, side, side),), path, input_names=["image"],
+        output_names=["embedding"], opset_version=17, dynamo=False,
+        dynamic_axes={"image": {0: "batch"}, "embedding": {0: "batch"}},
+    )  # fmt: skip
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -77,10 +111,12 @@ def test_a_large_face_is_averaged_and_not_sampled():
 def test_the_torch_recogniser_is_the_onnx_one(recogniser, faces_root):
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(recogniser_file("mobilefacenet-ms1m.onnx", faces_root))
+    session = onnxruntime.InferenceSession(recogniser_file("mobilefacenet-ms1m", faces_root))
     crops = torch.rand(2, 3, 112, 112)
     expected = session.run(None, {"image": (crops * 255).numpy()})[0]
     np.testing.assert_allclose(recogniser(crops).numpy(), expected, atol=2e-5)
+    head = load_head_teacher(faces_root)
+    np.testing.assert_allclose(head(crops).numpy(), expected, atol=2e-5)
 
 
 def test_a_large_face_shifted_by_a_pixel_keeps_its_embedding(recogniser, large_face):
@@ -96,7 +132,7 @@ def test_a_large_face_shifted_by_a_pixel_keeps_its_embedding(recogniser, large_f
 def test_the_identity_loss_is_zero_for_the_original_and_grows_with_damage(recogniser, large_face):
     image, points = large_face
     matrix = similarity(points)[None]
-    loss = IdentityLoss(recogniser)
+    loss = identity_loss(recogniser)
     assert loss(image, image, matrix)[0].item() == pytest.approx(0, abs=1e-5)
     blurred = [
         torch.nn.functional.avg_pool2d(image, k, 1, k // 2)[..., :1024, :1024] for k in (17, 65)
@@ -110,7 +146,7 @@ def test_the_gradient_of_the_identity_loss_reaches_the_decoded_face_alone(recogn
     images = torch.cat([image, image])
     matrices = np.stack([similarity(points), np.full((2, 3), np.nan)])
     decoded = (images + 0.05 * torch.rand_like(images)).requires_grad_()
-    distance, _ = IdentityLoss(recogniser)(decoded, images, matrices)
+    distance, _ = identity_loss(recogniser)(decoded, images, matrices)
     distance.sum().backward()
     assert distance[0] > 0
     assert decoded.grad[0].abs().sum() > 0
@@ -123,11 +159,11 @@ def test_inner_layers_of_the_recogniser_are_compared_on_request(recogniser, larg
     image, points = large_face
     matrix = similarity(points)[None]
     blurred = torch.nn.functional.avg_pool2d(image, 17, 1, 8)
-    _, nothing = IdentityLoss(recogniser)(blurred, image, matrix)
+    _, nothing = identity_loss(recogniser)(blurred, image, matrix)
     assert nothing.item() == 0
     with pytest.raises(UsageError, match=r"no layer 'features\.99'"):
-        IdentityLoss(recogniser, ["features.99"])
-    loss = IdentityLoss(recogniser, ["features.4", "conv2"])
+        identity_loss(recogniser, ["features.99"])
+    loss = identity_loss(recogniser, ["/net/blocks/blocks.4/Add", "/net/head/head.2/Clip"])
     assert loss(image, image, matrix)[1].item() == pytest.approx(0, abs=1e-5)
     assert 0.001 < loss(blurred, image, matrix)[1].item() < 1
 
@@ -265,16 +301,131 @@ def test_training_sees_photographs_upright(tmp_path):
     assert asked == [(64, 96)] * 2
 
 
-def test_a_recogniser_of_ones_own_by_module_and_function(tmp_path, monkeypatch):
-    (tmp_path / "mine.py").write_text("import torch\ndef build():\n    return torch.nn.Flatten()\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    assert load_trainable("mine:build", tmp_path)(torch.zeros(1, 3, 112, 112)).shape == (
-        1,
-        3 * 112 * 112,
+def test_a_recogniser_of_ones_own_is_a_file_with_a_contract(tmp_path):
+    """The same face by every contract that asks for it otherwise; and what is wrong is named."""
+    path = tiny_recogniser(tmp_path / "mine.onnx")
+    crop = np.random.default_rng(0).uniform(0, 255, (3, 16, 16)).astype(np.float32)
+    plain = Recogniser(Path(find_recogniser(str(path), None)))(crop)
+    one_sided, bgr, ranged = (
+        tiny_recogniser(tmp_path / f"{name}.onnx") for name in ("one", "bgr", "ranged")
     )
-    for name in ("mine:nothing", "absent:build"):
-        with pytest.raises(UsageError, match=name):
-            load_trainable(name, tmp_path)
+    one_sided.with_suffix(".toml").write_text("mirrored = false\n")
+    bgr.with_suffix(".toml").write_text('channels = "bgr"\nlicence = "mine"\n')
+    ranged.with_suffix(".toml").write_text("range = [-1, 1]\nsize = 16\n")
+    assert Recogniser(bgr)(crop[::-1]) == pytest.approx(plain)
+    assert Recogniser(one_sided)(crop) != pytest.approx(plain)
+    assert Recogniser(ranged).contract.size == 16
+    for file in (path, bgr, ranged):  # the teacher is the judge
+        teacher, judge = load_teacher(str(file), None), Recogniser(file)
+        both = torch.from_numpy(np.stack([crop, crop[..., ::-1]])) / 255
+        total = teacher(both).sum(0)
+        assert judge(crop) == pytest.approx((total / total.norm()).numpy(), abs=1e-5)
+    for text, message in (
+        ("sise = 3", "unknown key 'sise'"),
+        ('channels = "grb"', "'rgb' or 'bgr'"),
+        ("range = 3", "range is two numbers"),
+        ("template = [[1, 2]]", "five points"),
+        ('metric = "euclidean"', "metric is 'cosine'"),
+        ("size = ", "not a TOML file"),
+    ):
+        path.with_suffix(".toml").write_text(text)
+        with pytest.raises(UsageError, match=message):
+            find_recogniser(str(path), None)
+
+
+def test_a_crop_is_aligned_to_the_contracts_own_template_and_size():
+    """A template with the points 5 pixels further right and down, in a crop twice as large."""
+    image = torch.rand(1, 3, 300, 300)
+    matrix = similarity(TEMPLATE + [60, 50])[None]
+    shifted = tuple(map(tuple, (2 * (TEMPLATE + 0.5) - 0.5 + 5).tolist()))
+    crops = crop(image, matrix, Contract(size=224, template=shifted))
+    usual = crop(image, matrix, Contract(size=224))
+    assert crops.shape == (1, 3, 224, 224)
+    assert torch.allclose(crops[..., 5:, 5:], usual[..., :-5, :-5], atol=1e-4)
+    plain = crop(image, matrix, Contract())
+    assert torch.allclose(plain, align(image, matrix))
+
+
+def test_the_shipped_recogniser_is_found_without_data_and_as_good(
+    tmp_path, monkeypatch, faces_root
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("FACECODEC_RECOGNIZERS", raising=False)
+    shipped = Recogniser(Path(find_recogniser("mobilefacenet-ms1m", tmp_path / "nowhere" / "data")))
+    assert shipped.contract.licence == "Apache-2.0"
+    whole = Recogniser(recogniser_file("mobilefacenet-ms1m", faces_root))
+    face = np.random.default_rng(0).uniform(0, 255, (3, 112, 112)).astype(np.float32)
+    assert shipped(face) @ whole(face) > 1 - 1e-3
+    teacher = load_teacher("mobilefacenet-ms1m", tmp_path / "nowhere" / "data")  # half precision
+    pixels = torch.from_numpy(np.stack([face, face[..., ::-1]])) / 255
+    total = teacher(pixels).sum(0)
+    assert shipped(face) @ (total / total.norm()).numpy() > 1 - 1e-5
+
+
+def test_several_teachers_take_turns_by_their_weights(tmp_path, monkeypatch):
+    files = [tiny_recogniser(tmp_path / f"{n}.onnx", seed=n, side=112) for n in range(3)]
+    teachers = [
+        (configuration.Recogniser(str(file), weight), load_teacher(str(file), None))
+        for file, weight in zip(files, (1.0, 1.0, 8.0), strict=True)
+    ]
+    torch.manual_seed(1)
+    x, x_hat = torch.rand(2, 2, 3, 130, 130)
+    matrices = np.stack([similarity(TEMPLATE + 5), np.full((2, 3), np.nan)])
+    alone = [IdentityLoss([pair])(x_hat, x, matrices)[0] for pair in teachers]
+    every = IdentityLoss(teachers)(x_hat, x, matrices)[0]
+    expected = 0.1 * alone[0] + 0.1 * alone[1] + 0.8 * alone[2]
+    assert torch.allclose(every, expected)
+    assert every[1] == 0
+    loss = IdentityLoss(teachers, drawn=1)
+    drawn = [loss(x_hat, x, matrices, np.random.default_rng(seed))[0][0] for seed in range(60)]
+    turns = [min(range(3), key=lambda n: abs(alone[n][0] - value)) for value in drawn]
+    assert turns.count(2) > 30 > turns.count(0) + turns.count(1) > 2
+    pairs = IdentityLoss(teachers, drawn=2)(x_hat, x, matrices, np.random.default_rng(0))[0][0]
+    sums = [(alone[a][0] + alone[b][0]) / 2 for a, b in ((0, 1), (0, 2), (1, 2))]
+    assert min(abs(pairs - each) for each in sums) < 1e-6
+
+
+def test_varied_views_and_dropout_are_the_same_for_both_pictures(tmp_path):
+    teacher = load_teacher(str(tiny_recogniser(tmp_path / "x.onnx", side=112)), None)
+    told = configuration.Recogniser("x")
+    loss = IdentityLoss([(told, teacher)], dropout=0.3, varied=True)
+    torch.manual_seed(1)
+    x = torch.rand(1, 3, 130, 130)
+    matrix = similarity(TEMPLATE + 5)[None]
+    values = set()
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        assert loss(x, x, matrix, rng)[0].item() == pytest.approx(0, abs=1e-5)
+        other = (x + 0.1 * torch.rand_like(x)).requires_grad_()
+        distance = loss(other, x, matrix, np.random.default_rng(seed))[0]
+        distance.sum().backward()
+        assert other.grad.abs().sum() > 0
+        values.add(round(distance.item(), 6))
+    assert len(values) > 6
+    assert loss(other, x, matrix)[0].item() == loss(other, x, matrix)[0].item()
+    views = [random_view(np.random.default_rng(seed))(x, matrix, Contract()) for seed in range(20)]
+    plain = plain_view(x, matrix, Contract())
+    mirrored = [(view.flip(3) - plain).abs().mean() < (view - plain).abs().mean() for view in views]
+    assert 4 < sum(mirrored) < 16
+    assert blocks(2, 20, 0).shape == (2, 1, 20, 20)
+    assert blocks(8, 112, 0).var() == pytest.approx(1, abs=0.1)
+
+
+def test_a_configuration_that_was_stored_before_is_read_in_todays_words():
+    values = {"name": "x", "steps": 1, "data": [{"set": "lfw"}], "recogniser": "mobilefacenet-ms1m"}
+    config = parse_config(stored_config(values | {"features": ["features.4", "conv2"]}))
+    (told,) = config.recognisers
+    assert told.name == "mobilefacenet-ms1m"
+    assert told.features == ("/net/blocks/blocks.4/Add", "/net/head/head.2/Clip")
+    with pytest.raises(UsageError, match="unknown key 'recogniser'"):
+        parse_config(values)
+    with pytest.raises(UsageError, match="recognisers_drawn must be 1 to 1"):
+        parse_config({**config.to_dict(), "recognisers_drawn": 2})
+    both = {**config.to_dict(), "recognisers": ["a", {"name": "b", "weight": 2}]}
+    assert [(each.name, each.weight) for each in parse_config(both).recognisers] == [
+        ("a", 1),
+        ("b", 2),
+    ]
 
 
 def test_objectives_are_the_equations_of_the_paper():
@@ -289,15 +440,21 @@ def test_objectives_are_the_equations_of_the_paper():
 
 
 def test_an_unknown_or_unseen_recogniser_is_not_trained_against(faces_root):
-    for name in ("mobileface-v2", "nonsense"):
-        with pytest.raises(UsageError, match="is not one of mobilefacenet-ms1m"):
-            load_trainable(name, faces_root)
+    for name, message in (
+        ("mobileface-v2", "never teaches"),
+        ("nonsense", "no recogniser nonsense"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            load_teacher(name, faces_root)
 
 
 def test_a_missing_recogniser_says_where_it_was_looked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("FACECODEC_RECOGNIZERS", str(tmp_path / "mine"))
-    with pytest.raises(UsageError, match=r"mine.*recognizers.*FACECODEC_RECOGNIZERS"):
-        recogniser_file("mobilefacenet-ms1m.safetensors", tmp_path / "data")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    beside = tmp_path / "facecodec" / "data"  # the folder beside the data is the cache's own
+    with pytest.raises(UsageError, match=r"mine.*recognizers.*FACECODEC_RECOGNIZERS") as error:
+        recogniser_file("nobody", beside)
+    assert str(error.value).count(str(tmp_path / "facecodec" / "recognizers")) == 1
 
 
 def test_landmarks_are_found_once_and_kept(faces_root, tmp_path, monkeypatch):
@@ -331,8 +488,8 @@ def test_crops_keep_the_face_inside_and_know_where_it_is(tmp_path):
     batch = sampler.batch(30, np.random.default_rng(0))
     assert not np.isnan(batch.matrices).any()
     mirrored = 0
-    for crop, matrix in zip(batch.pixels, batch.matrices, strict=True):
-        found = np.array([np.argwhere(crop[..., 0] == 50 * (n + 1))[0][::-1] for n in range(5)])
+    for pixels, matrix in zip(batch.pixels, batch.matrices, strict=True):
+        found = np.array([np.argwhere(pixels[..., 0] == 50 * (n + 1))[0][::-1] for n in range(5)])
         mirror = found[0, 0] > found[1, 0]
         mirrored += mirror
         np.testing.assert_allclose(
@@ -347,7 +504,6 @@ def test_training_keeps_identity_in_its_log_and_leaves_images_without_a_face_out
     """Two steps of ipr and of ip on a few of LFW's training people, from a rec network."""
     pytest.importorskip("facenet_pytorch", reason="facenet-pytorch is not installed: make setup")
     from facecodec.training import loop
-    from facecodec.training.config import parse_config
     from facecodec.training.freeze import freeze
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

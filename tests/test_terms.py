@@ -15,8 +15,9 @@ from facecodec.codec import Codec, open_container  # noqa: E402
 from facecodec.datasets import Photo, is_held_back  # noqa: E402
 from facecodec.errors import UsageError  # noqa: E402
 from facecodec.faces.mobilefacenet import MobileFaceNet  # noqa: E402
-from facecodec.faces.recognisers import Embedder  # noqa: E402
-from facecodec.training import loop  # noqa: E402
+from facecodec.faces.recognisers import Recogniser  # noqa: E402
+from facecodec.faces.teachers import load_teacher  # noqa: E402
+from facecodec.training import loop, terms  # noqa: E402
 from facecodec.training.adversary import Adversary  # noqa: E402
 from facecodec.training.config import parse_config  # noqa: E402
 from facecodec.training.data import CropSampler, closed_set  # noqa: E402
@@ -31,7 +32,6 @@ CONFIG = parse_config(
         "crop": 448,
         "warmup": 1,
         "validation_images": 1,
-        "recogniser": "facecodec.faces.mobilefacenet:MobileFaceNet",  # untrained
         "data": [{"set": "people", "faces": "aligned"}],
         "network": {
             "latents": 6,
@@ -68,6 +68,12 @@ def root(tmp_path_factory):
 def no_detector(monkeypatch):
     """Aligned pictures need none."""
     monkeypatch.setattr(loop, "landmark_finder", lambda *arguments: None)
+
+
+@pytest.fixture(autouse=True)
+def untrained(monkeypatch):
+    """The layers that a head is built of need no file."""
+    monkeypatch.setattr(terms, "load_head_teacher", lambda data: MobileFaceNet().eval())
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +115,7 @@ def test_a_head_alone_leaves_the_model_as_it_was(root, start, tmp_path):
     assert freeze(tmp_path / "run", model) == mark
     assert model.read_bytes() == bytes_before
     codec = Codec(model)
-    assert codec.head.space == CONFIG.recogniser
+    assert codec.head.space == "mobilefacenet-ms1m"
     assert codec.embed(open_container(codec.encode(np.zeros((250, 250, 3), np.uint8)))).shape == (
         128,
     )
@@ -135,22 +141,26 @@ def test_a_model_and_the_head_it_was_trained_with_are_frozen_together(root, tmp_
 
 def test_a_discriminator_and_a_recogniser_are_trained_along_and_resume(root, start, tmp_path):
     config = replace(
-        CONFIG, objective="ipr", adversarial=0.1, trains_recogniser=True, features=("features.4",)
+        CONFIG,
+        objective="ipr",
+        adversarial=0.1,
+        trains_recogniser=True,
+        recognisers=(replace(CONFIG.recognisers[0], features=("/net/blocks/blocks.4/Add",)),),
     )
     loop.train(config, tmp_path / "run", root, start=start)
     first = saved(tmp_path / "run")["terms"]
     loop.train(replace(config, steps=3), tmp_path / "run", root, resume=True)
     second = saved(tmp_path / "run")["terms"]
-    for part, name in (("adapted", "conv3.weight"), ("adversary", "0.bias")):
+    for part, name in (("adapted", "network.net/fc/Conv.weight"), ("adversary", "0.bias")):
         assert not torch.equal(first[part]["network"][name], second[part]["network"][name])
 
     freeze(tmp_path / "run", tmp_path / "test.safetensors")
-    recogniser = MobileFaceNet()
+    recogniser = load_teacher("mobilefacenet-ms1m", None)
     recogniser.load_state_dict(second["adapted"]["network"])
     crop = torch.rand(3, 112, 112)
     with torch.no_grad():
         both = recogniser.eval()(torch.stack([crop, crop.flip(2)])).sum(0)
-    found = Embedder(tmp_path / "run" / "recogniser.onnx")(255 * crop.numpy())
+    found = Recogniser(tmp_path / "run" / "recogniser.onnx")(255 * crop.numpy())
     assert found @ (both / both.norm()).numpy() > 0.9999
 
 

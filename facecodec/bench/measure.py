@@ -23,7 +23,7 @@ from facecodec.bench.metrics import ms_ssim, psnr, ssim
 from facecodec.bench.store import Store, key
 from facecodec.bench.subjects import Subject
 from facecodec.errors import ImageError, UsageError
-from facecodec.faces.recognisers import find_recogniser, load_embedder
+from facecodec.faces.recognisers import find_recogniser, load_recogniser, read_contract
 from facecodec.folders import cache_folder
 from facecodec.processes import end_with_parent
 
@@ -134,10 +134,11 @@ class Bench:
         coded = (*coded, READING, _digest(subject.path))
         keys: dict[str | EmbeddingSpec, bytes] = {PICTURE: key(*coded, PICTURE)}
         for spec in self.specs:
-            recogniser = self.recognisers[spec.recogniser]
-            known = _digest(Path(recogniser)) if recogniser.endswith(".onnx") else recogniser
+            known = _identity(self.recognisers[spec.recogniser])
             place = None if subject.landmarks is None else subject.landmarks.round(3).tolist()
-            keys[spec] = key(*coded, known, ALIGNMENT, "found again" if spec.found_again else place)
+            keys[spec] = key(
+                *coded, *known, ALIGNMENT, "found again" if spec.found_again else place
+            )
         return keys
 
     def _measure(
@@ -178,6 +179,15 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+@cache
+def _identity(recogniser: str) -> list[str]:
+    """What an embedding depends on of a recogniser as recognisers.find_recogniser gives it."""
+    if not recogniser.endswith(".onnx"):
+        return [recogniser]
+    path = Path(recogniser)
+    return [_digest(path), *read_contract(path).departures()]
+
+
 def _measured(values: dict[str | EmbeddingSpec, bytes]) -> Measured:
     embeddings = {
         spec: np.frombuffer(value, np.float32) for spec, value in values.items() if spec != PICTURE
@@ -186,14 +196,14 @@ def _measured(values: dict[str | EmbeddingSpec, bytes]) -> Measured:
 
 
 def _start(recognisers: dict[str, str]) -> None:
-    global _embedders
+    global _recognisers
     import torch
     from threadpoolctl import threadpool_limits
 
     end_with_parent()
     torch.set_num_threads(1)
     threadpool_limits(1)  # NumPy's BLAS: a process a core is enough
-    _embedders = {name: load_embedder(found) for name, found in recognisers.items()}
+    _recognisers = {name: load_recogniser(found) for name, found in recognisers.items()}
 
 
 def _measure(
@@ -203,7 +213,7 @@ def _measure(
     import torch
     from PIL import Image
 
-    from facecodec.faces.alignment import align, similarity
+    from facecodec.faces.alignment import crop, similarity
     from facecodec.faces.detection import find_landmarks
 
     subject, wanted = work
@@ -226,8 +236,10 @@ def _measure(
         if spec == PICTURE:
             continue
         place = places[spec.found_again]
-        crop = np.full((3, 112, 112), np.nan, np.float32)
-        if place is not None:
-            crop = align(tensor, similarity(place)[None])[0].numpy()
-        values[spec] = _embedders[spec.recogniser](crop).astype(np.float32).tobytes()
+        embed = _recognisers[spec.recogniser]
+        if place is None:
+            aligned = np.full((3, embed.contract.size, embed.contract.size), np.nan, np.float32)
+        else:
+            aligned = crop(tensor, similarity(place)[None], embed.contract)[0].numpy()
+        values[spec] = embed(aligned).astype(np.float32).tobytes()
     return values

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from facecodec.faces.recognisers import Contract
+
 SIZE = 112
 # Left eye, right eye, nose, left and right corner of the mouth, in a crop of 112x112.
 TEMPLATE = np.array(
@@ -30,18 +32,18 @@ MAX_OVERSAMPLING = 16
 CUT = 448  # pixels along a side of a face that is cut out as a picture
 
 
-def similarity(landmarks: np.ndarray) -> np.ndarray:
+def similarity(landmarks: np.ndarray, template: np.ndarray = TEMPLATE) -> np.ndarray:
     """The similarity that maps crop coordinates to image coordinates, (2, 3), least squares.
 
-    `landmarks` (5, 2) in the image. Fitted in the direction image -> crop, the one in which errors
-    are measured in pixels of the crop, and inverted.
+    `landmarks` (5, 2) in the image, `template` (5, 2) in a crop of 112x112. Fitted in the direction
+    image -> crop, the one in which errors are measured in pixels of the crop, and inverted.
     """
     x, y = landmarks.T
     ones, zeros = np.ones(len(landmarks)), np.zeros(len(landmarks))
     equations = np.concatenate(
         [np.stack([x, -y, ones, zeros], 1), np.stack([y, x, zeros, ones], 1)]
     )
-    a, b, c, d = np.linalg.lstsq(equations, TEMPLATE.T.ravel(), rcond=None)[0]
+    a, b, c, d = np.linalg.lstsq(equations, template.T.ravel(), rcond=None)[0]
     forward = np.array([[a, -b, c], [b, a, d], [0, 0, 1]])
     return np.linalg.inv(forward)[:2]
 
@@ -74,9 +76,11 @@ def jitter(matrices: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def align(images: Tensor, matrices: np.ndarray, side: int = SIZE) -> Tensor:
     """Crops (B, C, side, side) of `images` (B, C, H, W) by `matrices` (B, 2, 3), differentiable in the images.
 
-    `side` is 112 times a power of two. Beyond the image's edge lie zeros.
+    Beyond the image's edge lie zeros.
     """
-    samples = max(side, SIZE * max(oversampling(matrix) for matrix in matrices))
+    samples = side
+    while samples < SIZE * max(oversampling(matrix) for matrix in matrices):
+        samples *= 2
     height, width = images.shape[2:]
     points = (torch.arange(samples, device=images.device, dtype=torch.float32) + 0.5) * (
         SIZE / samples
@@ -92,6 +96,16 @@ def align(images: Tensor, matrices: np.ndarray, side: int = SIZE) -> Tensor:
         images, grid, mode="bilinear", padding_mode="zeros", align_corners=False
     )
     return F.avg_pool2d(sampled, samples // side) if samples > side else sampled
+
+
+def crop(images: Tensor, matrices: np.ndarray, contract: Contract) -> Tensor:
+    """Crops (B, C, size, size) as a recogniser's contract wants them; `matrices` as for `align`."""
+    if contract.template:
+        # To where the recogniser's own template has the points, from where ArcFace's has them.
+        own = (np.array(contract.template) + 0.5) * SIZE / contract.size - 0.5
+        turn = np.vstack([similarity(TEMPLATE, own), [0, 0, 1]])
+        matrices = matrices @ turn
+    return align(images, matrices, contract.size)
 
 
 def cut_face(pixels: np.ndarray, points: np.ndarray) -> np.ndarray:

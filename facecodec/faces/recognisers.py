@@ -1,109 +1,105 @@
-"""Recognition networks by name: torch modules to train against, ONNX files to measure with."""
+"""Recognisers: ONNX files, each with the contract that a TOML file beside it states.
+
+A recogniser that teaches, one that judges and one's own are the same thing. docs/bench.md explains
+the keys of the TOML file.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from importlib import import_module
+import sys
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
-import torch
-from safetensors.torch import load_file
-from torch import nn
 
 from facecodec.errors import UsageError
-from facecodec.faces.mobilefacenet import MobileFaceNet
 from facecodec.folders import cache_folder, data_folder
+from facecodec.frozen import search_path
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 # facenet-pytorch's InceptionResnetV1, by the data that its weights were trained on.
 FACENET = {"facenet-vggface2": "vggface2", "facenet-casia-webface": "casia-webface"}
 FACENET_SIDE = 160
-# Networks whose gradient training may use. The unseen recogniser of the bench must never be among them.
-TRAINABLE = {"mobilefacenet-ms1m": MobileFaceNet}
+POINTS = 5  # of a template
 
 
-def recogniser_file(name: str, data: Path | None) -> Path:
-    """The file NAME in $FACECODEC_RECOGNIZERS, in ../recognizers beside the data, or in the user's cache.
+@dataclass(frozen=True)
+class Contract:
+    """What a recogniser wants: a file without a TOML beside it has the defaults.
 
-    `data` is the folder of datasets, see folders.data_folder. Raises UsageError saying where it was
-    looked for.
+    `size` is the crop's side in pixels, `channels` their order, `range` the values of black and of
+    white. `template` holds the five points (x, y), in pixels of the crop, that the landmarks are
+    laid upon, ArcFace's scaled to `size` if none. With `mirrored` an embedding is the sum of the
+    crop's and its mirror image's. `metric` is what embeddings are compared by.
     """
-    folders = [data_folder(data).resolve().parent / "recognizers", cache_folder() / "recognizers"]
-    if "FACECODEC_RECOGNIZERS" in os.environ:
-        folders.insert(0, Path(os.environ["FACECODEC_RECOGNIZERS"]))
-    folders = list(dict.fromkeys(folders))
-    for folder in folders:
-        if (folder / name).is_file():
-            return folder / name
-    raise UsageError(
-        f"no recogniser {name} in {', '.join(map(str, folders))}: set FACECODEC_RECOGNIZERS"
-    )
+
+    size: int = 112
+    channels: str = "rgb"
+    range: tuple[float, float] = (0.0, 255.0)
+    template: tuple[tuple[float, float], ...] = ()
+    mirrored: bool = True
+    metric: str = "cosine"
+    licence: str = ""
+    source: str = ""
+
+    def departures(self) -> list[str]:
+        """What changes embeddings and is not as by default, for the key of stored ones."""
+        plain, text = Contract(), ("licence", "source")
+        return [
+            f"{f.name} {getattr(self, f.name)}"
+            for f in fields(self)
+            if f.name not in text and getattr(self, f.name) != getattr(plain, f.name)
+        ]
 
 
-def load_trainable(name: str, data: Path | None) -> nn.Module:
-    """A frozen torch module: crops (B, 3, 112, 112) in 0..1 -> embeddings (B, D). Raises UsageError.
-
-    `name` is one of TRAINABLE, or PACKAGE.MODULE:FUNCTION of your own, called without arguments.
-    """
-    network = build_recogniser(name)
-    if ":" in name:
-        return _frozen(network)
-    missing, unexpected = network.load_state_dict(
-        load_file(recogniser_file(f"{name}.safetensors", data)), strict=False
-    )
-    if unexpected or any(not key.endswith("num_batches_tracked") for key in missing):
-        raise UsageError(f"the parameters of recogniser '{name}' do not fit its network")
-    return _frozen(network)
-
-
-def build_recogniser(name: str) -> nn.Module:
-    """The network of that name, as `load_trainable` takes it, with whatever parameters it begins with."""
-    if ":" in name:
-        return _imported(name)()
-    if name not in TRAINABLE:
-        raise UsageError(
-            f"recogniser '{name}' is not one of {', '.join(TRAINABLE)}, nor MODULE:FUNCTION"
-        )
-    return TRAINABLE[name]()
-
-
-def export_recogniser(network: nn.Module, path: Path) -> None:
-    """Write a torch recogniser as the ONNX file that the bench takes: `image` 0..255 to `embedding`."""
-    torch.onnx.export(
-        nn.Sequential(_Scaled(), network.eval().to(memory_format=torch.contiguous_format)),
-        (torch.zeros(2, 3, 112, 112),),
-        path,
-        input_names=["image"],
-        output_names=["embedding"],
-        dynamic_axes={"image": {0: "batch"}, "embedding": {0: "batch"}},
-        opset_version=17,
-        dynamo=False,
-    )
-
-
-class _Scaled(nn.Module):
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return image / 255
-
-
-def _imported(name: str) -> Callable[[], nn.Module]:
-    module, function = name.split(":", 1)
+def read_contract(file: Path) -> Contract:
+    """The contract of an ONNX file. Raises UsageError naming the key of its TOML that is wrong."""
+    path = file.with_suffix(".toml")
+    if not path.is_file():
+        return Contract()
     try:
-        return getattr(import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UsageError(f"recogniser '{name}': {error}") from None
+        values = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: not a TOML file: {error}") from None
+    known = [f.name for f in fields(Contract)]
+    for key in values:
+        if key not in known:
+            raise UsageError(f"{path}: unknown key '{key}'; known: {', '.join(known)}")
+    try:
+        if "range" in values:
+            black, white = values["range"]
+            values["range"] = (float(black), float(white))
+        if "template" in values:
+            values["template"] = tuple((float(x), float(y)) for x, y in values["template"])
+    except (TypeError, ValueError):
+        raise UsageError(
+            f"{path}: range is two numbers, template five pairs of numbers (x, y)"
+        ) from None
+    contract = Contract(**values)
+    for right, told in (
+        (type(contract.size) is int and contract.size > 0, "size is a number of pixels"),
+        (contract.channels in ("rgb", "bgr"), "channels is 'rgb' or 'bgr'"),
+        (contract.range[0] != contract.range[1], "range has two different numbers"),
+        (len(contract.template) in (0, POINTS), "template has five points"),
+        (type(contract.mirrored) is bool, "mirrored is true or false"),
+        (contract.metric == "cosine", "metric is 'cosine'"),
+    ):
+        if not right:
+            raise UsageError(f"{path}: {told}")
+    return contract
 
 
-def _frozen(network: nn.Module) -> nn.Module:
-    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-
-
-class Embedder:
-    """An ONNX recogniser: `image` (B, 3, 112, 112) RGB 0..255, five-point aligned, -> `embedding` (B, D)."""
+class Recogniser:
+    """An ONNX recogniser that measures. Raises UsageError for a file that does not load."""
 
     def __init__(self, path: Path) -> None:
+        self.contract = read_contract(path)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         try:
@@ -112,18 +108,26 @@ class Embedder:
             )
         except Exception as error:  # ONNX Runtime raises a type of its own for each kind of damage
             raise UsageError(f"{path}: not a recogniser that loads: {error}") from None
+        self._input = self._session.get_inputs()[0].name
 
     def __call__(self, crop: np.ndarray) -> np.ndarray:
-        """(3, 112, 112) float32 in 0..255 -> unit vector (D,): the sum for the crop and its mirror image."""
-        total = self._session.run(None, {"image": with_mirror(crop)})[0].sum(0)
+        """The unit vector (D,) of a crop (3, size, size), RGB float32 in 0..255, aligned to the
+        contract's template; see alignment.crop."""
+        low, high = self.contract.range
+        image = crop if self.contract.channels == "rgb" else crop[::-1]
+        image = image * np.float32((high - low) / 255) + np.float32(low)
+        images = with_mirror(image) if self.contract.mirrored else image[None]
+        total = self._session.run(None, {self._input: np.ascontiguousarray(images)})[0].sum(0)
         return total / np.linalg.norm(total)
 
 
-class FacenetEmbedder:
-    """InceptionResnetV1 of facenet-pytorch on the same aligned crops, enlarged to its 160 pixels.
+class FacenetRecogniser:
+    """InceptionResnetV1 of facenet-pytorch on crops by the default contract, enlarged to its 160 pixels.
 
     Its weights are downloaded at the first use. Raises UsageError where they cannot be.
     """
+
+    contract = Contract()
 
     def __init__(self, name: str) -> None:
         from facenet_pytorch import InceptionResnetV1
@@ -134,7 +138,7 @@ class FacenetEmbedder:
             raise UsageError(f"the weights of {name} could not be downloaded: {error}") from None
 
     def __call__(self, crop: np.ndarray) -> np.ndarray:
-        """As Embedder does."""
+        """As Recogniser does."""
         import torch
         from torch.nn.functional import interpolate
 
@@ -152,18 +156,43 @@ def with_mirror(crop: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.stack([crop, crop[..., ::-1]]))
 
 
+def recogniser_folders(data: Path | None) -> list[Path]:
+    """Where recognisers lie, the first that has one counts.
+
+    $FACECODEC_RECOGNIZERS, `recognizers` beside the data and in the user's cache, and those that
+    come with the package. `data` is the folder of datasets, see folders.data_folder.
+    """
+    folders = [data_folder(data).resolve().parent / "recognizers", cache_folder() / "recognizers"]
+    if "FACECODEC_RECOGNIZERS" in os.environ:
+        folders.insert(0, Path(os.environ["FACECODEC_RECOGNIZERS"]))
+    folders += [folder / "recognisers" for folder in search_path()]
+    return list(dict.fromkeys(folders))
+
+
+def recogniser_file(name: str, data: Path | None) -> Path:
+    """The file of a recogniser by name, or NAME.onnx itself. Raises UsageError saying where it was sought."""
+    if name.endswith(".onnx"):
+        return Path(name)
+    folders = recogniser_folders(data)
+    for folder in folders:
+        if (folder / f"{name}.onnx").is_file():
+            return folder / f"{name}.onnx"
+    raise UsageError(
+        f"no recogniser {name}.onnx in {', '.join(map(str, folders))}: give a file or set "
+        "FACECODEC_RECOGNIZERS"
+    )
+
+
 def find_recogniser(name: str, data: Path | None) -> str:
-    """What `load_embedder` takes, for a file (it ends in .onnx), a name of FACENET or that of a file without .onnx.
+    """What `load_recogniser` takes, for a name, a file NAME.onnx, or a name of FACENET.
 
     Loads it once, so that what is wrong shows before work begins. Raises UsageError.
     """
-    if name in FACENET:
-        found = name
-    else:
-        found = str(Path(name) if name.endswith(".onnx") else recogniser_file(f"{name}.onnx", data))
-    load_embedder(found)
+    found = name if name in FACENET else str(recogniser_file(name, data))
+    load_recogniser(found)
     return found
 
 
-def load_embedder(found: str) -> Embedder | FacenetEmbedder:
-    return FacenetEmbedder(found) if found in FACENET else Embedder(Path(found))
+def load_recogniser(found: str) -> Recogniser | FacenetRecogniser:
+    """The recogniser that `find_recogniser` found."""
+    return FacenetRecogniser(found) if found in FACENET else Recogniser(Path(found))

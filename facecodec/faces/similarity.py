@@ -9,16 +9,16 @@ import torch
 from PIL import Image
 
 from facecodec.errors import ImageError
-from facecodec.faces.alignment import align, similarity
+from facecodec.faces.alignment import crop, similarity
 from facecodec.faces.detection import find_landmarks
-from facecodec.faces.recognisers import load_embedder
+from facecodec.faces.recognisers import load_recogniser
 
 
 class Likeness:
     """Of one recogniser, as `find_recogniser` gives it; landmarks are those of the original."""
 
     def __init__(self, recogniser: str) -> None:
-        self._embed = load_embedder(recogniser)
+        self._embed = load_recogniser(recogniser)
 
     def to(self, pixels: np.ndarray) -> Callable[[np.ndarray], float]:
         """Cosine, -1..1, of other pixels' face to that in `pixels`, uint8 (H, W, 3). Raises ImageError without one."""
@@ -31,7 +31,11 @@ class Likeness:
 
         def embedding(of: np.ndarray) -> np.ndarray:
             return self._embed(
-                align(torch.from_numpy(of.copy()).permute(2, 0, 1)[None].float(), matrix)[0].numpy()
+                crop(
+                    torch.from_numpy(of.copy()).permute(2, 0, 1)[None].float(),
+                    matrix,
+                    self._embed.contract,
+                )[0].numpy()
             )
 
         original = embedding(pixels)

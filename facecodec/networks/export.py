@@ -26,6 +26,17 @@ def graph(module: nn.Module, example: Tensor) -> np.ndarray:
         dynamo=False,
     )
     model = onnx.load_from_string(buffer.getvalue())
+    halve(model)
+    # Who exported it and from which line of code is not part of the model.
+    model.producer_name = model.producer_version = ""
+    for node in model.graph.node:
+        node.doc_string = ""
+    onnx.checker.check_model(model)
+    return np.frombuffer(model.SerializeToString(deterministic=True), np.uint8)
+
+
+def halve(model: onnx.ModelProto) -> None:
+    """Store the constants of an ONNX model in half precision; it computes in single as before."""
     for initializer in list(model.graph.initializer):
         if initializer.data_type == TensorProto.FLOAT and len(initializer.dims) > 0:
             half = numpy_helper.from_array(numpy_helper.to_array(initializer).astype(np.float16))
@@ -34,9 +45,3 @@ def graph(module: nn.Module, example: Tensor) -> np.ndarray:
             model.graph.initializer.remove(initializer)
             model.graph.initializer.append(half)
             model.graph.node.insert(0, cast)
-    # Who exported it and from which line of code is not part of the model.
-    model.producer_name = model.producer_version = ""
-    for node in model.graph.node:
-        node.doc_string = ""
-    onnx.checker.check_model(model)
-    return np.frombuffer(model.SerializeToString(deterministic=True), np.uint8)

@@ -30,6 +30,18 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Recogniser:
+    """A teacher of the identity loss, by name or file; `weight` says how often it is drawn.
+
+    `features` names layers, by their ONNX nodes, whose outputs are compared beside the embedding.
+    """
+
+    name: str
+    weight: float = 1.0
+    features: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Config:
     """One training run; docs/training.md explains the keys."""
 
@@ -53,9 +65,11 @@ class Config:
     )  # q of each image is uniform between these; equal for a single rate
     validate_every: int = 2000
     validation_images: int = 48
-    recogniser: str = "mobilefacenet-ms1m"  # of the identity loss, for ip and ipr
-    features: tuple[str, ...] = ()  # its layers whose outputs are compared beside the embedding
-    trains_recogniser: bool = False  # a copy of it that sees decoded faces is trained along
+    recognisers: tuple[Recogniser, ...] = (Recogniser("mobilefacenet-ms1m"),)  # for ip and ipr
+    recognisers_drawn: int = 1  # that look in each step
+    recogniser_dropout: float = 0.0  # share of the channels of their convolutions
+    varied_views: bool = False  # mirrored, sampled otherwise, blurred, with a coder's noise
+    trains_recogniser: bool = False  # a copy of the one that sees decoded faces is trained along
     adversarial: float = 0.0  # weight of a discriminator's judgement
     head_weight: float = 1.0  # of what the head is taught, where there is a [head]
     head: dict[str, Any] = field(default_factory=dict)
@@ -100,7 +114,8 @@ def parse_config(values: dict[str, Any]) -> Config:
         if "qualities" in values:
             lowest, highest = values["qualities"]
             values["qualities"] = (float(lowest), float(highest))
-        values["features"] = tuple(map(str, values.get("features", ())))
+        if "recognisers" in values:
+            values["recognisers"] = tuple(_recogniser(told) for told in values["recognisers"])
         config = Config(**values)
     except (TypeError, ValueError) as error:
         raise UsageError(f"bad value in the training configuration: {error}") from None
@@ -111,6 +126,15 @@ def parse_config(values: dict[str, Any]) -> Config:
     ):
         if getattr(config, key) not in allowed:
             raise UsageError(f"{key} '{getattr(config, key)}' is not one of {', '.join(allowed)}")
+    if not config.recognisers or min(each.weight for each in config.recognisers) <= 0:
+        raise UsageError("there must be a recogniser, and weights must be above zero")
+    if config.recognisers_drawn not in range(1, len(config.recognisers) + 1):
+        raise UsageError(
+            f"recognisers_drawn must be 1 to {len(config.recognisers)}, the number of recognisers, "
+            f"not {config.recognisers_drawn!r}"
+        )
+    if not 0 <= config.recogniser_dropout < 1:
+        raise UsageError(f"recogniser_dropout must be in 0..1, not {config.recogniser_dropout!r}")
     counts = ("steps", "batch", "crop", "warmup", "validate_every", "validation_images")
     for key in counts:
         if not isinstance(getattr(config, key), int) or getattr(config, key) < 1:
@@ -132,6 +156,8 @@ def parse_config(values: dict[str, Any]) -> Config:
             )
     if config.trains_recogniser and not config.keeps_identity:
         raise UsageError("trains_recogniser needs the objective ip or ipr")
+    if config.trains_recogniser and len(config.recognisers) > 1:
+        raise UsageError("trains_recogniser takes one recogniser alone")
     if config.trains_head_alone and not config.head:
         raise UsageError(
             f"the objective '{config.objective}' trains a head: say how wide it is in a [head] table"
@@ -158,6 +184,29 @@ def parse_config(values: dict[str, Any]) -> Config:
     if config.distortion == "msssim" and config.crop < MSSSIM_CROP:
         raise UsageError(f"crop must be at least {MSSSIM_CROP} for msssim, not {config.crop}")
     return config
+
+
+def _recogniser(told: str | dict[str, Any]) -> Recogniser:
+    """A recogniser by its name alone, or with what else a table says of it."""
+    if isinstance(told, str):
+        return Recogniser(told)
+    return Recogniser(**(told | {"features": tuple(map(str, told.get("features", ())))}))
+
+
+FORMER_LAYERS = {"conv2": "/net/head/head.2/Clip"}  # of mobilefacenet-ms1m, once a module by hand
+
+
+def stored_config(values: dict[str, Any]) -> dict[str, Any]:
+    """The configuration that a run or a start was stored with, in today's words."""
+    values = dict(values)
+    features, name = values.pop("features", ()), values.pop("recogniser", None)
+    if name is not None:
+        layers = [
+            FORMER_LAYERS.get(layer, layer.replace("features.", "/net/blocks/blocks.") + "/Add")
+            for layer in features
+        ]
+        values["recognisers"] = [{"name": name, "features": layers}]
+    return values
 
 
 def load_config(path: Path) -> Config:

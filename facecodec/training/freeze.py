@@ -11,8 +11,8 @@ from safetensors.torch import save
 
 from facecodec import frozen
 from facecodec.errors import UsageError
-from facecodec.faces.recognisers import build_recogniser, export_recogniser
-from facecodec.training.config import HEAD_OBJECTIVES, parse_config
+from facecodec.faces.teachers import HEAD_SPACE, export_teacher, load_teacher
+from facecodec.training.config import HEAD_OBJECTIVES, parse_config, stored_config
 from facecodec.training.loop import CHECKPOINT, build_network, data_of, past_runs
 
 
@@ -30,7 +30,7 @@ def freeze(run: Path, out: Path, force: bool = False) -> str:
     if out.suffix != ".safetensors":
         raise UsageError(f"{out}: a model file ends in .safetensors")
     saved = torch.load(path, map_location="cpu", weights_only=True)
-    config = parse_config(saved["config"])
+    config = parse_config(stored_config(saved["config"]))
     written = frozen.head_path(out) if config.trains_head_alone else out
     if written.exists() and not force:
         raise UsageError(f"{written} exists: -f overwrites it")
@@ -38,9 +38,9 @@ def freeze(run: Path, out: Path, force: bool = False) -> str:
     network.load_state_dict(saved["network"])
     network.eval()
     if "adapted" in saved.get("terms", {}):
-        adapted = build_recogniser(config.recogniser)
+        adapted = load_teacher(config.recognisers[0].name, None)
         adapted.load_state_dict(saved["terms"]["adapted"]["network"])
-        export_recogniser(adapted, run / "recogniser.onnx")
+        export_teacher(adapted, run / "recogniser.onnx")
     classes = saved["classes"] if config.head.get("classes") else []
     runs = past_runs(saved)
     card = {
@@ -52,7 +52,7 @@ def freeze(run: Path, out: Path, force: bool = False) -> str:
         "runs": runs,
         "rates": saved["history"][-1]["rows"] if saved["history"] else [],
     }
-    head = {"space": config.recogniser, "classes": classes, "runs": runs}
+    head = {"space": HEAD_SPACE, "classes": classes, "runs": runs}
     if config.trains_head_alone:
         known = frozen.read_card(out)
         if known.runs != [run for run in runs if run["objective"] not in HEAD_OBJECTIVES]:

@@ -22,7 +22,7 @@ from facecodec.errors import FacecodecError, UsageError
 from facecodec.faces.alignment import jitter
 from facecodec.families import module_name
 from facecodec.networks.head import HeadNetwork
-from facecodec.training.config import Config, parse_config
+from facecodec.training.config import Config, parse_config, stored_config
 from facecodec.training.curves import draw_curves
 from facecodec.training.data import CropSampler, LandmarkFinder
 from facecodec.training.distributed import Processes, join
@@ -90,14 +90,15 @@ def load_start(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[dict
     """State dict (float32), configuration and past runs of a weights/train/NAME.safetensors file or a checkpoint.pt."""
     if path.name == CHECKPOINT and path.exists():
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        return saved["network"], saved["config"], past_runs(saved)
+        return saved["network"], stored_config(saved["config"]), past_runs(saved)
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata()
             state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-            return state, json.loads(metadata["config"]), json.loads(metadata.get("runs", "[]"))
+            config = stored_config(json.loads(metadata["config"]))
+            return state, config, json.loads(metadata.get("runs", "[]"))
     except (OSError, SafetensorError, KeyError, TypeError) as error:
         raise UsageError(
             f"{path}: not a training start (weights/train/NAME.safetensors, RUN/{CHECKPOINT}): {error}"
@@ -106,7 +107,7 @@ def load_start(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[dict
 
 def past_runs(saved: dict[str, Any]) -> list[dict[str, Any]]:
     """The runs that led to a checkpoint, itself last, as a model's card tells them."""
-    config = parse_config(saved["config"])
+    config = parse_config(stored_config(saved["config"]))
     this = {
         key: saved["config"][key]
         for key in ("name", "objective", "distortion", "seed", "batch", "crop")
@@ -207,12 +208,12 @@ def train(
     network.to(device, memory_format=torch.channels_last)
     terms = Terms(config, data, processes)
     if config.head and not resume and not any(name.startswith("head.") for name in state):
-        network.head.start_from(terms.recogniser, network.g_s.body)
+        network.head.start_from(terms.head_teacher, network.g_s.body)
     one_pass = Pass(network, config)
     optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate, fused=True)
     if resume:
         saved = torch.load(checkpoint_path, map_location=device, weights_only=True)
-        if parse_config(saved["config"]) != config:
+        if parse_config(stored_config(saved["config"])) != config:
             report(
                 {
                     "note": "the configuration differs from the checkpoint's; the new one holds from here"

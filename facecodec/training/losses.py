@@ -10,10 +10,12 @@ import torch.nn.functional as F
 from pytorch_msssim import ms_ssim
 from torch import Tensor, nn
 
-from facecodec.errors import UsageError
 from facecodec.faces.alignment import align
 from facecodec.faces.mobilefacenet import MobileFaceNet
+from facecodec.faces.teachers import Teacher
 from facecodec.networks.head import Reading, landmark_error
+from facecodec.training.config import Recogniser
+from facecodec.training.views import ChannelDropout, View, plain_view, random_view
 
 # k of DESIGN section 6, against which one unit of 1 - cosine is weighed (docs/training.md says how they were chosen).
 DISTORTION_WEIGHT = {"l2": 60.0, "msssim": 1.2}
@@ -40,56 +42,93 @@ def distortion(x_hat: Tensor, x: Tensor, kind: str) -> Tensor:
 
 
 class IdentityLoss:
-    """How far decoded faces are from the originals for a frozen recogniser.
+    """How far decoded faces are from the originals for frozen teachers.
 
-    `features` names submodules of the recogniser whose outputs are compared as well: a face that
-    looks the same to its inner layers looks the same to networks that were never seen.
+    A teacher's `features` are layers whose outputs are compared as well: a face that looks the same
+    to its inner layers looks the same to networks that were never seen.
     """
 
     def __init__(
-        self, recogniser: nn.Module, features: Sequence[str] = (), adapted: nn.Module | None = None
+        self,
+        teachers: Sequence[tuple[Recogniser, Teacher]],
+        drawn: int = 1,
+        dropout: float = 0.0,
+        varied: bool = False,
+        adapted: nn.Module | None = None,
     ) -> None:
-        """`adapted` is what looks at decoded faces instead of the recogniser, and is trained along."""
-        self._recogniser = recogniser
-        self._adapted = adapted or recogniser
-        self._maps: list[Tensor] = []
-        for name in features:
-            try:
-                module = recogniser.get_submodule(name)
-            except AttributeError:
-                raise UsageError(f"the recogniser has no layer '{name}'") from None
-            module.register_forward_hook(lambda module, inputs, output: self._maps.append(output))
-            if adapted is not None:
-                twin = getattr(adapted, "module", adapted).get_submodule(
-                    name
-                )  # behind DDP's wrapper
-                twin.register_forward_hook(lambda module, inputs, output: self._maps.append(output))
+        """`drawn` teachers look in each step, at `varied` views or plain ones, and with `dropout`.
 
-    def __call__(self, x_hat: Tensor, x: Tensor, matrices: np.ndarray) -> tuple[Tensor, Tensor]:
+        `adapted` is what looks at decoded faces instead of the only teacher, and is trained along.
+        """
+        self._teachers = teachers
+        self._weights = np.array([told.weight for told, _ in teachers])
+        self._weights = self._weights / self._weights.sum()
+        self._drawn, self._varied, self._adapted = drawn, varied, adapted
+        self._maps: list[Tensor] = []
+        self._dropouts = [ChannelDropout(teacher, dropout) for _, teacher in teachers if dropout]
+        looking = [(told, teacher) for told, teacher in teachers]
+        if adapted is not None:  # perhaps behind DDP's wrapper
+            looking.append((teachers[0][0], getattr(adapted, "module", adapted)))
+        for told, teacher in looking:
+            for name in told.features:
+                teacher.layer(name).register_forward_hook(
+                    lambda module, inputs, output: self._maps.append(output)
+                )
+
+    def __call__(
+        self, x_hat: Tensor, x: Tensor, matrices: np.ndarray, rng: np.random.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
         """1 - cosine of the embeddings (eq. 6), and the same over channels averaged over the feature maps, (B,) each.
 
         `x_hat`, `x` (B, 3, H, W) in 0..1; `matrices` (B, 2, 3) are those of faces/alignment.py, NaN
-        without a face, where both are 0. The gradient reaches x_hat alone.
+        without a face, where both are 0. The gradient reaches x_hat alone. With `rng` some teachers
+        are drawn by their weights; without, all of them look plainly and their weighted mean counts.
         """
         has_face = torch.from_numpy(~np.isnan(matrices[:, 0, 0])).to(x.device)
         embedding, features = torch.zeros(2, len(x), device=x.device)
         if not has_face.any():
             return embedding, features
         kept = matrices[~np.isnan(matrices[:, 0, 0])]
-        with torch.autocast(x.device.type, enabled=False):
-            with torch.no_grad():
-                wanted, wanted_maps = self._run(self._recogniser, align(x[has_face].float(), kept))
-            found, found_maps = self._run(self._adapted, align(x_hat[has_face].float(), kept))
-        embedding = embedding.masked_scatter(has_face, 1 - F.cosine_similarity(found, wanted))
-        if found_maps:
-            pairs = zip(found_maps, wanted_maps, strict=True)
-            distances = [(1 - F.cosine_similarity(a, b)).flatten(1).mean(1) for a, b in pairs]
-            features = features.masked_scatter(has_face, torch.stack(distances).mean(0))
+        asked = range(len(self._teachers))
+        shares, view = self._weights, plain_view
+        if rng is not None:
+            asked = rng.choice(len(asked), self._drawn, replace=False, p=self._weights)
+            shares = np.full(len(self._teachers), 1 / self._drawn)
+            view = random_view(rng) if self._varied else plain_view
+        for dropout in self._dropouts:
+            dropout.draw(rng)
+        for index in asked:
+            one, maps = self._distances(index, x_hat[has_face], x[has_face], kept, view)
+            embedding = embedding + torch.zeros_like(embedding).masked_scatter(
+                has_face, float(shares[index]) * one
+            )
+            if maps is not None:
+                features = features + torch.zeros_like(features).masked_scatter(
+                    has_face, float(shares[index]) * maps
+                )
         return embedding, features
 
-    def _run(self, recogniser: nn.Module, crops: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def _distances(
+        self, index: int, x_hat: Tensor, x: Tensor, matrices: np.ndarray, view: View
+    ) -> tuple[Tensor, Tensor | None]:
+        """Both distances of one teacher, of images that all have a face."""
+        _, teacher = self._teachers[index]
+        with torch.autocast(x.device.type, enabled=False):
+            with torch.no_grad():
+                crops = view(x.float(), matrices, teacher.contract)
+                wanted, wanted_maps = self._run(teacher, crops)
+            crops = view(x_hat.float(), matrices, teacher.contract)
+            found, found_maps = self._run(self._adapted or teacher, crops)
+        embedding = 1 - F.cosine_similarity(found, wanted)
+        if not found_maps:
+            return embedding, None
+        pairs = zip(found_maps, wanted_maps, strict=True)
+        distances = [(1 - F.cosine_similarity(a, b)).flatten(1).mean(1) for a, b in pairs]
+        return embedding, torch.stack(distances).mean(0)
+
+    def _run(self, teacher: nn.Module, crops: Tensor) -> tuple[Tensor, list[Tensor]]:
         self._maps.clear()
-        return recogniser(crops), list(self._maps)
+        return teacher(crops), list(self._maps)
 
 
 class HeadLoss:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from facecodec.faces.alignment import jitter
-from facecodec.faces.recognisers import load_trainable
+from facecodec.faces.teachers import load_head_teacher, load_teacher
 from facecodec.networks.coded import Coded
 from facecodec.networks.head import Reading
 from facecodec.training.adversary import Adversary
@@ -36,18 +36,27 @@ class Terms:
     def __init__(self, config: Config, data: Path | None, processes: Processes) -> None:
         self._config = config
         self.identity = self.head = self.adapted = self.adversary = None
-        if config.keeps_identity or config.head:
-            self.recogniser = load_trainable(config.recogniser, data).to(processes.device)
+        teachers = []
+        if config.keeps_identity:
+            teachers = [
+                (told, load_teacher(told.name, data).to(processes.device))
+                for told in config.recognisers
+            ]
         if config.trains_recogniser:
-            self.adapted = copy.deepcopy(self.recogniser).requires_grad_(True)
+            self.adapted = copy.deepcopy(teachers[0][1]).requires_grad_(True)
             self._optimizer = torch.optim.Adam(self.adapted.parameters(), lr=ADAPTED_LEARNING_RATE)
             self._looking = processes.distribute(self.adapted)
         if config.keeps_identity:
             self.identity = IdentityLoss(
-                self.recogniser, config.features, self._looking if self.adapted else None
+                teachers,
+                config.recognisers_drawn,
+                config.recogniser_dropout,
+                config.varied_views,
+                self._looking if self.adapted else None,
             )
         if config.head:
-            self.head = HeadLoss(self.recogniser)
+            self.head_teacher = load_head_teacher(data).to(processes.device)
+            self.head = HeadLoss(self.head_teacher)
         if config.adversarial:
             self.adversary = Adversary(processes)
 
@@ -70,7 +79,7 @@ class Terms:
         kept = torch.zeros_like(bpp)
         if self.identity is not None:
             terms["identity"], terms["features"] = self.identity(
-                coded.x_hat, x, jitter(batch.matrices, rng)
+                coded.x_hat, x, jitter(batch.matrices, rng), rng
             )
             kept = terms["identity"] + terms["features"]
         loss = torch.zeros_like(bpp)

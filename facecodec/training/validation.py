@@ -102,7 +102,7 @@ def validation_loss(rows: list[dict[str, float]], config: Config) -> float:
     losses = []
     for row in rows:
         error = 10 ** (-row["psnr"] / 10) if config.distortion == "l2" else 1 - row["ms_ssim"]
-        identity = row.get("identity", 0.0) + (row.get("features", 0.0) if config.features else 0.0)
+        identity = row.get("identity", 0.0) + row.get("features", 0.0)
         terms = (row["bpp"], DISTORTION_WEIGHT[config.distortion] * error, identity)
         weight = rate_weight(torch.tensor(float(row["q"])), config.rate_weights)
         loss = (

@@ -1,0 +1,106 @@
+"""How teachers look at crops in training: each step a little differently, so that gradients do not
+chase one way of sampling or a single channel of one network.
+
+Measured in ../shared's experiments and by others: a decoded face that is like its original under
+many views and several networks stays like it under networks that never taught.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from facecodec.faces.alignment import crop
+from facecodec.faces.recognisers import Contract
+
+KERNELS = (
+    "plain",
+    "area",
+    "bilinear",
+    "bicubic",
+)  # of which all but the first sample twice as fine
+MOST_BLUR = 0.7  # standard deviation, pixels of the crop
+MOST_NOISE = 0.02  # standard deviation, of values 0..1
+BLOCK = 8  # pixels, as JPEG's
+
+View = Callable[[Tensor, np.ndarray, Contract], Tensor]
+
+
+def plain_view(images: Tensor, matrices: np.ndarray, contract: Contract) -> Tensor:
+    """Crops as the recogniser's contract wants them."""
+    return crop(images, matrices, contract)
+
+
+def random_view(rng: np.random.Generator) -> View:
+    """One view, the same for originals and decoded faces that are to be compared.
+
+    Half of the time it is mirrored and half of the time blurred; the kernel that crops are sampled
+    with changes, and blocks of 8x8 get noise that looks like a coder's.
+    """
+    mirror, kernel = rng.random() < 0.5, rng.choice(KERNELS)
+    blur = rng.uniform(0.3, MOST_BLUR) if rng.random() < 0.5 else 0.0
+    noise, seed = rng.uniform(0, MOST_NOISE), int(rng.integers(2**31))
+
+    def view(images: Tensor, matrices: np.ndarray, contract: Contract) -> Tensor:
+        if kernel == "plain":
+            crops = crop(images, matrices, contract)
+        else:
+            fine = Contract(
+                size=2 * contract.size,
+                template=tuple((2 * x + 0.5, 2 * y + 0.5) for x, y in contract.template),
+            )
+            smooth = {} if kernel == "area" else {"antialias": True}
+            crops = F.interpolate(
+                crop(images, matrices, fine), size=contract.size, mode=kernel, **smooth
+            )
+        if blur:
+            tap = float(np.exp(-0.5 / blur**2))
+            line = torch.tensor([tap, 1, tap], device=crops.device) / (1 + 2 * tap)
+            weight = torch.outer(line, line).expand(crops.shape[1], 1, 3, 3)
+            crops = F.conv2d(F.pad(crops, (1, 1, 1, 1), "replicate"), weight, groups=len(weight))
+        crops = crops + noise * blocks(len(crops), contract.size, seed).to(crops)
+        return crops.flip(3) if mirror else crops
+
+    return view
+
+
+def blocks(count: int, size: int, seed: int) -> Tensor:
+    """Grey noise (count, 1, size, size) of unit variance, of one frequency in each block of 8x8."""
+    rng = np.random.default_rng(seed)
+    along = np.cos(np.pi * (2 * np.arange(BLOCK)[:, None] + 1) * np.arange(BLOCK) / (2 * BLOCK))
+    along /= np.sqrt((along**2).mean(0))
+    number = -(-size // BLOCK)
+    picked = rng.integers(BLOCK, size=(2, count, number, number))
+    sign = rng.choice([-1.0, 1.0], (count, number, number))
+    waves = np.einsum("nabi,nabj,nab->naibj", along.T[picked[0]], along.T[picked[1]], sign)
+    whole = waves.reshape(count, 1, number * BLOCK, number * BLOCK)[..., :size, :size]
+    return torch.from_numpy(np.ascontiguousarray(whole)).float()
+
+
+class ChannelDropout:
+    """Drops channels of a teacher's convolutions, the same in every pass until they are drawn anew."""
+
+    def __init__(self, network: nn.Module, share: float) -> None:
+        self._share, self._rng = share, None
+        self._kept: dict[nn.Module, Tensor] = {}
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):
+                module.register_forward_hook(self._drop)
+
+    def draw(self, rng: np.random.Generator | None) -> None:
+        """Draw channels anew, or with None drop none any more."""
+        self._rng = rng
+        self._kept.clear()
+
+    def _drop(self, module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+        if self._rng is None:
+            return output
+        if module not in self._kept:
+            kept = self._rng.random(output.shape[1]) >= self._share
+            scale = torch.from_numpy(kept / (1 - self._share)).to(output)
+            self._kept[module] = scale[None, :, None, None]
+        return output * self._kept[module]

@@ -12,7 +12,7 @@ STAMP := .venv/.complete
 LIGHT := .venv/.light
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: help setup demo test results fuzz docs wheel lint clean
+.PHONY: help setup demo test results fuzz web docs wheel lint clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/    make \1\t\2/p' Makefile | expand -t 20
@@ -60,6 +60,9 @@ results: $(STAMP)  ## measure what the cache does not know, hours from scratch; 
 
 fuzz: $(STAMP)  ## a million hostile files, half an hour
 	$(BIN)/python tests/fuzz/fuzz.py -runs=1000000
+
+web:  ## pack the decoder for browsers into facecodec/web, with npm
+	cd web && npm ci --no-audit --no-fund && npm run check && npm run build
 
 docs: $(STAMP)  ## the documentation as a site, in build/site
 	$(BIN)/mkdocs build --strict -d build/site

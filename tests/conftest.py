@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import browsing
 from facecodec import frozen
 from facecodec.codec import Codec
 
@@ -51,6 +52,18 @@ def needs_faces(faces_root, tmp_path, monkeypatch):
     if not (faces_root.resolve().parent / "recognizers").is_dir():
         pytest.skip("no recognisers beside the data")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Real Chromium."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if browsing.CHROMIUM is None:
+        pytest.skip("no Chromium is installed")
+    with api.sync_playwright() as running:
+        browser = browsing.launch(running)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

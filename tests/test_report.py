@@ -2,7 +2,6 @@
 
 import copy
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -15,9 +14,6 @@ pytest.importorskip("matplotlib", reason="the 'bench' extra is not installed")
 from facecodec.bench.report import read, redraw, write
 
 SEEN = "mobilefacenet-ms1m"
-CHROMIUM = (
-    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-)
 
 
 def recognised(frr: float) -> dict:
@@ -175,24 +171,6 @@ def test_what_are_no_results_is_refused(results, tmp_path):
     other = results | {"dataset": results["dataset"] | {"name": "another"}}
     with pytest.raises(UsageError, match="different photographs: made up and another"):
         redraw([results, other], [tmp_path / "stored"] * 2, tmp_path / "out")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium is installed")
-    with api.sync_playwright() as running:
-        quiet = (
-            "--no-sandbox",
-            "--disable-gpu",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-sync",
-        )
-        browser = running.chromium.launch(executable_path=CHROMIUM, args=quiet)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -1,0 +1,168 @@
+"""The decoder for browsers beside Python's: symbols, pixels, time, and damaged files, in real Chromium.
+
+python benchmarks/browser.py symbols --limit 200     # LFW test people, every family
+python benchmarks/browser.py damaged --count 10000   # mutations of the golden files
+python benchmarks/browser.py time --limit 50         # the first picture, those after it, and what is loaded
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+import browsing
+from facecodec import frozen, viewer
+from facecodec.codec import Codec, codec_of, open_container
+from facecodec.datasets import photographs
+from facecodec.errors import FacecodecError
+
+MODELS = ("l2-ipr", "l2-ip", "compact-png", "lfic", "spic")
+QUALITIES = (1, 4, 8)
+BATCH = 20
+LIMIT, SECONDS = 1 << 14, 10  # a file of so many pixels that takes longer is a hang
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["symbols", "damaged", "time"])
+    parser.add_argument("--limit", type=int, default=200, help="photographs")
+    parser.add_argument("--count", type=int, default=10_000, help="damaged files")
+    asked = parser.parse_args()
+    with sync_playwright() as running, tempfile.TemporaryDirectory() as folder:
+        browser = browsing.launch(running)
+        print("Chromium", browser.version)
+        if asked.what == "damaged":
+            damaged(browser, Path(folder), asked.count)
+        elif asked.what == "time":
+            times(browser, Path(folder), asked.limit)
+        else:
+            for model in MODELS:
+                compare(browser, Path(folder), model, asked.limit)
+
+
+def photos(limit: int) -> list[Image.Image]:
+    """So many photographs of LFW test people, spread over all of them."""
+    found = photographs("lfw", "test", None)
+    return [Image.open(photo.path) for photo in found[:: max(1, len(found) // limit)][:limit]]
+
+
+def compare(browser: Any, folder: Path, model: str, limit: int) -> None:
+    """Print how many symbols and pixels differ between the browser's decoder and Python's."""
+    codec = Codec(frozen.model_path(model), threads=1)
+    viewer.write_script(folder, [frozen.model_path(model)])
+    page = browser.new_page()
+    browsing.serve(page, folder)
+    for q in QUALITIES:
+        files = [codec.encode(photo, q) for photo in photos(limit)]
+        symbols = wrong = pixels = unequal = largest = 0
+        for start in range(0, len(files), BATCH):
+            batch = files[start : start + BATCH]
+            for data, result in zip(batch, browsing.decode(page, batch), strict=True):
+                expected = codec.symbols(open_container(data))
+                for name, values in result["symbols"].items():
+                    symbols += values.size
+                    wrong += int((values != np.ravel(getattr(expected, name))).sum())
+                apart = np.abs(result["pixels"].astype(int) - np.asarray(codec.decode(data)))
+                pixels += apart.size
+                unequal += int((apart > 0).sum())
+                largest = max(largest, int(apart.max()))
+        print(
+            f"{model} q {q}: {len(files)} files, {symbols} symbols, {wrong} differ; "
+            f"{unequal / pixels:.5%} of values differ, by at most {largest}",
+            flush=True,
+        )
+    page.close()
+
+
+def damaged(browser: Any, folder: Path, count: int) -> None:
+    """Print what becomes of damaged files, and how long the slowest took; raise where Python disagrees."""
+    data = ROOT / "tests" / "data"
+    os.environ["FACECODEC_MODELS"] = str(data)
+    viewer.write_script(folder, sorted(data.glob("*.safetensors")))
+    page = browser.new_page()
+    browsing.serve(page, folder)
+    seeds = [path.read_bytes() for path in sorted(data.glob("*.fic"))]
+    files, told, slowest = browsing.mutations(seeds, count, seed=2), Counter(), 0.0
+    while batch := list(islice(files, 200)):
+        for each, result in zip(
+            batch, browsing.decode(page, batch, LIMIT, whole=False), strict=True
+        ):
+            if "error" in result and not result["ours"]:
+                raise SystemExit(f"{each.hex()}: {result['error']}")
+            # Pillow also takes a PNG file whose end is missing.
+            strict = result.get("error", "").startswith("its compact image is damaged")
+            if not strict and decodes(each) != ("error" not in result):
+                raise SystemExit(f"{each.hex()}: {result} in the browser, otherwise in Python")
+            told["an error" if "error" in result else "a picture"] += 1
+            slowest = max(slowest, result["milliseconds"])
+    if slowest > 1000 * SECONDS:
+        raise SystemExit(f"one took {slowest:.0f} ms")
+    whole = all("error" not in result for result in browsing.decode(page, seeds))
+    print(f"{count} damaged files: {dict(told)}, as in Python; the slowest took {slowest:.0f} ms")
+    print(f"the same page decodes all {len(seeds)} whole files after them: {whole}")
+
+
+def decodes(data: bytes) -> bool:
+    """Whether Python makes a picture of a file."""
+    try:
+        parsed = open_container(data, LIMIT)
+        codec_of(parsed).decode_container(parsed)
+    except FacecodecError:
+        return False
+    return True
+
+
+def times(browser: Any, folder: Path, limit: int) -> None:
+    """Print the time to the first picture of a page of its own, and after that, and what it loads."""
+    model = frozen.model_path(None)
+    codec = Codec(model)
+    files = [(f"{i}.fic", codec.encode(photo, 4)) for i, photo in enumerate(photos(limit))]
+    parts = {
+        "script": (viewer.BUILT / viewer.SCRIPT).stat().st_size,
+        "wasm, packed": (viewer.BUILT / viewer.WASM).stat().st_size,
+        "model": len(viewer.decoding_half(model)[2]),
+    }
+    written = folder / "page.html"
+    written.write_bytes(viewer.page(files[:1], [model]))
+    print({**parts, "a page of one file": written.stat().st_size})
+    for kind in ("cold", "warm"):
+        taken = []
+        context = browser.new_context()
+        for _ in range(5):
+            page = context.new_page()
+            started = time.perf_counter()
+            page.goto(written.as_uri())
+            page.locator("canvas").wait_for()
+            taken.append(time.perf_counter() - started)
+            page.close()
+            if kind == "cold":
+                context.close()
+                context = browser.new_context()
+        context.close()
+        print(f"first picture, {kind}: {statistics.median(taken):.2f} s, median of {len(taken)}")
+    viewer.write_script(folder, [model])
+    page = browser.new_page()
+    browsing.serve(page, folder)
+    data = [content for _, content in files]
+    browsing.decode(page, data[:2])
+    each = [result["milliseconds"] for result in browsing.decode(page, data, whole=False)]
+    print(f"then {statistics.median(each):.0f} ms for a picture of 250x250, median of {len(each)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""The decoder for browsers in a real browser: what tests and benchmarks/browser.py ask of it."""
+
+from __future__ import annotations
+
+import base64
+import random
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facecodec import container
+
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
+QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+ORIGIN = "http://localhost:8000"  # nothing listens there: requests are answered from a folder
+KINDS = {".js": "text/javascript", ".html": "text/html", ".json": "application/json"}
+
+# Decodes files, each in base 64; gives for each its symbols and pixels in base 64, or its error, and the milliseconds.
+DECODE = """async ([files, limit, whole]) => {
+  const { open, show, FacecodecError } = await import("/facecodec.js");
+  const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const text = (array) => {
+    let all = "";
+    const view = new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+    for (let at = 0; at < view.length; at += 32768) all += String.fromCharCode(...view.subarray(at, at + 32768));
+    return btoa(all);
+  };
+  const results = [];
+  for (const each of files) {
+    const result = {};
+    const started = performance.now();
+    try {
+      const { image } = await show(bytes(each), limit);
+      result.milliseconds = performance.now() - started;
+      result.size = [image.height, image.width];
+      if (whole) {
+        const { codec, file } = await open(bytes(each), limit);
+        const symbols = await codec.symbols(file);
+        result.pixels = text(image.data);
+        result.symbols = Object.fromEntries(
+          Object.entries(symbols).map(([name, values]) => [name, text(Int32Array.from(values))]));
+      }
+    } catch (error) {
+      result.error = error.message;
+      result.ours = error instanceof FacecodecError;
+      result.milliseconds = performance.now() - started;
+    }
+    results.push(result);
+  }
+  return results;
+}"""
+
+
+def launch(running: Any) -> Any:
+    """Chromium, by a running Playwright."""
+    return running.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+
+
+def serve(page: Any, folder: Path) -> None:
+    """Answer a page's requests to ORIGIN from a folder, and open an empty page there."""
+
+    def answer(route: Any) -> None:
+        path = folder / route.request.url.removeprefix(ORIGIN + "/")
+        if not path.is_file():
+            route.fulfill(status=404)
+        else:
+            kind = KINDS.get(path.suffix, "application/octet-stream")
+            route.fulfill(body=path.read_bytes(), content_type=kind)
+
+    (folder / "empty.html").write_text("<!doctype html><title>empty</title>")
+    page.route(ORIGIN + "/**", answer)
+    page.goto(ORIGIN + "/empty.html")
+
+
+def decode(
+    page: Any, files: Sequence[bytes], limit: int = 1 << 25, whole: bool = True
+) -> list[dict[str, Any]]:
+    """What the browser makes of files: `symbols` by name, `pixels` (H, W, 3), or `error`; and `milliseconds`.
+
+    Without `whole` there is a `size`, and no symbols and pixels.
+    """
+    texts = [base64.b64encode(data).decode() for data in files]
+    results = page.evaluate(DECODE, [texts, limit, whole])
+    for result in results:
+        if "pixels" in result:
+            pixels = np.frombuffer(base64.b64decode(result["pixels"]), np.uint8)
+            result["pixels"] = pixels.reshape(*result["size"], 4)[..., :3]
+            result["symbols"] = {
+                name: np.frombuffer(base64.b64decode(values), "<i4")
+                for name, values in result["symbols"].items()
+            }
+    return results
+
+
+def mutations(seeds: Sequence[bytes], count: int, seed: int) -> Iterator[bytes]:
+    """Damaged files; every second one is changed in one part and has a checksum that holds."""
+    rng = random.Random(seed)
+    parsed = [container.unpack(data) for data in seeds]
+    marks = sorted({each.fingerprint for each in parsed})
+    for number in range(count):
+        if number % 2:
+            yield container.pack(_changed(rng.choice(parsed), marks, rng))
+        else:
+            yield _damaged(rng.choice(seeds), rng)
+
+
+def _damaged(data: bytes, rng: random.Random) -> bytes:
+    changed = bytearray(data)
+    for _ in range(rng.choice((1, 1, 2, 8))):
+        at = rng.randrange(len(changed) + 1)
+        part = slice(at, at + rng.choice((0, 1, 1, 4, len(changed))))
+        changed[part] = rng.randbytes(rng.choice((0, 1, 1, 4)))
+    return bytes(changed)
+
+
+def _changed(
+    parsed: container.Container, marks: list[bytes], rng: random.Random
+) -> container.Container:
+    streams = list(parsed.streams)
+    part = rng.choice(("stream", "stream", "stream", "size", "quality", "model", "count"))
+    if part == "stream":
+        at = rng.randrange(len(streams))
+        streams[at] = _damaged(streams[at], rng)
+        return replace(parsed, streams=streams)
+    if part == "size":
+        sides = (1, 15, 16, 17, 64, 65, 128, rng.randrange(1, 1 << 24))
+        return replace(parsed, width=rng.choice(sides), height=rng.choice(sides))
+    if part == "quality":
+        return replace(parsed, quality_byte=rng.randrange(256))
+    if part == "model":
+        return replace(parsed, fingerprint=rng.choice(marks))
+    return replace(parsed, streams=[rng.choice(streams) for _ in range(rng.randrange(1, 8))])

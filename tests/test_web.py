@@ -1,0 +1,179 @@
+"""The decoder for browsers beside Python's, in real Chromium; and the element that shows a file."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import facecodec
+from browsing import ORIGIN, decode, mutations, serve
+from facecodec import frozen, viewer
+from facecodec.codec import Codec, codec_of, open_container
+from facecodec.errors import FacecodecError
+
+DATA = Path(__file__).parent / "data"
+WEB = Path(__file__).parents[1] / "web"
+GOLDEN = json.loads((DATA / "golden.json").read_text())
+SEEDS = [path.read_bytes() for path in sorted(DATA.glob("*.fic"))]
+LIMIT, SECONDS = 1 << 14, 10
+
+
+@pytest.fixture(scope="module")
+def page(browser, tmp_path_factory):
+    """A page that can decode files of the tiny models."""
+    folder = tmp_path_factory.mktemp("site")
+    viewer.write_script(folder, sorted(DATA.glob("*.safetensors")))
+    page = browser.new_page()
+    serve(page, folder)
+    yield page
+    page.close()
+
+
+def test_the_bundle_is_made_from_the_sources_beside_it():
+    digest = hashlib.sha256()
+    names = sorted(path.relative_to(WEB).as_posix() for path in (WEB / "src").rglob("*.js"))
+    for name in [*names, "package.json"]:
+        digest.update(f"{name}\0".encode() + (WEB / name).read_bytes())
+    first = (viewer.BUILT / "facecodec.js").read_text().splitlines()[0]
+    assert first.endswith(digest.hexdigest()), "run `make web`"
+    for name in ("page.html", "page.css"):
+        assert (WEB / name).read_bytes() == (viewer.BUILT / name).read_bytes(), "run `make web`"
+
+
+@pytest.mark.parametrize("name", sorted(GOLDEN))
+def test_golden_files_have_the_same_symbols_and_pixels_within_one_level(page, name):
+    result = decode(page, [(DATA / f"{name}.fic").read_bytes()])[0]
+    for part, symbols in result["symbols"].items():
+        np.testing.assert_array_equal(symbols, np.ravel(GOLDEN[name][part]), part)
+    with Image.open(DATA / f"{name}.png") as expected:
+        assert np.abs(result["pixels"].astype(int) - np.asarray(expected)).max() <= 1
+
+
+@pytest.mark.parametrize("name", ["l2-ipr", "l2-ip", "hq-ipr", "compact-png", "lfic", "spic"])
+def test_trained_models_have_the_same_symbols_and_pixels_within_one_level(
+    browser, faces_root, tmp_path, name
+):
+    model = frozen.model_path(name)
+    codec = Codec(model)
+    viewer.write_script(tmp_path, [model])
+    page = browser.new_page()
+    serve(page, tmp_path)
+    photos = sorted((faces_root / "lfw-deepfunneled").glob("A*/*.jpg"))[:2]
+    files = [codec.encode(Image.open(photo), q) for photo in photos for q in (1, 4, 8)]
+    for data, result in zip(files, decode(page, files), strict=True):
+        symbols = codec.symbols(open_container(data))
+        for part, values in result["symbols"].items():
+            np.testing.assert_array_equal(values, np.ravel(getattr(symbols, part)), part)
+        expected = np.asarray(codec.decode(data)).astype(int)
+        assert np.abs(result["pixels"] - expected).max() <= 1
+    page.close()
+
+
+def test_a_picture_of_several_tiles_is_the_same(page, tiny):
+    rng = np.random.default_rng(3)
+    small = Image.fromarray(rng.integers(0, 256, (20, 40, 3), dtype=np.uint8))
+    data = tiny.encode(small.resize((1100, 1030), Image.Resampling.BICUBIC), 2)
+    result = decode(page, [data])[0]
+    assert np.abs(result["pixels"] - np.asarray(tiny.decode(data)).astype(int)).max() <= 1
+
+
+def test_hostile_files_end_as_they_do_in_python_and_cost_the_page_nothing(page, monkeypatch):
+    monkeypatch.setenv("FACECODEC_MODELS", str(DATA))
+    files = list(mutations(SEEDS, 400, seed=1))
+    results = decode(page, files, LIMIT, whole=False)
+    errors = 0
+    for data, result in zip(files, results, strict=True):
+        expected = reason(data)
+        if expected is None:
+            assert "error" not in result, data.hex()
+        else:
+            errors += 1
+            assert result["ours"], result["error"]
+            assert alike(result["error"], expected), data.hex()
+        assert result["milliseconds"] < 1000 * SECONDS
+    assert 200 < errors < 400
+    assert "error" not in decode(page, [SEEDS[0]])[0]
+
+
+def reason(data: bytes) -> str | None:
+    """Python's error."""
+    try:
+        parsed = open_container(data, LIMIT)
+        codec_of(parsed).decode_container(parsed)
+    except FacecodecError as error:
+        return str(error)
+    return None
+
+
+def alike(ours: str, theirs: str) -> bool:
+    """Whether two reasons are one. What Pillow says of a PNG file, and what to do about sizes and models, differs."""
+    for same in ("its compact image", "pixels: ", "which "):
+        ours, theirs = (
+            text.split(same)[0] + same if same in text else text for text in (ours, theirs)
+        )
+    return ours == theirs
+
+
+def test_the_element_shows_a_file_and_says_why_it_cannot(browser, tmp_path):
+    viewer.write_script(tmp_path, [DATA / "tiny.safetensors"])
+    (tmp_path / "face.fic").write_bytes((DATA / "smooth-q4.fic").read_bytes())
+    (tmp_path / "bad.fic").write_bytes(b"nothing")
+    (tmp_path / "index.html").write_text(
+        '<!doctype html><script type="module" src="facecodec.js"></script>'
+        '<fic-image src="face.fic" alt="a face"></fic-image><fic-image src="bad.fic" alt="no face"></fic-image>'
+    )
+    page = browser.new_page()
+    serve(page, tmp_path)
+    page.goto(ORIGIN + "/index.html")
+    bad = page.locator("fic-image[title]")
+    bad.wait_for()
+    assert bad.get_attribute("title") == "bad.fic: not a .fic file: give one that encode has made"
+    assert (
+        page.get_by_role("img", name="a face").evaluate("e => e.shadowRoot.firstChild.width") == 70
+    )
+    page.close()
+
+
+def test_a_page_of_its_own_shows_pictures_without_a_network(browser, tmp_path, monkeypatch):
+    monkeypatch.setenv("FACECODEC_MODELS", str(DATA))
+    names = ("smooth-q4", "compact-q7", "lfic-q3", "spic-q3")
+    files = [(f"{name}.fic", (DATA / f"{name}.fic").read_bytes()) for name in names]
+    files += [("<b>.fic", files[0][1][:-1]), ("chunks.fic", (DATA / "chunks-q1.fic").read_bytes())]
+    written = tmp_path / "page.html"
+    written.write_bytes(viewer.page(files, viewer.models_of(data for _, data in files)))
+    context = browser.new_context(offline=True, viewport={"width": 390, "height": 800})
+    page, said = context.new_page(), []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: said.append(request.url[:80]))
+    page.goto(written.as_uri())
+    page.locator("[data-waiting='0']").wait_for()
+    entries = page.locator("li")
+    assert entries.count() == len(files)
+    first = entries.first.inner_text()
+    for fact in ("smooth-q4.fic", "70x90, quality 4", "345 bytes, 0.438 bits per pixel", "tiny"):
+        assert fact in first
+    assert entries.nth(4).inner_text().split("\n\n") == [
+        "<b>.fic",
+        "the checksum does not match, the file is damaged or cut short: fetch or copy it again",
+    ]
+    assert "EXIF: 200 bytes" in entries.nth(5).inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    with page.expect_download() as saved:
+        entries.first.get_by_role("button", name="Save PNG").click()
+    assert saved.value.suggested_filename == "smooth-q4.png"
+    with Image.open(saved.value.path()) as image:
+        expected = np.asarray(facecodec.decode(files[0][1])).astype(int)
+        assert np.abs(np.asarray(image.convert("RGB")) - expected).max() <= 1
+    # Others can be added.
+    page.locator("#files").set_input_files([DATA / "flat-q1.fic", DATA / "tiny.toml"])
+    page.locator("li").nth(len(files) + 1).wait_for()
+    page.locator("[data-waiting='0']").wait_for()
+    assert page.locator("canvas").count() == len(files)
+    assert entries.last.inner_text().endswith("not a .fic file: give one that encode has made")
+    assert [text for text in said if not re.match("file:|blob:", text)] == []
+    context.close()

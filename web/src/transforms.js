@@ -1,0 +1,140 @@
+// The synthesis transform, in ONNX Runtime Web: one thread, on the processor.
+
+import * as ort from "onnxruntime-web/wasm";
+
+import { ModelError } from "./errors.js";
+
+const TILE = 1024; // pixels along a side of what runs at once, so that memory is bounded
+
+/**
+ * Hand over ONNX Runtime's wasm, before the first picture.
+ * @param {ArrayBuffer} wasm
+ */
+export function useWasm(wasm) {
+  ort.env.wasm.wasmBinary = wasm;
+  ort.env.wasm.numThreads = 1;
+  ort.env.logLevel = "error";
+}
+
+/** A model's graphs; a session is made when it is first used. */
+export class Transforms {
+  /** @param {import("./checkpoint.js").Tensors} tensors */
+  constructor(tensors) {
+    this.tensors = tensors;
+    /** @type {Map<string, Promise<ort.InferenceSession>>} */
+    this.sessions = new Map();
+  }
+
+  /**
+   * Latents to pixels, the padding cropped away. Large pictures run in tiles, each with `reach` positions more to
+   * each side, which are cut off again.
+   * @param {string} name of the graph
+   * @param {{channels: number, height: number, width: number, values: Float32Array}} latents
+   * @param {{width: number, height: number}} size of the picture
+   * @param {number} step pixels to a position, along a side
+   * @param {number} reach positions to each side that a result depends on
+   * @returns {Promise<ImageData>}
+   */
+  async toPixels(name, latents, size, step, reach) {
+    const session = await this.session(name);
+    const image = new ImageData(size.width, size.height);
+    const core = TILE / step;
+    for (let top = 0; top < latents.height; top += core) {
+      for (let left = 0; left < latents.width; left += core) {
+        const rows = around(top, core, reach, latents.height);
+        const columns = around(left, core, reach, latents.width);
+        const seen = cut(latents, rows, columns);
+        const dims = [1, latents.channels, rows.end - rows.begin, columns.end - columns.begin];
+        const input = new ort.Tensor("float32", seen, dims);
+        let output;
+        try {
+          output = (await session.run({ [session.inputNames[0]]: input }))[session.outputNames[0]];
+        } catch (error) {
+          throw new ModelError(`the model's ${name} graph does not run: ${error}`);
+        }
+        paint(image, /** @type {Float32Array} */ (output.data), {
+          top: top * step,
+          left: left * step,
+          side: TILE,
+          above: (top - rows.begin) * step,
+          before: (left - columns.begin) * step,
+          height: dims[2] * step,
+          width: dims[3] * step,
+        });
+        input.dispose();
+        output.dispose();
+        await new Promise((go) => setTimeout(go)); // the page stays alive between tiles
+      }
+    }
+    return image;
+  }
+
+  /** @param {string} name */
+  async session(name) {
+    const graph = this.tensors[name];
+    if (!graph) throw new ModelError(`malformed: it has no ${name}`);
+    const made =
+      this.sessions.get(name) ??
+      ort.InferenceSession.create(/** @type {Uint8Array} */ (graph.values), {
+        executionProviders: ["wasm"],
+        logSeverityLevel: 3,
+      });
+    this.sessions.set(name, made);
+    try {
+      return await made;
+    } catch (error) {
+      throw new ModelError(`the model's ${name} graph does not load: ${error}`);
+    }
+  }
+}
+
+/**
+ * @param {number} start
+ * @param {number} core
+ * @param {number} reach
+ * @param {number} length
+ */
+const around = (start, core, reach, length) => ({
+  begin: Math.max(0, start - reach),
+  end: Math.min(length, start + core + reach),
+});
+
+/**
+ * @param {{channels: number, height: number, width: number, values: Float32Array}} latents
+ * @param {{begin: number, end: number}} rows
+ * @param {{begin: number, end: number}} columns
+ */
+function cut({ channels, height, width, values }, rows, columns) {
+  const part = new Float32Array(channels * (rows.end - rows.begin) * (columns.end - columns.begin));
+  let at = 0;
+  for (let c = 0; c < channels; c++) {
+    for (let i = rows.begin; i < rows.end; i++) {
+      const line = (c * height + i) * width;
+      part.set(values.subarray(line + columns.begin, line + columns.end), at);
+      at += columns.end - columns.begin;
+    }
+  }
+  return part;
+}
+
+/**
+ * Put a tile's own part, planes of 0..1, into the picture; storing a number there limits and rounds it.
+ * @param {ImageData} image
+ * @param {Float32Array} planes
+ * @param {{top: number, left: number, side: number, above: number, before: number, height: number, width: number}} tile
+ */
+function paint(image, planes, tile) {
+  const bottom = Math.min(tile.top + tile.side, image.height);
+  const right = Math.min(tile.left + tile.side, image.width);
+  const plane = tile.height * tile.width;
+  for (let y = tile.top; y < bottom; y++) {
+    let from = (y - tile.top + tile.above) * tile.width + tile.before;
+    let to = 4 * (y * image.width + tile.left);
+    for (let x = tile.left; x < right; x++, from++, to += 4) {
+      image.data[to] = Math.fround(255 * planes[from]);
+      image.data[to + 1] = Math.fround(255 * planes[from + plane]);
+      image.data[to + 2] = Math.fround(255 * planes[from + 2 * plane]);
+      image.data[to + 3] = 255;
+    }
+  }
+}

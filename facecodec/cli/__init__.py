@@ -20,6 +20,7 @@ COMMANDS = {
     "info": "Show what a .fic file holds.",
     "embed": "Embed the faces in .fic files without decoding pictures.",
     "verify": "Check .fic files without decoding pictures.",
+    "view": "Show .fic files in your browser.",
     "models": "List the installed models.",
     "train": "Train a model (needs the 'train' extra).",
     "freeze": "Turn a training run into a model file (needs the 'train' extra).",

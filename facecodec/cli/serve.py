@@ -1,0 +1,94 @@
+"""A server of one page to one user: on the loopback address, for who knows the token, as long as the page is open."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+LINGER = 3.0  # seconds after the last page was closed: one that is loaded again takes some
+
+
+class PageServer(ThreadingHTTPServer):
+    """Serves what `make_page` makes of the address that keeps the server alive; everything else is 403."""
+
+    daemon_threads = True
+
+    def __init__(self, make_page: Callable[[str], bytes]) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.host = f"127.0.0.1:{self.server_port}"
+        token = secrets.token_urlsafe(24)
+        self.page_path, self.alive_path = f"/{token}/", f"/{token}/alive"
+        self.page = make_page(self.alive_path)
+        self._open = 0
+        self._lock = threading.Lock()
+
+    @property
+    def address(self) -> str:
+        return f"http://{self.host}{self.page_path}"
+
+    def opened(self) -> None:
+        with self._lock:
+            self._open += 1
+
+    def closed(self) -> None:
+        """End the server a little later, unless a page is open then."""
+        with self._lock:
+            self._open -= 1
+        threading.Timer(LINGER, self._end_if_alone).start()
+
+    def _end_if_alone(self) -> None:
+        if self._open == 0:
+            self.shutdown()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: PageServer
+    server_version, sys_version = "facecodec", ""
+
+    def do_GET(self) -> None:
+        # A foreign page may reach the loopback address, by another name too; it has another origin or host then.
+        trusted = (
+            self.headers.get("Host") == self.server.host
+            and self.headers.get("Origin") in (None, f"http://{self.server.host}")
+            and self.headers.get("Sec-Fetch-Site") in (None, "none", "same-origin")
+        )
+        if trusted and self._asks_for(self.server.page_path):
+            self._send(200, "text/html; charset=utf-8", self.server.page)
+        elif trusted and self._asks_for(self.server.alive_path):
+            self._stay()
+        else:
+            self._send(403, "text/plain", b"403\n")
+
+    def _asks_for(self, path: str) -> bool:
+        return hmac.compare_digest(self.path.encode(), path.encode())
+
+    def _stay(self) -> None:
+        """Keep the connection until the page is closed."""
+        self.server.opened()
+        try:
+            self._send(200, "text/event-stream", b": here\n\n", ends=False)
+            self.wfile.flush()
+            self.rfile.read(1)  # nothing comes; it returns when the page is gone
+        except OSError:
+            pass
+        finally:
+            self.server.closed()
+
+    def _send(self, status: int, kind: str, content: bytes, ends: bool = True) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        if ends:
+            self.send_header("Content-Length", str(len(content)))
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("Content-Security-Policy", "frame-ancestors 'none'")
+        self.send_header("Cross-Origin-Resource-Policy", "same-origin")
+        self.send_header("Referrer-Policy", "no-referrer")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""

@@ -1,0 +1,93 @@
+"""facecodec view: .fic files in a browser."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from facecodec.cli import files
+from facecodec.cli.files import Job
+from facecodec.cli.outputs import read_input, write_output
+from facecodec.cli.paths import to_path
+from facecodec.cli.tasks import reason
+from facecodec.errors import UsageError
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="FILE...", type=click.Path())
+@click.option(
+    "-o",
+    "--output",
+    "out",
+    metavar="PAGE.html",
+    type=click.Path(path_type=Path),
+    help="Write one page that holds all it needs, and open nothing.",
+)
+@click.option(
+    "--script",
+    "folder",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Write into DIR what a page of yours needs to show <fic-image src=...>, with the models of FILEs.",
+)
+@click.option("-f", "--force", is_flag=True, help="Overwrite a page that exists.")
+def view(names: tuple[str, ...], out: Path | None, folder: Path | None, force: bool) -> None:
+    """Show .fic files in your browser, until its page is closed or Ctrl-C is pressed.
+
+    FILE is a .fic file, a folder that is searched for them, a URL, or '-'. Without any, the page is
+    empty: drop files on it.
+    """
+    from facecodec import viewer
+
+    if out is not None and folder is not None:
+        raise UsageError("-o writes a page and --script what is for another: give one of them")
+    if out is not None and out.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"{out}: a page's name ends in .html")
+    found, failed = read(names)
+    models = viewer.models_of(content for _, content in found)
+    if folder is not None:
+        viewer.write_script(folder, models)
+    elif out is not None:
+        write_output(Job(None, out), viewer.page(found, models), force)
+    elif found or not failed:
+        show(lambda alive: viewer.page(found, models, alive))
+    if failed:
+        sys.exit(1)
+
+
+def read(names: tuple[str, ...]) -> tuple[list[tuple[str, bytes]], bool]:
+    """Name and bytes of every file that can be read, and whether one could not, which is told."""
+    found: list[tuple[str, bytes]] = []
+    failures: list[tuple[str, str]] = []
+    for name in names:
+        if name == files.STANDARD:
+            found.append(("stdin.fic", read_input(Job(None, None))))
+            continue
+        paths, wrong = files.find(to_path(name), files.FIC, ".fic files")
+        failures += wrong
+        for path in paths:
+            try:
+                found.append((path.name, read_input(Job(path, None))))
+            except Exception as error:
+                failures.append((str(path), reason(error)))
+    for name, wrong in failures:
+        print(f"facecodec: {name}: {wrong}", file=sys.stderr)
+    return found, bool(failures)
+
+
+def show(make_page: Callable[[str], bytes]) -> None:
+    """Serve a page and open it in the user's browser; returns when it is closed, or at Ctrl-C."""
+    import webbrowser
+
+    from facecodec.cli.serve import PageServer
+
+    with PageServer(make_page) as server:
+        told = f"facecodec: showing {server.address} until it is closed; Ctrl-C ends it"
+        print(told, file=sys.stderr, flush=True)
+        webbrowser.open(server.address)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever(poll_interval=0.1)

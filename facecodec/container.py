@@ -30,7 +30,7 @@ THINNEST = 64  # what a narrow side is padded to, at most, on its way through th
 
 @dataclass(frozen=True)
 class Container:
-    """One parsed file. `fingerprint` is 4 bytes; `quality_byte` the stored byte, 0..224; sides in pixels.
+    """One parsed file. `fingerprint` is 4 bytes, `quality_byte` 0..224; sides are in pixels.
 
     `chunks` are optional (type, data) pairs; types are four ASCII letters.
     """
@@ -44,7 +44,7 @@ class Container:
 
     @property
     def q(self) -> float:
-        return 1 + self.quality_byte / QUALITY_STEPS
+        return quality_of(self.quality_byte)
 
 
 def quality_byte(quality: float) -> int:
@@ -54,11 +54,20 @@ def quality_byte(quality: float) -> int:
     return round((quality - 1) * QUALITY_STEPS)
 
 
+def quality_of(byte: int) -> float:
+    """The quality q, 1..8, that a stored byte stands for."""
+    return 1 + byte / QUALITY_STEPS
+
+
 def check_size(width: int, height: int, max_pixels: int) -> None:
-    """Raise ImageError for more pixels than allowed, thin pictures counted as wide as they are padded."""
+    """Raise ImageError for more pixels than allowed.
+
+    A thin picture counts as wide as it is padded.
+    """
     if width * height > max_pixels or max(width, height) * THINNEST > max(max_pixels, 1 << 20):
         raise ImageError(
-            f"{width}x{height} is more than {max_pixels} pixels: raise --max-pixels if you trust it"
+            f"{width}x{height} is more than {max_pixels} pixels",
+            "raise {max_pixels} if you trust it",
         )
 
 

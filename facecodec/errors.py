@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 
 class FacecodecError(Exception):
-    """An input could not be handled; the message is one line that says what to do."""
+    """An input could not be handled; the message is one line that says what to do.
+
+    The message is the fact and, after a colon, the advice. In the advice, {name} is an argument of
+    the function that was called; the command line replaces it by its option.
+    """
+
+    def __init__(self, fact: str, advice: str = "") -> None:
+        super().__init__(fact, *([advice] if advice else []))  # two would be an OSError's errno
+        self.fact, self.advice = fact, advice
+
+    def message(self, names: Mapping[str, str]) -> str:
+        """The message, with other names for the arguments."""
+        arguments = {name: names.get(name, name) for name in re.findall(r"{(\w+)}", self.advice)}
+        return self.fact + (f": {self.advice.format(**arguments)}" if self.advice else "")
+
+    def __str__(self) -> str:
+        return self.message({})
 
 
 class UsageError(FacecodecError):

@@ -107,8 +107,8 @@ def refuse_forgery(digests: dict[Path, str]) -> None:
     for path, other in others:
         if other != digest:
             raise ModelError(
-                f"{first} and {path} have the fingerprint {digest[:8]} both, and are different: "
-                "remove the one that you do not trust, or say which with -m FILE"
+                f"{first} and {path} have the fingerprint {digest[:8]} both, and are different",
+                "remove the one that you do not trust, or say which with {model}",
             )
 
 

@@ -48,7 +48,7 @@ class RgbImage(NamedTuple):
 def read(file: BinaryIO, max_pixels: int, keep_metadata: bool = False) -> RgbImage:
     """The picture in an image file.
 
-    Raises ImageError for what is not an image, is cut short, or has more than `max_pixels`.
+    Raises ImageError for a file that is not an image, is cut short, or has more than `max_pixels`.
     """
     with _damage_as_image_error():
         try:
@@ -62,7 +62,7 @@ def read(file: BinaryIO, max_pixels: int, keep_metadata: bool = False) -> RgbIma
             ) from None
         except Image.DecompressionBombError:
             raise ImageError(
-                f"far more than {max_pixels} pixels: raise --max-pixels if you trust it"
+                f"far more than {max_pixels} pixels", "raise {max_pixels} if you trust it"
             ) from None
         with image:
             check_size(*image.size, max_pixels)

@@ -163,7 +163,7 @@ def test_a_model_that_is_there_is_overwritten_by_force_alone(finished, tmp_path)
     assert isinstance(refused.exception, UsageError) or "exists: -f" in refused.output
     assert model.read_bytes() == b"what files were coded with"
     assert not (tmp_path / "train").exists()
-    with pytest.raises(UsageError, match=r"kept\.safetensors exists: -f overwrites it"):
+    with pytest.raises(UsageError, match=r"kept\.safetensors exists: force overwrites it"):
         freeze(finished, model)
     done = CliRunner().invoke(cli, ["freeze", str(finished), "-o", str(model), "-f"])
     assert done.exit_code == 0, done.output
@@ -252,7 +252,7 @@ def test_crops_lie_on_the_grid_of_their_picture(root):
 
 
 def test_a_run_is_not_begun_over_another(root, finished, tmp_path):
-    with pytest.raises(UsageError, match="--resume"):
+    with pytest.raises(UsageError, match="continue it with resume, or give another run"):
         loop.train(CONFIG, finished, root)
     with pytest.raises(UsageError, match="no checkpoint"):
         loop.train(CONFIG, tmp_path, root, resume=True)

@@ -32,7 +32,7 @@ def download_lfw() -> tuple[Path, list[str]]:
         except (URLError, OSError) as error:
             raise UsageError(
                 f"LFW could not be downloaded: {error}. Put its folder and {' and '.join(LISTS)} into {place}, "
-                "or name another folder with --data (docs/data.md)"
+                "or name another folder of data (docs/data.md)"
             ) from None
         place.mkdir(parents=True, exist_ok=True)
         for item in (scratch / "lfw_home").iterdir():

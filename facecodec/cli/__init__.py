@@ -11,7 +11,7 @@ from importlib import import_module
 import click
 
 from facecodec import __version__
-from facecodec.cli.console import complain, complain_of_usage
+from facecodec.cli.console import complain, complain_of_usage, message_of
 from facecodec.errors import FacecodecError, UsageError
 
 COMMANDS = {
@@ -85,7 +85,7 @@ def main() -> None:
         complain_of_usage(error)
         status = error.exit_code
     except FacecodecError as error:
-        complain(str(error))
+        complain(message_of(error))
         status = 2 if isinstance(error, UsageError) else 1
     except OSError as error:
         # What is told on stdout could not be; the outputs themselves are handled where they are written.

@@ -8,7 +8,17 @@ from typing import IO, Any
 
 import click
 
+from facecodec.errors import FacecodecError
 from facecodec.text import printable
+
+OPTIONS = {  # by the argument of the library that each of them sets
+    "force": "-f",
+    "max_pixels": "--max-pixels",
+    "model": "-m FILE",
+    "resume": "--resume",
+    "run": "--run",
+    "start": "--from",
+}
 
 
 def tell(text: str, end: str = "\n") -> None:
@@ -19,6 +29,11 @@ def tell(text: str, end: str = "\n") -> None:
 def warn(text: str, start: str = "", end: str = "\n") -> None:
     """A line on stderr; `start` and `end` are ours, and may move the cursor."""
     _write(text, sys.stderr, end, start)
+
+
+def message_of(error: FacecodecError) -> str:
+    """The message of an error, with our options where it names arguments of the library."""
+    return error.message(OPTIONS)
 
 
 def complain(text: str) -> None:

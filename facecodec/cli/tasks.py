@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from facecodec.cli.console import message_of
 from facecodec.cli.files import Job
 from facecodec.cli.outputs import compare_output, read_input, refuse_existing, write_output
 from facecodec.cli.paths import explain, is_url
@@ -106,7 +107,7 @@ def reason(error: Exception) -> str:
     if isinstance(error, BrokenPipeError):
         raise error
     if isinstance(error, FacecodecError):
-        return str(error)
+        return message_of(error)
     if isinstance(error, OSError):
         return explain(error)
     if isinstance(error, MemoryError):

@@ -25,7 +25,7 @@ class Likeness:
         points = next(iter(find_landmarks([Image.fromarray(pixels)])))
         if points is None:
             raise ImageError(
-                "no face was found that could be kept: give -q instead of --min-similarity"
+                "no face was found whose similarity could be kept: choose a quality instead"
             )
         matrix = similarity(points)[None]
 

@@ -33,7 +33,7 @@ def freeze(run: Path, out: Path, force: bool = False) -> str:
     config = parse_config(stored_config(saved["config"]))
     written = frozen.head_path(out) if config.trains_head_alone else out
     if written.exists() and not force:
-        raise UsageError(f"{written} exists: -f overwrites it")
+        raise UsageError(f"{written} exists", "{force} overwrites it")
     network = build_network(config)
     network.load_state_dict(saved["network"])
     network.eval()

@@ -186,13 +186,13 @@ def train(
     """
     if config.keeps_identity and start is None and not resume:
         raise UsageError(
-            f"the '{config.objective}' objective starts from a rec network: give one with --from"
+            f"the '{config.objective}' objective starts from a rec network", "give one with {start}"
         )
     begun = time.monotonic()
     checkpoint_path = run / CHECKPOINT
     if checkpoint_path.exists() and not resume:
         raise UsageError(
-            f"{run} already holds a run: continue it with --resume, or give another --run"
+            f"{run} already holds a run", "continue it with {resume}, or give another {run}"
         )
     if resume and not checkpoint_path.exists():
         raise UsageError(f"{run} holds no checkpoint to resume")
@@ -294,7 +294,7 @@ def train(
         norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         if not torch.isfinite(norm):
             raise FacecodecError(
-                f"the gradient at step {step} is not finite: lower learning_rate and --resume"
+                f"the gradient at step {step} is not finite", "lower learning_rate and {resume}"
             )
         optimizer.step()
         terms.step(x, coded)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
-from functools import cache, cached_property, lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from facecodec.container import (
     MAX_QUALITY_BYTE,
     check_size,
     quality_byte,
+    quality_of,
 )
 from facecodec.errors import FormatError, ImageError, ModelError
 from facecodec.families import Family, family_module
@@ -25,6 +27,8 @@ from facecodec.head import Head
 from facecodec.images import as_rgb, info_of
 from facecodec.sessions import Transforms
 from facecodec.tensors import check
+
+QUALITY_BYTES = range(MAX_QUALITY_BYTE + 1)
 
 
 class Codec:
@@ -54,29 +58,23 @@ class Codec:
         quality: float = DEFAULT_QUALITY,
         chunks: Sequence[tuple[str, bytes]] = (),
     ) -> bytes:
-        """A Pillow image, or a uint8 array (H, W, 3) or (H, W), -> the bytes of a .fic file.
+        """The bytes of a .fic file of a Pillow image, or of a uint8 array (H, W, 3) or (H, W).
 
-        `chunks` are what images.read keeps of a file's metadata.
+        `quality` is 1 (smallest) to 8, rounded to the nearest 1/32. `chunks` are the metadata that
+        images.read has kept. Raises UsageError for another quality, and ImageError for an image
+        that cannot be coded.
         """
         byte = quality_byte(quality)
-        return self._coder(image, chunks)(byte)
+        return self.analyse(image, chunks).at(byte).data
 
     def encode_within(
         self, image: Image.Image | np.ndarray, limit: int, chunks: Sequence[tuple[str, bytes]] = ()
     ) -> bytes:
         """As `encode`, at the highest quality whose file has at most `limit` bytes.
 
-        Raises ImageError where even q 1 has more.
+        Raises ImageError if the file has more even at q 1.
         """
-        coder = cache(self._coder(image, chunks))
-        fitting = bisect_right(
-            range(MAX_QUALITY_BYTE + 1), limit, key=lambda byte: len(coder(byte))
-        )
-        if fitting == 0:
-            raise ImageError(
-                f"{len(coder(0))} bytes at q 1 do not fit into {limit}: make the picture smaller, or try another model"
-            )
-        return coder(fitting - 1)
+        return self.analyse(image, chunks).within(limit).data
 
     def encode_accepted(
         self,
@@ -84,42 +82,18 @@ class Codec:
         accepts: Callable[[Image.Image], bool],
         chunks: Sequence[tuple[str, bytes]] = (),
     ) -> bytes:
-        """As `encode`, at the lowest quality whose decoded picture `accepts`, which is to accept all above it too.
+        """As `encode`, at the lowest quality whose decoded picture `accepts` returns True for.
 
-        Raises ImageError where it does not even accept q 8, which it is asked last then.
+        `accepts` must be True for all qualities above that one, too. Raises ImageError if it is
+        not even for q 8; it is then called with q 8 last.
         """
-        coder = cache(self._coder(image, chunks))
-        limit = container.MAX_SIDE**2
+        return self.analyse(image, chunks).accepted(accepts).data
 
-        def accepted(byte: int) -> bool:
-            return accepts(self.decode(coder(byte), limit))
-
-        lowest = bisect_left(range(MAX_QUALITY_BYTE + 1), True, key=accepted)
-        if lowest > MAX_QUALITY_BYTE:
-            raise ImageError("even q 8 is not good enough")
-        return coder(lowest)
-
-    def _coder(
-        self, image: Image.Image | np.ndarray, chunks: Sequence[tuple[str, bytes]]
-    ) -> Callable[[int], bytes]:
-        """From a quality byte to the file of `image`, which is analysed once."""
-        pixels = as_rgb(image)
-        height, width = pixels.shape[:2]
-        if max(height, width) > container.MAX_SIDE:
-            raise ImageError(f"{width}x{height}: a side is longer than {container.MAX_SIDE} pixels")
-        latents = self.family.analyse(pixels)
-        mark = bytes.fromhex(self.card.fingerprint)
-
-        def code(byte: int) -> bytes:
-            try:
-                streams = self.family.encode(latents, byte)
-            except OverflowError as error:
-                raise ImageError(str(error)) from None
-            return container.pack(
-                container.Container(mark, byte, width, height, streams, list(chunks))
-            )
-
-        return code
+    def analyse(
+        self, image: Image.Image | np.ndarray, chunks: Sequence[tuple[str, bytes]] = ()
+    ) -> Analysed:
+        """The latents of an image, from which it is coded at any number of qualities."""
+        return Analysed(self, image, chunks)
 
     def check(self, data: bytes, image: Image.Image | np.ndarray) -> None:
         """Raise FormatError unless a file of this model decodes to the very symbols that `image` is coded by."""
@@ -194,6 +168,69 @@ class Codec:
             )
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """The bytes of a .fic file, and its quality."""
+
+    data: bytes
+    quality_byte: int
+
+    @property
+    def q(self) -> float:
+        """1 to 8."""
+        return quality_of(self.quality_byte)
+
+
+class Analysed:
+    """A picture as latents, ready to be coded. `pixels` is the picture, uint8 (H, W, 3)."""
+
+    def __init__(
+        self, codec: Codec, image: Image.Image | np.ndarray, chunks: Sequence[tuple[str, bytes]]
+    ) -> None:
+        self.pixels = as_rgb(image)
+        height, width = self.pixels.shape[:2]
+        if max(height, width) > container.MAX_SIDE:
+            raise ImageError(f"{width}x{height}: a side is longer than {container.MAX_SIDE} pixels")
+        self._codec, self._chunks = codec, list(chunks)
+        self._latents = codec.family.analyse(self.pixels)
+        self._encoded: dict[int, Encoded] = {}
+
+    def at(self, byte: int) -> Encoded:
+        """The file at a quality byte, 0 to 224. Raises ImageError for latents beyond all bounds."""
+        if byte not in self._encoded:
+            try:
+                streams = self._codec.family.encode(self._latents, byte)
+            except OverflowError as error:
+                raise ImageError(str(error)) from None
+            mark = bytes.fromhex(self._codec.card.fingerprint)
+            height, width = self.pixels.shape[:2]
+            parts = container.Container(mark, byte, width, height, streams, self._chunks)
+            self._encoded[byte] = Encoded(container.pack(parts), byte)
+        return self._encoded[byte]
+
+    def within(self, limit: int) -> Encoded:
+        """The file of the highest quality that has at most `limit` bytes. Raises ImageError."""
+        fitting = bisect_right(QUALITY_BYTES, limit, key=lambda byte: len(self.at(byte).data))
+        if fitting == 0:
+            raise ImageError(
+                f"{len(self.at(0).data)} bytes at q 1 do not fit into {limit}: "
+                "make the picture smaller, or try another model"
+            )
+        return self.at(fitting - 1)
+
+    def accepted(self, accepts: Callable[[Image.Image], bool]) -> Encoded:
+        """The file of the lowest quality whose decoded picture is accepted. Raises ImageError."""
+        limit = container.MAX_SIDE**2
+
+        def accepted(byte: int) -> bool:
+            return accepts(self._codec.decode(self.at(byte).data, limit))
+
+        lowest = bisect_left(QUALITY_BYTES, True, key=accepted)
+        if lowest > MAX_QUALITY_BYTE:
+            raise ImageError("even q 8 is not good enough")
+        return self.at(lowest)
+
+
 def open_container(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> container.Container:
     """Parse a file and refuse a picture larger than the limit before anything is allocated for it."""
     parsed = container.unpack(bytes(data))
@@ -219,7 +256,7 @@ def codec_of(parsed: container.Container, model: Path | None = None) -> Codec:
 
 @lru_cache(maxsize=4)
 def _codec_of(fingerprint: bytes, folders: tuple[Path, ...]) -> Codec:
-    """`folders` are where is looked, so that others have their own answer."""
+    """`folders` is part of the cache key, so that another search path has another answer."""
     found: dict[Path, Codec] = {}
     damaged = None
     for path in frozen.paths_of_fingerprint(fingerprint):

@@ -191,6 +191,12 @@ def test_wrong_usage_is_status_2_and_writes_nothing(run_cli, face, tmp_path, arg
     assert listing(tmp_path) == before
 
 
+def test_advice_names_the_option_and_not_the_argument_behind_it(run_cli, face):
+    done = run_cli("encode", "face.png", "--max-pixels", "100")
+    assert done.returncode == 1
+    assert b"more than 100 pixels: raise --max-pixels if you trust it\n" in done.stderr
+
+
 def test_a_list_separated_by_lines_is_explained(run_cli, face):
     done = run_cli("encode", "--files0-from", "-", "-o", "out", stdin=b"face.png\nother.png\n")
     assert done.returncode == 2
@@ -923,15 +929,7 @@ def test_an_unforeseen_error_costs_only_its_input(tmp_path, capsys):
         return Output(b"whole", {"bytes": 5, "width": 1, "height": 1})
 
     with pytest.raises(SystemExit) as end:
-        batch.run(
-            files.Plan(jobs, []),
-            False,
-            False,
-            1,
-            None,
-            batch.Reporter(False, False, False),
-            Working(work),
-        )
+        batch.run(files.Plan(jobs, []), Working(work), batch.Options(processes=1))
     assert end.value.code == 1
     message = capsys.readouterr().err
     assert "internal error, please report it: ZeroDivisionError: surprise" in message

@@ -6,13 +6,15 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, fields
+from functools import wraps
 from typing import IO, Any
 
 import click
 
 from facecodec.cli.console import tell_json, warn
 from facecodec.cli.extras import require
-from facecodec.cli.files import Job, Plan
+from facecodec.cli.files import Job, Plan, read_list
 from facecodec.cli.outputs import already_there, outputs_there
 from facecodec.cli.runner import open_runner
 from facecodec.cli.tasks import Convert, Note, Operation, Result
@@ -45,8 +47,33 @@ jobs_option = click.option(
 )
 
 
+@dataclass(frozen=True)
+class Options:
+    """The options that encode and decode have in common, see their help."""
+
+    force: bool = False
+    skip_existing: bool = False
+    processes: int | None = None
+    cluster: str | None = None
+    files0_from: str | None = None
+    max_pixels: int = DEFAULT_MAX_PIXELS
+    as_json: bool = False
+    quiet: bool = False
+
+    def listed(self) -> list[str] | None:
+        """The inputs that the file of --files0-from lists, or None without that option."""
+        return None if self.files0_from is None else read_list(self.files0_from)
+
+
 def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that encode and decode have in common."""
+    """The options of `Options`, which the command gets as one argument `options`."""
+    names = [field.name for field in fields(Options)]
+
+    @wraps(command)
+    def with_options(**given: Any) -> Any:
+        options = Options(**{name: given.pop(name) for name in names})
+        return command(options=options, **given)
+
     for option in reversed(
         (
             click.option("-f", "--force", is_flag=True, help="Overwrite outputs that exist."),
@@ -75,8 +102,8 @@ def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--quiet", is_flag=True, help="Say nothing but errors."),
         )
     ):
-        command = option(command)
-    return command
+        with_options = option(with_options)
+    return with_options
 
 
 def _set_provider(context: click.Context, option: click.Parameter, name: str | None) -> None:
@@ -135,45 +162,34 @@ class Reporter:
             self.line(f"facecodec: note: {name}: {note.text}")
 
 
-def run(
-    plan: Plan,
-    force: bool,
-    skip_existing: bool,
-    processes: int | None,
-    cluster: str | None,
-    reporter: Reporter,
-    operation: Operation,
-    verify: bool = False,
-) -> None:
+def run(plan: Plan, operation: Operation, options: Options, verify: bool = False) -> None:
     """Run `operation` for every job of the plan, and exit with 1 if any failed.
 
-    With None for `processes` it has as many as save time; `cluster` is the address of a Ray
-    cluster to run on instead. `verify` reads outputs back.
+    `verify` reads outputs back.
     """
-    if (
-        any(job.target is None for job in plan.jobs)
-        and sys.stdout is not None
-        and sys.stdout.isatty()
-    ):
+    to_stdout = any(job.target is None for job in plan.jobs)
+    if to_stdout and sys.stdout is not None and sys.stdout.isatty():
         raise UsageError(
             "standard output is a terminal, and the output is binary: redirect it, or give -o a file"
         )
-    if force and skip_existing:
+    if options.force and options.skip_existing:
         raise UsageError("--force and --skip-existing exclude each other: give one")
-    if cluster is not None:
+    if options.cluster is not None:
         require(("ray",), "for --ray, pip install 'facecodec[ray]'")
-        if processes is not None:
+        if options.processes is not None:
             raise UsageError("-j and --ray exclude each other: give one")
         if any(None in (job.source, job.target) for job in plan.jobs):
             raise UsageError("--ray takes files that every machine reaches, not '-'")
+    reporter = Reporter(options.as_json, options.quiet, to_stdout)
     jobs, failures, skipped = [], list(plan.failures), 0
     alone = len(plan.jobs) == 1
     # Looked up now: on a cluster, an output may later be that of a worker that was killed.
-    there = outputs_there(plan.jobs) if skip_existing or (cluster and not force) else set()
+    looks = options.skip_existing or (options.cluster and not options.force)
+    there = outputs_there(plan.jobs) if looks else set()
     for job in plan.jobs:
         if job not in there:
             jobs.append(job)
-        elif skip_existing:
+        elif options.skip_existing:
             skipped += 1
             reporter.skipped(job.input_name, job.output_name)
         else:
@@ -184,7 +200,7 @@ def run(
         reporter.failure(name, reason)
     plan = Plan(jobs, [], plan.wanted, plan.suffix)
     with _progress(reporter, jobs):
-        for job, result in _results(plan, Convert(operation, force, verify), processes, cluster):
+        for job, result in _results(plan, Convert(operation, options.force, verify), options):
             for note in result.notes:
                 reporter.note(job.input_name, note)
             if result.failure is not None:
@@ -213,21 +229,19 @@ def run(
         sys.exit(1)
 
 
-def _results(
-    plan: Plan, task: Convert, processes: int | None, cluster: str | None
-) -> Iterator[tuple[Job, Result]]:
+def _results(plan: Plan, task: Convert, options: Options) -> Iterator[tuple[Job, Result]]:
     """Every job with its result: in order, with shards last, unless a cluster runs them."""
     shards = [job for job in plan.jobs if job.is_shard]
-    if shards or cluster is not None:
+    if shards or options.cluster is not None:
         from facecodec.cli.shards import Recode  # tarfile is slow to import
 
         recode = Recode(task, plan.wanted, plan.suffix)
-    if cluster is not None:
+    if options.cluster is not None:
         from facecodec.cli.cluster import run_on_cluster
 
-        yield from run_on_cluster(plan.jobs, recode, cluster)
+        yield from run_on_cluster(plan.jobs, recode, options.cluster)
         return
-    with open_runner(plan.jobs, task, processes) as run_jobs:
+    with open_runner(plan.jobs, task, options.processes) as run_jobs:
         yield from run_jobs([job for job in plan.jobs if not job.is_shard])
         for shard in shards:
             yield from recode(shard, run_jobs)

@@ -38,14 +38,7 @@ def decode(
     out: str | None,
     format_: str | None,
     model: Path | None,
-    force: bool,
-    skip_existing: bool,
-    processes: int | None,
-    cluster: str | None,
-    files0_from: str | None,
-    max_pixels: int,
-    as_json: bool,
-    quiet: bool,
+    options: batch.Options,
 ) -> None:
     """Restore images from .fic files.
 
@@ -53,19 +46,15 @@ def decode(
     the output lies beside the input.
     """
     suffix = f".{format_ or 'png'}"
-    listed = None if files0_from is None else files.read_list(files0_from)
-    plan = files.plan(inputs, listed, out, suffix, files.FIC, ".fic files")
+    plan = files.plan(inputs, options.listed(), out, suffix, files.FIC, ".fic files")
     targets = [job.target for job in plan.jobs]
     image_format = format_ or _format_of(targets[0] if len(targets) == 1 else None)
-    reporter = batch.Reporter(as_json, quiet, None in targets)
-
-    work = Decode(image_format, max_pixels, model)
-    batch.run(plan, force, skip_existing, processes, cluster, reporter, work)
+    batch.run(plan, Decode(image_format, options.max_pixels, model), options)
 
 
 @dataclass(frozen=True)
 class Decode:
-    """The bytes of a .fic file -> those of an image file of a format."""
+    """From the bytes of a .fic file to those of an image file."""
 
     image_format: str
     max_pixels: int

@@ -1,0 +1,193 @@
+"""What a file is encoded to: a quality, a number of bytes, a rate, or a similarity."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, wraps
+from typing import TYPE_CHECKING, Any, Protocol
+
+import click
+
+from facecodec.cli.extras import require
+from facecodec.container import DEFAULT_QUALITY, quality_byte
+from facecodec.errors import ImageError, UsageError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from facecodec.codec import Analysed, Encoded
+    from facecodec.faces.similarity import Likeness
+
+
+class Target(Protocol):
+    """What a user asks of a file. It can be pickled."""
+
+    def encode(self, picture: Analysed) -> Encoded:
+        """The file of a picture that meets the target. Raises ImageError if none does."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """A quality q, 1 to 8."""
+
+    q: float
+
+    def __post_init__(self) -> None:
+        quality_byte(self.q)  # raises UsageError before any input is read
+
+    def encode(self, picture: Analysed) -> Encoded:
+        return picture.at(quality_byte(self.q))
+
+
+@dataclass(frozen=True)
+class MaxBytes:
+    """The highest quality whose file has at most `limit` bytes."""
+
+    limit: int
+
+    def encode(self, picture: Analysed) -> Encoded:
+        return picture.within(self.limit)
+
+
+@dataclass(frozen=True)
+class MaxRate:
+    """The highest quality whose file has at most `bpp` bits per pixel."""
+
+    bpp: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.bpp < math.inf:
+            raise UsageError(f"--target-bpp {self.bpp:g} is not a rate: give a number above zero")
+
+    def encode(self, picture: Analysed) -> Encoded:
+        height, width = picture.pixels.shape[:2]
+        return picture.within(int(self.bpp * width * height / 8))
+
+
+@dataclass(frozen=True)
+class MinSimilarity:
+    """The lowest quality whose decoded face is as similar to the original as `cosine`, 0 to 1.
+
+    `recogniser` is one that recognisers.find_recogniser gave.
+    """
+
+    cosine: float
+    recogniser: str
+
+    def encode(self, picture: Analysed) -> Encoded:
+        import numpy as np
+
+        likeness = _open_likeness(self.recogniser).to(picture.pixels)
+        found = 0.0
+
+        def accepts(decoded: Image.Image) -> bool:
+            nonlocal found
+            found = likeness(np.asarray(decoded))
+            return found >= self.cosine
+
+        try:
+            return picture.accepted(accepts)
+        except ImageError:
+            raise ImageError(
+                f"even q 8 keeps a similarity of {found:.3f} alone, not {self.cosine:g}"
+            ) from None
+
+
+@cache
+def _open_likeness(recogniser: str) -> Likeness:
+    from facecodec.faces.similarity import Likeness
+
+    return Likeness(recogniser)
+
+
+def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say what to encode to; the command has a `target` for all of them."""
+
+    @wraps(command)
+    def with_target(
+        quality: float | None,
+        max_bytes: int | None,
+        target_bpp: float | None,
+        min_similarity: float | None,
+        recogniser: str | None,
+        **others: Any,
+    ) -> Any:
+        target = _target(quality, max_bytes, target_bpp, min_similarity, recogniser)
+        return command(target=target, **others)
+
+    options = (
+        click.option(
+            "-q",
+            "--quality",
+            type=float,
+            metavar="Q",
+            help=f"1 (smallest) to 8, in steps of 1/32; {DEFAULT_QUALITY:g} by default.",
+        ),
+        click.option(
+            "--max-bytes",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="The best quality whose file fits into N bytes.",
+        ),
+        click.option(
+            "--target-bpp",
+            type=float,
+            metavar="X",
+            help="The best quality within X bits per pixel.",
+        ),
+        click.option(
+            "--min-similarity",
+            type=click.FloatRange(0, 1),
+            metavar="S",
+            help="The lowest quality whose decoded face has a cosine similarity of S or more "
+            "to the original.",
+        ),
+        click.option(
+            "--recognizer",
+            "recogniser",
+            metavar="NAME|FILE.onnx",
+            type=click.Path(),
+            help="The network that S is measured by.",
+        ),
+    )
+    for option in reversed(options):
+        with_target = option(with_target)
+    return with_target
+
+
+def _target(
+    quality: float | None,
+    max_bytes: int | None,
+    target_bpp: float | None,
+    min_similarity: float | None,
+    recogniser: str | None,
+) -> Target:
+    """The one target that is given. Raises UsageError."""
+    if sum(given is not None for given in (quality, max_bytes, target_bpp, min_similarity)) > 1:
+        raise UsageError(
+            "-q, --max-bytes, --target-bpp and --min-similarity exclude each other: give one"
+        )
+    if min_similarity is not None:
+        return MinSimilarity(min_similarity, _found_recogniser(recogniser))
+    if recogniser is not None:
+        raise UsageError("--recognizer is for --min-similarity: give that too")
+    if target_bpp is not None:
+        return MaxRate(target_bpp)
+    if max_bytes is not None:
+        return MaxBytes(max_bytes)
+    return Quality(DEFAULT_QUALITY if quality is None else quality)
+
+
+def _found_recogniser(name: str | None) -> str:
+    from facecodec.faces import INSTALL
+
+    require(
+        ("torch", "facenet_pytorch"),
+        f"for --min-similarity, pip install 'facecodec[train]' and {INSTALL}",
+    )
+    from facecodec.bench import SEEN
+    from facecodec.faces.recognisers import find_recogniser
+
+    return find_recogniser(name or SEEN, None)

@@ -120,15 +120,15 @@ def describe(data: bytes, escapes: bool = False) -> dict[str, Any]:
 def extract(data: bytes, source: Job, folder: Path) -> None:
     """Write the images in a file to DIR/NAME-IMAGE. Raises FormatError where there are none, OutputError."""
     from facecodec.codec import codec_of, open_container
+    from facecodec.families import Illustrated
 
     parsed = open_container(data)
     codec = codec_of(parsed)
     codec.count_escapes(parsed)  # nothing is written of a file that does not decode
-    images = codec.family.images(parsed.streams)
-    if not images:
+    if not isinstance(codec.family, Illustrated):
         raise FormatError(f"a file of model {codec.card.name} holds no image of its own: decode it")
     stem = "stdin" if source.source is None else source.source.stem
-    for name, content in images.items():
+    for name, content in codec.family.images(parsed.streams).items():
         write_output(
             Job(source.source, folder / f"{stem}-{name}", makes_folders=True), content, force=False
         )
@@ -143,17 +143,18 @@ def draw_allocation(data: bytes) -> bytes:
     from PIL import Image
 
     from facecodec.codec import codec_of, open_container
+    from facecodec.families import Allocating
     from facecodec.images import write
 
     parsed = open_container(data)
     codec = codec_of(parsed)
     size = (parsed.height, parsed.width)
-    shares = codec.family.allocation(parsed.streams, size, parsed.quality_byte)
-    if shares is None:
+    if not isinstance(codec.family, Allocating):
         raise FormatError(
             f"a file of model {codec.card.name} keeps all samples everywhere: there is nothing to draw"
         )
     grey = np.asarray(codec.decode_container(parsed).convert("L"), np.float32)[..., None]
+    shares = codec.family.allocation(parsed.streams, size, parsed.quality_byte)
     places = shares[..., None]
     colours = places * np.array([255, 220, 0], np.float32) + (1 - places) * np.array(
         [20, 40, 160], np.float32

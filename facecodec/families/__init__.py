@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -61,10 +61,18 @@ class Family(Protocol):
     ) -> np.ndarray:
         """What the picture is made from, and what a head reads: float32 (M, h, w)."""
 
-    def allocation(
-        self, streams: list[bytes], size: tuple[int, int], quality: int
-    ) -> np.ndarray | None:
-        """The share of its samples that each pixel's place keeps, 0..1 (*size); None where all keep all."""
+
+@runtime_checkable
+class Allocating(Protocol):
+    """A family whose files keep more samples in some places than in others."""
+
+    def allocation(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
+        """The share of its samples that each pixel's place keeps, 0..1 (*size)."""
+
+
+@runtime_checkable
+class Illustrated(Protocol):
+    """A family whose streams are, or hold, image files."""
 
     def images(self, streams: list[bytes]) -> dict[str, bytes]:
-        """The image files, by name, that streams of this family are or hold."""
+        """The image files by name."""

@@ -118,9 +118,6 @@ class CompactPng:
             2**bits - 1
         )
 
-    def allocation(self, streams: list[bytes], size: tuple[int, int], quality: int) -> None:
-        """All places keep all."""
-
     def images(self, streams: list[bytes]) -> dict[str, bytes]:
         """The compact image, which any viewer shows."""
         return {"compact.png": streams[0]}

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 
@@ -44,8 +45,10 @@ Latents = tuple[np.ndarray, np.ndarray]  # y (M, h, w) and z (C, ceil(h/4), ceil
 
 @dataclass(frozen=True)
 class Symbols:
-    """What a file holds: z (C, ., .) and y (M, h, w) as coded; y's means in units of 2^-10 and its quality bytes
-    (h, w); escapes by stream."""
+    """The integers in a file: z (C, ., .) and y (M, h, w) as coded, and escapes by stream.
+
+    `means` are those of y in units of 2^-10, `qualities` the quality bytes of its places, (h, w).
+    """
 
     z: np.ndarray
     y: np.ndarray
@@ -117,8 +120,81 @@ class BandPrediction:
         return tables
 
 
+class Sampling(Protocol):
+    """Which samples of y a file has, and how the others are filled in.
+
+    `rows` are those of a band of y, `tables` are those of its samples, (M, rows, w).
+    """
+
+    def rounded(self, residual: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
+        """The symbols, as floats, of a part of a band, from `Hyperprior.residual`."""
+
+    def encode(
+        self, encoder: Encoder, symbols: np.ndarray, tables: np.ndarray, rows: slice
+    ) -> None:
+        """Write those symbols of a band that the file has."""
+
+    def decode(self, decoder: Decoder, tables: np.ndarray, rows: slice) -> np.ndarray:
+        """Read the symbols of a band and fill in the others, int32 (M, rows, w)."""
+
+    def skip(self, decoder: Decoder, tables: np.ndarray, rows: slice) -> None:
+        """Read the symbols of a band and keep none."""
+
+
+class AllSamples:
+    """A file has all samples of y."""
+
+    def rounded(self, residual: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
+        return np.rint(residual)
+
+    def encode(
+        self, encoder: Encoder, symbols: np.ndarray, tables: np.ndarray, rows: slice
+    ) -> None:
+        encoder.band(symbols, tables)
+
+    def decode(self, decoder: Decoder, tables: np.ndarray, rows: slice) -> np.ndarray:
+        return decoder.band(tables)
+
+    def skip(self, decoder: Decoder, tables: np.ndarray, rows: slice) -> None:
+        decoder.skip(tables)
+
+
+class Reading:
+    """The streams of a file: z and the sampling have been read, y is read band by band."""
+
+    def __init__(
+        self, family: Hyperprior, streams: list[bytes], size: tuple[int, int], quality: int
+    ) -> None:
+        self.size = positions(size)  # of y
+        self.z, z_escapes = family.decode_z(streams[0], self.size, quality)
+        self.sampling = family.decode_sampling(streams[1:-1], self.size, quality)
+        self.decoder = Decoder(family.tables, streams[-1])
+        self._family, self._quality, self._z_escapes = family, quality, z_escapes
+
+    def bands(self) -> Iterator[BandPrediction]:
+        """The bands of y from the top, each to be read before the next is asked for.
+
+        Raises FormatError at the end, where the stream holds more than was read.
+        """
+        height, width = self.size
+        for rows in bands(height):
+            yield self._family.predict_band(self.z, rows, width, self._quality)
+        self.decoder.finish()
+
+    def escapes(self) -> dict[str, int]:
+        """How many symbols of each stream lie beyond their table, of what was read."""
+        found = dict.fromkeys(self._family.streams, 0)
+        return found | {"z": self._z_escapes, "y": self.decoder.escapes}
+
+
 class Hyperprior:
-    """Built from the tensors that `expected` names, and graphs. Raises ValueError where they do not fit."""
+    """Built from the tensors that `expected` names, and graphs.
+
+    Raises ValueError where they do not fit. A family that leaves samples of y out overrides the
+    three methods of the sampling.
+    """
+
+    streams = STREAMS
 
     def __init__(self, tensors: dict[str, np.ndarray], transforms: Transforms) -> None:
         self._transforms = transforms
@@ -170,39 +246,58 @@ class Hyperprior:
         """uint8 (*size, 3) of y_hat (M, h, w)."""
         return self._transforms.to_pixels("g_s.onnx", y_hat, size, DOWNSAMPLING, REACH["g_s"])
 
+    def choose_sampling(self, y: np.ndarray, z_symbols: np.ndarray, quality: int) -> Sampling:
+        """The sampling of a picture that is encoded."""
+        return AllSamples()
+
+    def encode_sampling(self, sampling: Sampling, quality: int) -> list[bytes]:
+        """The streams between z and y."""
+        return []
+
+    def decode_sampling(
+        self, streams: list[bytes], size: tuple[int, int], quality: int
+    ) -> Sampling:
+        """The sampling in these streams, of a y of a `size`. Raises FormatError."""
+        return AllSamples()
+
     def encode(self, latents: Latents, quality: int) -> list[bytes]:
         """Streams of float latents at a quality byte."""
         y, z = latents
         z_symbols = self.rounded_z(z, quality)
+        sampling = self.choose_sampling(y, z_symbols, quality)
         encoder = Encoder(self.tables)
         for rows in reversed(bands(y.shape[1])):
             band = self.predict_band(z_symbols, rows, y.shape[2], quality)
-            encoder.band(self.rounded_y(y, band), band.tables())
-        return [self.encode_z(z_symbols, quality), encoder.finish()]
+            sampling.encode(encoder, self.rounded_y(y, band, sampling), band.tables(), rows)
+        z_stream = self.encode_z(z_symbols, quality)
+        return [z_stream, *self.encode_sampling(sampling, quality), encoder.finish()]
 
     def matches(
         self, streams: list[bytes], size: tuple[int, int], latents: Latents, quality: int
     ) -> bool:
-        """Whether what decoding gives is what rounding float latents gives. Raises FormatError for other streams."""
+        """Whether the streams decode to what the latents round to. Raises FormatError."""
         y, z = latents
-        z_symbols, _ = self.decode_z(streams[0], positions(size), quality)
-        decoder = Decoder(self.tables, streams[1])
-        same = np.array_equal(z_symbols, self.rounded_z(z, quality))
-        for rows in bands(y.shape[1]):
-            band = self.predict_band(z_symbols, rows, y.shape[2], quality)
-            same &= np.array_equal(decoder.band(band.tables()), self.rounded_y(y, band))
-        decoder.finish()
+        z_symbols = self.rounded_z(z, quality)
+        reading = Reading(self, streams, size, quality)
+        if not np.array_equal(reading.z, z_symbols):
+            return False
+        sampling = self.choose_sampling(y, z_symbols, quality)
+        same = self.encode_sampling(sampling, quality) == streams[1:-1]
+        for band in reading.bands():
+            symbols = reading.sampling.decode(reading.decoder, band.tables(), band.rows)
+            same &= np.array_equal(symbols, self.rounded_y(y, band, sampling))
         return same
 
     def rounded_z(self, z: np.ndarray, quality: int) -> np.ndarray:
         z_gain = 2.0**GAIN_FRACTION / self.gains["z_inverse_gain"][quality]
         return as_integers(np.rint(z * z_gain[:, None, None]))
 
-    def rounded_y(self, y: np.ndarray, band: BandPrediction) -> np.ndarray:
+    def rounded_y(self, y: np.ndarray, band: BandPrediction, sampling: Sampling) -> np.ndarray:
         """The symbols of a band, as floats, of latents y."""
         symbols = np.empty_like(y[:, band.rows])
         for columns, prediction in band.strips():
-            symbols[..., columns] = np.rint(self.residual(y[:, band.rows, columns], prediction))
+            residual = self.residual(y[:, band.rows, columns], prediction)
+            symbols[..., columns] = sampling.rounded(residual, band.rows, columns)
         return symbols
 
     def residual(self, y: np.ndarray, prediction: Prediction) -> np.ndarray:
@@ -211,58 +306,40 @@ class Hyperprior:
         return y * y_gain - prediction.means * 2.0**-FRACTION
 
     def decode_symbols(self, streams: list[bytes], size: tuple[int, int], quality: int) -> Symbols:
-        """The integers in the streams of a picture of a `size`. Raises FormatError for streams no encoder writes."""
-        size = positions(size)
-        z, z_escapes = self.decode_z(streams[0], size, quality)
-        decoder = Decoder(self.tables, streams[1])
-        y = np.empty((self.channels, *size), np.int32)
+        """The integers in the streams of a picture of a `size`. Raises FormatError."""
+        reading = Reading(self, streams, size, quality)
+        y = np.empty((self.channels, *reading.size), np.int32)
         means = np.empty(y.shape, np.int64)
-        qualities = np.empty(size, np.uint8)
-        for rows in bands(size[0]):
-            band = self.predict_band(z, rows, size[1], quality)
-            y[:, band.rows] = decoder.band(band.tables())
+        qualities = np.empty(reading.size, np.uint8)
+        for band in reading.bands():
+            y[:, band.rows] = reading.sampling.decode(reading.decoder, band.tables(), band.rows)
             for columns, prediction in band.strips():
                 means[:, band.rows, columns] = prediction.means
                 qualities[band.rows, columns] = prediction.qualities
-        decoder.finish()
-        return Symbols(z, y, means, qualities, {"z": z_escapes, "y": decoder.escapes})
+        return Symbols(reading.z, y, means, qualities, reading.escapes())
 
     def count_escapes(
         self, streams: list[bytes], size: tuple[int, int], quality: int
     ) -> dict[str, int]:
         """Reads every symbol and keeps none."""
-        size = positions(size)
-        z, z_escapes = self.decode_z(streams[0], size, quality)
-        decoder = Decoder(self.tables, streams[1])
-        for rows in bands(size[0]):
-            band = self.predict_band(z, rows, size[1], quality)
-            decoder.skip(band.tables())
-        decoder.finish()
-        return {"z": z_escapes, "y": decoder.escapes}
+        reading = Reading(self, streams, size, quality)
+        for band in reading.bands():
+            reading.sampling.skip(reading.decoder, band.tables(), band.rows)
+        return reading.escapes()
 
     def decode(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
         """The picture, uint8 (*size, 3). Raises FormatError for streams no encoder writes."""
         return self.synthesise(self.decode_latents(streams, size, quality), size)
 
-    def allocation(self, streams: list[bytes], size: tuple[int, int], quality: int) -> None:
-        """All places keep all."""
-
-    def images(self, streams: list[bytes]) -> dict[str, bytes]:
-        """None."""
-        return {}
-
     def decode_latents(
         self, streams: list[bytes], size: tuple[int, int], quality: int
     ) -> np.ndarray:
         """y_hat, float32 (M, h, w), of a picture of a `size`."""
-        size = positions(size)
-        z, _ = self.decode_z(streams[0], size, quality)
-        decoder = Decoder(self.tables, streams[1])
-        y_hat = np.empty((self.channels, *size), np.float32)
-        for rows in bands(size[0]):
-            band = self.predict_band(z, rows, size[1], quality)
-            self.restore(decoder.band(band.tables()), band, out=y_hat[:, band.rows])
-        decoder.finish()
+        reading = Reading(self, streams, size, quality)
+        y_hat = np.empty((self.channels, *reading.size), np.float32)
+        for band in reading.bands():
+            symbols = reading.sampling.decode(reading.decoder, band.tables(), band.rows)
+            self.restore(symbols, band, out=y_hat[:, band.rows])
         return y_hat
 
     def restore(self, symbols: np.ndarray, band: BandPrediction, out: np.ndarray) -> None:

@@ -17,9 +17,7 @@ from facecodec.families import hyperprior
 from facecodec.families.hyperprior import (
     DOWNSAMPLING,
     QUALITIES,
-    BandPrediction,
     Hyperprior,
-    Latents,
     bands,
     positions,
 )
@@ -38,16 +36,10 @@ REACH = 4  # positions of y to each side that the scores look at (networks/lfic.
 
 
 @dataclass(frozen=True)
-class Symbols:
-    """What a file holds: z and y as coded, pooled regions with their mean everywhere, y's means and quality bytes, and
-    the levels (ceil(h/2), ceil(w/2)); escapes by stream."""
+class Symbols(hyperprior.Symbols):
+    """As a hyperprior's, pooled regions with their mean everywhere; `levels` (ceil(h/2), ceil(w/2))."""
 
-    z: np.ndarray
-    y: np.ndarray
-    means: np.ndarray
-    qualities: np.ndarray
     levels: np.ndarray
-    escapes: dict[str, int]
 
 
 def expected(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
@@ -59,102 +51,75 @@ def expected(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
     }
 
 
-class Lfic:
-    """Built from the tensors that `expected` names, and graphs. Raises ValueError where they do not fit."""
+class Pooling:
+    """A file has the samples of y that the levels of their regions say, (ceil(h/2), ceil(w/2))."""
+
+    def __init__(self, levels: np.ndarray) -> None:
+        self.levels = levels
+
+    def rounded(self, residual: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
+        """Symbols of pooled regions are the rounded mean, of dropped ones 0."""
+        regions = slice(columns.start // REGION, -(-columns.stop // REGION))
+        return _pooled(residual, self._of(rows)[:, regions])
+
+    def encode(
+        self, encoder: Encoder, symbols: np.ndarray, tables: np.ndarray, rows: slice
+    ) -> None:
+        coded = _coded(self._of(rows), tables.shape[1:])
+        encoder.band(symbols[:, coded], tables[:, coded])
+
+    def decode(self, decoder: Decoder, tables: np.ndarray, rows: slice) -> np.ndarray:
+        return _read(decoder, tables, self._of(rows))
+
+    def skip(self, decoder: Decoder, tables: np.ndarray, rows: slice) -> None:
+        decoder.skip(tables[:, _coded(self._of(rows), tables.shape[1:])])
+
+    def _of(self, rows: slice) -> np.ndarray:
+        """Levels of a band of y, which begins with a region."""
+        return self.levels[rows.start // REGION : -(-rows.stop // REGION)]
+
+
+class Lfic(Hyperprior):
+    """Built from the tensors that `expected` names, and graphs.
+
+    Raises ValueError where they do not fit.
+    """
+
+    streams = STREAMS
 
     def __init__(self, tensors: dict[str, np.ndarray], transforms: Transforms) -> None:
-        self._transforms = transforms
-        self._base = Hyperprior(tensors, transforms)
+        super().__init__(tensors, transforms)
         counts, self._bias = tensors["level_counts"], tensors["h_a.bias"]
-        self._tables = Tables(counts.ravel(), np.arange(0, counts.size + 1, 4))
+        self._level_tables = Tables(counts.ravel(), np.arange(0, counts.size + 1, 4))
 
-    def analyse(self, pixels: np.ndarray) -> Latents:
-        """y and z of uint8 (H, W, 3)."""
-        return self._base.analyse(pixels)
-
-    def encode(self, latents: Latents, quality: int) -> list[bytes]:
-        y, z = latents
-        z_symbols = self._base.rounded_z(z, quality)
-        levels = self._levels(y, z_symbols, quality)
-        level_encoder, encoder = Encoder(self._tables), Encoder(self._base.tables)
-        for row in reversed(range(len(levels))):
-            level_encoder.band(levels[row] - POOL, _contexts(levels, row, quality))
-        for rows in reversed(bands(y.shape[1])):
-            band = self._base.predict_band(z_symbols, rows, y.shape[2], quality)
-            coded = _coded(_of(levels, band.rows), y[0, band.rows].shape)
-            encoder.band(self._pooled(y, band, levels)[:, coded], band.tables()[:, coded])
-        return [self._base.encode_z(z_symbols, quality), level_encoder.finish(), encoder.finish()]
-
-    def matches(
-        self, streams: list[bytes], size: tuple[int, int], latents: Latents, quality: int
-    ) -> bool:
-        y, z = latents
-        z_symbols, _ = self._base.decode_z(streams[0], positions(size), quality)
-        levels = self._decode_levels(streams[1], positions(size), quality)
-        if not np.array_equal(z_symbols, self._base.rounded_z(z, quality)):
-            return False
-        same = np.array_equal(levels, self._levels(y, z_symbols, quality))
-        decoder = Decoder(self._base.tables, streams[2])
+    def choose_sampling(self, y: np.ndarray, z_symbols: np.ndarray, quality: int) -> Pooling:
+        """The level of each region, by what y is and what it would take to keep all of it."""
+        bits = np.empty((1, *y.shape[1:]), np.float32)
         for rows in bands(y.shape[1]):
-            band = self._base.predict_band(z_symbols, rows, y.shape[2], quality)
-            decoded = _read(decoder, band.tables(), _of(levels, band.rows))
-            same &= np.array_equal(decoded, self._pooled(y, band, levels))
-        decoder.finish()
-        return same
+            band = self.predict_band(z_symbols, rows, y.shape[2], quality)
+            for columns, prediction in band.strips():
+                residual = self.residual(y[:, band.rows, columns], prediction)
+                taken = self.tables.bits(np.rint(residual), prediction.tables)
+                bits[0, band.rows, columns] = taken.sum(0)
+        relative = np.log2((1 + bits) / (1 + bits.mean()))
+        seen = np.concatenate([y, relative])
+        scores = self._transforms.of_latents("h_a.scores.onnx", seen, DOWNSAMPLING, REGION, REACH)
+        return Pooling((scores + self._bias[quality][:, None, None]).argmax(0))
+
+    def encode_sampling(self, sampling: Pooling, quality: int) -> list[bytes]:
+        encoder = Encoder(self._level_tables)
+        for row in reversed(range(len(sampling.levels))):
+            contexts = _contexts(sampling.levels, row, quality)
+            encoder.band(sampling.levels[row] - POOL, contexts)
+        return [encoder.finish()]
+
+    def decode_sampling(self, streams: list[bytes], size: tuple[int, int], quality: int) -> Pooling:
+        return Pooling(self._decode_levels(streams[0], size, quality))
 
     def decode_symbols(self, streams: list[bytes], size: tuple[int, int], quality: int) -> Symbols:
-        size = positions(size)
-        z, z_escapes = self._base.decode_z(streams[0], size, quality)
-        levels = self._decode_levels(streams[1], size, quality)
-        decoder = Decoder(self._base.tables, streams[2])
-        y = np.empty((self._base.channels, *size), np.int32)
-        means = np.empty(y.shape, np.int64)
-        qualities = np.empty(size, np.uint8)
-        for rows in bands(size[0]):
-            band = self._base.predict_band(z, rows, size[1], quality)
-            y[:, band.rows] = _read(decoder, band.tables(), _of(levels, band.rows))
-            for columns, prediction in band.strips():
-                means[:, band.rows, columns] = prediction.means
-                qualities[band.rows, columns] = prediction.qualities
-        decoder.finish()
-        return Symbols(
-            z, y, means, qualities, levels, {"z": z_escapes, "levels": 0, "y": decoder.escapes}
-        )
-
-    def count_escapes(
-        self, streams: list[bytes], size: tuple[int, int], quality: int
-    ) -> dict[str, int]:
-        """Reads every symbol and keeps none."""
-        size = positions(size)
-        z, z_escapes = self._base.decode_z(streams[0], size, quality)
-        levels = self._decode_levels(streams[1], size, quality)
-        decoder = Decoder(self._base.tables, streams[2])
-        for rows in bands(size[0]):
-            band = self._base.predict_band(z, rows, size[1], quality)
-            tables = band.tables()
-            decoder.skip(tables[:, _coded(_of(levels, band.rows), tables.shape[1:])])
-        decoder.finish()
-        return {"z": z_escapes, "levels": 0, "y": decoder.escapes}
-
-    def decode_latents(
-        self, streams: list[bytes], size: tuple[int, int], quality: int
-    ) -> np.ndarray:
-        """y_hat, float32 (M, h, w)."""
-        size = positions(size)
-        z, _ = self._base.decode_z(streams[0], size, quality)
-        levels = self._decode_levels(streams[1], size, quality)
-        decoder = Decoder(self._base.tables, streams[2])
-        y_hat = np.empty((self._base.channels, *size), np.float32)
-        for rows in bands(size[0]):
-            band = self._base.predict_band(z, rows, size[1], quality)
-            symbols = _read(decoder, band.tables(), _of(levels, band.rows))
-            self._base.restore(symbols, band, out=y_hat[:, band.rows])
-        decoder.finish()
-        return y_hat
-
-    def decode(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
-        """The picture, uint8 (*size, 3)."""
-        return self._base.synthesise(self.decode_latents(streams, size, quality), size)
+        symbols = super().decode_symbols(streams, size, quality)
+        levels = self._decode_levels(streams[1], positions(size), quality)
+        return Symbols(**vars(symbols), levels=levels)
 
     def allocation(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
         """The share of its samples that each pixel's region keeps, 0..1 (*size)."""
@@ -162,38 +127,9 @@ class Lfic:
         side = REGION * DOWNSAMPLING
         return shares.repeat(side, 0).repeat(side, 1)[: size[0], : size[1]]
 
-    def images(self, streams: list[bytes]) -> dict[str, bytes]:
-        """None."""
-        return {}
-
-    def _levels(self, y: np.ndarray, z_symbols: np.ndarray, quality: int) -> np.ndarray:
-        """The level of each region, by what y is and what it would take to keep all of it."""
-        bits = np.empty((1, *y.shape[1:]), np.float32)
-        for rows in bands(y.shape[1]):
-            band = self._base.predict_band(z_symbols, rows, y.shape[2], quality)
-            for columns, prediction in band.strips():
-                residual = self._base.residual(y[:, band.rows, columns], prediction)
-                taken = self._base.tables.bits(np.rint(residual), prediction.tables)
-                bits[0, band.rows, columns] = taken.sum(0)
-        relative = np.log2((1 + bits) / (1 + bits.mean()))
-        seen = np.concatenate([y, relative])
-        scores = self._transforms.of_latents("h_a.scores.onnx", seen, DOWNSAMPLING, REGION, REACH)
-        return (scores + self._bias[quality][:, None, None]).argmax(0)
-
-    def _pooled(self, y: np.ndarray, band: BandPrediction, levels: np.ndarray) -> np.ndarray:
-        """The symbols of a band, as floats: those of pooled regions the rounded mean, of dropped ones 0."""
-        symbols = np.empty_like(y[:, band.rows])
-        for columns, prediction in band.strips():
-            residual = self._base.residual(y[:, band.rows, columns], prediction)
-            regions = _of(levels, band.rows)[
-                :, columns.start // REGION : -(-columns.stop // REGION)
-            ]
-            symbols[..., columns] = _pooled(residual, regions)
-        return symbols
-
     def _decode_levels(self, stream: bytes, size: tuple[int, int], quality: int) -> np.ndarray:
         """The level of each region, of a y of a `size`."""
-        decoder = Decoder(self._tables, stream)
+        decoder = Decoder(self._level_tables, stream)
         levels = np.empty([-(-side // REGION) for side in size], np.int64)
         for row in range(len(levels)):
             levels[row] = decoder.band(_contexts(levels, row, quality)) + POOL
@@ -207,11 +143,6 @@ def _contexts(levels: np.ndarray, row: int, quality: int) -> np.ndarray:
     """The table of each level of a row: by the level above."""
     above = levels[row - 1] if row else np.full(levels.shape[1], NONE_ABOVE)
     return quality * (NONE_ABOVE + 1) + above
-
-
-def _of(levels: np.ndarray, rows: slice) -> np.ndarray:
-    """Levels of a band of y, which begins with a region."""
-    return levels[rows.start // REGION : -(-rows.stop // REGION)]
 
 
 def _spread(regions: np.ndarray) -> np.ndarray:

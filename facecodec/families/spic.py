@@ -106,13 +106,6 @@ class Spic:
         y_hat = self.decode_latents(streams, size, quality)
         return self._transforms.to_pixels("g_s.onnx", y_hat, size, DOWNSAMPLING, REACH["g_s"])
 
-    def allocation(self, streams: list[bytes], size: tuple[int, int], quality: int) -> None:
-        """All places keep all."""
-
-    def images(self, streams: list[bytes]) -> dict[str, bytes]:
-        """None."""
-        return {}
-
     def _rounded(self, y: np.ndarray, quality: int) -> np.ndarray:
         return np.rint(y / self._step[quality])
 

@@ -26,7 +26,7 @@ from facecodec.entropy import PRECISION, Tables
 from facecodec.folders import data_root
 from facecodec.sessions import pad
 from facecodec.training.config import parse_config
-from facecodec.training.loop import build_network, load_start
+from facecodec.training.starts import build_network, load_start
 from facecodec.training.validation import to_tensor
 
 

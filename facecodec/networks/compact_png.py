@@ -12,14 +12,14 @@ from compressai.ops import quantize_ste
 from torch import Tensor, nn
 
 from facecodec.families.compact_png import STEPS, png
-from facecodec.networks.coded import Coded
+from facecodec.networks.coded import Coded, FamilyNetwork
 from facecodec.networks.export import graph
 from facecodec.networks.transforms import Centred, DepthwiseBlock, Uncentred, markov_transform
 
 COLOURS = 3
 
 
-class CompactPngNetwork(nn.Module):
+class CompactPngNetwork(FamilyNetwork):
     """Images are (B, 3, H, W) in 0..1, H and W multiples of 16; the compact image is (B, 3, H/8, W/8) or half of that.
 
     `fine` channels at 1/8 and `coarse` at 1/16, so many blocks of each: analysis 3 and 2, synthesis 4 and 3.

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from compressai.ops import LowerBound, quantize_ste
 from torch import Tensor, nn
 
-from facecodec.networks.coded import Coded
+from facecodec.networks.coded import Coded, FamilyNetwork
 from facecodec.networks.export import graph
 from facecodec.networks.integers import (
     SCALE_MIN,
@@ -51,7 +51,7 @@ class Parts:
     z_bits: Tensor
 
 
-class HyperpriorNetwork(nn.Module):
+class HyperpriorNetwork(FamilyNetwork):
     """The whole codec. Images are (B, 3, H, W) in 0..1, H and W multiples of 16.
 
     `latents` is M, the channels of y; `hyper` is the channels of z; `span` is the ratio of the

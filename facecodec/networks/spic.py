@@ -13,7 +13,7 @@ from compressai.ops import LowerBound, quantize_ste
 from torch import Tensor, nn
 
 from facecodec.families.spic import FINEST
-from facecodec.networks.coded import QUALITIES, Coded
+from facecodec.networks.coded import QUALITIES, Coded, FamilyNetwork
 from facecodec.networks.export import graph
 from facecodec.networks.hyperprior import LIKELIHOOD_MIN, interpolate
 from facecodec.networks.integers import SCALE_MIN, laplace_tables, stored_qualities, table_indices
@@ -22,7 +22,7 @@ from facecodec.networks.transforms import Centred, Uncentred, depthwise_transfor
 QUICK = 16  # how many times as fast as other parameters scales are learned, which start from another network's
 
 
-class SpicNetwork(nn.Module):
+class SpicNetwork(FamilyNetwork):
     """Images are (B, 3, H, W) in 0..1, H and W multiples of 16; `latents` is M, the channels of y.
 
     `coarsest` is the QF of q = 1. `span` is the ratio of the largest to the smallest rate weight; from end to end QF

@@ -13,7 +13,7 @@ from facecodec import frozen
 from facecodec.errors import UsageError
 from facecodec.faces.teachers import HEAD_SPACE, export_teacher, load_teacher
 from facecodec.training.config import HEAD_OBJECTIVES, parse_config, stored_config
-from facecodec.training.loop import CHECKPOINT, build_network, data_of, past_runs
+from facecodec.training.starts import CHECKPOINT, build_network, data_of, past_runs
 
 
 def freeze(run: Path, out: Path, force: bool = False) -> str:

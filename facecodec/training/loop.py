@@ -10,73 +10,27 @@ import json
 import os
 import time
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from facecodec.errors import FacecodecError, UsageError
 from facecodec.faces.alignment import jitter
-from facecodec.families import module_name
-from facecodec.networks.head import HeadNetwork
 from facecodec.training.config import Config, parse_config, stored_config
 from facecodec.training.curves import draw_curves
-from facecodec.training.data import CropSampler, LandmarkFinder
+from facecodec.training.data import Batch, CropSampler, LandmarkFinder
 from facecodec.training.distributed import Processes, join
+from facecodec.training.starts import CHECKPOINT, begin, build_network, fill, load_start
 from facecodec.training.terms import Pass, Terms
 from facecodec.training.validation import load_held_back, to_tensor, validate, validation_loss
 
-CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_SECONDS = 180
+LOG_EVERY = 100  # steps
 
-
-def build_network(config: Config) -> nn.Module:
-    """A fresh network. Raises UsageError for a [network] table that does not describe one."""
-    low, high = config.rate_weights
-    family = import_module(f"facecodec.networks.{module_name(config.family)}")
-    try:
-        network = family.build(span=low / high, **config.network)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"the [network] table of the configuration is wrong: {error}") from None
-    if config.head:
-        try:
-            network.head = HeadNetwork(network.channels, **config.head)
-        except (AttributeError, TypeError, ValueError) as error:
-            raise UsageError(f"the [head] table of the configuration is wrong: {error}") from None
-    return network
-
-
-def fill(network: nn.Module, state: dict[str, Tensor], origin: Path) -> None:
-    """Load parameters. Raises UsageError where they are of another network."""
-    try:
-        network.load_state_dict(state)
-    except RuntimeError:
-        raise UsageError(
-            f"{origin} holds a network of another shape than the configuration's [network]"
-        ) from None
-
-
-def begin(network: nn.Module, state: dict[str, Tensor], origin: Path) -> None:
-    """Take over what parameters a start has. Parts that it lacks altogether stay fresh, such as a head.
-
-    Raises UsageError where a part is of another shape or the start has no part of the network.
-    """
-    mine = network.state_dict()
-    theirs = {part(name) for name in state}
-    kept = {name: state[name] for name in mine if name in state}
-    if any(part(name) in theirs and name not in kept for name in mine):
-        raise UsageError(
-            f"{origin} holds a network of another shape than the configuration's [network]"
-        )
-    fill(network, mine | kept, origin)
-
-
-def part(name: str) -> str:
-    """g_a.body of g_a.body.0.weight."""
-    return ".".join(name.split(".")[:2])
+Report = Callable[[dict[str, Any]], None]
 
 
 def learning_rate(config: Config, step: int) -> float:
@@ -84,47 +38,6 @@ def learning_rate(config: Config, step: int) -> float:
     rising = (step + 1) / config.warmup
     falling = (config.steps - step) / (config.decay * config.steps)
     return config.learning_rate * min(1.0, rising, falling)
-
-
-def load_start(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[dict[str, Any]]]:
-    """State dict (float32), configuration and past runs of a weights/train/NAME.safetensors file or a checkpoint.pt."""
-    if path.name == CHECKPOINT and path.exists():
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-        return saved["network"], stored_config(saved["config"]), past_runs(saved)
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata()
-            state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-            config = stored_config(json.loads(metadata["config"]))
-            return state, config, json.loads(metadata.get("runs", "[]"))
-    except (OSError, SafetensorError, KeyError, TypeError) as error:
-        raise UsageError(
-            f"{path}: not a training start (weights/train/NAME.safetensors, RUN/{CHECKPOINT}): {error}"
-        ) from None
-
-
-def past_runs(saved: dict[str, Any]) -> list[dict[str, Any]]:
-    """The runs that led to a checkpoint, itself last, as a model's card tells them."""
-    config = parse_config(stored_config(saved["config"]))
-    this = {
-        key: saved["config"][key]
-        for key in ("name", "objective", "distortion", "seed", "batch", "crop")
-    }
-    this |= {
-        "data": data_of(config),
-        "steps": saved["step"],
-        "hours": round(saved["seconds"] / 3600, 2),
-    }
-    return [*saved["runs"], this | {"hardware": saved["hardware"]}]
-
-
-def data_of(config: Config) -> str:
-    """The datasets, with what became of the faces where that is not the default."""
-    return ", ".join(
-        s.set if s.faces == "any" else f"{s.set} (faces: {s.faces})" for s in config.data
-    )
 
 
 def save_atomically(state: dict[str, Any], path: Path) -> None:
@@ -175,7 +88,7 @@ def train(
     start: Path | None = None,
     minutes: float | None = None,
     resume: bool = False,
-    report: Callable[[dict[str, Any]], None] = lambda row: None,
+    report: Report = lambda row: None,
 ) -> None:
     """Train until `config.steps` or for `minutes`; `report` gets each row that goes to log.jsonl.
 
@@ -184,136 +97,186 @@ def train(
     torchrun every process calls this with the same arguments and has batches of its own; the first
     one writes and reports. Raises UsageError for a folder that already holds a run.
     """
+    begun = time.monotonic()
     if config.keeps_identity and start is None and not resume:
         raise UsageError(
             f"the '{config.objective}' objective starts from a rec network", "give one with {start}"
         )
-    begun = time.monotonic()
-    checkpoint_path = run / CHECKPOINT
-    if checkpoint_path.exists() and not resume:
+    has_checkpoint = (run / CHECKPOINT).exists()
+    if has_checkpoint and not resume:
         raise UsageError(
             f"{run} already holds a run", "continue it with {resume}, or give another {run}"
         )
-    if resume and not checkpoint_path.exists():
+    if resume and not has_checkpoint:
         raise UsageError(f"{run} holds no checkpoint to resume")
+    # Reading the data counts towards the limit, not towards the hours that the card will state.
+    trainer = Trainer(config, run, data, start, resume, report)
+    trainer.run_until(None if minutes is None else begun + minutes * 60)
 
-    processes = join()
-    device = processes.device
-    torch.manual_seed(config.seed)
-    network = build_network(config)
-    step, seconds, history, runs, state = 0, 0.0, [], [], {}
-    if start is not None:
-        state, _, runs = load_start(start)
-        begin(network, state, start)
-    network.to(device, memory_format=torch.channels_last)
-    terms = Terms(config, data, processes)
-    if config.head and not resume and not any(name.startswith("head.") for name in state):
-        network.head.start_from(terms.head_teacher, network.g_s.body)
-    one_pass = Pass(network, config)
-    optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate, fused=True)
-    if resume:
-        saved = torch.load(checkpoint_path, map_location=device, weights_only=True)
-        if parse_config(stored_config(saved["config"])) != config:
+
+class Trainer:
+    """One run: its network, what is trained beside that, its data, and the steps it has made."""
+
+    def __init__(
+        self,
+        config: Config,
+        run: Path,
+        data: Path | None,
+        start: Path | None,
+        resume: bool,
+        report: Report,
+    ) -> None:
+        self._config, self._run, self._report = config, run, report
+        self._processes = join()
+        self._device = self._processes.device
+        self._step, self._earlier_seconds = 0, 0.0
+        self._history: list[dict[str, Any]] = []
+        self._runs: list[dict[str, Any]] = []
+
+        torch.manual_seed(config.seed)
+        self._network = build_network(config)
+        state: dict[str, Tensor] = {}
+        if start is not None:
+            state, _, self._runs = load_start(start)
+            begin(self._network, state, start)
+        self._network.to(self._device).to(memory_format=torch.channels_last)
+        self._terms = Terms(config, data, self._processes)
+        if config.head and not resume and not any(name.startswith("head.") for name in state):
+            self._network.head.start_from(self._terms.head_teacher, self._network.g_s.body)
+        one_pass = Pass(self._network, config)
+        self._optimizer = torch.optim.Adam(
+            self._network.parameters(), lr=config.learning_rate, fused=True
+        )
+        if resume:
+            self._load()
+        self._forward = self._processes.distribute(one_pass)
+
+        find = landmark_finder(config, self._processes)
+        classes = config.head.get("classes", 0)
+        self._sampler = CropSampler(config.data, data, config.crop, find, classes)
+        self._held_back = load_held_back(config, data, find)
+        if self._processes.is_first:
+            run.mkdir(parents=True, exist_ok=True)
+            (run / "config.json").write_text(json.dumps(config.to_dict(), indent=2) + "\n")
             report(
                 {
-                    "note": "the configuration differs from the checkpoint's; the new one holds from here"
+                    "images": self._sampler.counts,
+                    "held_back": len(self._held_back),
+                    "device": str(self._device),
                 }
             )
-        fill(network, saved["network"], checkpoint_path)
-        optimizer.load_state_dict(saved["optimizer"])
-        terms.load(saved.get("terms", {}))
-        step, seconds, history, runs = (
-            saved[name] for name in ("step", "seconds", "history", "runs")
-        )
-    forward = processes.distribute(one_pass)
+        self._bfloat16 = uses_bfloat16(self._device)
+        self._trained_from = time.monotonic()
 
-    find = landmark_finder(config, processes)
-    sampler = CropSampler(config.data, data, config.crop, find, config.head.get("classes", 0))
-    held_back = load_held_back(config, data, find)
-    if processes.is_first:
-        run.mkdir(parents=True, exist_ok=True)
-        (run / "config.json").write_text(json.dumps(config.to_dict(), indent=2) + "\n")
-        report({"images": sampler.counts, "held_back": len(held_back), "device": str(device)})
-    bfloat16 = uses_bfloat16(device)
-    # Reading the data counts towards the limit, not towards the hours that the card will state.
-    trained_from = time.monotonic()
+    def run_until(self, end: float | None) -> None:
+        """Make the steps that are left, or those before `end`, in seconds of time.monotonic."""
+        saved_at = time.monotonic()
+        recent: list[dict[str, float]] = []
+        while self._step < self._config.steps and not self._is_over(end):
+            values = self._make_step()
+            if not self._processes.is_first:
+                continue
+            recent.append({name: value.mean().item() for name, value in values.items()})
+            if self._step % LOG_EVERY == 0:
+                means = {name: float(np.mean([row[name] for row in recent])) for name in values}
+                self._log({"steps": self._config.steps} | means)
+                recent.clear()
+            if self._step % self._config.validate_every == 0 or self._step == self._config.steps:
+                self._validate()
+            if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
+                self._save()
+                saved_at = time.monotonic()
+        if self._processes.is_first:
+            if not self._history or self._history[-1]["step"] != self._step:
+                self._validate()
+            self._save()
+        self._processes.wait()
 
-    def save() -> None:
-        state = {
-            "config": config.to_dict(),
-            "network": network.state_dict(),
-            "optimizer": optimizer.state_dict(),
-        }
-        state |= {
-            "step": step,
-            "seconds": seconds + time.monotonic() - trained_from,
-            "history": history,
-        }
-        state |= {"runs": runs, "hardware": hardware(processes), "terms": terms.state()}
-        state |= {"classes": list(sampler.labels)}
-        save_atomically(state, checkpoint_path)
-
-    def out_of_time() -> bool:
-        return minutes is not None and processes.agree(time.monotonic() - begun > minutes * 60)
-
-    def emit(row: dict[str, Any]) -> None:
-        row = {"step": step, "seconds": round(seconds + time.monotonic() - trained_from, 1)} | row
-        with open(run / "log.jsonl", "a") as log:
-            log.write(json.dumps(row) + "\n")
-        report(row)
-
-    def check() -> None:
-        rows = validate(network, held_back, device, terms)
-        history.append({"step": step, "rows": rows})
-        emit({"validation": rows, "objective": validation_loss(rows, config)})
-        draw_curves(run / "log.jsonl", run / "curves.png")
-
-    saved_at, recent = time.monotonic(), []
-    while step < config.steps and not out_of_time():
-        rng = np.random.default_rng([config.seed, step, processes.rank])
+    def _make_step(self) -> dict[str, Tensor]:
+        """One step of the optimizer; returns the terms of its loss, (B,), and the gradient's norm."""
+        config, device = self._config, self._device
+        rng = np.random.default_rng([config.seed, self._step, self._processes.rank])
         torch.manual_seed(int(rng.integers(2**63)))
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config, step)
-        batch = sampler.batch(config.batch, rng)
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate(config, self._step)
+        batch = self._sampler.batch(config.batch, rng)
         x = to_tensor(batch.pixels, device)
-        quality = torch.from_numpy(
-            rng.uniform(*config.qualities, config.batch).astype(np.float32)
-        ).to(device)
-        # A head sees every other face where it is, about, and the rest where it finds them, as it will later.
-        about = None
-        if config.head:
-            about = jitter(batch.matrices, rng)
-            about[1::2] = np.nan
-            about = torch.from_numpy(about).to(device, torch.float32)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            coded, reading = forward(x, quality, step < config.rounded_from * config.steps, about)
-        shares = terms(coded, reading, x, quality, batch, rng)
-        loss = shares["loss"].mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        qualities = rng.uniform(*config.qualities, config.batch).astype(np.float32)
+        quality = torch.from_numpy(qualities).to(device)
+        about = self._looked_at(batch, rng) if config.head else None
+        noisy_rate = self._step < config.rounded_from * config.steps
+        with torch.autocast(device.type, torch.bfloat16, enabled=self._bfloat16):
+            coded, reading = self._forward(x, quality, noisy_rate, about)
+        values = self._terms(coded, reading, x, quality, batch, rng)
+        self._optimizer.zero_grad(set_to_none=True)
+        values["loss"].mean().backward()
+        norm = torch.nn.utils.clip_grad_norm_(self._network.parameters(), 1.0)
         if not torch.isfinite(norm):
             raise FacecodecError(
-                f"the gradient at step {step} is not finite", "lower learning_rate and {resume}"
+                f"the gradient at step {self._step} is not finite",
+                "lower learning_rate and {resume}",
             )
-        optimizer.step()
-        terms.step(x, coded)
-        step += 1
+        self._optimizer.step()
+        self._terms.step(x, coded)
+        self._step += 1
+        return values | {"gradient": norm}
 
-        if not processes.is_first:
-            continue
-        recent.append([share.mean().item() for share in shares.values()] + [norm.item()])
-        if step % 100 == 0:
-            means = dict(zip([*shares, "gradient"], np.mean(recent, axis=0).tolist(), strict=True))
-            emit({"steps": config.steps} | means)
-            recent.clear()
-        if step % config.validate_every == 0 or step == config.steps:
-            check()
-        if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
-            save()
-            saved_at = time.monotonic()
-    if processes.is_first:
-        if not history or history[-1]["step"] != step:
-            check()
-        save()
-    processes.wait()
+    def _looked_at(self, batch: Batch, rng: np.random.Generator) -> Tensor:
+        """Where the head looks, (B, 2, 3): about where every other face is, else where it finds it.
+
+        NaN stands for the latter, which is what it does when it is used.
+        """
+        about = jitter(batch.matrices, rng)
+        about[1::2] = np.nan
+        return torch.from_numpy(about).to(self._device, torch.float32)
+
+    def _is_over(self, end: float | None) -> bool:
+        return end is not None and self._processes.agree(time.monotonic() > end)
+
+    def _seconds(self) -> float:
+        """How long the run has trained, before it was resumed as well."""
+        return self._earlier_seconds + time.monotonic() - self._trained_from
+
+    def _log(self, row: dict[str, Any]) -> None:
+        row = {"step": self._step, "seconds": round(self._seconds(), 1)} | row
+        with open(self._run / "log.jsonl", "a") as log:
+            log.write(json.dumps(row) + "\n")
+        self._report(row)
+
+    def _validate(self) -> None:
+        rows = validate(self._network, self._held_back, self._device, self._terms)
+        self._history.append({"step": self._step, "rows": rows})
+        self._log({"validation": rows, "objective": validation_loss(rows, self._config)})
+        draw_curves(self._run / "log.jsonl", self._run / "curves.png")
+
+    def _save(self) -> None:
+        state = {
+            "config": self._config.to_dict(),
+            "network": self._network.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "step": self._step,
+            "seconds": self._seconds(),
+            "history": self._history,
+            "runs": self._runs,
+            "hardware": hardware(self._processes),
+            "terms": self._terms.state(),
+            "classes": list(self._sampler.labels),
+        }
+        save_atomically(state, self._run / CHECKPOINT)
+
+    def _load(self) -> None:
+        """Take over the last checkpoint."""
+        path = self._run / CHECKPOINT
+        saved = torch.load(path, map_location=self._device, weights_only=True)
+        if parse_config(stored_config(saved["config"])) != self._config:
+            self._report(
+                {
+                    "note": "the configuration differs from the checkpoint's; "
+                    "the new one holds from here"
+                }
+            )
+        fill(self._network, saved["network"], path)
+        self._optimizer.load_state_dict(saved["optimizer"])
+        self._terms.load(saved.get("terms", {}))
+        self._step, self._earlier_seconds = saved["step"], saved["seconds"]
+        self._history, self._runs = saved["history"], saved["runs"]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from facecodec.faces.alignment import jitter
 from facecodec.faces.teachers import load_head_teacher, load_teacher
-from facecodec.networks.coded import Coded
+from facecodec.networks.coded import Coded, FamilyNetwork
 from facecodec.networks.head import Reading
 from facecodec.training.adversary import Adversary
 from facecodec.training.config import Config
@@ -134,7 +134,7 @@ class Pass(nn.Module):
     Where the head alone is trained, no pictures are made.
     """
 
-    def __init__(self, network: nn.Module, config: Config) -> None:
+    def __init__(self, network: FamilyNetwork, config: Config) -> None:
         super().__init__()
         self.network = network
         self._config = config

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from pytorch_msssim import ms_ssim
-from torch import Tensor, nn
+from torch import Tensor
 
 from facecodec.errors import UsageError
 from facecodec.faces.alignment import similarity
-from facecodec.networks.coded import QUALITIES
+from facecodec.networks.coded import QUALITIES, FamilyNetwork
 from facecodec.sessions import pad
 from facecodec.training.config import Config
 from facecodec.training.data import GRID, LandmarkFinder, load_pictures, validation_photos
@@ -56,7 +56,7 @@ def load_held_back(
 
 @torch.no_grad()
 def validate(
-    network: nn.Module, images: list[HeldBack], device: torch.device, terms: Terms | None = None
+    network: FamilyNetwork, images: list[HeldBack], device: torch.device, terms: Terms | None = None
 ) -> list[dict[str, float]]:
     """bpp, PSNR and MS-SSIM at q = 1..8, with rounded latents, on whole images padded as the codec pads them.
 

@@ -1,0 +1,110 @@
+"""What a run starts from: a fresh network, or the parameters that an earlier run has learned."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from facecodec.errors import UsageError
+from facecodec.families import module_name
+from facecodec.networks.coded import FamilyNetwork
+from facecodec.networks.head import HeadNetwork
+from facecodec.training.config import Config, parse_config, stored_config
+
+CHECKPOINT = "checkpoint.pt"
+
+
+def build_network(config: Config) -> FamilyNetwork:
+    """A fresh network. Raises UsageError for a [network] table that does not describe one."""
+    low, high = config.rate_weights
+    family = import_module(f"facecodec.networks.{module_name(config.family)}")
+    try:
+        network = family.build(span=low / high, **config.network)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"the [network] table of the configuration is wrong: {error}") from None
+    if config.head:
+        try:
+            network.head = HeadNetwork(network.channels, **config.head)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise UsageError(f"the [head] table of the configuration is wrong: {error}") from None
+    return network
+
+
+def fill(network: nn.Module, state: dict[str, Tensor], origin: Path) -> None:
+    """Load parameters. Raises UsageError where they are of another network."""
+    try:
+        network.load_state_dict(state)
+    except RuntimeError:
+        raise UsageError(
+            f"{origin} holds a network of another shape than the configuration's [network]"
+        ) from None
+
+
+def begin(network: nn.Module, state: dict[str, Tensor], origin: Path) -> None:
+    """Take over the parameters that a start has. Parts that it lacks, such as a head, stay fresh.
+
+    Raises UsageError where a part is of another shape or the start has no part of the network.
+    """
+    mine = network.state_dict()
+    theirs = {part(name) for name in state}
+    kept = {name: state[name] for name in mine if name in state}
+    if any(part(name) in theirs and name not in kept for name in mine):
+        raise UsageError(
+            f"{origin} holds a network of another shape than the configuration's [network]"
+        )
+    fill(network, mine | kept, origin)
+
+
+def part(name: str) -> str:
+    """g_a.body of g_a.body.0.weight."""
+    return ".".join(name.split(".")[:2])
+
+
+def load_start(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[dict[str, Any]]]:
+    """State dict (float32), configuration and past runs of a training start.
+
+    That is a file weights/train/NAME.safetensors, or RUN/checkpoint.pt. Raises UsageError.
+    """
+    if path.name == CHECKPOINT and path.exists():
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        return saved["network"], stored_config(saved["config"]), past_runs(saved)
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata()
+            state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            config = stored_config(json.loads(metadata["config"]))
+            return state, config, json.loads(metadata.get("runs", "[]"))
+    except (OSError, SafetensorError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{path}: not a training start (weights/train/NAME.safetensors, RUN/{CHECKPOINT}): "
+            f"{error}"
+        ) from None
+
+
+def past_runs(saved: dict[str, Any]) -> list[dict[str, Any]]:
+    """The runs that led to a checkpoint, its own last, in the form of a model's card."""
+    config = parse_config(stored_config(saved["config"]))
+    this = {
+        key: saved["config"][key]
+        for key in ("name", "objective", "distortion", "seed", "batch", "crop")
+    }
+    this |= {
+        "data": data_of(config),
+        "steps": saved["step"],
+        "hours": round(saved["seconds"] / 3600, 2),
+    }
+    return [*saved["runs"], this | {"hardware": saved["hardware"]}]
+
+
+def data_of(config: Config) -> str:
+    """The datasets, each with what was done to its faces if that is not the default."""
+    return ", ".join(
+        s.set if s.faces == "any" else f"{s.set} (faces: {s.faces})" for s in config.data
+    )

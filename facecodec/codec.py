@@ -115,7 +115,7 @@ class Codec:
         image = Image.fromarray(
             self.family.decode(parsed.streams, (parsed.height, parsed.width), parsed.quality_byte)
         )
-        image.info |= info_of(parsed.chunks)
+        image.info.update(info_of(parsed.chunks))
         return image
 
     @cached_property

@@ -7,6 +7,8 @@ Symbols that share a table are coded together; docs/format.md gives the order.
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import constriction
 import numpy as np
 
@@ -17,7 +19,7 @@ BLOCK = 1 << 16  # symbols that are sorted by table at a time, so that 16 bits h
 MAX_EXPONENT = 20
 LARGEST = (1 << MAX_EXPONENT) - 1  # symbols are within -LARGEST..LARGEST
 
-_ans = constriction.stream.stack.AnsCoder
+AnsCoder: TypeAlias = constriction.stream.stack.AnsCoder
 _uniform = constriction.stream.model.Uniform
 
 
@@ -76,7 +78,7 @@ class Encoder:
 
     def __init__(self, tables: Tables) -> None:
         self.tables = tables
-        self._coder = _ans()
+        self._coder = AnsCoder()
 
     def band(self, symbols: np.ndarray, indices: np.ndarray) -> None:
         """Codes integers of any shape, each by its table. Raises OverflowError beyond LARGEST."""
@@ -105,7 +107,7 @@ class Decoder:
         self.escapes = 0  # symbols so far that lay beyond their table
         if data.endswith(b"\0"):
             raise FormatError("a stream ends in a zero byte")
-        self._coder = _ans(np.frombuffer(data + bytes(-len(data) % 4), "<u4").astype(np.uint32))
+        self._coder = AnsCoder(np.frombuffer(data + bytes(-len(data) % 4), "<u4").astype(np.uint32))
 
     def band(self, indices: np.ndarray) -> np.ndarray:
         """The symbols of one band, int32, in the shape of `indices`, the table of each."""
@@ -166,16 +168,16 @@ def _by_table(indices: np.ndarray, tables: int) -> tuple[np.ndarray, list[tuple[
     blocks = _blocks(indices.size)
     order = np.empty(indices.size, np.uint16)
     lengths = np.zeros((len(blocks), tables), np.int64)
-    for number, block in enumerate(blocks):
+    for at, block in enumerate(blocks):
         order[block] = np.argsort(indices[block], kind="stable")
-        lengths[number] = np.bincount(indices[block], minlength=tables)
+        lengths[at] = np.bincount(indices[block], minlength=tables)
     stops = np.cumsum(lengths, axis=1) + BLOCK * np.arange(len(blocks))[:, None]
     table, number = np.nonzero(lengths.T)
     stop = stops[number, table]
     return order, np.stack([table, stop - lengths[number, table], stop], axis=1).tolist()
 
 
-def _encode_escapes(coder: _ans, symbols: np.ndarray, reach: np.ndarray) -> None:
+def _encode_escapes(coder: AnsCoder, symbols: np.ndarray, reach: np.ndarray) -> None:
     """What lies beyond the tables: v = |symbol| - T >= 1 as its bit length, its lower bits, its sign."""
     if not symbols.size:
         return
@@ -188,7 +190,7 @@ def _encode_escapes(coder: _ans, symbols: np.ndarray, reach: np.ndarray) -> None
     coder.encode_reverse(exponents.astype(np.int32), _uniform(MAX_EXPONENT))
 
 
-def _decode_escapes(coder: _ans, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _decode_escapes(coder: AnsCoder, count: int) -> tuple[np.ndarray, np.ndarray]:
     """How far so many symbols lie beyond their tables, int32, and whether they are negative."""
     exponents = coder.decode(_uniform(MAX_EXPONENT), count).astype(np.uint8)
     excess = np.left_shift(np.int32(1), exponents, dtype=np.int32)

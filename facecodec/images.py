@@ -115,8 +115,9 @@ def _open(file: BinaryIO) -> Image.Image:
 def _to_rgb(image: Image.Image, keep_metadata: bool) -> RgbImage:
     dropped: list[str] = []
     metadata: list[tuple[str, bytes]] = []
-    if getattr(image, "n_frames", 1) > 1:
-        dropped.append(f"{image.n_frames - 1} further frame{'s' if image.n_frames > 2 else ''}")
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        dropped.append(f"{frames - 1} further frame{'s' if frames > 2 else ''}")
     # Read before load(), which empties it.
     deep = any(
         ";16" in str(tile[3] if len(tile) > 3 else "") for tile in getattr(image, "tile", ())
@@ -194,12 +195,15 @@ def _to_srgb(image: Image.Image, profile: bytes, dropped: list[str]) -> Image.Im
         image = image.convert("L")
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        return ImageCms.profileToProfile(
+        converted = ImageCms.profileToProfile(
             image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
         )
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        converted = None
+    if converted is None:
         dropped.append("a colour profile that does not fit the image")
         return image
+    return converted
 
 
 def info_of(chunks: Sequence[tuple[str, bytes]]) -> dict[str, bytes]:

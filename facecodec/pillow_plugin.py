@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import IO
 
 from PIL import Image, ImageFile
 
 from facecodec.codec import codec_of, open_codec, open_container
-from facecodec.container import DEFAULT_QUALITY, MAGIC
+from facecodec.container import DEFAULT_QUALITY, MAGIC, Container
 from facecodec.errors import FacecodecError
 from facecodec.images import PROFILE, exif_chunk, info_of, to_rgb
 
@@ -34,12 +34,15 @@ class FicImageFile(ImageFile.ImageFile):
     format = FORMAT
     format_description = "facecodec"
 
+    fp: IO[bytes]
+
     def _open(self) -> None:
         with _as_pillow_does():
-            self._container = open_container(self.fp.read())
-        self._size = (self._container.width, self._container.height)
+            container = open_container(self.fp.read())
+        self._size = (container.width, container.height)
         self._mode = "RGB"
-        self.info |= info_of(self._container.chunks) | {"quality": self._container.q}
+        self.info.update(info_of(container.chunks), quality=container.q)
+        self._container: Container | None = container
 
     def load(self) -> Image.core.PixelAccess | None:
         if self._container is not None:
@@ -51,7 +54,7 @@ class FicImageFile(ImageFile.ImageFile):
         return super().load()
 
 
-def save(image: Image.Image, file: BinaryIO, name: str) -> None:
+def save(image: Image.Image, file: IO[bytes], name: str | bytes) -> None:
     """What image.save does: takes `quality` and `model`, as facecodec.encode, and `exif` and `icc_profile`."""
     from facecodec.frozen import model_path
 

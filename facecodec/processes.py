@@ -14,5 +14,7 @@ def end_with_parent() -> None:
 
 
 def _wait() -> None:
-    connection.wait([multiprocessing.parent_process().sentinel])
-    os._exit(1)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)

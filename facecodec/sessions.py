@@ -47,7 +47,8 @@ class Transforms:
             image /= 255
             return self._run(name, image, 1, step)
 
-        size = tuple(-(-side // step) for side in pixels.shape[:2])
+        height, width = pixels.shape[:2]
+        size = (-(-height // step), -(-width // step))
         return self._tiled(part, size, TILE // step, reach)
 
     def of_latents(
@@ -60,7 +61,8 @@ class Transforms:
             extra = [(0, -side % down) for side in seen.shape[1:]]
             return self._run(name, np.pad(seen, ((0, 0), *extra), mode="edge")[None], 1, down)
 
-        return self._tiled(part, latents.shape[1:], TILE // step, reach, down=down)
+        _, height, width = latents.shape
+        return self._tiled(part, (height, width), TILE // step, reach, down=down)
 
     def to_pixels(
         self, name: str, latents: np.ndarray, size: tuple[int, int], step: int, reach: int
@@ -76,9 +78,9 @@ class Transforms:
             return np.rint(image, out=image).astype(np.uint8)
 
         pixels = np.empty((*size, 3), np.uint8)
-        self._tiled(
-            part, latents.shape[1:], TILE // step, reach, up=step, out=pixels.transpose(2, 0, 1)
-        )
+        _, height, width = latents.shape
+        out = pixels.transpose(2, 0, 1)
+        self._tiled(part, (height, width), TILE // step, reach, up=step, out=out)
         return pixels
 
     def vector(self, name: str, latents: np.ndarray) -> np.ndarray:
@@ -110,31 +112,33 @@ class Transforms:
             for columns in _tiles(size[1], core, margin)
         ]
         if len(tiles) == 1 and out is None:
-            return work(*(slice(0, side) for side in size))
+            return work(slice(0, size[0]), slice(0, size[1]))
 
-        def place(tile: tuple[_Tile, _Tile]) -> None:
-            nonlocal out
-            part = work(*(along.seen for along in tile))
-            if (
-                out is None
-            ):  # the first tile is done before the others begin, and tells the channels
-                out = np.empty((len(part), *(-(-side * up // down) for side in size)), part.dtype)
+        # The first tile is run before the others, for the channels and the type of the result.
+        first = work(*(along.seen for along in tiles[0]))
+        sides = (-(-side * up // down) for side in size)
+        result = np.empty((len(first), *sides), first.dtype) if out is None else out
+
+        def place(part: np.ndarray, tile: tuple[_Tile, _Tile]) -> None:
             inner = [_scaled(along.core, up, down, along.seen.start) for along in tile]
             outer = [_scaled(along.core, up, down, 0) for along in tile]
-            target = out[:, outer[0], outer[1]]
+            target = result[:, outer[0], outer[1]]
             height, width = target.shape[1:]
             target[:] = part[:, inner[0], inner[1]][:, :height, :width]
 
-        place(tiles[0])
+        def run(tile: tuple[_Tile, _Tile]) -> None:
+            place(work(*(along.seen for along in tile)), tile)
+
+        place(first, tiles[0])
         if len(tiles) == 1:
-            return out
+            return result
         from concurrent.futures import ThreadPoolExecutor  # slow to import
 
         with ThreadPoolExecutor(self._threads) as pool:
-            for _ in pool.map(place, tiles[1:]):
+            for _ in pool.map(run, tiles[1:]):
                 pass
         self._sessions.clear()  # each keeps as much memory as its tiles took
-        return out
+        return result
 
     def _run(self, name: str, values: np.ndarray, up: int, down: int) -> np.ndarray:
         """What a graph makes of (1, ., h, w): float32 (C, h up/down, w up/down). Raises ModelError."""

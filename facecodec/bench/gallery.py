@@ -87,8 +87,9 @@ def gallery(subjects: Sequence[Subject], codecs: Sequence[str], out: Path) -> li
         face: dict[str, Any] = {"original": keep(pixels, out, f"face-{number}"), "decoded": {}}
         for name in codecs:
             codec = find_codec(name)
-            setting, file = nearest(codec, pixels, BPP * pixels.shape[0] * pixels.shape[1] / 8)
-            decoded = codec.decode(file, pixels.shape[:2])
+            height, width = pixels.shape[:2]
+            setting, file = nearest(codec, pixels, BPP * height * width / 8)
+            decoded = codec.decode(file, (height, width))
             face["decoded"][name] = {
                 "file": keep(decoded, out, f"face-{number}-{Path(name).stem}"),
                 "setting": setting,
@@ -109,7 +110,8 @@ def rejected_pictures(
             images.load(by_name[each[name]].path) for name in ("query_name", "enrolled_name")
         )
         decoded = [
-            codec.decode(codec.encode(x, each["setting"]), x.shape[:2]) for x in (query, enrolled)
+            codec.decode(codec.encode(x, each["setting"]), (x.shape[0], x.shape[1]))
+            for x in (query, enrolled)
         ]
         names = ("query", "query_decoded", "enrolled_decoded")
         pictures = zip(names, (query, *decoded), strict=True)

@@ -23,7 +23,13 @@ from facecodec.bench.metrics import ms_ssim, psnr, ssim
 from facecodec.bench.store import Store, key
 from facecodec.bench.subjects import Subject
 from facecodec.errors import ImageError, UsageError
-from facecodec.faces.recognisers import find_recogniser, load_recogniser, read_contract
+from facecodec.faces.recognisers import (
+    FacenetRecogniser,
+    Recogniser,
+    find_recogniser,
+    load_recogniser,
+    read_contract,
+)
 from facecodec.folders import cache_folder
 from facecodec.processes import end_with_parent
 
@@ -46,6 +52,9 @@ class EmbeddingSpec:
 
     def __str__(self) -> str:
         return f"{self.recogniser}, found again" if self.found_again else self.recogniser
+
+
+Part = str | EmbeddingSpec  # of a measurement
 
 
 @dataclass(frozen=True)
@@ -106,7 +115,8 @@ class Bench:
             wanted = [part for part, each in parts.items() if each not in known]
             if wanted:
                 work.append((subject, wanted))
-        done, fresh = len(subjects) - len(work), {}
+        done = len(subjects) - len(work)
+        fresh: dict[bytes, bytes] = {}
         names = {subject.path: parts for subject, parts in zip(subjects, keys, strict=True)}
         try:
             for (subject, _), values in zip(work, self._measure(codec, setting, work), strict=True):
@@ -129,21 +139,19 @@ class Bench:
             for parts in keys
         ]
 
-    def _keys(self, coded: tuple[str, ...], subject: Subject) -> dict[str | EmbeddingSpec, bytes]:
+    def _keys(self, coded: tuple[str, ...], subject: Subject) -> dict[Part, bytes]:
         """What each part of a measurement is stored under; `coded` says how the photograph is coded."""
-        coded = (*coded, READING, _digest(subject.path))
-        keys: dict[str | EmbeddingSpec, bytes] = {PICTURE: key(*coded, PICTURE)}
+        read = (*coded, READING, _digest(subject.path))
+        keys: dict[Part, bytes] = {PICTURE: key(*read, PICTURE)}
         for spec in self.specs:
             known = _identity(self.recognisers[spec.recogniser])
             place = None if subject.landmarks is None else subject.landmarks.round(3).tolist()
-            keys[spec] = key(
-                *coded, *known, ALIGNMENT, "found again" if spec.found_again else place
-            )
+            keys[spec] = key(*read, *known, ALIGNMENT, "found again" if spec.found_again else place)
         return keys
 
     def _measure(
-        self, codec: str, setting: float, work: list[tuple[Subject, list[str | EmbeddingSpec]]]
-    ) -> Iterator[dict[str | EmbeddingSpec, bytes] | None]:
+        self, codec: str, setting: float, work: list[tuple[Subject, list[Part]]]
+    ) -> Iterator[dict[Part, bytes] | None]:
         if not work:
             return iter(())
         if self._pool is None:
@@ -188,11 +196,16 @@ def _identity(recogniser: str) -> list[str]:
     return [_digest(path), *read_contract(path).departures()]
 
 
-def _measured(values: dict[str | EmbeddingSpec, bytes]) -> Measured:
+def _measured(values: dict[Part, bytes]) -> Measured:
     embeddings = {
-        spec: np.frombuffer(value, np.float32) for spec, value in values.items() if spec != PICTURE
+        part: np.frombuffer(value, np.float32)
+        for part, value in values.items()
+        if isinstance(part, EmbeddingSpec)
     }
     return Measured(**json.loads(values[PICTURE]), embeddings=embeddings)
+
+
+_recognisers: dict[str, Recogniser | FacenetRecogniser]  # of a process of the pool
 
 
 def _start(recognisers: dict[str, str]) -> None:
@@ -207,8 +220,8 @@ def _start(recognisers: dict[str, str]) -> None:
 
 
 def _measure(
-    codec: str, setting: float, work: tuple[Subject, list[str | EmbeddingSpec]]
-) -> dict[str | EmbeddingSpec, bytes] | None:
+    codec: str, setting: float, work: tuple[Subject, list[Part]]
+) -> dict[Part, bytes] | None:
     """The wanted parts of one photograph's measurement, as they are stored; None where its file cannot be read."""
     import torch
     from PIL import Image
@@ -223,18 +236,20 @@ def _measure(
         return None
     with tempfile.TemporaryDirectory() as folder:
         size, decoded = code(codec, pixels, setting, Path(folder, "coded"))
-    values: dict[str | EmbeddingSpec, bytes] = {}
+    values: dict[Part, bytes] = {}
     if PICTURE in wanted:
-        picture = {"bytes": size, "pixels": pixels.shape[0] * pixels.shape[1]}
+        picture: dict[str, float | None] = {
+            "bytes": size,
+            "pixels": pixels.shape[0] * pixels.shape[1],
+        }
         picture |= {metric.__name__: metric(pixels, decoded) for metric in (psnr, ssim, ms_ssim)}
         values[PICTURE] = json.dumps(picture).encode()
     places = {False: subject.landmarks}
-    if any(part != PICTURE and part.found_again for part in wanted):
+    specs = [part for part in wanted if isinstance(part, EmbeddingSpec)]
+    if any(spec.found_again for spec in specs):
         places[True] = next(iter(find_landmarks([Image.fromarray(decoded)])))
     tensor = torch.from_numpy(decoded.copy()).permute(2, 0, 1)[None].float()
-    for spec in wanted:
-        if spec == PICTURE:
-            continue
+    for spec in specs:
         place = places[spec.found_again]
         embed = _recognisers[spec.recogniser]
         if place is None:

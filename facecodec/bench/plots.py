@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,7 @@ def draw(results: dict[str, Any], out: Path) -> None:
     figure = Figure(figsize=(4.6 * (len(recognisers) + 2), 4.2), layout="constrained")
     panels = figure.subplots(1, len(recognisers) + 2)
     for axes, recogniser in zip(panels, recognisers, strict=False):
-        _curves(
-            axes,
-            codecs,
-            lambda point, recogniser=recogniser: (
-                point["recognition"].get(recogniser, {}).get("frr")
-            ),
-        )
+        _curves(axes, codecs, partial(_frr, recogniser))
         if target and recogniser in target["recognition"]:
             axes.axhline(
                 target["recognition"][recogniser]["frr"],
@@ -82,3 +77,7 @@ def _curves(
     axes.minorticks_off()
     axes.set_xlabel("bits per pixel")
     axes.grid(alpha=0.3)
+
+
+def _frr(recogniser: str, point: dict[str, Any]) -> float | None:
+    return point["recognition"].get(recogniser, {}).get("frr")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
@@ -27,6 +27,7 @@ from facecodec.bench.protocols import (
     verification,
 )
 from facecodec.bench.subjects import FOLDS, Dataset, Subject, chosen
+from facecodec.errors import ImageError
 
 BASELINE = ("hevc", 23.0)  # the codec and setting whose recognition the others are to reach
 ORIGINAL = "original"
@@ -77,7 +78,7 @@ def summarise(
 def measure(
     bench: Bench,
     subjects: list[Subject],
-    codecs: dict[str, Sequence[float]],
+    codecs: Mapping[str, Sequence[float]],
     gallery: int = 1,
     report: Report = lambda codec, setting, done: None,
 ) -> list[Point]:
@@ -85,7 +86,7 @@ def measure(
 
     All files must be readable: see `readable`.
     """
-    originals = bench.photographs("original", 0, subjects)
+    originals = _photographs(bench, "original", 0, subjects)
     people = [subject.person for subject in subjects]
     enough = len(galleries(people, gallery)[1]) >= MIN_QUERIES
     points = []
@@ -95,7 +96,7 @@ def measure(
             def tell(done: int, codec: str = codec, setting: float = setting) -> None:
                 report(codec, setting, done)
 
-            measured = bench.photographs(codec, setting, subjects, tell)
+            measured = _photographs(bench, codec, setting, subjects, tell)
             numbers = summarise(measured, originals, bench.specs)
             apart = {}
             for spec in bench.specs if enough else ():
@@ -107,6 +108,24 @@ def measure(
 
 def stacked(measured: Sequence[Measured], spec: EmbeddingSpec) -> np.ndarray:
     return np.stack([each.embeddings[spec] for each in measured])
+
+
+def _photographs(
+    bench: Bench,
+    codec: str,
+    setting: float,
+    subjects: list[Subject],
+    report: Callable[[int], None] = lambda done: None,
+) -> list[Measured]:
+    """As Bench.photographs, of files that could all be read. Raises ImageError if one no longer can."""
+    measured = []
+    for subject, each in zip(
+        subjects, bench.photographs(codec, setting, subjects, report), strict=True
+    ):
+        if each is None:
+            raise ImageError(f"{subject.path} cannot be read any more")
+        measured.append(each)
+    return measured
 
 
 def readable(bench: Bench, dataset: Dataset) -> tuple[Dataset, list[str]]:
@@ -125,7 +144,7 @@ def verify(
     bench: Bench, dataset: Dataset, codec: str, setting: float
 ) -> dict[str, dict[str, float]]:
     """Accuracy on the dataset's pairs under each recogniser: mean over folds and its standard error."""
-    measured = bench.photographs(codec, setting, dataset.subjects)
+    measured = _photographs(bench, codec, setting, dataset.subjects)
     first, second, same, fold = (
         np.array([getattr(pair, name) for pair in dataset.pairs]) for name in PAIR
     )
@@ -145,7 +164,7 @@ def verify(
 def bench_results(
     bench: Bench,
     dataset: Dataset,
-    settings: dict[str, Sequence[float]],
+    settings: Mapping[str, Sequence[float]],
     parts: Sequence[str],
     report: Report,
     leave_out: Callable[[dict[str, str]], None] = lambda skipped: None,
@@ -275,13 +294,13 @@ def results(
         points = [replace(point, distances={}) for point in points]
     queries = [people[index] for index in galleries(people, gallery)[1]]
     chosen = draws(queries, samples) if queries else []
-    baseline = next((p for p in points if (p.codec, p.setting) == BASELINE), None)
+    base = next((n for n, p in enumerate(points) if (p.codec, p.setting) == BASELINE), None)
+    baseline = None if base is None else points[base]
     drawn = {
         (number, spec): frr_draws(apart, chosen)
         for number, point in enumerate(points)
         for spec, apart in point.distances.items()
     }
-    base = points.index(baseline) if baseline else None
     codecs: dict[str, Any] = {}
     for number, point in enumerate(points):
         codec = find_codec(point.codec)
@@ -302,7 +321,8 @@ def results(
                 seen["less_than_baseline"] = interval(drawn[base, spec] - drawn[number, spec])
             seen["roc"] = [[round(float(v), 5) for v in values] for values in roc(same, other)]
         entry["points"].append(numbers)
-    if baseline is not None:
+    if base is not None:
+        baseline = points[base]
         for name, entry in codecs.items():
             mine = [number for number, point in enumerate(points) if point.codec == name]
             entry["parity"] = {}

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ TASKS = ("encode", "decode", "encode_batch", "decode_batch")
 
 
 def speed_results(
-    settings: dict[str, Sequence[float]],
+    settings: Mapping[str, Sequence[float]],
     pictures: Sequence[Path],
     repeats: int,
     report: Callable[[int, int], None] = lambda done, total: None,
@@ -90,6 +90,7 @@ def summary(seconds: list[float]) -> dict[str, float]:
 def _round(name: str, setting: float, folder: Path, alone: int | None) -> dict[str, list[float]]:
     """Seconds a picture: of the first of folder/pictures in a process of its own, and of a batch of all."""
     commands = find_codec(name).commands
+    assert commands is not None, "codecs without programs are left out before"
     places = [folder / part for part in ("pictures", "coded", "restored")]
     for place in places[1:]:
         shutil.rmtree(place, ignore_errors=True)

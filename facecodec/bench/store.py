@@ -29,7 +29,8 @@ class Store:
 
     def get(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
         """The values of those keys that are there."""
-        wanted, found = list(keys), {}
+        wanted = list(keys)
+        found: dict[bytes, bytes] = {}
         for start in range(0, len(wanted), BATCH):
             batch = wanted[start : start + BATCH]
             marks = ",".join("?" * len(batch))

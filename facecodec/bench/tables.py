@@ -137,7 +137,9 @@ def _measured(results: dict[str, Any]) -> list[Numbers]:
     ]
     names = [(f"{codec} {n['setting']:g}", f"{n['bpp']:.3f}") for codec, n in points]
     pictures = [(f"{n['psnr']:.2f}", f"{n['ssim']:.3f}", _number(n["ms_ssim"])) for _, n in points]
-    rows = [name + cells for name, cells in zip(names, pictures, strict=True)]
+    rows: list[tuple[str, ...]] = [
+        name + cells for name, cells in zip(names, pictures, strict=True)
+    ]
     tables = [Numbers(f"{dataset['name']}: {counts}", ("", "bpp", "PSNR", "SSIM", "MS-SSIM"), rows)]
     for recogniser in recognisers_of(results):
         seen = [numbers.get("recognition", {}).get(recogniser) for _, numbers in points]

@@ -69,7 +69,7 @@ def program() -> None:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or None
                 stream.flush()
-        os._exit(end.code)
+        os._exit(end.code if isinstance(end.code, int) else int(end.code is not None))
 
 
 def main() -> None:

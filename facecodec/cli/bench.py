@@ -211,11 +211,11 @@ def measure_and_report(
     from facecodec.bench.tables import show
 
     asked = chosen(codecs, models)
+    settings: dict[str, tuple[float, ...]] = {ORIGINAL: (0,)}
     if limits:
-        settings = {f"{name}@fit": limits for name in asked}
+        settings |= {f"{name}@fit": limits for name in asked}
     else:
-        settings = {name: given or find_codec(name).settings for name, given in asked.items()}
-    settings = {ORIGINAL: (0,)} | settings
+        settings |= {name: given or find_codec(name).settings for name, given in asked.items()}
     out = folder_for(dataset, out, resume)
     recognise = parts != ("quality",)
     loaded = load_dataset(dataset, data, limit, faces=recognise)

@@ -109,6 +109,7 @@ class _Worker:
 def _absolute(job: Job) -> Job:
     """As it is to be named in another process, whose working directory is another."""
     source, target = (
-        path if is_url(path) else path.absolute() for path in (job.source, job.target)
+        path if path is None or is_url(path) else path.absolute()
+        for path in (job.source, job.target)
     )
     return replace(job, source=source, target=target)

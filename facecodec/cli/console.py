@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import IO, Any
+from typing import IO, Any, TextIO
 
 import click
 
@@ -57,7 +57,7 @@ def complain_of_usage(error: click.ClickException) -> None:
     warn(f"Error: {error.format_message()}")
 
 
-def _write(text: str, file: IO[str] | None, end: str, start: str = "") -> None:
+def _write(text: str, file: TextIO | None, end: str, start: str = "") -> None:
     if file is None:  # it was closed before we began
         return
     # A terminal that lacks a letter is shown its number, too.

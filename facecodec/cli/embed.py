@@ -94,7 +94,11 @@ def embed(
             tell_json({"input": name, "error": wrong})
         complain(f"{name}: {wrong}")
     if out is not None and space is not None:
-        write_output(Job(None, out), _array([embeddings.get(job) for job in places]), force)
+        write_output(
+            Job(None, out),
+            _array([None if job is None else embeddings.get(job) for job in places]),
+            force,
+        )
         warn(f"{out}: {len(places)} rows, in the space of {space}")
     if failures:
         sys.exit(1)

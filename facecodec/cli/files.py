@@ -94,17 +94,17 @@ def plan(
     several = len(names) > 1 or listed is not None or any(map(is_folder, named))
     if out == STANDARD and several:
         raise UsageError("standard output takes one picture: give one input file, or -o a folder")
-    folder = (
-        None if out is None or out == STANDARD or not (several or _is_folder(out)) else to_path(out)
-    )
-    if folder is not None and exists(folder) and not is_folder(folder):
-        raise UsageError(
-            f"{out} is a file, and {'several inputs need' if several else 'that names'} a folder"
-        )
-    if folder is not None and not _is_folder(out) and folder.suffix.lower() in FILE_SUFFIXES:
-        raise UsageError(
-            f"{out} looks like a file, and several inputs need a folder: {out}/ if it is to be one"
-        )
+    folder = None
+    if out is not None and out != STANDARD and (several or _is_folder(out)):
+        folder = to_path(out)
+        if exists(folder) and not is_folder(folder):
+            needed = "several inputs need" if several else "that names"
+            raise UsageError(f"{out} is a file, and {needed} a folder")
+        if not _is_folder(out) and folder.suffix.lower() in FILE_SUFFIXES:
+            raise UsageError(
+                f"{out} looks like a file, and several inputs need a folder: "
+                f"{out}/ if it is to be one"
+            )
 
     others = [to_path(name) for name in listed or []]
     base, remote_base = (

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from facecodec.cli.files import Job
-from facecodec.cli.paths import exists, explain, is_special, is_url, reaching
+from facecodec.cli.paths import exists, explain, in_store, is_special, is_url, reaching
 from facecodec.errors import FacecodecError
 
 BLOCK = 1 << 20  # bytes read at a time
@@ -48,9 +48,9 @@ def outputs_there(jobs: Iterable[Job]) -> set[Job]:
         if str(folder) not in listed:
             try:
                 with reaching(folder):
-                    listed[str(folder)] = {
-                        PurePosixPath(each).name for each in folder.fs.ls(folder.path, detail=False)
-                    }
+                    store, path = in_store(folder)
+                    names = store.ls(path, detail=False)
+                    listed[str(folder)] = {PurePosixPath(each).name for each in names}
             except FileNotFoundError:
                 listed[str(folder)] = set()
         if job.target.name in listed[str(folder)]:
@@ -139,7 +139,8 @@ def _remote(target: Path, force: bool) -> Iterator[IO[bytes]]:
         file.flush()
         with reaching(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.fs.put_file(file.name, target.path)
+            store, path = in_store(target)
+            store.put_file(file.name, path)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from facecodec.errors import FacecodecError, UsageError
 
@@ -31,11 +32,17 @@ def to_path(name: str) -> Path:
     except ImportError:
         raise UsageError(f"{name}: URLs need pip install 'facecodec[url]'") from None
     try:
-        path = UPath(name)
+        path: Any = UPath(name)
         _ = path.fs  # loads the package for this kind of store
     except (ImportError, ValueError) as error:
         raise UsageError(f"{name}: {error}") from None
     return path
+
+
+def in_store(path: Path) -> tuple[Any, str]:
+    """The fsspec file system of a URL's store, and the path in it."""
+    remote: Any = path  # a UPath, which type checkers do not know
+    return remote.fs, remote.path
 
 
 @contextmanager
@@ -88,11 +95,12 @@ def walk(folder: Path, unreadable: list[tuple[str, str]]) -> Iterator[Path]:
     if is_url(folder):
         try:
             with reaching(folder):
-                found = folder.fs.find(folder.path)
+                store, root = in_store(folder)
+                found = store.find(root)
         except OSError as error:
             note(error)
             return
-        yield from (folder / each[len(folder.path) :].lstrip("/") for each in found)
+        yield from (folder / each[len(root) :].lstrip("/") for each in found)
         return
     for parent, folders, files in os.walk(folder, onerror=note):
         folders.sort()

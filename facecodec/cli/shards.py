@@ -11,7 +11,7 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 from facecodec.cli.files import Job, Member
 from facecodec.cli.outputs import compare_output, refuse_existing, writing
@@ -19,6 +19,7 @@ from facecodec.cli.paths import reaching
 from facecodec.cli.tasks import Convert, Result, Runner, reason
 from facecodec.errors import FormatError
 
+_tarfile: Any = tarfile  # with EOFHeaderError, which type checkers do not know
 Contents = Iterator[tuple[tarfile.TarInfo, bytes]]
 
 
@@ -37,6 +38,7 @@ class Recode:
         """
         try:
             refuse_existing(shard, self.task.force)
+            assert shard.source is not None, "standard input is no shard"
             with open_shard(shard.source) as contents, writing(shard, self.task.force) as output:
                 hashed = _Hashed(output)
                 yield from self._copy(shard, contents, hashed, run)
@@ -48,37 +50,36 @@ class Recode:
     def _copy(
         self, shard: Job, contents: Contents, output: _Hashed, run: Runner
     ) -> Iterator[tuple[Job, Result]]:
-        with tarfile.open(fileobj=output, mode="w|", format=tarfile.PAX_FORMAT) as target:
-            waiting: deque[tuple[tarfile.TarInfo, bytes | None]] = (
-                deque()
-            )  # None: the picture is being worked on
+        sink: Any = output  # it has all that a stream is asked for, which is only write
+        with tarfile.open(fileobj=sink, mode="w|", format=tarfile.PAX_FORMAT) as target:
+            # Members with their names and contents there; None for a picture that is being coded.
+            waiting = deque[tuple[tarfile.TarInfo, str, bytes | None]]()
             names: set[str] = set()
 
             def members() -> Iterator[Job]:
                 for info, content in contents:
                     path = PurePosixPath(info.name)
                     if info.isreg() and path.suffix.lower() in self.wanted:
-                        waiting.append((info, None))
                         becomes = str(path.with_suffix(self.suffix))
+                        waiting.append((info, becomes, None))
                         yield replace(shard, member=Member(info.name, becomes, content))
                     elif waiting:
-                        waiting.append((info, content))
+                        waiting.append((info, info.name, content))
                     else:
                         _add(target, info, content)
 
             def keep() -> None:
-                while waiting and waiting[0][1] is not None:
-                    _add(target, *waiting.popleft())
+                while waiting and waiting[0][2] is not None:
+                    info, _, content = waiting.popleft()
+                    _add(target, info, content or b"")
 
             for job, result in run(members()):
-                info, _ = waiting.popleft()
-                if result.failure is None and job.member.becomes in names:
-                    result = Result(
-                        failure=f"another picture there has become {job.member.becomes}: rename one"
-                    )
+                info, name, _ = waiting.popleft()
+                if result.failure is None and name in names:
+                    result = Result(failure=f"another picture there has become {name}: rename one")
                 if result.failure is None:
-                    names.add(job.member.becomes)
-                    info.name = job.member.becomes
+                    names.add(name)
+                    info.name = name
                     _add(target, info, result.data)
                 yield job, replace(result, data=b"")
                 keep()
@@ -88,10 +89,10 @@ class _Info(tarfile.TarInfo):
     """A header that tarfile would take for the end of the archive is an error."""
 
     @classmethod
-    def fromtarfile(cls, tar: tarfile.TarFile) -> tarfile.TarInfo:
+    def fromtarfile(cls, tar: tarfile.TarFile) -> _Info:
         try:
             return super().fromtarfile(tar)
-        except tarfile.EOFHeaderError:
+        except _tarfile.EOFHeaderError:
             raise
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(str(error)) from None
@@ -108,8 +109,9 @@ def open_shard(path: Path) -> Iterator[Contents]:
         try:
             with reaching(path), tarfile.open(fileobj=file, mode="r|", tarinfo=_Info) as source:
                 for info in source:
-                    yield copy(info), source.extractfile(info).read() if info.isreg() else b""
-                    source.members.clear()  # which it would keep all of
+                    member = source.extractfile(info) if info.isreg() else None
+                    yield copy(info), b"" if member is None else member.read()
+                    _forget_members(source)
         except (tarfile.TarError, OSError) as error:
             raise FormatError(f"damaged tar file ({error}): fetch or copy it again") from None
 
@@ -125,7 +127,12 @@ def _add(target: tarfile.TarFile, info: tarfile.TarInfo, content: bytes) -> None
     if info.isreg():
         info.type = tarfile.REGTYPE  # what was sparse is no longer
     target.addfile(info, BytesIO(content))
-    target.members.clear()
+    _forget_members(target)
+
+
+def _forget_members(archive: Any) -> None:
+    """Empty the list of members, which tarfile would keep all of."""
+    archive.members.clear()
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import click
@@ -58,7 +59,7 @@ def verify(
 def _checked(name: str, max_pixels: int, model: Path | None) -> Iterator[tuple[str, str | None]]:
     """Every file that an input stands for, and what is wrong with it."""
     if name == files.STANDARD:
-        yield name, _wrong(lambda: check(read_input(Job(None, None)), max_pixels, model))
+        yield name, _wrong(partial(read_input, Job(None, None)), max_pixels, model)
         return
     found, failures = files.find(to_path(name), files.FIC, ".fic files")
     yield from failures
@@ -66,10 +67,7 @@ def _checked(name: str, max_pixels: int, model: Path | None) -> Iterator[tuple[s
         if files.is_shard(path):
             yield from _checked_shard(path, max_pixels, model)
         else:
-            yield (
-                str(path),
-                _wrong(lambda path=path: check(read_input(Job(path, None)), max_pixels, model)),
-            )
+            yield str(path), _wrong(partial(read_input, Job(path, None)), max_pixels, model)
 
 
 def _checked_shard(
@@ -81,17 +79,16 @@ def _checked_shard(
         with open_shard(path) as contents:
             for info, content in contents:
                 if info.isreg() and PurePosixPath(info.name).suffix.lower() in files.FIC:
-                    yield (
-                        f"{path}/{info.name}",
-                        _wrong(lambda content=content: check(content, max_pixels, model)),
-                    )
+                    wrong = _wrong(partial(bytes, content), max_pixels, model)
+                    yield f"{path}/{info.name}", wrong
     except Exception as error:
         yield str(path), reason(error)
 
 
-def _wrong(checked: Callable[[], None]) -> str | None:
+def _wrong(read: Callable[[], bytes], max_pixels: int, model: Path | None) -> str | None:
+    """What is wrong with the file that `read` returns, or None."""
     try:
-        checked()
+        check(read(), max_pixels, model)
     except Exception as error:
         return reason(error)
     return None

@@ -67,8 +67,8 @@ def read(names: tuple[str, ...]) -> tuple[list[tuple[str, bytes]], bool]:
         if name == files.STANDARD:
             found.append(("stdin.fic", read_input(Job(None, None))))
             continue
-        paths, wrong = files.find(to_path(name), files.FIC, ".fic files")
-        failures += wrong
+        paths, missing = files.find(to_path(name), files.FIC, ".fic files")
+        failures += missing
         for path in paths:
             try:
                 found.append((path.name, read_input(Job(path, None))))

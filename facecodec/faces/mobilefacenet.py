@@ -55,7 +55,13 @@ class GlobalDepthwise(nn.Module):
 
 
 class MobileFaceNet(nn.Module):
-    """RGB crops (B, 3, 112, 112) in 0..1, aligned to the ArcFace template -> embeddings (B, 128), not normalised."""
+    """RGB crops (B, 3, 112, 112) in 0..1, aligned to the ArcFace template -> embeddings (B, 128).
+
+    The embeddings are not normalised.
+    """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self) -> None:
         super().__init__()

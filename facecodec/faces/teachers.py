@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 from facecodec.errors import UsageError
 from facecodec.faces.mobilefacenet import MobileFaceNet
 from facecodec.faces.recognisers import Contract, read_contract, recogniser_file, recogniser_folders
+
+if TYPE_CHECKING:
+    import onnx
 
 HEAD_SPACE = "mobilefacenet-ms1m"  # whose layers a head is built of, and whose embeddings it gives
 # The training of the models never sees these, so that they can judge (docs/bench.md).
@@ -61,7 +65,7 @@ def load_teacher(name: str, data: Path | None) -> Teacher:
     return teacher.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
-def _single(model: object) -> object:
+def _single(model: onnx.ModelProto) -> onnx.ModelProto:
     """The ONNX model with each Cast of a constant done, which onnx2torch asks for."""
     import numpy as np
     from onnx import numpy_helper

@@ -126,6 +126,9 @@ class Sampling(Protocol):
     `rows` are those of a band of y, `tables` are those of its samples, (M, rows, w).
     """
 
+    def streams(self) -> list[bytes]:
+        """The streams between z and y, from which the sampling is read."""
+
     def rounded(self, residual: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
         """The symbols, as floats, of a part of a band, from `Hyperprior.residual`."""
 
@@ -143,6 +146,9 @@ class Sampling(Protocol):
 
 class AllSamples:
     """A file has all samples of y."""
+
+    def streams(self) -> list[bytes]:
+        return []
 
     def rounded(self, residual: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
         return np.rint(residual)
@@ -191,10 +197,10 @@ class Hyperprior:
     """Built from the tensors that `expected` names, and graphs.
 
     Raises ValueError where they do not fit. A family that leaves samples of y out overrides the
-    three methods of the sampling.
+    two methods of the sampling.
     """
 
-    streams = STREAMS
+    streams: tuple[str, ...] = STREAMS
 
     def __init__(self, tensors: dict[str, np.ndarray], transforms: Transforms) -> None:
         self._transforms = transforms
@@ -250,10 +256,6 @@ class Hyperprior:
         """The sampling of a picture that is encoded."""
         return AllSamples()
 
-    def encode_sampling(self, sampling: Sampling, quality: int) -> list[bytes]:
-        """The streams between z and y."""
-        return []
-
     def decode_sampling(
         self, streams: list[bytes], size: tuple[int, int], quality: int
     ) -> Sampling:
@@ -270,7 +272,7 @@ class Hyperprior:
             band = self.predict_band(z_symbols, rows, y.shape[2], quality)
             sampling.encode(encoder, self.rounded_y(y, band, sampling), band.tables(), rows)
         z_stream = self.encode_z(z_symbols, quality)
-        return [z_stream, *self.encode_sampling(sampling, quality), encoder.finish()]
+        return [z_stream, *sampling.streams(), encoder.finish()]
 
     def matches(
         self, streams: list[bytes], size: tuple[int, int], latents: Latents, quality: int
@@ -282,7 +284,7 @@ class Hyperprior:
         if not np.array_equal(reading.z, z_symbols):
             return False
         sampling = self.choose_sampling(y, z_symbols, quality)
-        same = self.encode_sampling(sampling, quality) == streams[1:-1]
+        same = sampling.streams() == streams[1:-1]
         for band in reading.bands():
             symbols = reading.sampling.decode(reading.decoder, band.tables(), band.rows)
             same &= np.array_equal(symbols, self.rounded_y(y, band, sampling))
@@ -379,24 +381,22 @@ class Hyperprior:
         """What z says of a band of a y that is `width` wide."""
         return BandPrediction(self, z_symbols, rows, width, quality)
 
+    def _seen(self, side: slice) -> slice:
+        """The positions of z that the hyper-synthesis looks at for rows, or columns, of y."""
+        first, last = side.start // HYPER, -(-side.stop // HYPER)
+        return slice(max(0, first - self.h_s.margin), last + self.h_s.margin)
+
     def prediction(
         self, z_symbols: np.ndarray, rows: slice, columns: slice, quality: int
     ) -> Prediction:
         """What z says of some rows and columns of y, which start at multiples of HYPER."""
         inverse = self.gains["z_inverse_gain"][quality][:, None, None]
-        seen = tuple(
-            slice(
-                max(0, side.start // HYPER - self.h_s.margin),
-                -(-side.stop // HYPER) + self.h_s.margin,
-            )
-            for side in (rows, columns)
-        )
-        z_hat = rescale(z_symbols[(slice(None), *seen)], inverse, GAIN_FRACTION - FRACTION)
-        inner = (
-            slice(side.start - HYPER * each.start, side.stop - HYPER * each.start)
-            for side, each in zip((rows, columns), seen, strict=True)
-        )
-        out = self.h_s(z_hat)[(slice(None), *inner)]
+        seen_rows, seen_columns = self._seen(rows), self._seen(columns)
+        z_hat = rescale(z_symbols[:, seen_rows, seen_columns], inverse, GAIN_FRACTION - FRACTION)
+        top, left = HYPER * seen_rows.start, HYPER * seen_columns.start
+        out = self.h_s(z_hat)[
+            :, rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
+        ]
         half = 1 << (FRACTION - 1)
         scales, means = out[: self.channels], out[self.channels : 2 * self.channels]
         shift = (

@@ -52,10 +52,20 @@ def expected(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
 
 
 class Pooling:
-    """A file has the samples of y that the levels of their regions say, (ceil(h/2), ceil(w/2))."""
+    """A file has the samples of y that the levels of their regions say, (ceil(h/2), ceil(w/2)).
 
-    def __init__(self, levels: np.ndarray) -> None:
+    `tables` are those of the levels.
+    """
+
+    def __init__(self, levels: np.ndarray, tables: Tables, quality: int) -> None:
         self.levels = levels
+        self._tables, self._quality = tables, quality
+
+    def streams(self) -> list[bytes]:
+        encoder = Encoder(self._tables)
+        for row in reversed(range(len(self.levels))):
+            encoder.band(self.levels[row] - POOL, _contexts(self.levels, row, self._quality))
+        return [encoder.finish()]
 
     def rounded(self, residual: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
         """Symbols of pooled regions are the rounded mean, of dropped ones 0."""
@@ -104,17 +114,12 @@ class Lfic(Hyperprior):
         relative = np.log2((1 + bits) / (1 + bits.mean()))
         seen = np.concatenate([y, relative])
         scores = self._transforms.of_latents("h_a.scores.onnx", seen, DOWNSAMPLING, REGION, REACH)
-        return Pooling((scores + self._bias[quality][:, None, None]).argmax(0))
-
-    def encode_sampling(self, sampling: Pooling, quality: int) -> list[bytes]:
-        encoder = Encoder(self._level_tables)
-        for row in reversed(range(len(sampling.levels))):
-            contexts = _contexts(sampling.levels, row, quality)
-            encoder.band(sampling.levels[row] - POOL, contexts)
-        return [encoder.finish()]
+        levels = (scores + self._bias[quality][:, None, None]).argmax(0)
+        return Pooling(levels, self._level_tables, quality)
 
     def decode_sampling(self, streams: list[bytes], size: tuple[int, int], quality: int) -> Pooling:
-        return Pooling(self._decode_levels(streams[0], size, quality))
+        levels = self._decode_levels(streams[0], size, quality)
+        return Pooling(levels, self._level_tables, quality)
 
     def decode_symbols(self, streams: list[bytes], size: tuple[int, int], quality: int) -> Symbols:
         symbols = super().decode_symbols(streams, size, quality)

@@ -66,7 +66,7 @@ def unusable(name: str) -> str | None:
         return reason
     ramp = np.linspace(0, 255, TRIAL * TRIAL * 3).astype(np.uint8).reshape(TRIAL, TRIAL, 3)
     try:
-        decoded = codec.decode(codec.encode(ramp, codec.settings[0]), ramp.shape[:2])
+        decoded = codec.decode(codec.encode(ramp, codec.settings[0]), (TRIAL, TRIAL))
     except Exception as error:  # libraries and programs raise what they like
         return f"it failed on a trial picture: {type(error).__name__}: {error}"
     if decoded.shape != ramp.shape:
@@ -78,4 +78,5 @@ def code(name: str, pixels: np.ndarray, setting: float, file: Path) -> tuple[int
     """Bytes of the file that codec `name` writes to `file`, and the pixels read back from it, uint8 (H, W, 3)."""
     codec = find_codec(name)
     file.write_bytes(codec.encode(pixels, setting))
-    return file.stat().st_size, codec.decode(file.read_bytes(), pixels.shape[:2])
+    height, width = pixels.shape[:2]
+    return file.stat().st_size, codec.decode(file.read_bytes(), (height, width))

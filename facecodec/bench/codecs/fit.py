@@ -36,21 +36,16 @@ def within(codec: BenchCodec, scale: float | None = None) -> BenchCodec:
 
     Where the coarsest setting has too many bytes, a smaller scale is taken.
     """
-    rule = {0: scale} if scale else RULES.get(codec.name, {0: 1})
+    rule: Mapping[float, float] = {0: scale} if scale else RULES.get(codec.name, {0: 1})
 
     def encode(pixels: np.ndarray, limit: float) -> bytes:
-        first = scale_at(rule, 8 * limit / (pixels.shape[0] * pixels.shape[1]))
+        height, width = pixels.shape[:2]
+        first = scale_at(rule, 8 * limit / (height * width))
         for each in SCALES[SCALES.index(first) :]:
-            small = resized(pixels, shrunk(pixels.shape[:2], each))
-            at = cache(lambda index, small=small: codec.encode(small, codec.fine[index]))
-            fitting = bisect_right(
-                range(len(codec.fine)), limit, key=lambda index, at=at: len(at(index))
-            )
-            if fitting:
-                return at(fitting - 1)
-        raise ImageError(
-            f"{codec.name} cannot make {limit:g} bytes of {pixels.shape[1]}x{pixels.shape[0]} pixels"
-        )
+            file = _finest(codec, resized(pixels, shrunk((height, width), each)), limit)
+            if file is not None:
+                return file
+        raise ImageError(f"{codec.name} cannot make {limit:g} bytes of {width}x{height} pixels")
 
     def decode(data: bytes, shape: tuple[int, int]) -> np.ndarray:
         for each in SCALES:
@@ -73,6 +68,13 @@ def within(codec: BenchCodec, scale: float | None = None) -> BenchCodec:
         decode=decode,
         version=lambda: f"{codec.version()}, scales {rule}",
     )
+
+
+def _finest(codec: BenchCodec, pixels: np.ndarray, limit: float) -> bytes | None:
+    """The file of the finest setting that has at most `limit` bytes, or None if none has."""
+    at = cache(lambda index: codec.encode(pixels, codec.fine[index]))
+    fitting = bisect_right(range(len(codec.fine)), limit, key=lambda index: len(at(index)))
+    return at(fitting - 1) if fitting else None
 
 
 def nearest(codec: BenchCodec, pixels: np.ndarray, size: float) -> tuple[float, bytes]:

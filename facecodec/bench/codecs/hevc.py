@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,13 +27,13 @@ def options(
     return ["-pix_fmt", pixel_format, "-preset", preset, "-x265-params", settings]
 
 
-def encode(pixels: np.ndarray, crf: float, **given: object) -> bytes:
+def encode(pixels: np.ndarray, crf: float, **given: Any) -> bytes:
     # 4:2:0 takes even sides alone.
     even = [(0, side % 2) for side in pixels.shape[:2]] + [(0, 0)]
     return FORMAT.encode(np.pad(pixels, even, mode="edge"), options(crf, **given))
 
 
-def encode_command(crf: float, source: Path, target: Path, **given: object) -> list[str]:
+def encode_command(crf: float, source: Path, target: Path, **given: Any) -> list[str]:
     even = ["-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2"]
     return FORMAT.encode_command([*even, *options(crf, **given)], source, target)
 
@@ -42,7 +43,7 @@ def decode(data: bytes, shape: tuple[int, int]) -> np.ndarray:
     return FORMAT.decode(data, (height + height % 2, width + width % 2))[:height, :width]
 
 
-def codec(name: str, label: str, **given: object) -> BenchCodec:
+def codec(name: str, label: str, **given: Any) -> BenchCodec:
     return BenchCodec(
         name,
         label,

@@ -530,7 +530,7 @@ def test_training_keeps_identity_in_its_log_and_leaves_images_without_a_face_out
     start = tmp_path / "models" / "train" / "rec.safetensors"
     for kind in ("ipr", "ip"):
         config = parse_config({**values, "objective": kind})
-        with pytest.raises(UsageError, match="--from"):
+        with pytest.raises(UsageError, match="give one with start"):
             loop.train(config, tmp_path / kind, tmp_path)
         loop.train(config, tmp_path / kind, tmp_path, start=start)
         rows = [

@@ -37,9 +37,10 @@ endif
 demo: $(LIGHT)  ## compress a real face and show what came of it
 	$(BIN)/python benchmarks/demo.py
 
-test: $(STAMP)  ## lint and all tests
+test: $(STAMP)  ## lint, types and all tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/pytest
 
 MODELS := l2-ipr l2-ip

@@ -144,7 +144,7 @@ class Decoder:
             model, last = self.tables.model(int(table)), 2 * self.tables.reach[table] + 1
             for block in _blocks(int(totals[table])):
                 entries = self._coder.decode(model, block.stop - block.start)
-                escapes += np.count_nonzero(entries == last)
+                escapes += int(np.count_nonzero(entries == last))
         if escapes:
             self.escapes += escapes
             _decode_escapes(self._coder, escapes)

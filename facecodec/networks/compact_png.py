@@ -6,6 +6,8 @@ place of theirs. A fresh network's compact image is the mean colour of each bloc
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from compressai.ops import quantize_ste
@@ -14,7 +16,13 @@ from torch import Tensor, nn
 from facecodec.families.compact_png import STEPS, png
 from facecodec.networks.coded import Coded, FamilyNetwork
 from facecodec.networks.export import graph
-from facecodec.networks.transforms import Centred, DepthwiseBlock, Uncentred, markov_transform
+from facecodec.networks.transforms import (
+    Centred,
+    DepthwiseBlock,
+    Uncentred,
+    markov_transform,
+    set_linear,
+)
 
 COLOURS = 3
 
@@ -54,7 +62,6 @@ class CompactPngNetwork(FamilyNetwork):
         )
         self._start(fine, coarse)
 
-    @torch.no_grad()
     def _start(self, fine: int, coarse: int) -> None:
         """Mean colours on the way in, blocks of them on the way out; both in terms of an orthonormal transform."""
         stem, merge, _ = markov_transform(fine, coarse)
@@ -72,8 +79,7 @@ class CompactPngNetwork(FamilyNetwork):
             (self.up[-2], merge.T),
             (self.root[-2], stem.T),
         ):
-            layer.weight.copy_(weight.reshape(layer.weight.shape))
-            layer.bias.zero_()
+            set_linear(layer, weight)
 
     def analysis(self, step: int) -> nn.Module:
         """Image -> compact image, before rounding."""
@@ -119,6 +125,6 @@ class CompactPngNetwork(FamilyNetwork):
         return tensors
 
 
-def build(span: float, **options: object) -> CompactPngNetwork:
+def build(span: float, **options: Any) -> CompactPngNetwork:
     """A network; there are no gains that `span` could set."""
     return CompactPngNetwork(**options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 def graph(module: nn.Module, example: Tensor) -> np.ndarray:
     """The module as ONNX bytes with free height and width and half-precision constants, as uint8."""
-    buffer = io.BytesIO()
+    buffer: Any = io.BytesIO()  # which the exporter takes, though its types say otherwise
     axes = {2: "height", 3: "width"}
     torch.onnx.export(
         module.float().to(memory_format=torch.contiguous_format),

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from facecodec.faces.alignment import SIZE, TEMPLATE
 from facecodec.faces.mobilefacenet import MobileFaceNet
 from facecodec.networks.export import graph
-from facecodec.networks.transforms import DOWNSAMPLING, LATENT_SCALE, Mixing
+from facecodec.networks.transforms import DOWNSAMPLING, LATENT_SCALE, Mixing, linear
 
 GRID = 56  # points along a side at which the face is looked at, as the recogniser's first convolution gives them
 FEATURES = 64  # of the recogniser there
@@ -57,6 +57,16 @@ class HeadNetwork(nn.Module):
     Its blocks are without the gated half, from which it gains nothing.
     """
 
+    # Buffers: the recogniser's first grid and its template, to be moved by matrices; landmarks of a
+    # face that is where most are; what fits a similarity to landmarks; the template's centre; and
+    # the positions of a window.
+    points: Tensor
+    template: Tensor
+    typical: Tensor
+    fit: Tensor
+    centre: Tensor
+    cells: Tensor
+
     def __init__(self, latents: int, fine: int = 128, classes: int = 0) -> None:
         super().__init__()
         self.channels = latents
@@ -85,8 +95,8 @@ class HeadNetwork(nn.Module):
         self.last = nn.Sequential(*_last(recogniser), nn.Flatten()).eval()
         self.classes = nn.Linear(recogniser.bn.num_features, classes) if classes else None
         with torch.no_grad():
-            self.find[0].weight.div_(LATENT_SCALE)
-            for last in (self.find[-1], self.refine[-1]):
+            linear(self.find[0]).weight.div_(LATENT_SCALE)
+            for last in (linear(self.find[-1]), linear(self.refine[-1])):
                 last.weight.zero_()
                 last.bias.zero_()
         points = SIZE / GRID * (torch.arange(GRID) + 0.5) - 0.5
@@ -105,18 +115,22 @@ class HeadNetwork(nn.Module):
         self.register_buffer("cells", torch.arange(WINDOW), persistent=False)
 
     @torch.no_grad()
-    def start_from(self, recogniser: MobileFaceNet, synthesis: nn.Sequential) -> None:
+    def start_from(self, recogniser: MobileFaceNet, synthesis: nn.Module) -> None:
         """Begin as a trained synthesis of the same width, of whose blocks half of one stays, and as a recogniser."""
-        for mine, theirs in zip(
-            (self.first, *self.last), (recogniser.conv1[1:], *_last(recogniser)), strict=False
-        ):
-            mine.load_state_dict(theirs.state_dict())
+        taught = (recogniser.conv1[1:], *_last(recogniser))
+        for part, teacher in zip((self.first, *self.last), taught, strict=False):
+            part.load_state_dict(teacher.state_dict())
+        assert isinstance(synthesis, nn.Sequential)
         # What is linear without the blocks at 1/16 is one layer.
         shuffle = next(i for i, layer in enumerate(synthesis) if isinstance(layer, nn.PixelShuffle))
-        into, out = synthesis[0], synthesis[shuffle - 1]
-        self.up[0].weight.copy_(torch.einsum("ocxy,clxy->olxy", out.weight, into.weight))
-        self.up[0].bias.copy_(out.weight[..., 0, 0] @ into.bias + out.bias)
-        self.up[2].mix.load_state_dict(synthesis[shuffle + 1].mix.state_dict())
+        into, out = linear(synthesis[0]), linear(synthesis[shuffle - 1])
+        up = linear(self.up[0])
+        up.weight.copy_(torch.einsum("ocxy,clxy->olxy", out.weight, into.weight))
+        up.bias.copy_(out.weight[..., 0, 0] @ into.bias + out.bias)
+        mine, theirs = self.up[2], synthesis[shuffle + 1]
+        assert isinstance(mine, Mixing)
+        assert isinstance(theirs, Mixing)
+        mine.mix.load_state_dict(theirs.mix.state_dict())
         # A place of 8x8 pixels as sixteen of 2x2.
         side = 8 // CELL
         order = (
@@ -129,14 +143,15 @@ class HeadNetwork(nn.Module):
             {name: value[order] for name, value in synthesis[-2].state_dict().items()}
         )
         # The first convolution, of stride 2, on places of 2x2; what the synthesis gives is centred on zero.
-        weight = recogniser.conv1[0].weight / recogniser.std
+        weight = linear(recogniser.conv1[0]).weight / recogniser.std
         taps = (
             F.pad(weight, (1, 0, 1, 0))
             .reshape(FEATURES, COLOURS, 2, CELL, 2, CELL)
             .permute(0, 1, 3, 5, 2, 4)
         )
-        self.look[1].weight.copy_(taps.reshape(self.look[1].weight.shape))
-        self.look[1].bias.copy_((weight * (0.5 - recogniser.mean)).sum((1, 2, 3)))
+        look = linear(self.look[1])
+        look.weight.copy_(taps.reshape(look.weight.shape))
+        look.bias.copy_((weight * (0.5 - recogniser.mean)).sum((1, 2, 3)))
 
     def train(self, mode: bool = True) -> HeadNetwork:
         """The recogniser's normalisation stays as it was trained: batches here are small."""

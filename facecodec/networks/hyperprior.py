@@ -16,6 +16,7 @@ here are chosen so that this is possible: convolutions, ReLU and pixel shuffles 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ from facecodec.networks.integers import (
     gaussian_tables,
     stored_qualities,
 )
-from facecodec.networks.transforms import TRANSFORMS, Centred, Uncentred
+from facecodec.networks.transforms import TRANSFORMS, Centred, Uncentred, linear
 
 ANCHORS = 8  # learned qualities 1..8
 HYPER_DOWNSAMPLING = 4  # latent positions per hyper-latent position
@@ -65,7 +66,7 @@ class HyperpriorNetwork(FamilyNetwork):
         hyper: int = 64,
         hyper_width: int = 96,
         span: float = 160.0,
-        **transform_options: object,
+        **transform_options: Any,
     ) -> None:
         super().__init__()
         self.channels = latents
@@ -95,10 +96,11 @@ class HyperpriorNetwork(FamilyNetwork):
         )
         # The hyperprior starts with latents of unit variance coming in and their scales going out.
         with torch.no_grad():
-            self.h_a[0].weight.mul_(torch.exp2(-log_scale)[:, None, None])
-            self.h_s[-1].bias[:latents] = log_scale
-            self.h_s[-1].bias[latents:] = 0
-            self.h_s[-1].weight[-1] = 0
+            first, last = linear(self.h_a[0]), linear(self.h_s[-1])
+            first.weight.mul_(torch.exp2(-log_scale)[:, None, None])
+            last.bias[:latents] = log_scale
+            last.bias[latents:] = 0
+            last.weight[-1] = 0
         # A step that is optimal for weight w is proportional to sqrt(w) (high-rate theory), so the
         # log-gains start on that line and the network learns only the departure from it.
         line = torch.linspace(-0.5, 0.5, ANCHORS)[:, None] * torch.log2(torch.tensor(span)) / 2

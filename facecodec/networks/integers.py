@@ -82,8 +82,9 @@ def frozen_hyper_synthesis(h_s: nn.Sequential, latents: int, hyper: int) -> dict
     modules = list(h_s)
     convolutions = [i for i, module in enumerate(modules) if isinstance(module, nn.Conv2d)]
     for number, i in enumerate(convolutions):
-        weight = modules[i].weight.detach().double().numpy()
-        bias = modules[i].bias.detach().double().numpy()
+        layer: Any = modules[i]
+        weight = layer.weight.detach().double().numpy()
+        bias = layer.bias.detach().double().numpy()
         if i == convolutions[-1]:
             weight, bias = weight.copy(), bias.copy()
             weight[:latents] *= SCALE_STEPS

@@ -9,6 +9,8 @@ over levels says what all are worth.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -20,7 +22,7 @@ from facecodec.families.lfic import KEEP, NONE_ABOVE, POOL, REGION, SHARES
 from facecodec.networks.export import graph
 from facecodec.networks.hyperprior import ANCHORS, HyperpriorNetwork, interpolate, pad_to
 from facecodec.networks.integers import stored_qualities
-from facecodec.networks.transforms import LATENT_SCALE
+from facecodec.networks.transforms import LATENT_SCALE, linear
 
 # By how much keeping all must be the best choice at each of the eight anchors: the price of training, a multiple of the
 # mean bits, is too low where everything is worth many bits. Chosen on training people at q 4 (docs/neighbours.md).
@@ -47,9 +49,9 @@ class Scores(nn.Module):
         )
         self.worth = nn.Parameter(torch.tensor([2.0, 0.0, -2.0]) / QUICK)
         with torch.no_grad():
-            self.look[0].weight /= LATENT_SCALE
-            self.look[-1].weight.zero_()
-            self.look[-1].bias.zero_()
+            linear(self.look[0]).weight.div_(LATENT_SCALE)
+            linear(self.look[-1]).weight.zero_()
+            linear(self.look[-1]).bias.zero_()
 
     def forward(self, seen: Tensor) -> Tensor:
         return self.look(seen[:, :-1]) + self.worth[:, None, None] * F.avg_pool2d(
@@ -68,7 +70,9 @@ class LficNetwork(HyperpriorNetwork):
     `sample_price` is what a sample costs in training beside its own bits, in the mean bits of a sample of that picture.
     """
 
-    def __init__(self, score_width: int = 48, sample_price: float = 3.0, **options: object) -> None:
+    margin: Tensor  # of the scores of each anchor, (8, 3)
+
+    def __init__(self, score_width: int = 48, sample_price: float = 3.0, **options: Any) -> None:
         super().__init__(**options)
         self._sample_price = sample_price
         self.scores = Scores(self.channels, score_width)

@@ -7,6 +7,8 @@ their Huffman code is a range coder here, with a Laplace distribution for each c
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from compressai.ops import LowerBound, quantize_ste
@@ -29,8 +31,10 @@ class SpicNetwork(FamilyNetwork):
     falls by its fourth root, which is what the gains of a hyperprior that is trained so come to.
     """
 
+    ends: Tensor  # log2 of the step at the lowest and the highest quality
+
     def __init__(
-        self, latents: int = 160, coarsest: float = 160.0, span: float = 160.0, **transform: object
+        self, latents: int = 160, coarsest: float = 160.0, span: float = 160.0, **transform: Any
     ) -> None:
         super().__init__()
         self.channels = latents
@@ -46,7 +50,7 @@ class SpicNetwork(FamilyNetwork):
 
     def log_step(self, quality: Tensor) -> Tensor:
         """log2 of the step in units of y: QF FINEST, at `quality` (B,)."""
-        low, high = self.ends.double()
+        low, high = self.ends.double().unbind()
         return low + (quality.double() - 1) / (QUALITIES - 1) * (high - low) + np.log2(FINEST)
 
     def forward(self, x: Tensor, quality: Tensor, noisy_rate: bool = False) -> Coded:

@@ -8,6 +8,8 @@ an untrained synthesis starts from mid-grey.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from compressai.layers import GDN
@@ -58,9 +60,21 @@ class DepthwiseBlock(Mixing):
 
 
 def _from_zero(layer: nn.Conv2d) -> nn.Conv2d:
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
     return layer
+
+
+def linear(layer: nn.Module) -> Any:
+    """A convolution of a Sequential, as a type that has a weight and a bias."""
+    return layer
+
+
+@torch.no_grad()
+def set_linear(layer: nn.Module, weight: Tensor) -> None:
+    """Give a convolution these weights, in whatever shape, and no bias."""
+    linear(layer).weight.copy_(weight.reshape(linear(layer).weight.shape))
+    linear(layer).bias.zero_()
 
 
 def depthwise_transforms(
@@ -100,9 +114,7 @@ def depthwise_transforms(
         (synthesis[n_coarse + 1], merge.T),
         (synthesis[-2], stem.T),
     ):
-        with torch.no_grad():
-            layer.weight.copy_(weight.reshape(layer.weight.shape))
-            layer.bias.zero_()
+        set_linear(layer, weight)
     start = torch.zeros(latents)
     start[:coarse] = log_scale[:latents] + math.log2(LATENT_SCALE)
     return analysis, synthesis, start
@@ -148,7 +160,10 @@ def gdn_transforms(latents: int, width: int = 128) -> Parts:
     return analysis, synthesis, torch.zeros(latents)
 
 
-TRANSFORMS = {"depthwise": depthwise_transforms, "gdn": gdn_transforms}
+TRANSFORMS: dict[str, Callable[..., Parts]] = {
+    "depthwise": depthwise_transforms,
+    "gdn": gdn_transforms,
+}
 
 
 class Centred(nn.Module):

@@ -84,21 +84,18 @@ def load_pictures(
     photos: list[Photo], points: list[np.ndarray | None], faces: str
 ) -> list[Picture]:
     """The photos as a source's `faces` says; those without a face are missing where it needs one."""
-    if faces == "aligned":
-        points = [scaled_template(CUT)] * len(photos)
-    elif faces == "cut":
-        photos, points = zip(
-            *[(a, b) for a, b in zip(photos, points, strict=True) if b is not None], strict=True
-        )
-    with ThreadPoolExecutor() as pool:
-        pixels = list(pool.map(images.load, [photo.path for photo in photos]))
+    found = list(zip(photos, points, strict=True))
     if faces == "cut":
-        pixels = [cut_face(image, place) for image, place in zip(pixels, points, strict=True)]
-        points = [scaled_template(CUT)] * len(pixels)
-    return [
-        Picture(image, place, photo.person)
-        for photo, image, place in zip(photos, pixels, points, strict=True)
-    ]
+        found = [(photo, place) for photo, place in found if place is not None]
+    with ThreadPoolExecutor() as pool:
+        pixels = list(pool.map(images.load, [photo.path for photo, _ in found]))
+    pictures = []
+    for (photo, place), image in zip(found, pixels, strict=True):
+        if faces == "cut" and place is not None:
+            image = cut_face(image, place)
+        place = scaled_template(CUT) if faces in ("aligned", "cut") else place
+        pictures.append(Picture(image, place, photo.person))
+    return pictures
 
 
 class CropSampler:
@@ -130,8 +127,9 @@ class CropSampler:
                 photo for photo in photographs(source.set, "train", data) if not is_held_back(photo)
             ]
             photos = [photo for photo in photos if photo not in closed.tests]
-            seek = landmarks is not None and source.faces != "aligned"
-            points = landmarks([photo.path for photo in photos]) if seek else [None] * len(photos)
+            points: list[np.ndarray | None] = [None] * len(photos)
+            if landmarks is not None and source.faces != "aligned":
+                points = landmarks([photo.path for photo in photos])
             pictures = [
                 replace(picture, pixels=extend(picture.pixels, crop))
                 for picture in load_pictures(photos, points, source.faces)
@@ -156,7 +154,7 @@ class CropSampler:
         matrices = np.full((size, 2, 3), np.nan)
         labels = np.full(size, -1)
         for i, source in enumerate(rng.choice(len(self.shares), size, p=self.shares)):
-            index = rng.integers(len(self.pictures[source]))
+            index = int(rng.integers(len(self.pictures[source])))
             if source == 0 and self.known and rng.random() < KNOWN_SHARE:
                 index = self.known[rng.integers(len(self.known))]
             picture, corners = self.pictures[source][index], self.corners[source][index]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,8 +68,9 @@ class IdentityLoss:
         self._maps: list[Tensor] = []
         self._dropouts = [ChannelDropout(teacher, dropout) for _, teacher in teachers if dropout]
         looking = [(told, teacher) for told, teacher in teachers]
-        if adapted is not None:  # perhaps behind DDP's wrapper
-            looking.append((teachers[0][0], getattr(adapted, "module", adapted)))
+        if adapted is not None:
+            module: Any = adapted  # or what is behind DDP's wrapper
+            looking.append((teachers[0][0], getattr(module, "module", module)))
         for told, teacher in looking:
             for name in told.features:
                 teacher.layer(name).register_forward_hook(
@@ -89,15 +91,17 @@ class IdentityLoss:
         if not has_face.any():
             return embedding, features
         kept = matrices[~np.isnan(matrices[:, 0, 0])]
-        asked = range(len(self._teachers))
-        shares, view = self._weights, plain_view
+        asked = np.arange(len(self._teachers))
+        shares = self._weights
+        view: View = plain_view
         if rng is not None:
             asked = rng.choice(len(asked), self._drawn, replace=False, p=self._weights)
             shares = np.full(len(self._teachers), 1 / self._drawn)
-            view = random_view(rng) if self._varied else plain_view
+            if self._varied:
+                view = random_view(rng)
         for dropout in self._dropouts:
             dropout.draw(rng)
-        for index in asked:
+        for index in asked.tolist():
             one, maps = self._distances(index, x_hat[has_face], x[has_face], kept, view)
             embedding = embedding + torch.zeros_like(embedding).masked_scatter(
                 has_face, float(shares[index]) * one
@@ -166,6 +170,8 @@ class HeadLoss:
             self._features.clear()
             crops = align(x.float(), np.nan_to_num(matrices, nan=1.0))
             wanted = self._recogniser(crops) + self._recogniser(crops.flip(3))
+        assert reading.embedding is not None
+        assert reading.features is not None
         terms = {
             "embedding": 1 - F.cosine_similarity(reading.embedding.float(), wanted),
             "inner": (1 - F.cosine_similarity(reading.features.float(), self._features[0]))

@@ -93,6 +93,7 @@ class Terms:
             terms["adversarial"] = self.adversary.judge(coded.x_hat)
             loss = loss + config.adversarial * terms["adversarial"] / weight.sqrt()
         if self.head is not None:
+            assert reading is not None, "a network with a head gives a reading"
             read = self.head(reading, x, batch.matrices, batch.labels)
             terms |= read
             loss = loss + config.head_weight * sum(
@@ -154,6 +155,7 @@ class Pass(nn.Module):
             coded = self.network(x, quality, noisy_rate)
         if not self._config.head:
             return coded, None
+        assert coded.y_hat is not None, "a head reads latents"
         if self._config.objective == "find":
             return coded, Reading(*self.network.head.look_twice(coded.y_hat, matrices)[:2])
         return coded, self.network.head(coded.y_hat, matrices)

@@ -38,7 +38,9 @@ def load_held_back(
     config: Config, data: Path | None, landmarks: LandmarkFinder | None
 ) -> list[HeldBack]:
     photos = validation_photos(config.data, data, config.validation_images)
-    points = landmarks([photo.path for photo in photos]) if landmarks else [None] * len(photos)
+    points: list[np.ndarray | None] = [None] * len(photos)
+    if landmarks is not None:
+        points = landmarks([photo.path for photo in photos])
     none = np.full((2, 3), np.nan)
     held_back = [
         HeldBack(picture.pixels, none if picture.points is None else similarity(picture.points))
@@ -103,12 +105,14 @@ def validation_loss(rows: list[dict[str, float]], config: Config) -> float:
     for row in rows:
         error = 10 ** (-row["psnr"] / 10) if config.distortion == "l2" else 1 - row["ms_ssim"]
         identity = row.get("identity", 0.0) + row.get("features", 0.0)
-        terms = (row["bpp"], DISTORTION_WEIGHT[config.distortion] * error, identity)
+        bpp, distortion, kept = map(
+            torch.tensor, (row["bpp"], DISTORTION_WEIGHT[config.distortion] * error, identity)
+        )
         weight = rate_weight(torch.tensor(float(row["q"])), config.rate_weights)
         loss = (
             0.0
             if config.trains_head_alone
-            else objective(config.objective, *map(torch.tensor, terms), weight)
+            else objective(config.objective, bpp, distortion, kept, weight)
         )
         losses.append(float(loss) + config.head_weight * row.get("embedding", 0.0))
     return float(np.mean(losses))

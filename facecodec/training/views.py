@@ -82,7 +82,8 @@ class ChannelDropout:
     """Drops channels of a teacher's convolutions, the same in every pass until they are drawn anew."""
 
     def __init__(self, network: nn.Module, share: float) -> None:
-        self._share, self._rng = share, None
+        self._share = share
+        self._rng: np.random.Generator | None = None
         self._kept: dict[nn.Module, Tensor] = {}
         for module in network.modules():
             if isinstance(module, nn.Conv2d):

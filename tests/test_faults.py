@@ -117,8 +117,8 @@ def test_a_slow_pipe_is_waited_for(noise):
 
 @LINUX
 def test_too_little_memory_costs_only_the_picture_that_is_too_large(noise, tmp_path):
-    Image.new("RGB", (8000, 8000)).save(noise / "in" / "large.png")
-    limit = 900 << 20  # bytes of address space: enough for the program, not for 64 megapixels
+    Image.new("RGB", (13000, 13000)).save(noise / "in" / "large.png")
+    limit = 900 << 20  # bytes of address space: enough for the program, not for 169 megapixels
 
     process = start(
         noise, "encode", "in", "-o", "out", "-j", 1, "--max-pixels", 1 << 30,

@@ -9,6 +9,7 @@ import shutil
 import sys
 import tarfile
 from pathlib import Path
+from unittest.mock import patch
 
 import click
 import pytest
@@ -46,7 +47,8 @@ def tell(*arguments: str, folder: Path, stdin: bytes = b"") -> str:
         finally:
             sys.argv = argv
 
-    result = CliRunner().invoke(called, [], input=stdin)
+    with patch.dict(os.environ):  # options such as --provider set variables for a whole process
+        result = CliRunner().invoke(called, [], input=stdin)
     assert result.exception is None or isinstance(result.exception, SystemExit), (
         arguments,
         result.exception,

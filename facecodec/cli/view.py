@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from facecodec.cli import files
+from facecodec.cli.console import complain
 from facecodec.cli.files import Job
 from facecodec.cli.outputs import read_input, write_output
 from facecodec.cli.paths import to_path
@@ -75,7 +76,7 @@ def read(names: tuple[str, ...]) -> tuple[list[tuple[str, bytes]], bool]:
             except Exception as error:
                 failures.append((str(path), reason(error)))
     for name, wrong in failures:
-        print(f"facecodec: {name}: {wrong}", file=sys.stderr)
+        complain(f"{name}: {wrong}")
     return found, bool(failures)
 
 
@@ -86,8 +87,7 @@ def show(make_page: Callable[[str], bytes]) -> None:
     from facecodec.cli.serve import PageServer
 
     with PageServer(make_page) as server:
-        told = f"facecodec: showing {server.address} until it is closed; Ctrl-C ends it"
-        print(told, file=sys.stderr, flush=True)
+        complain(f"showing {server.address} until it is closed; Ctrl-C ends it")
         webbrowser.open(server.address)
         with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever(poll_interval=0.1)

@@ -1,9 +1,9 @@
 """facecodec: images of faces at a fraction of the bits, still recognisable.
 
-    data = facecodec.encode(image, quality=4)      # PIL image or uint8 array -> bytes of a .fic file
-    image = facecodec.decode(data)                 # -> PIL.Image.Image, RGB
-    codec = facecodec.open_model("l2-ipr")         # for many images: codec.encode, codec.encode_within, codec.decode
-    facecodec.register_pillow_opener()             # then Image.open("x.fic") and image.save("x.fic", quality=3)
+    data = facecodec.encode(image, quality=4)  # PIL image or uint8 array -> bytes of a .fic file
+    image = facecodec.decode(data)             # -> PIL.Image.Image, RGB
+    codec = facecodec.open_model("l2-ipr")     # for many images: a Codec, loaded once
+    facecodec.register_pillow_opener()         # Image.open("x.fic"), image.save("x.fic", quality=3)
 
 Nothing heavy is imported before the first call, and torch never is.
 """
@@ -48,8 +48,8 @@ def encode(
 
     `image` is a Pillow image, converted as the command line converts files, or a uint8 array,
     (H, W, 3) RGB or (H, W) grey. `quality` is 1 (smallest) to 8, rounded to the nearest 1/32.
-    `model` is the name of an installed model or the path of a model file. `keep_metadata` keeps EXIF and
-    the colour profile of a Pillow image; otherwise its pixels become sRGB.
+    `model` is the name of an installed model or the path of a model file. `keep_metadata` keeps
+    EXIF and the colour profile of a Pillow image; otherwise its pixels become sRGB.
 
     Raises UsageError for a quality or model that does not exist, ImageError for another array.
     """
@@ -65,7 +65,8 @@ def decode(data: bytes) -> Image.Image:
     """The RGB picture in the bytes of a .fic file.
 
     Raises FormatError for bytes that are not a whole .fic file, ModelError if the model that made
-    it is not installed, ImageError for more than 2^25 pixels (`open_model(...).decode` takes a limit).
+    it is not installed, and ImageError for more than 2^25 pixels, a limit that the codec of
+    `open_model` takes as an argument.
     """
     from facecodec.codec import codec_of, open_container
 
@@ -84,9 +85,9 @@ def open_model(name: str | None = None) -> Codec:
 def register_pillow_opener() -> None:
     """Make .fic a format of Pillow.
 
-    Image.open reads files, with EXIF and the colour profile in its info where they were kept; image.save writes them
-    and takes `quality`, `model`, `exif` and `icc_profile`. For a bad file they raise an error that is a FacecodecError
-    and an OSError, as Pillow's own.
+    Image.open reads files, with EXIF and the colour profile in `info` if they were kept. image.save
+    writes them and takes `quality`, `model`, `exif` and `icc_profile`. The error for a bad file is
+    a FacecodecError and an OSError, like Pillow's own.
     """
     from facecodec.pillow_plugin import register
 

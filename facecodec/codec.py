@@ -32,7 +32,10 @@ QUALITY_BYTES = range(MAX_QUALITY_BYTE + 1)
 
 
 class Codec:
-    """A loaded model. Keep one for many images; `threads` run on large pictures, 0 for one a core."""
+    """A loaded model, to be kept for many images.
+
+    Large pictures use `threads`, 0 for one per core.
+    """
 
     def __init__(self, path: Path, threads: int = 0) -> None:
         self.card, tensors = frozen.load(path)
@@ -42,7 +45,8 @@ class Codec:
             module = family_module(self.card.family)
         except KeyError:
             raise ModelError(
-                f"{path}: of family '{self.card.family}', which this version does not know: update it"
+                f"{path}: of family '{self.card.family}', which this version does not know: "
+                "update it"
             ) from None
         try:
             check(tensors, module.expected(tensors))
@@ -96,7 +100,10 @@ class Codec:
         return Analysed(self, image, chunks)
 
     def check(self, data: bytes, image: Image.Image | np.ndarray) -> None:
-        """Raise FormatError unless a file of this model decodes to the very symbols that `image` is coded by."""
+        """Raise FormatError unless a file decodes to the symbols that `image` is coded by.
+
+        The file must be of this model, otherwise it raises ModelError.
+        """
         parsed = container.unpack(data)
         self._check(parsed)
         latents = self.family.analyse(as_rgb(image))
@@ -125,13 +132,16 @@ class Codec:
 
     @cached_property
     def head(self) -> Head:
-        """What embeds files without decoding them. Raises ModelError for a model without one."""
+        """The model's head, which embeds files without decoding them.
+
+        Raises ModelError for a model without one.
+        """
         return Head(frozen.load_head(self.card), self._threads)
 
     def embed(self, parsed: container.Container) -> np.ndarray:
-        """The embedding of the face in a file, float32 (D,) of length 1, in the space of `head.space`.
+        """The embedding of the face in a file, float32 (D,) of length 1, from its latents alone.
 
-        It is made from the latents alone. Raises ModelError for a model without a head.
+        It lies in the space of `head.space`. Raises ModelError for a model without a head.
         """
         self._check(parsed)
         size = (parsed.height, parsed.width)
@@ -147,7 +157,7 @@ class Codec:
         )
 
     def count_escapes(self, parsed: container.Container) -> dict[str, int]:
-        """How many symbols of each stream lie beyond their table. Raises FormatError for damaged streams.
+        """How many symbols of each stream lie beyond their table. Raises FormatError.
 
         It reads every symbol and keeps none, so it takes little memory for any file.
         """
@@ -232,7 +242,10 @@ class Analysed:
 
 
 def open_container(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> container.Container:
-    """Parse a file and refuse a picture larger than the limit before anything is allocated for it."""
+    """Parse a file. Raises ImageError for more than `max_pixels`, before memory is taken for them.
+
+    Raises FormatError for anything but a .fic file.
+    """
     parsed = container.unpack(bytes(data))
     check_size(parsed.width, parsed.height, max_pixels)
     return parsed
@@ -245,9 +258,9 @@ def open_codec(path: Path) -> Codec:
 
 
 def codec_of(parsed: container.Container, model: Path | None = None) -> Codec:
-    """The installed codec that a file names, or that of the file `model`, where one is given.
+    """The installed codec that a file names, or that of the model file `model`.
 
-    Raises ModelError, also where two installed models have the file's fingerprint and are different.
+    Raises ModelError, also if two installed models have the file's fingerprint and differ.
     """
     if model is not None:
         return open_codec(model)

@@ -1,4 +1,4 @@
-"""The bytes of a .fic file: header, streams, chunks and checksum. docs/format.md is the specification.
+"""The bytes of a .fic file: header, streams, chunks and checksum, as docs/format.md specifies them.
 
 This module knows nothing of models: it splits a file into its parts and joins them again, and
 refuses whatever version 1 does not define.
@@ -48,7 +48,7 @@ class Container:
 
 
 def quality_byte(quality: float) -> int:
-    """The stored byte of q, 1..8, rounded to the nearest 1/32. Raises UsageError outside the range."""
+    """The stored byte of q, 1..8, rounded to the nearest 1/32. Raises UsageError."""
     if not 1 <= quality <= 8:
         raise UsageError(f"quality {quality:g} is outside 1..8 (1 gives the smallest file)")
     return round((quality - 1) * QUALITY_STEPS)
@@ -79,7 +79,7 @@ def pack(container: Container) -> bytes:
     flags = len(streams) << STREAMS_SHIFT | (FLAG_CHUNKS if chunks else 0)
     body = bytearray()
     body += _varint(container.width) + _varint(container.height)
-    # Without chunks the last stream ends where the file ends, and its length would be a wasted byte or two.
+    # Without chunks the last stream ends with the file, so its length is not written.
     for stream in streams if chunks else streams[:-1]:
         body += _varint(len(stream))
     for stream in streams:

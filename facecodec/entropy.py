@@ -24,7 +24,7 @@ _uniform = constriction.stream.model.Uniform
 
 
 class Tables:
-    """Probability tables: table i is counts[starts[i]:starts[i + 1]], of odd-sized support plus escape."""
+    """Probability tables: table i is counts[starts[i]:starts[i + 1]], of -T..T and the escape."""
 
     def __init__(self, counts: np.ndarray, starts: np.ndarray) -> None:
         self.counts = counts.astype(np.int64)
@@ -50,13 +50,13 @@ class Tables:
         return len(self.reach)
 
     def bits(self, symbols: np.ndarray, indices: np.ndarray) -> np.ndarray:
-        """What symbols take, each by its table, in the shape of both; what follows an escape is not counted."""
+        """The bits of each symbol by its table, without those that follow an escape."""
         reach = self.reach[indices]
         entry = np.where(np.abs(symbols) > reach, 2 * reach + 1, symbols + reach).astype(np.int64)
         return PRECISION - np.log2(self.counts[self.starts[indices] + entry])
 
     def model(self, index: int) -> constriction.stream.model.Categorical:
-        """constriction's model of one table. `perfect` keeps our counts as they are (a test reads them back)."""
+        """constriction's model of a table. `perfect` keeps our counts (a test reads them back)."""
         if index not in self._models:
             counts = self.counts[self.starts[index] : self.starts[index + 1]]
             probabilities = counts / (1 << PRECISION)
@@ -178,7 +178,7 @@ def _by_table(indices: np.ndarray, tables: int) -> tuple[np.ndarray, list[tuple[
 
 
 def _encode_escapes(coder: AnsCoder, symbols: np.ndarray, reach: np.ndarray) -> None:
-    """What lies beyond the tables: v = |symbol| - T >= 1 as its bit length, its lower bits, its sign."""
+    """Write escapes: v = |symbol| - T >= 1 as its bit length, its lower bits, and its sign."""
     if not symbols.size:
         return
     excess = np.abs(symbols) - reach

@@ -32,9 +32,10 @@ HEAD_FORMAT = "facecodec-head-1"
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a model file says of itself, read without its tensors.
+    """The card of a model, which is read without its tensors.
 
-    `rates` holds q, bpp, psnr and more of held-back people; `runs` the training runs, in order, and `steps` their sum.
+    `rates` has q, bpp, psnr and more, measured on held-back people; `runs` are the training runs in
+    order, and `steps` is their sum.
     """
 
     name: str
@@ -50,7 +51,7 @@ class ModelCard:
 
 
 def search_path() -> list[Path]:
-    """Folders that hold models: $FACECODEC_MODELS, then those shipped with the package or the checkout."""
+    """Folders of models: those of $FACECODEC_MODELS, the package's and the checkout's."""
     package = Path(__file__).resolve().parent
     extra = os.environ.get("FACECODEC_MODELS", "")
     folders = [Path(part) for part in extra.split(os.pathsep) if part]
@@ -87,7 +88,10 @@ def model_path(name: str | os.PathLike[str] | None) -> Path:
 
 
 def _refuse_shadow(path: Path) -> None:
-    """A model may go before another of its name, but not with that one's fingerprint. Raises ModelError."""
+    """Raise ModelError if a model hides another one of the same name and fingerprint.
+
+    A model may hide one of its name, but not pretend to be that one.
+    """
     for folder in search_path():
         other = folder / path.name
         if not other.exists() or other.samefile(path):
@@ -113,7 +117,7 @@ def refuse_forgery(digests: dict[Path, str]) -> None:
 
 
 def paths_of_fingerprint(fingerprint: bytes) -> Iterator[Path]:
-    """Installed files, of any name, that say they are the model a .fic was made with."""
+    """Installed model files, of any name, whose card has this fingerprint."""
     for folder in search_path():
         for path in sorted(folder.glob("*.safetensors")):
             try:
@@ -190,8 +194,10 @@ def load(path: Path) -> tuple[ModelCard, dict[str, np.ndarray]]:
 
 @dataclass(frozen=True)
 class HeadFile:
-    """What reads a model's latents: `space` is the recogniser whose embeddings it gives, `classes` people that it tells
-    apart, and `tensors` its graph and their linear layer."""
+    """The head of a model: `tensors` are its graph and the linear layer of `classes`.
+
+    `space` is the recogniser whose embeddings it gives, `classes` are people it tells apart.
+    """
 
     space: str
     classes: list[str]
@@ -270,7 +276,7 @@ def digest(family: str, tensors: dict[str, np.ndarray]) -> str:
 
 
 def encoder_hash(tensors: dict[str, np.ndarray]) -> str:
-    """The same over what encoding alone depends on, so that damage to it is noticed too."""
+    """As `digest`, over what only encoding depends on, so that damage to it is noticed too."""
     names = [name for name in tensors if name.startswith(ENCODER_ONLY)]
     return _short(_hash("encoder", tensors, names))
 
@@ -289,7 +295,10 @@ def _hash(start: str, tensors: dict[str, np.ndarray], names: list[str]) -> str:
 
 
 def save(path: Path, card: dict[str, Any], tensors: dict[str, np.ndarray]) -> str:
-    """Write a model file whole or not at all; returns its fingerprint. `card` lacks name, path, fingerprint."""
+    """Write a model file, whole or not at all, and return its fingerprint.
+
+    `card` has the fields of ModelCard but name, path and fingerprint.
+    """
     mark = fingerprint(card["family"], tensors)
     metadata = {
         "format": FORMAT,
@@ -302,7 +311,10 @@ def save(path: Path, card: dict[str, Any], tensors: dict[str, np.ndarray]) -> st
 
 
 def save_head(path: Path, model: str, card: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
-    """Write a head for the model of a fingerprint, whole or not at all. `card` has `space`, `classes` and `runs`."""
+    """Write the head of the model with a fingerprint, whole or not at all.
+
+    `card` has `space`, `classes` and `runs`.
+    """
     mark = _short(_hash("head", tensors, list(tensors)))
     _write(
         path,

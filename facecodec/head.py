@@ -1,4 +1,4 @@
-"""A model's head: what a server learns of a face from its latents, without making pixels."""
+"""A model's head: embeddings and classes of a face from its latents, without making pixels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from facecodec.sessions import Transforms
 
 
 class Head:
-    """Built from a head's file (facecodec/networks/head.py). `space` is the recogniser whose embeddings it gives."""
+    """Built from the file of a head (facecodec/networks/head.py).
+
+    `space` is the recogniser whose embeddings it gives.
+    """
 
     def __init__(self, file: HeadFile, threads: int = 0) -> None:
         self.space = file.space

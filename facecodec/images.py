@@ -21,8 +21,8 @@ SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff"}
     | {".gif", ".ppm", ".pgm", ".pnm", ".jp2", ".j2k", ".avif", ".tga"}
 )
-# What is opened, whatever a file is called; left out are formats that run other programs on their content
-# (EPS) or take memory for it before its size can be checked (ICO).
+# Formats that are read, whatever a file is called. Not among them are formats that run other
+# programs on their content (EPS), or take memory for it before its size can be checked (ICO).
 COMMON = ("JPEG", "PNG", "BMP", "GIF", "PPM")
 FURTHER = ("WEBP", "MPO", "TIFF", "JPEG2000", "TGA", "AVIF")
 FORMATS = {"png": "PNG", "jpg": "JPEG", "ppm": "PPM"}
@@ -35,9 +35,10 @@ SUFFIX_FORMATS = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".ppm": "ppm"}
 
 
 class RgbImage(NamedTuple):
-    """uint8 RGB (H, W, 3), upright; what of the image was dropped, in words; and what of its metadata was kept.
+    """`pixels`, uint8 RGB (H, W, 3), upright; and what an image had beside them.
 
-    Without `metadata` the pixels are sRGB, with an ICCP chunk they are in that colour space.
+    `dropped` says in words what was left out, `metadata` are the chunks that were kept. Without
+    `metadata` the pixels are sRGB, with an ICCP chunk they are in that colour space.
     """
 
     pixels: np.ndarray
@@ -72,7 +73,7 @@ def read(file: BinaryIO, max_pixels: int, keep_metadata: bool = False) -> RgbIma
 def load(path: Path) -> np.ndarray:
     """The picture in a trusted file, upright, uint8 RGB (H, W, 3).
 
-    Raises ImageError for what is not an image or is damaged, OSError for a file that cannot be read.
+    Raises ImageError if it is not an image or is damaged, OSError if the file cannot be read.
     """
     with open(path, "rb") as file:
         return read(file, TRUSTED_MAX_PIXELS).pixels
@@ -86,7 +87,7 @@ def to_rgb(image: Image.Image, keep_metadata: bool = False) -> RgbImage:
 
 @contextmanager
 def _damage_as_image_error() -> Iterator[None]:
-    """Pillow's decoders raise almost anything for damaged files, and warn of what is an error or is none."""
+    """Turn what Pillow's decoders raise for damaged files into ImageError; hide warnings."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -101,7 +102,7 @@ def _damage_as_image_error() -> Iterator[None]:
 
 
 def _open(file: BinaryIO) -> Image.Image:
-    """Image.open for the formats above. Loading all of Pillow's plugins takes time, so the common come first."""
+    """Image.open for the formats above, the common ones first: loading all plugins takes time."""
     try:
         return Image.open(file, formats=COMMON)
     except UnidentifiedImageError:
@@ -207,16 +208,16 @@ def _to_srgb(image: Image.Image, profile: bytes, dropped: list[str]) -> Image.Im
 
 
 def info_of(chunks: Sequence[tuple[str, bytes]]) -> dict[str, bytes]:
-    """A file's metadata as it stands in the `info` of Pillow's images; of several the first counts."""
+    """The `info` of a Pillow image from a file's chunks; of a type, the first counts."""
     found = dict(reversed(chunks))
     info = {"exif": EXIF_PREFIX + found[EXIF]} if EXIF in found else {}
     return info | ({"icc_profile": found[PROFILE]} if PROFILE in found else {})
 
 
 def write(image: Image.Image, format: str) -> bytes:
-    """An RGB picture as the bytes of a `png`, `jpg` (quality 95, 4:4:4) or `ppm` file, with the metadata in its info.
+    """The bytes of an RGB picture as a `png`, `jpg` (quality 95, 4:4:4) or `ppm` file.
 
-    Raises ImageError for more metadata than the format holds.
+    They include the metadata in its info. Raises ImageError for more than the format holds.
     """
     buffer = io.BytesIO()
     options = {"jpg": {"quality": 95, "subsampling": 0}, "png": {"compress_level": 1}, "ppm": {}}[

@@ -55,7 +55,7 @@ class FicImageFile(ImageFile.ImageFile):
 
 
 def save(image: Image.Image, file: IO[bytes], name: str | bytes) -> None:
-    """What image.save does: takes `quality` and `model`, as facecodec.encode, and `exif` and `icc_profile`."""
+    """What image.save calls: its options are `quality`, `model`, `exif` and `icc_profile`."""
     from facecodec.frozen import model_path
 
     options = image.encoderinfo

@@ -1,8 +1,9 @@
 """The floating-point transforms as ONNX Runtime sessions: pixels -> latents -> pixels.
 
-Pictures wider or higher than TILE pixels run in tiles on a fixed grid, each with as much of its surroundings as
-reaches into it, so that memory is bounded and the tiles can share the cores. A session itself has one thread:
-how ONNX Runtime splits one sum over threads changes its last bit, and with it, now and then, a file.
+Pictures wider or higher than TILE pixels run in tiles on a fixed grid. A tile also gets as much of
+its surroundings as its result depends on. So memory is bounded, and tiles can share the cores. A
+session itself has one thread: ONNX Runtime splits a sum over its threads, which changes its last
+bit, and with it, now and then, a file.
 """
 
 from __future__ import annotations
@@ -17,18 +18,18 @@ import numpy as np
 from facecodec.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
-    import onnxruntime  # imported when a graph is run: what reads symbols alone does without its 20 MB
+    import onnxruntime  # 20 MB, imported when a graph is run: reading symbols does without
 
 SUFFIX = "ExecutionProvider"
 TILE = 1024  # pixels; a multiple of downsampling times hyper
 
 
 class Transforms:
-    """A model's graphs. Sessions are made when first used, so that an encoder never loads the synthesis.
+    """The graphs of a model. A session is made at its first use, so encoders load no synthesis.
 
-    `threads` is how many tiles of a picture run at a time; 0 means $FACECODEC_THREADS, or one per core. Of every graph
-    one says its `step`, the pixels that a position of its latents stands for along one side, and its `reach`, the
-    positions to each side that a result depends on beyond its own place.
+    `threads` is how many tiles of a picture run at a time; 0 means $FACECODEC_THREADS, or one per
+    core. The `step` of a graph is the pixels, along a side, for each position of its latents. Its
+    `reach` is how many positions to each side, beyond its own, a result depends on.
     """
 
     def __init__(self, tensors: dict[str, np.ndarray], threads: int = 0) -> None:
@@ -37,7 +38,10 @@ class Transforms:
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}
 
     def of_pixels(self, name: str, pixels: np.ndarray, step: int, reach: int) -> np.ndarray:
-        """uint8 (H, W, 3) -> latents, float32 (M, ceil(H/step), ceil(W/step)), by a graph that takes values in 0..1."""
+        """uint8 (H, W, 3) -> latents, float32 (M, ceil(H/step), ceil(W/step)).
+
+        The graph takes values in 0..1.
+        """
 
         def part(rows: slice, columns: slice) -> np.ndarray:
             seen = pixels[
@@ -54,7 +58,7 @@ class Transforms:
     def of_latents(
         self, name: str, latents: np.ndarray, step: int, down: int, reach: int
     ) -> np.ndarray:
-        """Latents (M, h, w) -> (C, ceil(h/down), ceil(w/down)), float32; `step` is that of the former."""
+        """Latents (M, h, w) with this `step` -> float32 (C, ceil(h/down), ceil(w/down))."""
 
         def part(rows: slice, columns: slice) -> np.ndarray:
             seen = latents[:, rows, columns]
@@ -67,7 +71,10 @@ class Transforms:
     def to_pixels(
         self, name: str, latents: np.ndarray, size: tuple[int, int], step: int, reach: int
     ) -> np.ndarray:
-        """Latents (M, h, w) -> uint8 (*size, 3), the padding cropped away, by a graph that gives values in 0..1."""
+        """Latents (M, h, w) -> uint8 (*size, 3), without the padding.
+
+        The graph gives values in 0..1.
+        """
 
         def part(rows: slice, columns: slice) -> np.ndarray:
             image = self._run(name, latents[None, :, rows, columns], step, 1)
@@ -100,10 +107,11 @@ class Transforms:
         down: int = 1,
         out: np.ndarray | None = None,
     ) -> np.ndarray:
-        """`work` over a `size` in tiles of `core` positions: it takes rows and columns, and gives `up`/`down` as many.
+        """Run `work` over a `size` in tiles of `core` positions, and put the results together.
 
-        Tiles get `reach` more positions to each side, rounded up to `down`, and these are cut off again.
-        The result is written to `out`, where that is given; what lies beyond its edges is dropped.
+        `work` takes rows and columns, and gives `up`/`down` times as many. Tiles get `reach` more
+        positions to each side, rounded up to `down`, whose results are cut off. The result is
+        written to `out` if that is given; what lies beyond its edges is dropped.
         """
         margin = -(-reach // down) * down
         tiles = [
@@ -141,7 +149,10 @@ class Transforms:
         return result
 
     def _run(self, name: str, values: np.ndarray, up: int, down: int) -> np.ndarray:
-        """What a graph makes of (1, ., h, w): float32 (C, h up/down, w up/down). Raises ModelError."""
+        """The result of a graph for (1, ., h, w): float32 (C, h up/down, w up/down).
+
+        Raises ModelError.
+        """
         result = self._result(name, values)
         size = tuple(side * up // down for side in values.shape[2:])
         if (
@@ -185,7 +196,10 @@ class Transforms:
 
 
 def provider() -> str:
-    """ONNX Runtime's name of what runs the transforms, $FACECODEC_PROVIDER or the CPU. Raises UsageError without it."""
+    """ONNX Runtime's name of the execution provider: $FACECODEC_PROVIDER, or the CPU's.
+
+    Raises UsageError if this ONNX Runtime has no such provider.
+    """
     import onnxruntime
 
     wanted = os.environ.get("FACECODEC_PROVIDER") or "cpu"
@@ -196,8 +210,9 @@ def provider() -> str:
         return there[wanted.lower()]
     except KeyError:
         raise UsageError(
-            f"provider '{wanted}' is not in this ONNX Runtime, which has {', '.join(sorted(there))}: "
-            "install onnxruntime-gpu, onnxruntime-openvino or the like in its place"
+            f"provider '{wanted}' is not in this ONNX Runtime, which has "
+            f"{', '.join(sorted(there))}: install onnxruntime-gpu, onnxruntime-openvino or the "
+            "like in its place"
         ) from None
 
 
@@ -227,7 +242,10 @@ def _scaled(part: slice, up: int, down: int, origin: int) -> slice:
 
 
 def pad(pixels: np.ndarray, multiple: int) -> np.ndarray:
-    """Mirror at the right and bottom up to a multiple; repeat the edge where there is too little to mirror."""
+    """Pad at the right and bottom to a multiple.
+
+    The padding is a mirror image, or the edge repeated where there is too little to mirror.
+    """
     for axis in (0, 1):
         extra = -pixels.shape[axis] % multiple
         if extra:

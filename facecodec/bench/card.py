@@ -10,7 +10,7 @@ COLUMNS = (("bpp", ".3f"), ("psnr", ".2f"), ("ms_ssim", ".4f"))
 
 
 def render(card: ModelCard, rows: list[dict[str, Any]], seen: str, size: int, command: str) -> str:
-    """The card of a model from its points' numbers (bench/run.py), one row for each q; `command` made it."""
+    """The card of a model from its points' numbers, a row for each q; `command` made it."""
     recognisers = list(rows[0]["recognition"])
     heads = ["q", "bpp", "PSNR", "MS-SSIM"]
     for name in recognisers:

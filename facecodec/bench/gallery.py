@@ -1,4 +1,4 @@
-"""Pictures for the report: faces under every codec at one size, and those that are not recognised any more."""
+"""Pictures for the report: faces under every codec at one size, and rejected queries."""
 
 from __future__ import annotations
 
@@ -48,7 +48,10 @@ def add_pictures(results: dict[str, Any], subjects: Sequence[Subject], out: Path
 
 
 def telling(entry: dict[str, Any], results: dict[str, Any]) -> float:
-    """A codec's coarsest setting whose seen recognition is no worse than the baseline's, or else its finest."""
+    """A codec's coarsest setting that is recognised as well as the baseline, or its finest.
+
+    That is by the recogniser that training has seen.
+    """
     by_rate = sorted(entry["points"], key=lambda point: point["bpp"])
     baseline = results["baseline"]
     seen = results["seen"][0]

@@ -37,7 +37,8 @@ from facecodec.processes import end_with_parent
 PICTURE = "picture"
 SAVE_EVERY = 200  # photographs
 READING = 2  # raised whenever photographs are read otherwise; 2: upright
-ALIGNMENT = 2  # raised whenever faces.alignment gives other crops, so that no embedding of former ones is used
+# Raised whenever faces.alignment gives other crops, so that embeddings of former ones are not used.
+ALIGNMENT = 2
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,10 @@ Part = str | EmbeddingSpec  # of a measurement
 
 @dataclass(frozen=True)
 class Measured:
-    """One photograph under one codec. MS-SSIM is None where it is too small; an embedding is NaN without a face."""
+    """One photograph under one codec.
+
+    MS-SSIM is None if the picture is too small; an embedding is NaN if no face was found.
+    """
 
     bytes: int
     pixels: int
@@ -70,10 +74,10 @@ class Measured:
 
 
 class Bench:
-    """A pool of processes that measure, and the store of what was measured.
+    """A pool of processes that measure, and a store of measurements.
 
-    `recognisers` maps names to what recognisers.find_recogniser gave; with `find_again` faces are also looked
-    for on the decoded pictures.
+    `recognisers` has by name what recognisers.find_recogniser gave. With `find_again` faces are
+    also looked for on the decoded pictures.
     """
 
     def __init__(self, recognisers: dict[str, str], store: Store, find_again: bool = False) -> None:
@@ -98,9 +102,9 @@ class Bench:
         subjects: list[Subject],
         report: Callable[[int], None] = lambda done: None,
     ) -> list[Measured | None]:
-        """Measurements in the order of `subjects`, None where the file cannot be read; `report` gets their number.
+        """Measurements in the order of `subjects`, None for a file that cannot be read.
 
-        Raises UsageError for a codec that cannot run here.
+        `report` gets the number of those done. Raises UsageError for a codec that cannot run here.
         """
         found = find_codec(codec)
         reason = found.missing()
@@ -140,7 +144,7 @@ class Bench:
         ]
 
     def _keys(self, coded: tuple[str, ...], subject: Subject) -> dict[Part, bytes]:
-        """What each part of a measurement is stored under; `coded` says how the photograph is coded."""
+        """The key of each part of a measurement; `coded` says how the photograph is coded."""
         read = (*coded, READING, _digest(subject.path))
         keys: dict[Part, bytes] = {PICTURE: key(*read, PICTURE)}
         for spec in self.specs:
@@ -164,14 +168,14 @@ class Bench:
 
 
 def open_bench(recognisers: Sequence[str], data: Path | None, find_again: bool = False) -> Bench:
-    """A bench on the user's own store; `recognisers` by name or file, see recognisers.find_recogniser."""
+    """A bench with the user's own store; `recognisers` are names or files."""
     found = {Path(name).stem: find_recogniser(name, data) for name in recognisers}
     return Bench(found, Store(cache_folder() / "bench.sqlite"), find_again)
 
 
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Processes started meanwhile never see Ctrl-C, which a terminal sends to all: their parent ends them."""
+    """Keep processes that start meanwhile from Ctrl-C: a terminal sends it to all of them."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -222,7 +226,7 @@ def _start(recognisers: dict[str, str]) -> None:
 def _measure(
     codec: str, setting: float, work: tuple[Subject, list[Part]]
 ) -> dict[Part, bytes] | None:
-    """The wanted parts of one photograph's measurement, as they are stored; None where its file cannot be read."""
+    """The wanted parts of a photograph's measurement, as stored; None if it cannot be read."""
     import torch
     from PIL import Image
 

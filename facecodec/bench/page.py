@@ -1,4 +1,4 @@
-"""The report as one HTML page that opens from disk: results, pictures and script in a single file."""
+"""The report as one HTML page that opens from disk, with its pictures and script."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from facecodec.errors import UsageError
 
 
 def write(results: dict[str, Any], out: Path) -> None:
-    """The report: results.json with everything, report.html, results.md, and of the codecs results.csv and curves.
+    """Write the report: results.json, report.html, results.md; of codecs also results.csv, curves.
 
     Pictures that the results name lie in `out`.
     """
@@ -58,8 +58,8 @@ def read(path: Path) -> dict[str, Any]:
 def redraw(many: Sequence[dict[str, Any]], folders: Sequence[Path], out: Path) -> None:
     """The report of several results as one; the pictures that each names lie in its folder.
 
-    What several say of a codec at one setting, or of its parity, is taken from the first. Raises UsageError for
-    results of different photographs, or of a codec in different versions.
+    If several have a codec at the same setting, or its parity, the first counts. Raises UsageError
+    for results of different photographs, or of a codec in different versions.
     """
     merged: dict[str, Any] = {}
     for number, (results, folder) in enumerate(zip(many, folders, strict=True)):

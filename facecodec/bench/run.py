@@ -1,4 +1,7 @@
-"""The bench: codecs over photographs, and what that says. Its result is a dictionary, docs/bench.md has its schema."""
+"""The bench: codecs over photographs, and the statistics of it.
+
+Its result is a dictionary, whose schema is in docs/bench.md.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ Report = Callable[[str, float, int], None]  # codec, setting, photographs done
 
 @dataclass(frozen=True)
 class Point:
-    """A codec at one setting: its name and numbers, and the distances of each query under each recogniser."""
+    """A codec at one setting: its numbers, and the distances of each query by recogniser."""
 
     codec: str
     setting: float
@@ -52,9 +55,10 @@ class Point:
 def summarise(
     measured: Sequence[Measured], originals: Sequence[Measured], specs: Sequence[EmbeddingSpec]
 ) -> dict[str, Any]:
-    """bpp (total bits over total pixels), means of PSNR, SSIM, MS-SSIM and cosine to the original's embedding.
+    """bpp, and means of PSNR, SSIM, MS-SSIM and the cosine to the original's embedding.
 
-    MS-SSIM is over the pictures that are large enough, None if none is; cosines over the faces that were found.
+    bpp is total bits over total pixels. MS-SSIM is over the pictures that are large enough, None
+    if none is; cosines are over the faces that were found.
     """
     structure = [m.ms_ssim for m in measured if m.ms_ssim is not None]
     numbers: dict[str, Any] = {
@@ -82,9 +86,9 @@ def measure(
     gallery: int = 1,
     report: Report = lambda codec, setting, done: None,
 ) -> list[Point]:
-    """Every codec at every setting of its own. FRR is there where there are queries enough.
+    """Every codec at each of its settings. Points have an FRR if there are queries enough.
 
-    All files must be readable: see `readable`.
+    All files must be readable, see `readable`; otherwise it raises ImageError.
     """
     originals = _photographs(bench, "original", 0, subjects)
     people = [subject.person for subject in subjects]
@@ -117,7 +121,7 @@ def _photographs(
     subjects: list[Subject],
     report: Callable[[int], None] = lambda done: None,
 ) -> list[Measured]:
-    """As Bench.photographs, of files that could all be read. Raises ImageError if one no longer can."""
+    """As Bench.photographs, of readable files. Raises ImageError if one cannot be read any more."""
     measured = []
     for subject, each in zip(
         subjects, bench.photographs(codec, setting, subjects, report), strict=True
@@ -143,7 +147,7 @@ def readable(bench: Bench, dataset: Dataset) -> tuple[Dataset, list[str]]:
 def verify(
     bench: Bench, dataset: Dataset, codec: str, setting: float
 ) -> dict[str, dict[str, float]]:
-    """Accuracy on the dataset's pairs under each recogniser: mean over folds and its standard error."""
+    """Accuracy on the dataset's pairs by recogniser: mean over folds, and its standard error."""
     measured = _photographs(bench, codec, setting, dataset.subjects)
     first, second, same, fold = (
         np.array([getattr(pair, name) for pair in dataset.pairs]) for name in PAIR
@@ -216,7 +220,10 @@ def bench_results(
 def rejected_queries(
     point: Point, original: Point, spec: EmbeddingSpec, dataset: Dataset
 ) -> list[dict[str, Any]]:
-    """The queries that are accepted undecoded and rejected decoded, the farthest beyond the threshold first."""
+    """The queries that are accepted undecoded and rejected decoded.
+
+    Those farthest beyond the threshold come first.
+    """
     was_same, was_other = original.distances[spec]
     same, other = point.distances[spec]
     threshold = threshold_at_far(other)
@@ -237,7 +244,10 @@ def rejected_queries(
 
 
 def differences(points: list[Point], people: Sequence[str], gallery: int) -> list[dict[str, Any]]:
-    """FRR of each reference codec less that of each model of ours at the same setting, paired, with its interval."""
+    """FRR of each reference codec less that of each model at the same setting, with intervals.
+
+    The two are paired: they are of the same people.
+    """
     queries = [people[index] for index in galleries(people, gallery)[1]]
     chosen = draws(queries)
     rows = []
@@ -286,9 +296,10 @@ def environment() -> dict[str, Any]:
 def results(
     points: list[Point], people: Sequence[str], gallery: int = 1, samples: int = DRAWS
 ) -> dict[str, Any]:
-    """What the points come to: numbers with intervals, ROC curves, bits at parity with the baseline.
+    """The points with their statistics: intervals, ROC curves, and bits at parity.
 
-    `people` is who is on each photograph, in the order measured; without it there is no recognition.
+    `people` says who is on each photograph, in the order measured; without it there is no
+    recognition.
     """
     if not people:
         points = [replace(point, distances={}) for point in points]
@@ -345,7 +356,10 @@ def results(
 
 
 def bd_rates(anchor: dict[str, Any] | None, entry: dict[str, Any]) -> dict[str, float]:
-    """Percent more bits than the anchor at equal PSNR and MS-SSIM, from curves of FEWEST_BD points or more."""
+    """Percent more bits than the anchor at equal PSNR and MS-SSIM.
+
+    Both curves need FEWEST_BD points.
+    """
     rates = {}
     for metric, name in (("psnr", "PSNR"), ("ms_ssim", "MS-SSIM")):
         curves = [
@@ -367,9 +381,10 @@ def parity(
     target: np.ndarray,
     spec: EmbeddingSpec,
 ) -> dict[str, Any]:
-    """Where a codec's FRR over rate comes down to the baseline's: bpp, share of the baseline's bits, interval.
+    """The rate at which a codec's FRR is the baseline's.
 
-    Where it cannot be said, `reason` says why.
+    It is given as bpp, the share of the baseline's bits, and the interval of bpp. If there is no
+    such rate, `reason` says why.
     """
     if len(points) < FEWEST_POINTS:
         return {"reason": f"{len(points)} settings; a fit takes {FEWEST_POINTS}"}

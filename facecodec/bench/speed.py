@@ -1,4 +1,4 @@
-"""What codecs cost to run: a process for each picture, and all pictures in a batch, side by side in one run."""
+"""The time that codecs take: a process for each picture, and all pictures in a batch."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def speed_results(
     leave_out: Callable[[dict[str, str]], None] = lambda skipped: None,
     alone: int | None = None,
 ) -> dict[str, Any]:
-    """Seconds a picture of each codec: medians and interquartile ranges. `report` gets rounds done and in all.
+    """Seconds a picture of each codec: medians and interquartile ranges.
 
-    The first `alone` pictures, or all, have a process each; all of them are a batch.
-    Each codec is tried first; the reason of each that fails is under "skipped", and `leave_out` gets
-    it at once.
-    A codec without settings takes the one nearest to BPP on the first picture. In every round each codec runs in turn,
-    so that a slow minute of the machine is a slow minute of all.
+    The first `alone` pictures, or all, have a process each; all of them are a batch. Each codec is
+    tried first; the reason of each that fails is under "skipped", and `leave_out` gets it at once.
+    A codec without settings takes the one nearest to BPP on the first picture. In every round each
+    codec runs in turn, so that a slow minute of the machine slows all. `report` gets the numbers of
+    rounds done and in all.
     """
     pixels = images.load(pictures[0])
     timed, skipped = {}, {}
@@ -88,7 +88,7 @@ def summary(seconds: list[float]) -> dict[str, float]:
 
 
 def _round(name: str, setting: float, folder: Path, alone: int | None) -> dict[str, list[float]]:
-    """Seconds a picture: of the first of folder/pictures in a process of its own, and of a batch of all."""
+    """Seconds a picture: of `alone` pictures in a process each, and of a batch of all."""
     commands = find_codec(name).commands
     assert commands is not None, "codecs without programs are left out before"
     places = [folder / part for part in ("pictures", "coded", "restored")]

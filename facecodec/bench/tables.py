@@ -16,9 +16,10 @@ PIPED_WIDTH = 160
 CURVES = "curves"  # the picture of them, less its suffix
 
 LEGEND = (
-    "bpp: bits of whole files over pixels. Cosine: that of the embeddings of the decoded and the original face, FRR "
-    "the share of queries that are rejected where one in a hundred impostors is let in, pairs the accuracy of "
-    "verification, no face the pictures in which none was found. In brackets: 95% intervals by bootstrap over people."
+    "bpp: bits of whole files over pixels. Cosine: that of the embeddings of the decoded and the "
+    "original face, FRR the share of queries that are rejected where one in a hundred impostors is "
+    "let in, pairs the accuracy of verification, no face the pictures in which none was found. In "
+    "brackets: 95% intervals by bootstrap over people."
 )
 
 
@@ -64,7 +65,8 @@ def markdown(results: dict[str, Any]) -> str:
     environment = results["environment"]
     packages = ", ".join(f"{name} {version}" for name, version in environment["packages"].items())
     lines += [
-        f"Python {environment['python']}, {packages}; {environment['machine']}, {environment['cores']} cores.",
+        f"Python {environment['python']}, {packages}; {environment['machine']}, "
+        f"{environment['cores']} cores.",
         "",
     ]
     return "\n".join(lines)
@@ -203,7 +205,10 @@ def _speed(speed: dict[str, Any]) -> Numbers:
         (f"{each['codec']} {each['setting']:g}", *(cell(each, task) for task in tasks))
         for each in speed["codecs"]
     ]
-    title = f"Milliseconds a picture (ratio to HEVC): {speed['images']} of {speed['size']}, {speed['cores']} cores"
+    title = (
+        f"Milliseconds a picture (ratio to HEVC): {speed['images']} of {speed['size']}, "
+        f"{speed['cores']} cores"
+    )
     return Numbers(title, ("", *(task.replace("_", ", ") for task in tasks)), rows)
 
 

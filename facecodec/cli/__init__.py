@@ -59,7 +59,7 @@ def cli() -> None:
 
 
 def program() -> None:
-    """Console entry point: `main`, without Python's own farewell, which takes longer than coding a face."""
+    """Console entry point: `main`, without Python's own end, which takes longer than a face."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # so that all is put away
     try:
         main()
@@ -74,7 +74,7 @@ def program() -> None:
 
 def main() -> None:
     """The command line: our exit codes, and one line instead of a traceback for expected errors."""
-    # NumPy reads it when it is imported: threads for products as small as ours cost more than they do.
+    # NumPy reads this when it is imported. Our matrix products are too small for threads to pay.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         status = cli.main(standalone_mode=False, prog_name="facecodec")
@@ -88,7 +88,7 @@ def main() -> None:
         complain(message_of(error))
         status = 2 if isinstance(error, UsageError) else 1
     except OSError as error:
-        # What is told on stdout could not be; the outputs themselves are handled where they are written.
+        # It was stdout that could not be written; tasks handle the errors of outputs.
         complain(error.strerror or str(error))
         status = 1
     sys.exit(status or 0)

@@ -85,14 +85,16 @@ def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--ray",
                 "cluster",
                 metavar="ADDRESS",
-                help="Share the inputs among the machines of a Ray cluster; 'local' starts one here.",
+                help="Share the inputs among the machines of a Ray cluster; "
+                "'local' starts one here.",
             ),
             click.option(
                 "--provider",
                 metavar="NAME",
                 expose_value=False,
                 callback=_set_provider,
-                help="What runs the transforms: cpu, or cuda, openvino and so on where ONNX Runtime has it.",
+                help="What runs the transforms: cpu, or cuda, openvino and so on where "
+                "ONNX Runtime has it.",
             ),
             files0_option,
             max_pixels_option,
@@ -107,7 +109,7 @@ def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _set_provider(context: click.Context, option: click.Parameter, name: str | None) -> None:
-    """In the environment, from which other processes have it too."""
+    """Put it into the environment, from which other processes have it too."""
     if name is not None:
         os.environ["FACECODEC_PROVIDER"] = name
         from facecodec.sessions import provider
@@ -116,7 +118,7 @@ def _set_provider(context: click.Context, option: click.Parameter, name: str | N
 
 
 class Reporter:
-    """Reports results: lines and notes on stderr, a progress bar on a terminal, JSON where asked."""
+    """Reports results: text on stderr, a progress bar on a terminal, JSON where asked."""
 
     def __init__(self, as_json: bool, quiet: bool, stdout_is_data: bool) -> None:
         self.json_to: IO[str] | None = (
@@ -142,7 +144,8 @@ class Reporter:
         if verbose and self.interactive and not self.json_to:
             self.line(
                 f"{result['input']} -> {result['output']}: {result['width']}x{result['height']}, "
-                f"{result['bytes']} bytes, {result['bpp']:.3f} bpp, q {result['quality']:g}, {result['model']}"
+                f"{result['bytes']} bytes, {result['bpp']:.3f} bpp, q {result['quality']:g}, "
+                f"{result['model']}"
             )
 
     def skipped(self, name: str, output: str) -> None:
@@ -170,7 +173,8 @@ def run(plan: Plan, operation: Operation, options: Options, verify: bool = False
     to_stdout = any(job.target is None for job in plan.jobs)
     if to_stdout and sys.stdout is not None and sys.stdout.isatty():
         raise UsageError(
-            "standard output is a terminal, and the output is binary: redirect it, or give -o a file"
+            "standard output is a terminal, and the output is binary: "
+            "redirect it, or give -o a file"
         )
     if options.force and options.skip_existing:
         raise UsageError("--force and --skip-existing exclude each other: give one")

@@ -115,7 +115,10 @@ alone("quality", "Rate, PSNR, SSIM and MS-SSIM alone, without recognition.")
 )
 @shared_options
 def budget(limits: tuple[int, ...], **options: Any) -> None:
-    """Recognition within N bytes a picture: every codec may shrink it, and codes it as finely as fits."""
+    """Recognition within N bytes a picture.
+
+    Every codec may shrink the picture, and codes it as finely as fits.
+    """
     measure_and_report(("identify", "verify", "budget"), limits=limits or (1024,), **options)
 
 
@@ -130,7 +133,10 @@ def budget(limits: tuple[int, ...], **options: Any) -> None:
 )
 @shared_options
 def speed(repeats: int, **options: Any) -> None:
-    """Time a picture: a process each, and in a batch. Of 20 photographs unless --limit says otherwise."""
+    """Time a picture, in a process of its own and in a batch.
+
+    It takes 20 photographs unless --limit says otherwise.
+    """
     time_and_report(repeats, **options)
 
 
@@ -171,7 +177,7 @@ def download(dataset: str) -> None:
 
 
 def chosen(codecs: tuple[str, ...], models: tuple[str, ...]) -> dict[str, tuple[float, ...]]:
-    """Settings asked for by codec, none where none are. Raises UsageError for a codec that does not exist."""
+    """The settings asked for by codec, () if none are. Raises UsageError for an unknown codec."""
     from facecodec.bench.codecs import find_codec
     from facecodec.frozen import DEFAULT_MODEL
 
@@ -275,7 +281,7 @@ def time_and_report(
 
 
 def folder_for(dataset: str, out: Path | None, resume: bool) -> Path:
-    """Where the report goes. Raises UsageError for a folder that holds one, unless that is to go on."""
+    """The folder of the report. Raises UsageError if it holds one and is not to be resumed."""
     out = out or Path(f"bench-{Path(dataset).name}")
     if (out / "results.json").exists() and not resume:
         raise UsageError(
@@ -329,5 +335,8 @@ class Progress:
         before = self.steps.index((codec, setting)) * self.photographs
         share = (before + done) / self.total
         left = (time.monotonic() - self.began) * (1 / share - 1) / 60
-        line = f"{codec} {setting:g}: {done}/{self.photographs}, {share:.0%} of all, {left:.0f} min left"
+        line = (
+            f"{codec} {setting:g}: {done}/{self.photographs}, {share:.0%} of all, "
+            f"{left:.0f} min left"
+        )
         self.line.show(line, last=share == 1)

@@ -44,9 +44,10 @@ def card(
     limit: int | None,
     out: Path | None,
 ) -> None:
-    """Measure MODEL on the LFW test people and write its card: FILE.md, and the numbers as FILE.json.
+    """Measure MODEL on the LFW test people and write its card.
 
-    What was measured before is kept in the user's cache and not measured again.
+    FILE.md has the card and FILE.json the numbers. Measurements are kept in the user's cache and
+    not made again.
     """
     require_bench()
     from facecodec.bench.card import render

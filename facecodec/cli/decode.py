@@ -42,8 +42,8 @@ def decode(
 ) -> None:
     """Restore images from .fic files.
 
-    INPUT is a .fic file, a folder that is searched for them, a tar file of them, a URL, or '-'. Without -o
-    the output lies beside the input.
+    INPUT is a .fic file, a folder that is searched for them, a tar file of them, a URL, or '-'.
+    Without -o the output lies beside the input.
     """
     suffix = f".{format_ or 'png'}"
     plan = files.plan(inputs, options.listed(), out, suffix, files.FIC, ".fic files")
@@ -83,7 +83,7 @@ class Decode:
 
 
 def _format_of(target: Path | None) -> str:
-    """The format that a file name asks for. Raises UsageError for one that is not written."""
+    """The format that a file name asks for. Raises UsageError if it names none."""
     from facecodec import images
 
     if target is None or files.is_shard(target) or is_special(target):

@@ -47,10 +47,11 @@ def embed(
     out: Path | None,
     force: bool,
 ) -> None:
-    """Embed the face in each .fic file without making its pixels. Its model needs a head: see `facecodec models`.
+    """Embed the face in each .fic file without making its pixels.
 
-    INPUT is a .fic file, a folder that is searched for them, or '-'. Embeddings have length 1 and lie in the space of
-    the recogniser that is named: compare them with each other, or with that recogniser's, by their cosine.
+    The file's model needs a head: see `facecodec models`. INPUT is a .fic file, a folder that is
+    searched for them, or '-'. Embeddings have length 1 and lie in the space of the recogniser that
+    is named: compare them by their cosine, with each other or with that recogniser's.
     """
     names = [*inputs, *(files.read_list(files0_from) if files0_from else [])]
     if not names:
@@ -77,7 +78,8 @@ def embed(
             name = str(job.source or files.STANDARD)
             if not result.failure and space not in (None, result.facts["space"]):
                 result = Result(
-                    failure=f"its embedding lies in the space {result.facts['space']}, not in {space}"
+                    failure=f"its embedding lies in the space {result.facts['space']}, "
+                    f"not in {space}"
                 )
             if result.failure:
                 failures.append((name, result.failure))
@@ -126,7 +128,7 @@ class Embed:
 
 
 def _tell_row(name: str, space: str, numbers: list[float]) -> None:
-    """Three columns: a name that holds a tab is one column all the same."""
+    """Print three columns; a name that holds a tab is one column all the same."""
     tell(name, end="\t")
     tell(space, end="\t")
     tell(" ".join(map(str, numbers)))
@@ -143,7 +145,7 @@ def _jobs(name: str) -> tuple[list[Job], list[tuple[str, str]]]:
 
 
 def _array(rows: list[np.ndarray | None]) -> bytes:
-    """A .npy file, float32 (N, D); what has no embedding has a row of NaN, so that rows are inputs."""
+    """A .npy file, float32 (N, D), a row for each input: NaN if it has no embedding."""
     there = next(row for row in rows if row is not None)
     buffer = io.BytesIO()
     np.save(buffer, np.stack([np.full_like(there, np.nan) if row is None else row for row in rows]))

@@ -54,8 +54,8 @@ def encode(
 ) -> None:
     """Compress images to .fic files.
 
-    INPUT is an image, a folder that is searched for images, a tar file of images, a URL, or '-'. Without
-    -o the output lies beside the input. Inputs are kept.
+    INPUT is an image, a folder that is searched for images, a tar file of images, a URL, or '-'.
+    Without -o the output lies beside the input. Inputs are kept.
     """
     from PIL import Image
 
@@ -70,7 +70,8 @@ def encode(
     for job in plan.jobs:
         if job.target is not None and job.target.suffix.lower() in images.SUFFIXES:
             raise UsageError(
-                f"{job.target} has the name of an image, and a .fic file is none: give -o another name"
+                f"{job.target} has the name of an image, and a .fic file is none: "
+                "give -o another name"
             )
     open_codec(path)  # a model that fails is reported once, not for each input
     operation = Encode(path, target, options.max_pixels, keep_metadata, verify)

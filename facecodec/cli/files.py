@@ -1,4 +1,4 @@
-"""Which inputs there are, and where their outputs go."""
+"""The inputs of a command, and the output of each."""
 
 from __future__ import annotations
 
@@ -52,7 +52,10 @@ class Member:
 
 @dataclass(frozen=True)
 class Plan:
-    """The jobs, and the inputs that could not become one: (name, reason). What ends as is `wanted` gets `suffix`."""
+    """The jobs, and the inputs that could not become one, each with the reason.
+
+    In a shard, members whose suffix is `wanted` get `suffix`.
+    """
 
     jobs: list[Job]
     failures: list[tuple[str, str]]
@@ -68,10 +71,11 @@ def plan(
     wanted: frozenset[str],
     kind: str,
 ) -> Plan:
-    """Pair inputs with outputs named `suffix`; folders are searched for files of a `kind`, by the suffixes `wanted`.
+    """Pair inputs with outputs named `suffix`.
 
-    `listed` are the paths of --files0-from. Raises UsageError for what cannot be meant, two inputs
-    with one output or an output that is also an input among it.
+    Folders are searched for files of a `kind`, by the suffixes `wanted`; `listed` are the paths of
+    --files0-from. Raises UsageError for what cannot be meant, such as two inputs with one output,
+    or an output that is also an input.
     """
     names = list(inputs) + (listed or [])
     if listed is None and not inputs:
@@ -144,7 +148,7 @@ def is_shard(path: Path) -> bool:
 
 
 def find(path: Path, wanted: frozenset[str], kind: str) -> tuple[list[Path], list[tuple[str, str]]]:
-    """The file at `path`, or those in a folder that end as is `wanted`; and failures as a Plan has them."""
+    """The file at `path`, or those in a folder with a suffix in `wanted`; failures as in Plan."""
     if not is_folder(path):
         return [path], []
     failures: list[tuple[str, str]] = []
@@ -162,7 +166,8 @@ def read_list(name: str) -> list[str]:
         raise UsageError(f"--files0-from {name}: {explain(error)}") from None
     if b"\n" in data and b"\0" not in data:
         raise UsageError(
-            f"--files0-from {name}: paths must be separated by NUL bytes, as find -print0 writes them"
+            f"--files0-from {name}: paths must be separated by NUL bytes, "
+            "as find -print0 writes them"
         )
     return [os.fsdecode(part) for part in data.split(b"\0") if part]
 
@@ -172,14 +177,14 @@ def _is_folder(out: str) -> bool:
 
 
 def _base(paths: list[Path]) -> Path:
-    """The folder that files here have in common. A missing one is an error of its own, and must not change it."""
+    """The common folder of files here. A missing file does not count, and fails later."""
     there = [path for path in paths if os.path.exists(path)]
     folders = [os.path.abspath(path if os.path.isdir(path) else path.parent) for path in there]
     return Path(os.path.commonpath(folders)) if folders else Path.cwd()
 
 
 def _remote_base(paths: list[Path]) -> list[str]:
-    """The same for URLs, in parts."""
+    """The common folder of URLs, in parts."""
     folders = [path if is_folder(path) else path.parent for path in paths if is_url(path)]
     parts = zip(*(str(folder).rstrip("/").split("/") for folder in folders), strict=False)
     return [same[0] for same in takewhile(lambda each: len(set(each)) == 1, parts)]
@@ -192,7 +197,7 @@ def _remote_place(path: Path, base: list[str]) -> Path:
 
 
 def _place(path: Path, root: Path) -> Path:
-    """Where a file lies relative to `root`; one outside it keeps its whole path, below OUT all the same."""
+    """The place of a file below OUT: its path from `root`, or the whole one if it lies outside."""
     absolute = Path(os.path.abspath(path))
     return absolute.relative_to(root if absolute.is_relative_to(root) else absolute.anchor)
 
@@ -210,11 +215,13 @@ def _refuse_collisions(jobs: list[Job]) -> None:
             if not is_url(job.target) and not os.path.lexists(target):
                 raise UsageError(f"{name}: no such file; if it is to be the output, give -o {name}")
             raise UsageError(
-                f"{job.output_name} is an input too, and inputs are never overwritten: give another -o"
+                f"{job.output_name} is an input too, and inputs are never overwritten: "
+                "give another -o"
             )
         if target in targets:
             colliding.append(
-                f"{targets[target].input_name} and {job.input_name} would both write {job.output_name}"
+                f"{targets[target].input_name} and {job.input_name} would both write "
+                f"{job.output_name}"
             )
         targets.setdefault(target, job)
     if colliding:

@@ -118,7 +118,10 @@ def describe(data: bytes, escapes: bool = False) -> dict[str, Any]:
 
 
 def extract(data: bytes, source: Job, folder: Path) -> None:
-    """Write the images in a file to DIR/NAME-IMAGE. Raises FormatError where there are none, OutputError."""
+    """Write the images in a file to DIR/NAME-IMAGE. Raises OutputError.
+
+    Raises FormatError if the family's files hold no images.
+    """
     from facecodec.codec import codec_of, open_container
     from facecodec.families import Illustrated
 
@@ -135,9 +138,9 @@ def extract(data: bytes, source: Job, folder: Path) -> None:
 
 
 def draw_allocation(data: bytes) -> bytes:
-    """The picture in grey, in yellow where a file keeps all samples and in blue where none, as a PNG file.
+    """The picture in grey under its allocation, as a PNG file: yellow keeps all samples, blue none.
 
-    Raises FormatError for a file of a model that keeps all everywhere.
+    Raises FormatError if the family keeps all samples everywhere.
     """
     import numpy as np
     from PIL import Image
@@ -151,7 +154,8 @@ def draw_allocation(data: bytes) -> bytes:
     size = (parsed.height, parsed.width)
     if not isinstance(codec.family, Allocating):
         raise FormatError(
-            f"a file of model {codec.card.name} keeps all samples everywhere: there is nothing to draw"
+            f"a file of model {codec.card.name} keeps all samples everywhere: "
+            "there is nothing to draw"
         )
     grey = np.asarray(codec.decode_container(parsed).convert("L"), np.float32)[..., None]
     shares = codec.family.allocation(parsed.streams, size, parsed.quality_byte)
@@ -165,7 +169,8 @@ def draw_allocation(data: bytes) -> bytes:
 def _show(facts: dict[str, Any]) -> None:
     model = facts["model"] or "not installed here"
     tell(
-        f"{facts['input']}: {facts['width']}x{facts['height']}, {facts['bytes']} bytes, {facts['bpp']:.3f} bpp"
+        f"{facts['input']}: {facts['width']}x{facts['height']}, {facts['bytes']} bytes, "
+        f"{facts['bpp']:.3f} bpp"
     )
     tell(f"  quality  {facts['quality']:g}")
     tell(f"  model    {model} ({facts['fingerprint']})")

@@ -106,7 +106,8 @@ def models(as_json: bool) -> None:
             continue
         mark = " (default)" if facts["default"] else ""
         tell(
-            f"{name}{mark}: {card.family}, {card.objective} with {card.distortion}, fingerprint {card.fingerprint}"
+            f"{name}{mark}: {card.family}, {card.objective} with {card.distortion}, "
+            f"fingerprint {card.fingerprint}"
         )
         embeds = ", with a head: see facecodec embed" if facts["embeds"] else ""
         tell(f"  trained on {card.data} for {card.steps} steps{embeds}")

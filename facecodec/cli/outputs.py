@@ -1,4 +1,4 @@
-"""Reading inputs, and outputs that come to be whole or not at all."""
+"""Reading inputs, and writing outputs whole or not at all."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def refuse_existing(job: Job, force: bool) -> None:
 
 
 def outputs_there(jobs: Iterable[Job]) -> set[Job]:
-    """The jobs whose output exists, as a file that would be overwritten. Of a store each folder is listed once."""
+    """The jobs whose output is a file that exists. Each folder of a store is listed once."""
     listed: dict[str, set[str]] = {}
     found = set()
     for job in jobs:
@@ -79,9 +79,9 @@ def write_output(job: Job, data: bytes, force: bool) -> None:
 
 @contextmanager
 def writing(job: Job, force: bool) -> Iterator[IO[bytes]]:
-    """A file to write to, which has the output's name when the block has ended, and is gone where it raises.
+    """A file to write to. It gets the output's name at the end of the block, unless that raises.
 
-    Raises OutputError, also for an OSError that the block raises.
+    If it raises, the file is removed. Raises OutputError, also for an OSError of the block.
     """
     try:
         if job.target is None:
@@ -111,7 +111,10 @@ def writing(job: Job, force: bool) -> Iterator[IO[bytes]]:
 
 
 def compare_output(job: Job, digest: bytes) -> None:
-    """Raise OutputError unless the output, read back, has this SHA-256; standard output and devices cannot be read."""
+    """Raise OutputError unless the output, read back, has this SHA-256.
+
+    Standard output and devices cannot be read, and are not.
+    """
     if job.target is None or is_special(job.target):
         return
     found = hashlib.sha256()
@@ -126,9 +129,9 @@ def compare_output(job: Job, digest: bytes) -> None:
 
 @contextmanager
 def _remote(target: Path, force: bool) -> Iterator[IO[bytes]]:
-    """Stores make an object appear when all of it is there, so it is sent when it is whole.
+    """A local file, which is sent to a store when it is whole: an object appears there at once.
 
-    Most cannot say whether it existed then; it is looked for before.
+    Most stores cannot refuse to overwrite, so it is checked before whether the object exists.
     """
     import tempfile  # slow to import
 
@@ -145,9 +148,9 @@ def _remote(target: Path, force: bool) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _whole(target: Path, force: bool, mode: int | None) -> Iterator[IO[bytes]]:
-    """Raises FileExistsError where the target has come to be in the meantime, unless `force`.
+    """A file that becomes `target`. Raises FileExistsError if that exists by then, unless `force`.
 
-    `mode` are the input's permissions, of which the output is to have no more.
+    `mode` are the input's permissions; the output gets no more than these.
     """
     partial = target.with_name(f".facecodec-{os.urandom(8).hex()}.partial")
     try:  # around everything: Ctrl-C may come as soon as the file is there
@@ -187,7 +190,7 @@ def _limit(file: IO[bytes], mode: int | None) -> None:
 
 
 def _unnamed(folder: Path) -> IO[bytes] | None:
-    """A file that gets its name when it is whole, so that even kill -9 leaves nothing; None where there is no such."""
+    """A file without a name, which even kill -9 does not leave behind; None if there is no such."""
     try:
         return open(os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o666), "w+b")
     except (AttributeError, OSError):  # not Linux, or not this file system
@@ -196,7 +199,7 @@ def _unnamed(folder: Path) -> IO[bytes] | None:
 
 def _link(file: IO[bytes], path: Path) -> bool:
     """Give an unnamed file its name; False where the system cannot. Raises FileExistsError."""
-    try:  # a directory to start from, which an absolute path has no use for, makes Python follow the link
+    try:  # with a directory, although the path is absolute, Python follows the link
         os.link(f"/proc/self/fd/{file.fileno()}", path, src_dir_fd=file.fileno())
     except FileExistsError:
         raise

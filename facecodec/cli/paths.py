@@ -22,7 +22,7 @@ def is_url(path: Path | str) -> bool:
 
 
 def to_path(name: str) -> Path:
-    """A path by its name. Raises UsageError for a URL that cannot be reached for want of a package."""
+    """The path of a name. Raises UsageError for a URL whose package is not installed."""
     if name.startswith("file://"):
         return Path(name.removeprefix("file://"))
     if not is_url(name):
@@ -47,7 +47,7 @@ def in_store(path: Path) -> tuple[Any, str]:
 
 @contextmanager
 def reaching(path: Path | None) -> Iterator[None]:
-    """Whatever a URL's store raises, as the OSError that a file here would have raised."""
+    """Turn what a URL's store raises into the OSError that a local file would have raised."""
     try:
         yield
     except Exception as error:
@@ -64,7 +64,7 @@ def exists(path: Path) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a folder is there. What a URL names with a suffix is taken for a file, without asking its store."""
+    """Whether a folder is there. A URL with a suffix is taken for a file, without a request."""
     if not is_url(path):
         return os.path.isdir(path)
     with reaching(path):
@@ -87,7 +87,7 @@ def real(path: Path) -> str:
 
 
 def walk(folder: Path, unreadable: list[tuple[str, str]]) -> Iterator[Path]:
-    """Files below a folder, in order; folders that cannot be listed go to `unreadable`, with the reason."""
+    """Files below a folder, in order. A folder that cannot be listed goes to `unreadable`."""
 
     def note(error: OSError) -> None:
         unreadable.append((str(error.filename or folder), explain(error)))

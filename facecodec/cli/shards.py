@@ -25,14 +25,14 @@ Contents = Iterator[tuple[tarfile.TarInfo, bytes]]
 
 @dataclass(frozen=True)
 class Recode:
-    """Runs a task for the members of a shard whose suffix is `wanted`; their outputs get `suffix`."""
+    """Runs a task for the members of a shard whose suffix is `wanted`; outputs get `suffix`."""
 
     task: Convert
     wanted: frozenset[str]
     suffix: str
 
     def __call__(self, shard: Job, run: Runner) -> Iterator[tuple[Job, Result]]:
-        """Every picture in the shard with its result, from `run`, and the shard's own failure, if any.
+        """Every picture in the shard with its result from `run`, and the shard's failure, if any.
 
         A picture that fails is left out of the output.
         """

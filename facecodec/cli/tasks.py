@@ -18,7 +18,7 @@ from facecodec.errors import FacecodecError
 
 @dataclass(frozen=True)
 class Note:
-    """A remark on an input. Of all inputs with notes of the same `kind`, the first alone shows it."""
+    """A remark on an input. Of all inputs with notes of one `kind`, only the first shows it."""
 
     text: str
     kind: str | None = None

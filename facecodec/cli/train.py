@@ -40,7 +40,10 @@ def train(
     minutes: float | None,
     resume: bool,
 ) -> None:
-    """Train a model as CONFIG.toml says. DIR gets log.jsonl and checkpoint.pt, and `freeze` reads it."""
+    """Train a model as CONFIG.toml says.
+
+    DIR gets log.jsonl and checkpoint.pt, and `freeze` reads it.
+    """
     require_training_extra()
     from facecodec.training.config import load_config
     from facecodec.training.loop import train as train_run
@@ -62,7 +65,10 @@ def _show(row: dict[str, Any]) -> None:
     if "loss" in row:
         share = row["step"] / row["steps"]
         left = row["seconds"] / share * (1 - share) / 60
-        text = f"step {row['step']}/{row['steps']}  loss {row['loss']:.4f}  bpp {row['bpp']:.4f}  {left:.0f} min left"
+        text = (
+            f"step {row['step']}/{row['steps']}  loss {row['loss']:.4f}  bpp {row['bpp']:.4f}  "
+            f"{left:.0f} min left"
+        )
         warn(text, end="\r" if sys.stderr.isatty() else "\n")
     elif "validation" in row:
         warn(f"step {row['step']}  validation objective {row['objective']:.4f}")

@@ -1,8 +1,8 @@
-"""Pixels <-> latents <-> streams, one file per codec family; the frozen model's family tag chooses.
+"""Pixels <-> latents <-> streams, one file per codec family; the model's family tag chooses.
 
-A family's module has STREAMS, the names of its streams; `expected`, which says which tensors a model
-has that holds these; and `build`, which takes such tensors and Transforms and gives a Family. Both
-raise ValueError where a model is malformed.
+A family's module has STREAMS, the names of its streams; `expected`, the tensors of a model that
+has these tensors; and `build`, which makes a Family of tensors and Transforms. Both raise
+ValueError for a malformed model.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FAMILIES = ("hyperprior", "compact-png", "spic", "lfic")
 
 
 def family_module(tag: str) -> ModuleType:
-    """The module of a family tag. Raises KeyError for one this version does not know."""
+    """The module of a family tag. Raises KeyError for a tag that this version does not know."""
     if tag not in FAMILIES:
         raise KeyError(tag)
     return import_module(f"{__name__}.{module_name(tag)}")
@@ -29,37 +29,38 @@ def module_name(tag: str) -> str:
 
 
 class Family(Protocol):
-    """What codec.py asks of a family. `size` is height and width of the picture, `quality` the byte of the file.
+    """What codec.py asks of a family.
 
-    What reads streams raises FormatError for those that no encoder writes.
+    `size` is height and width of the picture, `quality` the quality byte of the file, 0..224. A
+    method that reads streams raises FormatError for streams that no encoder writes.
     """
 
     def analyse(self, pixels: np.ndarray) -> Any:
-        """Latents, for every quality, of uint8 (H, W, 3)."""
+        """The latents of uint8 (H, W, 3), for every quality."""
 
     def encode(self, latents: Any, quality: int) -> list[bytes]:
-        """A stream for each of STREAMS. Raises OverflowError, with a message, for latents that cannot be coded."""
+        """A stream for each of STREAMS. Raises OverflowError for latents that are too large."""
 
     def decode(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
         """The picture, uint8 (*size, 3)."""
 
     def decode_symbols(self, streams: list[bytes], size: tuple[int, int], quality: int) -> Any:
-        """What the streams hold, in integers, before any floating point; its `escapes` by stream."""
+        """The integers in the streams, before any floating point; `escapes` by stream."""
 
     def count_escapes(
         self, streams: list[bytes], size: tuple[int, int], quality: int
     ) -> dict[str, int]:
-        """Reads all that `decode_symbols` does and keeps nothing; escapes by stream."""
+        """Read all that `decode_symbols` reads and keep nothing; escapes by stream."""
 
     def matches(
         self, streams: list[bytes], size: tuple[int, int], latents: Any, quality: int
     ) -> bool:
-        """Whether these streams decode to the very integers that these latents are coded by."""
+        """Whether these streams decode to the integers that these latents are coded by."""
 
     def decode_latents(
         self, streams: list[bytes], size: tuple[int, int], quality: int
     ) -> np.ndarray:
-        """What the picture is made from, and what a head reads: float32 (M, h, w)."""
+        """The latents that the picture is made from, and that a head reads: float32 (M, h, w)."""
 
 
 @runtime_checkable

@@ -1,7 +1,8 @@
-"""Compact PNG: a network's small picture of a picture, stored as a PNG file, and another network's picture of that.
+"""Compact PNG: a network makes a small image of a picture, another one a picture of that image.
 
-After Bian et al., "A Deep Image Compression Framework for Face Recognition" (2019). Quality is the size and the depth
-of the compact image, which has three channels: STEPS, of which each quality byte takes the nearest.
+The small image is stored as a PNG file. After Bian et al., "A Deep Image Compression Framework for
+Face Recognition" (2019). Quality is the size and the depth of the compact image, which has three
+channels: each quality byte takes the nearest of STEPS.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from facecodec.sessions import Transforms
 from facecodec.tensors import GRAPH, Tensor
 
 STREAMS = ("png",)
-# Pixels of the picture to one of the compact image along a side, and bits of each of its values; q = 1, 2 and so on.
+# For q = 1, 2 and so on: pixels of the picture for one of the compact image, along a side, and the
+# bits of each of its values.
 STEPS = ((16, 5), (16, 6), (16, 8), (8, 3), (8, 4), (8, 5), (8, 6), (8, 8))
 # Positions of the compact image to each side that a graph looks at (networks/compact_png.py).
 REACH = {"g_a8": 3, "g_a16": 5, "g_s8": 6, "g_s16": 6}
@@ -49,7 +51,7 @@ class CompactPng:
         self._transforms = transforms
 
     def analyse(self, pixels: np.ndarray) -> Latents:
-        """The compact image of uint8 (H, W, 3), of the size that is asked for; each is computed once."""
+        """The compact image of uint8 (H, W, 3) at the step that is asked for, each made once."""
 
         @cache
         def compact(step: int) -> np.ndarray:
@@ -74,14 +76,15 @@ class CompactPng:
         )
 
     def decode_symbols(self, streams: list[bytes], size: tuple[int, int], quality: int) -> Symbols:
-        """Raises FormatError for anything but a PNG file of the values that a compact image of that size can have."""
+        """Raises FormatError for all but a PNG file of that size whose values have these bits."""
         step, bits = step_of(quality)
         expected = tuple(-(-side // step) for side in size)
         try:
             with Image.open(io.BytesIO(streams[0]), formats=["PNG"]) as image:
                 if image.mode != "RGB" or image.size != expected[::-1]:
                     raise FormatError(
-                        f"its compact image is {image.mode} of {image.size}, not RGB of {expected[::-1]}"
+                        f"its compact image is {image.mode} of {image.size}, "
+                        f"not RGB of {expected[::-1]}"
                     )
                 shown = np.asarray(image).transpose(2, 0, 1)
         except FormatError:

@@ -1,8 +1,9 @@
-"""Regionally adaptive pooling: regions of y keep all their samples, or their mean, or none; streams "z", "levels", "y".
+"""Regionally adaptive pooling: regions of y keep all samples, or their mean, or none.
 
-After Chen and He, "Learning based Facial Image Compression with Semantic Fidelity Metric" (2018). What is pooled is
-the difference of y to what z predicts of it (families/hyperprior.py), so that a region without samples is still
-painted as z says. The levels are what a decoder needs to undo the pooling.
+The streams are "z", "levels" and "y". After Chen and He, "Learning based Facial Image Compression
+with Semantic Fidelity Metric" (2018). Pooled is the difference of y to what z predicts of it
+(families/hyperprior.py), so that a region without samples is still painted as z says. A decoder
+needs the levels to undo the pooling.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ REACH = 4  # positions of y to each side that the scores look at (networks/lfic.
 
 @dataclass(frozen=True)
 class Symbols(hyperprior.Symbols):
-    """As a hyperprior's, pooled regions with their mean everywhere; `levels` (ceil(h/2), ceil(w/2))."""
+    """As a hyperprior's, with `levels` (ceil(h/2), ceil(w/2)).
+
+    All symbols of a pooled region are its mean.
+    """
 
     levels: np.ndarray
 
@@ -164,7 +168,7 @@ def _coded(levels: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
 
 
 def _pooled(residual: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Rounded residuals (M, rows, w), those of pooled regions the rounded mean, those of dropped ones 0."""
+    """Rounded residuals (M, rows, w): the mean in pooled regions, 0 in dropped ones."""
     channels, height, width = residual.shape
     padded = np.zeros((channels, *(REGION * side for side in levels.shape)))
     padded[:, :height, :width] = residual

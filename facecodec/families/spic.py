@@ -1,7 +1,8 @@
 """Quantised autoencoder: latents y (M, h, w) over a step QF, rounded <-> the stream "y".
 
-After Patwa et al., "Semantic Preserving Image Compression" (ICIP 2020). Every channel has a probability table of its
-own at each quality; nothing is predicted, so that nothing but these tables need be exact.
+After Patwa et al., "Semantic Preserving Image Compression" (ICIP 2020). Every channel has a
+probability table of its own at each quality. Nothing is predicted, so only these tables must be
+exact.
 """
 
 from __future__ import annotations
@@ -42,7 +43,10 @@ def expected(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
 
 
 class Spic:
-    """Built from the tensors that `expected` names, and graphs. Raises ValueError where they do not fit."""
+    """Built from the tensors that `expected` names, and graphs.
+
+    Raises ValueError where they do not fit.
+    """
 
     def __init__(self, tensors: dict[str, np.ndarray], transforms: Transforms) -> None:
         self._transforms = transforms

@@ -1,4 +1,7 @@
-"""A discriminator as a metric: it learns along to tell decoded faces from originals (Chen and He, 2018)."""
+"""A discriminator as a metric: it learns to tell decoded faces from originals.
+
+After Chen and He (2018).
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ LEARNING_RATE = 2e-4
 
 
 class Adversary:
-    """Judges patches of 22 pixels with the hinge loss; its layers have spectral norm 1, so that it stays smooth."""
+    """Judges patches of 22 pixels with the hinge loss.
+
+    Its layers have spectral norm 1, so that it stays smooth.
+    """
 
     def __init__(self, processes: Processes) -> None:
         layers: list[nn.Module] = []

@@ -1,4 +1,4 @@
-"""One process, or the several that torchrun starts, one for each GPU (or CPU share)."""
+"""The processes that torchrun starts, one for each GPU or share of the CPU; or one alone."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Processes:
             dist.barrier()
 
     def agree(self, flag: bool) -> bool:
-        """What the first process says, for all."""
+        """The first process's flag, in all of them."""
         if self.count == 1:
             return flag
         answer = torch.tensor(float(flag), device=self.device)

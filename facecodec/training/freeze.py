@@ -19,10 +19,10 @@ from facecodec.training.starts import CHECKPOINT, build_network, data_of, past_r
 def freeze(run: Path, out: Path, force: bool = False) -> str:
     """Write the frozen model `out` and the start train/NAME beside it; returns the fingerprint.
 
-    A recogniser that was trained along becomes RUN/recogniser.onnx. A head goes into heads/NAME; of a run that trained
-    nothing else it is all that is written, for the model `out`.
-    Raises UsageError where the run has no checkpoint, and, without `force`, where the model or head
-    is there already: files coded with a model that is overwritten cannot be decoded any more.
+    A recogniser that was trained along becomes RUN/recogniser.onnx, and a head heads/NAME. Of a run
+    that trained a head alone only that is written, for the model `out`. Raises UsageError if the
+    run has no checkpoint, and, without `force`, if the model or head exists: files that were coded
+    with a model cannot be decoded any more when it is overwritten.
     """
     path = run / CHECKPOINT
     if not path.exists():

@@ -47,7 +47,7 @@ def save_atomically(state: dict[str, Any], path: Path) -> None:
 
 
 def landmark_finder(config: Config, processes: Processes) -> LandmarkFinder | None:
-    """Where faces are, kept in the user's cache; None for a configuration that need not know."""
+    """A function that finds faces, and caches them; None if the configuration does not need it."""
     seeks = any(source.faces in ("none", "cut") for source in config.data)
     if not (seeks or config.keeps_identity or config.head):
         return None
@@ -65,7 +65,7 @@ def landmark_finder(config: Config, processes: Processes) -> LandmarkFinder | No
 
 
 def hardware(processes: Processes) -> str:
-    """What a run computes on, for the model's card."""
+    """The hardware of a run, for the model's card."""
     name = (
         torch.cuda.get_device_name()
         if processes.device.type == "cuda"
@@ -75,7 +75,7 @@ def hardware(processes: Processes) -> str:
 
 
 def uses_bfloat16(device: torch.device) -> bool:
-    """On CPUs bfloat16 pays only with matrix instructions for it; without, it is 15 times slower."""
+    """Whether bfloat16 pays: on CPUs without matrix instructions for it, it is 15 times slower."""
     if device.type == "cuda":
         return True
     return getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
@@ -90,10 +90,10 @@ def train(
     resume: bool = False,
     report: Report = lambda row: None,
 ) -> None:
-    """Train until `config.steps` or for `minutes`; `report` gets each row that goes to log.jsonl.
+    """Train until `config.steps` or for `minutes`; `report` gets each row of log.jsonl.
 
-    `data` is the folder of datasets, see folders.data_folder. With `resume` the run goes on from its
-    last checkpoint; `start` gives the parameters to begin with instead of random ones. Under
+    `data` is the folder of datasets, see folders.data_folder. With `resume` the run goes on from
+    its last checkpoint; with `start` it begins with these parameters instead of random ones. Under
     torchrun every process calls this with the same arguments and has batches of its own; the first
     one writes and reports. Raises UsageError for a folder that already holds a run.
     """
@@ -193,7 +193,7 @@ class Trainer:
         self._processes.wait()
 
     def _make_step(self) -> dict[str, Tensor]:
-        """One step of the optimizer; returns the terms of its loss, (B,), and the gradient's norm."""
+        """Make one step; returns the terms of its loss, (B,), and the gradient's norm."""
         config, device = self._config, self._device
         rng = np.random.default_rng([config.seed, self._step, self._processes.rank])
         torch.manual_seed(int(rng.integers(2**63)))

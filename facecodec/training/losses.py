@@ -1,4 +1,4 @@
-"""Objectives. Units: rate in bits per pixel of the original image, distortion and identity as below."""
+"""Objectives. Rate is in bits per pixel of the original image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from facecodec.networks.head import Reading, landmark_error
 from facecodec.training.config import Recogniser
 from facecodec.training.views import ChannelDropout, View, plain_view, random_view
 
-# k of DESIGN section 6, against which one unit of 1 - cosine is weighed (docs/training.md says how they were chosen).
+# Weights against one unit of 1 - cosine; docs/training.md says how they were chosen.
 DISTORTION_WEIGHT = {"l2": 60.0, "msssim": 1.2}
 MSSSIM_MIN_SIDE = 161  # five scales of an 11-pixel window
 
@@ -80,11 +80,12 @@ class IdentityLoss:
     def __call__(
         self, x_hat: Tensor, x: Tensor, matrices: np.ndarray, rng: np.random.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """1 - cosine of the embeddings (eq. 6), and the same over channels averaged over the feature maps, (B,) each.
+        """1 - cosine of the embeddings (eq. 6), and its mean over the feature maps' channels, (B,).
 
-        `x_hat`, `x` (B, 3, H, W) in 0..1; `matrices` (B, 2, 3) are those of faces/alignment.py, NaN
-        without a face, where both are 0. The gradient reaches x_hat alone. With `rng` some teachers
-        are drawn by their weights; without, all of them look plainly and their weighted mean counts.
+        `x_hat`, `x` are (B, 3, H, W) in 0..1; `matrices` (B, 2, 3) are those of faces/alignment.py,
+        NaN without a face, where both results are 0. The gradient reaches x_hat alone. With `rng`
+        some teachers are drawn by their weights; without it all look, at plain views, and the
+        results are their weighted means.
         """
         has_face = torch.from_numpy(~np.isnan(matrices[:, 0, 0])).to(x.device)
         embedding, features = torch.zeros(2, len(x), device=x.device)
@@ -136,8 +137,10 @@ class IdentityLoss:
 
 
 class HeadLoss:
-    """What a head is taught: the recogniser's embedding of the original and its mirror image together, as the bench
-    takes it, its inner layer, and where the face is."""
+    """What a head learns: the recogniser's embedding, its inner layer, and where the face is.
+
+    The embedding is that of the original and its mirror image together, as the bench takes it.
+    """
 
     def __init__(self, recogniser: MobileFaceNet) -> None:
         self._recogniser = recogniser
@@ -149,9 +152,12 @@ class HeadLoss:
     def __call__(
         self, reading: Reading, x: Tensor, matrices: np.ndarray, labels: np.ndarray
     ) -> dict[str, Tensor]:
-        """Terms (B,), 0 without a face: `landmarks` and `closer`, pixels of the template; of a whole reading
-        `embedding`, 1 - cosine, `inner`, the same over the inner layer's channels, and `classes`, the cross-entropy of
-        `labels`, of which -1 is none."""
+        """Terms by name, (B,), 0 without a face.
+
+        `landmarks` and `closer` are in pixels of the template. A whole reading also has
+        `embedding`, 1 - cosine; `inner`, the same over the channels of the inner layer; and
+        `classes`, the cross-entropy of `labels`, of which -1 stands for none.
+        """
         has_face = torch.from_numpy(~np.isnan(matrices[:, 0, 0])).to(x.device)
         places = torch.from_numpy(matrices).to(x.device, torch.float32)
         found = {"landmarks": reading.landmarks, "closer": reading.closer}
@@ -195,9 +201,9 @@ def objective(
 ) -> Tensor:
     """Eq. 1 (`rec`), 5 (`ip`) or 7 (`ipr`) of Xiao et al. (2022) for each image, (B,).
 
-    rec: lambda_rate R + D; ip: lambda_rate R + I; ipr: lambda_rate R + D + I. All arguments are (B,).
-    One checkpoint covers weights a hundred to one apart; dividing each image's loss by the root of
-    its weight keeps the low rates, whose terms are larger, from owning the shared parameters.
+    rec: lambda_rate R + D; ip: lambda_rate R + I; ipr: lambda_rate R + D + I. All arguments are
+    (B,). One network covers weights a hundred to one apart. Dividing each image's loss by the root
+    of its weight keeps low rates, whose terms are larger, from owning the shared parameters.
     """
     terms = weight * bpp
     if kind != "ip":

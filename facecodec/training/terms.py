@@ -1,4 +1,4 @@
-"""The loss of a configuration: its terms, and what beside the network is trained for them."""
+"""The terms of a configuration's loss, and the networks that are trained along for them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ ADAPTED_LEARNING_RATE = 2e-5  # of a recogniser that is trained along
 
 
 class Terms:
-    """What a step's loss is made of. `identity` and `head` are None where the configuration has no such term."""
+    """The terms of a step's loss.
+
+    `identity` and `head` are None if the configuration has no such term.
+    """
 
     def __init__(self, config: Config, data: Path | None, processes: Processes) -> None:
         self._config = config
@@ -102,7 +105,7 @@ class Terms:
         return {"loss": loss} | terms
 
     def step(self, x: Tensor, coded: Coded) -> None:
-        """After the network's own step: those of what is trained beside it."""
+        """Make the steps of the networks that are trained along, after that of the network."""
         if self.adapted is not None:
             self._optimizer.step()
             self._optimizer.zero_grad(set_to_none=True)
@@ -110,7 +113,7 @@ class Terms:
             self.adversary.learn(x, coded.x_hat)
 
     def state(self) -> dict[str, Any]:
-        """For the checkpoint; empty where nothing is trained beside the network."""
+        """The state for the checkpoint; empty if nothing is trained beside the network."""
         state = {}
         if self.adapted is not None:
             state["adapted"] = {

@@ -28,7 +28,7 @@ def to_tensor(pixels: np.ndarray, device: torch.device) -> Tensor:
 
 @dataclass(frozen=True)
 class HeldBack:
-    """A validation picture, uint8 (H, W, 3), and the alignment of its face, (2, 3), NaN without one."""
+    """A validation picture, uint8 (H, W, 3), and its face's alignment, (2, 3), or NaN."""
 
     pixels: np.ndarray
     matrix: np.ndarray
@@ -60,10 +60,11 @@ def load_held_back(
 def validate(
     network: FamilyNetwork, images: list[HeldBack], device: torch.device, terms: Terms | None = None
 ) -> list[dict[str, float]]:
-    """bpp, PSNR and MS-SSIM at q = 1..8, with rounded latents, on whole images padded as the codec pads them.
+    """bpp, PSNR and MS-SSIM at q = 1..8, with rounded latents, on whole images.
 
-    MS-SSIM is missing where no image is large enough. With `terms` also what they measure of images with a face:
-    `identity` and `features`, and what a head has learned, which finds the face by itself here.
+    Images are padded as the codec pads them. MS-SSIM is missing if no image is large enough. With
+    `terms` there is also what these measure of images with a face: `identity` and `features`, and
+    what a head has learned, which must find the face by itself here.
     """
     network.eval()
     identity, head = (terms.identity, terms.head) if terms else (None, None)

@@ -1,7 +1,7 @@
 """Codecs to measure, each from pixels to the bytes of a real file and back.
 
-A reference codec is a module of this folder that holds CODECS, and its name in MODULES. Every other name
-is one of our models.
+A reference codec is a module of this folder that has CODECS, and its name in MODULES. Every
+other name is one of our models.
 """
 
 from __future__ import annotations
@@ -75,7 +75,10 @@ def unusable(name: str) -> str | None:
 
 
 def code(name: str, pixels: np.ndarray, setting: float, file: Path) -> tuple[int, np.ndarray]:
-    """Bytes of the file that codec `name` writes to `file`, and the pixels read back from it, uint8 (H, W, 3)."""
+    """The size of the file that codec `name` writes to `file`, and the pixels read back from it.
+
+    These are uint8 (H, W, 3).
+    """
     codec = find_codec(name)
     file.write_bytes(codec.encode(pixels, setting))
     height, width = pixels.shape[:2]

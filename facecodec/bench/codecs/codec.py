@@ -11,9 +11,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Commands:
-    """Command lines: from an image file at a setting to the codec's file, and from that to a PNG file.
+    """Command lines: from an image file at a setting to the codec's file, and on to a PNG file.
 
-    The two for many files go from a folder to a folder, on all cores; without them it takes a process a file.
+    The two for many files go from a folder to a folder, on all cores. Without them each file takes
+    a process.
     """
 
     encode: Callable[[float, Path, Path], list[str]]
@@ -30,10 +31,10 @@ def nothing() -> None:
 class BenchCodec:
     """A codec under one set of options, with one number left to choose.
 
-    `settings` are those measured by default, `fine` all there are to choose from, from the smallest file to the
-    largest. `encode` takes uint8 (H, W, 3) and a setting and gives a whole file; `decode` takes that and (H, W).
-    `missing` says why it cannot run here, or None. `version` changes whenever its files may.
-    `commands` are its programs, where it has any.
+    `settings` are measured by default, `fine` are all there are, from the smallest file to the
+    largest. `encode` takes uint8 (H, W, 3) and a setting and gives a whole file; `decode` takes
+    that and (H, W). `missing` says why it cannot run here, or None. `version` changes whenever its
+    files may. `commands` are its programs, if it has any.
     """
 
     name: str

@@ -1,7 +1,7 @@
-"""A codec made to fit: the picture is shrunk, coded as finely as a limit allows, and enlarged again when decoded.
+"""A codec made to fit: shrink the picture, code it within the limit, and enlarge it again.
 
-After "Optimizing Image Preparation and Compression for Face Recognition within 1024 Bytes": at so few bytes, fewer
-pixels coded better can beat all of them coded badly.
+After "Optimizing Image Preparation and Compression for Face Recognition within 1024 Bytes": at so
+few bytes, fewer pixels coded better can beat all of them coded badly.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from facecodec.bench.codecs.codec import BenchCodec
 from facecodec.errors import ImageError
 
 SCALES = (1, 3 / 4, 1 / 2, 3 / 8, 1 / 4, 1 / 8)
-# The scale of each codec by bits per pixel, where the mean cosine of held-back training people was best:
-# benchmarks/fit_scales.py.
+# The scale of each codec, by bits per pixel, at which the mean cosine of held-back training people
+# was best: benchmarks/fit_scales.py.
 RULES: dict[str, dict[float, float]] = {
     "jpeg": {0.066: 0.25, 0.131: 0.375, 0.262: 0.5},
     "webp": {0.066: 0.25, 0.131: 0.375, 0.262: 0.5},
@@ -32,9 +32,9 @@ RULES: dict[str, dict[float, float]] = {
 
 
 def within(codec: BenchCodec, scale: float | None = None) -> BenchCodec:
-    """`codec` with a limit in bytes as its setting, at a scale of SCALES, or at that of RULES where none is given.
+    """`codec` with a limit in bytes as its setting, at a scale of SCALES or by default of RULES.
 
-    Where the coarsest setting has too many bytes, a smaller scale is taken.
+    If the coarsest setting has too many bytes, a smaller scale is taken.
     """
     rule: Mapping[float, float] = {0: scale} if scale else RULES.get(codec.name, {0: 1})
 

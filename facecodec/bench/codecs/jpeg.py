@@ -1,4 +1,4 @@
-"""JPEG by Pillow's libjpeg-turbo, 4:2:0, with optimised Huffman tables; the setting is its quality."""
+"""JPEG by Pillow's libjpeg-turbo, 4:2:0, optimised Huffman tables; the setting is its quality."""
 
 from __future__ import annotations
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from facecodec.tensors import Tensor
+
 FRACTION = 10  # bits after the point of activations, means, and scale indices
 GAIN_FRACTION = 16  # bits after the point of the gains
 LIMIT = 1 << 20  # activations, as integers, are within 0..LIMIT; inputs within -LIMIT..LIMIT
@@ -23,7 +25,8 @@ LIMIT = 1 << 20  # activations, as integers, are within 0..LIMIT; inputs within 
 
 @dataclass(frozen=True)
 class Layer:
-    """One convolution. weight (out, in, k, k), k 1 or 3; bias (out,); `upsample` is a pixel shuffle by 2."""
+    """One convolution: weight (out, in, k, k), k 1 or 3, or (out, 1, k, k), which is depthwise
+    where there are several channels in; bias (out,); `upsample` is a pixel shuffle by 2."""
 
     weight: np.ndarray
     bias: np.ndarray
@@ -31,63 +34,79 @@ class Layer:
     upsample: bool
 
 
-class HyperSynthesis:
-    """z_hat (C, h, w) -> scale and mean of y before its gain, (2M, 4h, 4w), all integers.
+def read_layers(tensors: dict[str, np.ndarray], name: str) -> list[Layer]:
+    """The layers of the integer network of that name in a model's tensors."""
+    shifts, upsample = tensors[f"{name}.shifts"], tensors[f"{name}.upsample"]
+    return [
+        Layer(
+            tensors[f"{name}.{i}.weight"],
+            tensors[f"{name}.{i}.bias"],
+            int(shifts[i]),
+            bool(upsample[i]),
+        )
+        for i in range(len(shifts))
+    ]
 
-    z_hat and means are in units of 2^-10; scales are table indices in units of 2^-10, so that a
-    gain is an addition. Raises ValueError if a layer is malformed or a partial sum could reach 2^53.
+
+def expected_layers(tensors: dict[str, np.ndarray], name: str) -> dict[str, Tensor]:
+    """The tensors of an integer network; it has as many layers as `NAME.shifts` has numbers."""
+    layers = tensors[f"{name}.shifts"].size if f"{name}.shifts" in tensors else 0
+    expected = {
+        f"{name}.shifts": Tensor("uint8", (f"{name} layers",), 1, 52),
+        f"{name}.upsample": Tensor("uint8", (f"{name} layers",), 0, 1),
+    }
+    for i in range(layers):
+        channels = f"{name} out {i}"
+        expected[f"{name}.{i}.weight"] = Tensor("int16", (channels, None, None, None))
+        expected[f"{name}.{i}.bias"] = Tensor("int64", (channels,))
+    return expected
+
+
+class IntegerNetwork:
+    """Layers one after the other: (C, h, w) -> (D, h * upsampling, w * upsampling), all integers.
+
+    Values are in units of 2^-10. Raises ValueError if a layer is malformed or a partial sum could
+    reach 2^53.
     """
 
     def __init__(self, layers: list[Layer]) -> None:
         resolution, reach = 1, 0.0
         channels = layers[0].weight.shape[1] if layers and layers[0].weight.ndim == 4 else 0
+        self.layers = []
         for number, layer in enumerate(layers):
+            weight, kernel = layer.weight, layer.weight.shape[-1]
+            depthwise = channels > 1 and weight.shape[1:] == (1, 3, 3) and len(weight) == channels
             if (
-                layer.weight.ndim != 4
-                or layer.weight.shape[2:] not in ((1, 1), (3, 3))
-                or layer.bias.shape != layer.weight.shape[:1]
+                weight.ndim != 4
+                or weight.shape[2:] not in ((1, 1), (3, 3))
+                or not (depthwise or weight.shape[1] == channels)
+                or layer.bias.shape != weight.shape[:1]
                 or not 0 < layer.shift < 53
-                or layer.weight.shape[1] != channels
             ):
-                raise ValueError(f"layer {number} of the hyper-synthesis is malformed")
-            weights, bias = (
-                np.abs(layer.weight.astype(np.float64)),
-                np.abs(layer.bias.astype(np.float64)),
-            )
-            largest = (weights.sum(axis=(1, 2, 3)) * LIMIT + bias).max() + 2.0**layer.shift
+                raise ValueError(f"layer {number} of an integer network is malformed")
+            weights, bias = weight.astype(np.float64), layer.bias.astype(np.float64)
+            bound = np.abs(weights).sum(axis=(1, 2, 3)) * LIMIT + np.abs(bias)
+            largest = bound.max() + 2.0**layer.shift
             if largest >= 2.0**53:
-                raise ValueError(
-                    f"layer {number} of the hyper-synthesis could overflow exact arithmetic"
-                )
-            reach += (layer.weight.shape[2] // 2) / resolution
+                raise ValueError(f"layer {number} of an integer network could overflow")
+            if number == 0:
+                self.channels = (channels, len(layers[-1].weight))
+            reach += (kernel // 2) / resolution
             resolution *= 2 if layer.upsample else 1
-            channels = len(layer.weight) // (4 if layer.upsample else 1)
-        if resolution != 4:
-            raise ValueError("the hyper-synthesis does not upsample four times")
-        if any(layer.upsample and len(layer.weight) % 4 for layer in layers):
-            raise ValueError("a layer that upsamples has channels that four does not divide")
-        self.margin = math.ceil(
-            reach
-        )  # rows of z beyond its own that a row of the result depends on
+            channels = len(weight) // 4 if layer.upsample else len(weight)
+            # Shifted here once: a power of two changes no digit.
+            flat = weights.reshape(len(weight), -1) * 2.0**-layer.shift
+            bias = bias[:, None] * 2.0**-layer.shift + 0.5
+            self.layers.append((flat, bias, kernel, depthwise, layer.upsample))
+        self.upsampling = resolution
+        self.margin = math.ceil(reach)  # positions to each side that a result depends on
         self.largest = largest / 2.0**layer.shift  # magnitude that no result exceeds
-        self.channels = (layers[0].weight.shape[1], len(layers[-1].weight))
-        # Shifted here once: a power of two changes no digit.
-        self.layers = [
-            (
-                np.ascontiguousarray(layer.weight.reshape(len(layer.weight), -1), np.float64)
-                * 2.0**-layer.shift,
-                layer.bias.astype(np.float64)[:, None] * 2.0**-layer.shift + 0.5,
-                layer.weight.shape[2],
-                layer.upsample,
-            )
-            for layer in layers
-        ]
 
-    def __call__(self, z_hat: np.ndarray) -> np.ndarray:
-        x = np.clip(z_hat, -LIMIT, LIMIT).astype(np.float64)
-        for number, (weight, bias, kernel, upsample) in enumerate(self.layers):
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        x = np.clip(values, -LIMIT, LIMIT).astype(np.float64)
+        for number, (weight, bias, kernel, depthwise, upsample) in enumerate(self.layers):
             height, width = x.shape[1:]
-            x = weight @ _patches(x, kernel)
+            x = _depthwise(x, weight) if depthwise else weight @ _patches(x, kernel)
             x += bias
             np.floor(x, out=x)
             if number < len(self.layers) - 1:
@@ -98,13 +117,41 @@ class HyperSynthesis:
         return x.astype(np.int64)
 
 
+class HyperSynthesis(IntegerNetwork):
+    """z_hat (C, h, w) -> what it says of y, (D, 4h, 4w)."""
+
+    def __init__(self, layers: list[Layer]) -> None:
+        super().__init__(layers)
+        if self.upsampling != 4:
+            raise ValueError("the hyper-synthesis does not upsample four times")
+        if any(layer.upsample and len(layer.weight) % 4 for layer in layers):
+            raise ValueError("a layer that upsamples has channels that four does not divide")
+
+
+def _padded(x: np.ndarray) -> np.ndarray:
+    channels, height, width = x.shape
+    padded = np.zeros((channels, height + 2, width + 2))
+    padded[:, 1:-1, 1:-1] = x
+    return padded
+
+
+def _depthwise(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Each channel by its own 3x3 weights (C, 9), with zero padding: (C, h * w)."""
+    _, height, width = x.shape
+    padded = _padded(x)
+    result = np.zeros_like(x)
+    for tap, (row, column) in enumerate(np.ndindex(3, 3)):
+        part = padded[:, row : row + height, column : column + width]
+        result += weight[:, tap, None, None] * part
+    return result.reshape(len(x), -1)
+
+
 def _patches(x: np.ndarray, kernel: int) -> np.ndarray:
     """Columns for a convolution with zero padding: (in * k * k, h * w)."""
     channels, height, width = x.shape
     if kernel == 1:
         return x.reshape(channels, -1)
-    padded = np.zeros((channels, height + 2, width + 2))
-    padded[:, 1:-1, 1:-1] = x
+    padded = _padded(x)
     columns = np.empty((channels, 3, 3, height, width))
     for row, column in np.ndindex(3, 3):
         columns[:, row, column] = padded[:, row : row + height, column : column + width]

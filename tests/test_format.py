@@ -15,7 +15,11 @@ from facecodec.container import MAX_QUALITY_BYTE
 
 # Those of the hyperprior; a test of their own reads those of the other families.
 TOLD = json.loads((DATA / "golden.json").read_text())
-GOLDEN = {name: told for name, told in TOLD.items() if "z" in told and "levels" not in told}
+GOLDEN = {
+    name: told
+    for name, told in TOLD.items()
+    if "z" in told and "levels" not in told and not name.startswith("sliced")
+}
 
 
 @pytest.fixture(scope="module")

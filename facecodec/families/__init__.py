@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-FAMILIES = ("hyperprior", "compact-png", "spic", "lfic")
+FAMILIES = ("hyperprior", "sliced", "compact-png", "spic", "lfic")
 
 
 def family_module(tag: str) -> ModuleType:

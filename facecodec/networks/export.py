@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from typing import Any
 
 import numpy as np
@@ -46,3 +47,23 @@ def halve(model: onnx.ModelProto) -> None:
             model.graph.initializer.remove(initializer)
             model.graph.initializer.append(half)
             model.graph.node.insert(0, cast)
+
+
+def reach(network: nn.Module, pixels: float, step: int) -> np.ndarray:
+    """How many latent positions to each side a result depends on beyond its own place, uint8.
+
+    `pixels` is what a position of the input stands for along a side, `step` what one of the latents
+    does. Tiles see so much of their surroundings (facecodec/transforms.py).
+    """
+    total = 0.0
+    layer: Any
+    for layer in network.modules():  # in the order in which they run
+        if isinstance(layer, nn.Conv2d):
+            total += float(layer.padding[0]) * pixels
+            pixels *= layer.stride[0]
+        elif isinstance(layer, nn.ConvTranspose2d):
+            total += float(layer.padding[0]) * pixels
+            pixels /= layer.stride[0]
+        elif isinstance(layer, nn.PixelShuffle):
+            pixels /= layer.upscale_factor
+    return np.array([math.ceil(total / step)], np.uint8)

@@ -25,15 +25,21 @@ from compressai.ops import LowerBound, quantize_ste
 from torch import Tensor, nn
 
 from facecodec.networks.coded import Coded, FamilyNetwork
-from facecodec.networks.export import graph
+from facecodec.networks.export import graph, reach
 from facecodec.networks.integers import (
     SCALE_MIN,
     frozen_gains,
-    frozen_hyper_synthesis,
+    frozen_network,
     gaussian_tables,
     stored_qualities,
 )
-from facecodec.networks.transforms import TRANSFORMS, Centred, Uncentred, linear
+from facecodec.networks.transforms import (
+    DOWNSAMPLING,
+    TRANSFORMS,
+    Centred,
+    Uncentred,
+    linear,
+)
 
 ANCHORS = 8  # learned qualities 1..8
 HYPER_DOWNSAMPLING = 4  # latent positions per hyper-latent position
@@ -52,7 +58,35 @@ class Parts:
     z_bits: Tensor
 
 
-class HyperpriorNetwork(FamilyNetwork):
+class GainedNetwork(FamilyNetwork):
+    """Gains of y and z by quality, and the bits of what is rounded."""
+
+    def add_gains(self, latents: int, hyper: int, span: float) -> None:
+        """Gains for M channels of y and C of z; `span` as in HyperpriorNetwork."""
+        # A step that is optimal for weight w is proportional to sqrt(w) (high-rate theory), so the
+        # log-gains start on that line and the network learns only the departure from it.
+        line = torch.linspace(-0.5, 0.5, ANCHORS)[:, None] * torch.log2(torch.tensor(span)) / 2
+        self.y_log_gain = nn.Parameter(line.repeat(1, latents))
+        self.z_log_gain = nn.Parameter(line.repeat(1, hyper) / 2)
+        self.z_log_scale = nn.Parameter(torch.zeros(ANCHORS, hyper))
+        self.lower_scale = LowerBound(SCALE_MIN)
+        self.lower_likelihood = LowerBound(LIKELIHOOD_MIN)
+
+    def bits(self, values: Tensor, scale: Tensor, noisy: bool) -> Tensor:
+        """-log2 of the zero-mean Gaussian mass of each rounded value."""
+        values = values.float()
+        values = (
+            values + torch.empty_like(values).uniform_(-0.5, 0.5) if noisy else quantize_ste(values)
+        )
+        scale = self.lower_scale(scale.float())
+        magnitude = values.abs()
+        mass = torch.special.ndtr((0.5 - magnitude) / scale) - torch.special.ndtr(
+            (-0.5 - magnitude) / scale
+        )
+        return -torch.log2(self.lower_likelihood(mass))
+
+
+class HyperpriorNetwork(GainedNetwork):
     """The whole codec. Images are (B, 3, H, W) in 0..1, H and W multiples of 16.
 
     `latents` is M, the channels of y; `hyper` is the channels of z; `span` is the ratio of the
@@ -101,14 +135,7 @@ class HyperpriorNetwork(FamilyNetwork):
             last.bias[:latents] = log_scale
             last.bias[latents:] = 0
             last.weight[-1] = 0
-        # A step that is optimal for weight w is proportional to sqrt(w) (high-rate theory), so the
-        # log-gains start on that line and the network learns only the departure from it.
-        line = torch.linspace(-0.5, 0.5, ANCHORS)[:, None] * torch.log2(torch.tensor(span)) / 2
-        self.y_log_gain = nn.Parameter(line.repeat(1, latents))
-        self.z_log_gain = nn.Parameter(line.repeat(1, hyper) / 2)
-        self.z_log_scale = nn.Parameter(torch.zeros(ANCHORS, hyper))
-        self.lower_scale = LowerBound(SCALE_MIN)
-        self.lower_likelihood = LowerBound(LIKELIHOOD_MIN)
+        self.add_gains(latents, hyper, span)
 
     def forward(self, x: Tensor, quality: Tensor, noisy_rate: bool = False) -> Coded:
         """Code `x` at `quality` (B,), real numbers from 1 to 8.
@@ -152,23 +179,10 @@ class HyperpriorNetwork(FamilyNetwork):
         log_scale, mean = out[:, :-1].chunk(2, 1)
         return log_scale, mean, out[:, -1]
 
-    def bits(self, values: Tensor, scale: Tensor, noisy: bool) -> Tensor:
-        """-log2 of the zero-mean Gaussian mass of each rounded value."""
-        values = values.float()
-        values = (
-            values + torch.empty_like(values).uniform_(-0.5, 0.5) if noisy else quantize_ste(values)
-        )
-        scale = self.lower_scale(scale.float())
-        magnitude = values.abs()
-        mass = torch.special.ndtr((0.5 - magnitude) / scale) - torch.special.ndtr(
-            (-0.5 - magnitude) / scale
-        )
-        return -torch.log2(self.lower_likelihood(mass))
-
     @torch.no_grad()
     def frozen(self) -> dict[str, np.ndarray]:
         """Everything that coding needs, by name (docs/format.md, "The model")."""
-        latents, hyper = self.y_log_gain.shape[1], self.z_log_gain.shape[1]
+        latents = self.y_log_gain.shape[1]
         counts, starts = gaussian_tables()
         anchors = (self.y_log_gain, self.z_log_gain, self.z_log_scale)
         quality = stored_qualities()[:, None, None]
@@ -182,7 +196,16 @@ class HyperpriorNetwork(FamilyNetwork):
         gains = frozen_gains(
             *(interpolate(each.double(), quality)[..., 0, 0].numpy() for each in anchors)
         )
-        return tensors | gains | frozen_hyper_synthesis(self.h_s, latents, hyper)
+        return tensors | gains | frozen_network("h_s", self.h_s, scales=latents, maps=1)
+
+
+def reaches(network: Any) -> dict[str, np.ndarray]:
+    """How far the graphs of a network with a hyperprior look."""
+    return {
+        "g_a.reach": reach(network.g_a, 1, DOWNSAMPLING),
+        "h_a.reach": reach(network.h_a, DOWNSAMPLING, DOWNSAMPLING),
+        "g_s.reach": reach(network.g_s, DOWNSAMPLING, DOWNSAMPLING),
+    }
 
 
 def interpolate(anchors: Tensor, quality: Tensor) -> Tensor:

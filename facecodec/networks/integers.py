@@ -27,6 +27,31 @@ def gaussian_tables() -> tuple[np.ndarray, np.ndarray]:
     return _tables(torch.special.ndtr, TAIL)
 
 
+def centroid_shifts() -> np.ndarray:
+    """From each symbol of `gaussian_tables` to its interval's centroid, in their order, float32."""
+    shifts = []
+    for i in range(SCALE_STEPS * SCALE_OCTAVES + 1):
+        scale = SCALE_MIN * 2 ** (i / SCALE_STEPS)
+        reach = max(1, int(np.ceil(TAIL * scale)))
+        symbols = torch.arange(-reach, reach + 1, dtype=torch.float64)
+        shifts.append(towards_mean(symbols, torch.tensor(scale, dtype=torch.float64)).numpy())
+        shifts.append(np.zeros(1))  # what is beyond the table stays where it is
+    return np.concatenate(shifts).astype(np.float32)
+
+
+def towards_mean(symbols: Tensor, scale: Tensor) -> Tensor:
+    """From the middle of a symbol's interval to its centroid under a zero-mean Gaussian."""
+    magnitude = symbols.abs()
+    low, high = (magnitude - 0.5) / scale, (magnitude + 0.5) / scale
+    mass = torch.special.ndtr(-low) - torch.special.ndtr(-high)
+    density = torch.exp(-low.square() / 2) - torch.exp(-high.square() / 2)
+    # Far out in the tail the mass is lost in rounding; the centroid lies near the inner edge there.
+    centroid = scale * density / np.sqrt(2 * np.pi) / mass.clamp(min=1e-6)
+    centroid = torch.where(mass > 1e-6, centroid, magnitude - 0.5)
+    shift = (centroid - magnitude).clamp(-0.5, 0)
+    return torch.where(magnitude > 0, shift * symbols.sign(), 0.0)
+
+
 def laplace_tables() -> tuple[np.ndarray, np.ndarray]:
     """The same of Laplace distributions, whose scale is their mean magnitude."""
     return _tables(lambda x: torch.where(x < 0, x.exp() / 2, 1 - (-x).exp() / 2), LAPLACE_TAIL)
@@ -66,38 +91,44 @@ def frozen_gains(
     return {
         "y_log_gain": np.rint(y_log * SCALE_STEPS * 2**FRACTION).astype(np.int32),
         "y_gain": np.rint(2 ** (y_log + GAIN_FRACTION)).astype(np.int32),
-        "z_inverse_gain": np.rint(2 ** (GAIN_FRACTION - z_log)).astype(np.int32),
+        "z_inverse_gain": inverse_gains(z_log),
         "z_table": table_indices(z_scale),
     }
 
 
-def frozen_hyper_synthesis(h_s: nn.Sequential, latents: int, hyper: int) -> dict[str, np.ndarray]:
-    """Integer weights: each layer takes and gives values in units of 2^-FRACTION.
+def inverse_gains(log_gain: np.ndarray) -> np.ndarray:
+    """What undoes gains, from log2 of them, in units of 2^-GAIN_FRACTION."""
+    return np.rint(2 ** (GAIN_FRACTION - log_gain)).astype(np.int32)
 
-    The last layer's scales are turned into table indices and its quality map into steps of the quality byte here,
-    so that decoding needs no logarithm.
+
+def frozen_network(
+    name: str, network: nn.Sequential, scales: int = 0, maps: int = 0
+) -> dict[str, np.ndarray]:
+    """Integer weights of convolutions, ReLUs and pixel shuffles; values are in units of 2^-FRACTION.
+
+    Of the last layer's outputs, the first `scales` are log2 of scales and become table indices, and
+    the last `maps` are in q and become steps of the quality byte: decoding needs no logarithm.
     """
     tensors: dict[str, Any] = {}
     shifts, upsample = [], []
-    modules = list(h_s)
+    modules = list(network)
     convolutions = [i for i, module in enumerate(modules) if isinstance(module, nn.Conv2d)]
     for number, i in enumerate(convolutions):
         layer: Any = modules[i]
-        weight = layer.weight.detach().double().numpy()
-        bias = layer.bias.detach().double().numpy()
+        weight = layer.weight.detach().double().numpy().copy()
+        bias = layer.bias.detach().double().numpy().copy()
         if i == convolutions[-1]:
-            weight, bias = weight.copy(), bias.copy()
-            weight[:latents] *= SCALE_STEPS
-            bias[:latents] = SCALE_STEPS * (bias[:latents] - np.log2(SCALE_MIN))
-            weight[-1] *= QUALITY_STEPS
-            bias[-1] *= QUALITY_STEPS
+            weight[:scales] *= SCALE_STEPS
+            bias[:scales] = SCALE_STEPS * (bias[:scales] - np.log2(SCALE_MIN))
+            weight[len(weight) - maps :] *= QUALITY_STEPS
+            bias[len(bias) - maps :] *= QUALITY_STEPS
         shift = WEIGHT_BITS - 1 - int(np.floor(np.log2(np.abs(weight).max())))
-        tensors[f"h_s.{number}.weight"] = np.clip(
-            np.rint(weight * 2.0**shift), -(2**15), 2**15 - 1
-        ).astype(np.int16)
-        tensors[f"h_s.{number}.bias"] = np.rint(bias * 2.0 ** (shift + FRACTION)).astype(np.int64)
+        integers = np.clip(np.rint(weight * 2.0**shift), -(2**15), 2**15 - 1)
+        tensors[f"{name}.{number}.weight"] = integers.astype(np.int16)
+        bias = np.rint(bias * 2.0 ** (shift + FRACTION))
+        tensors[f"{name}.{number}.bias"] = bias.astype(np.int64)
         shifts.append(shift)
         upsample.append(i + 1 < len(modules) and isinstance(modules[i + 1], nn.PixelShuffle))
-    tensors["h_s.shifts"] = np.array(shifts, np.uint8)
-    tensors["h_s.upsample"] = np.array(upsample, np.uint8)
+    tensors[f"{name}.shifts"] = np.array(shifts, np.uint8)
+    tensors[f"{name}.upsample"] = np.array(upsample, np.uint8)
     return tensors

@@ -127,6 +127,38 @@ def add_neighbours() -> dict[str, dict[str, object]]:
     return expected
 
 
+def add_sliced() -> dict[str, dict[str, object]]:
+    """tiny-sliced, a fresh network whose slices depend on each other, and two files of it."""
+    import torch
+
+    from facecodec.networks.sliced import build
+
+    torch.manual_seed(0)
+    network = build(
+        slices=(2, 6), fine=12, coarse=16, blocks=(1, 1), hyper=4, hyper_width=8, features=6,
+        context=8, span=4.0,
+    ).eval()  # fmt: skip
+    with torch.no_grad():
+        network.h_s[-1].weight[-1].normal_(0, 0.3)
+        network.h_a[-1].weight.mul_(10)
+    card = {
+        "family": "sliced",
+        "objective": "rec",
+        "distortion": "l2",
+        "data": "none",
+        "steps": 0,
+        "rates": [],
+    }
+    frozen.save(HERE / "tiny-sliced.safetensors", card, network.frozen())
+    codec = Codec(HERE / "tiny-sliced.safetensors")
+    expected = {}
+    for quality in (3, 7):
+        name = f"sliced-q{quality}"
+        data = codec.encode(pictures()["bands-q6.5"][0] // 2 + 40, quality)
+        expected[name] = write(codec, name, data)
+    return expected
+
+
 if __name__ == "__main__":
     add_quality_map()
     codec = Codec(HERE / "tiny.safetensors")

@@ -1,0 +1,106 @@
+"""The hyper-latent z (C, ceil(h/4), ceil(w/4)) <-> the stream "z", and what z says of y.
+
+Each channel has one probability table a quality. z is coded in bands, from the top, so that memory
+does not grow with the height of the picture.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from facecodec.container import MAX_QUALITY_BYTE
+from facecodec.entropy import PRECISION, Decoder, Encoder, Tables, as_integers
+from facecodec.exact import (
+    FRACTION,
+    GAIN_FRACTION,
+    HyperSynthesis,
+    expected_layers,
+    read_layers,
+    rescale,
+)
+from facecodec.tensors import Tensor
+
+HYPER = 4  # positions of y per position of z, along a side
+QUALITIES = MAX_QUALITY_BYTE + 1
+BAND = 4  # rows of z that are coded together
+TABLES = {
+    "table_counts": Tensor("int32", (None,), 1, 1 << PRECISION),
+    "table_starts": Tensor("int32", (None,), 0),
+}
+
+
+def expected(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
+    """The tensors of what codes z, and the tables that z and y share."""
+    return (
+        TABLES
+        | expected_layers(tensors, "h_s")
+        | {
+            "z_inverse_gain": Tensor("int32", (QUALITIES, "C"), 1),
+            "z_table": Tensor("uint8", (QUALITIES, "C")),
+        }
+    )
+
+
+class HyperLatent:
+    """Built from the tensors that `expected` names. Raises ValueError where they do not fit.
+
+    `outputs` is the number of channels that the hyper-synthesis gives.
+    """
+
+    def __init__(self, tensors: dict[str, np.ndarray], tables: Tables) -> None:
+        self._tables = tables
+        self.h_s = HyperSynthesis(read_layers(tensors, "h_s"))
+        self.inverse_gain = tensors["z_inverse_gain"].astype(np.int64)
+        self.table = tensors["z_table"].astype(np.min_scalar_type(len(tables) - 1))
+        self.channels, self.outputs = self.h_s.channels
+        if self.table.shape[1] != self.channels:
+            raise ValueError("the hyper-synthesis has other channels than the gains of z")
+        if not (tensors["z_table"] < len(tables)).all():
+            raise ValueError("a table index is out of range")
+
+    def rounded(self, z: np.ndarray, quality: int) -> np.ndarray:
+        """The symbols of float z at a quality byte."""
+        gain = 2.0**GAIN_FRACTION / self.inverse_gain[quality]
+        return as_integers(np.rint(z * gain[:, None, None]))
+
+    def encode(self, symbols: np.ndarray, quality: int) -> bytes:
+        """The stream of z's symbols."""
+        encoder = Encoder(self._tables)
+        for rows in reversed(bands(symbols.shape[1], BAND)):
+            part = symbols[:, rows]
+            encoder.band(part, self._tables_of(part.shape, quality))
+        return encoder.finish()
+
+    def decode(self, stream: bytes, size: tuple[int, int], quality: int) -> tuple[np.ndarray, int]:
+        """z's symbols for a y of a `size`, and how many of them are escapes. Raises FormatError."""
+        height, width = (-(-side // HYPER) for side in size)
+        decoder = Decoder(self._tables, stream)
+        z = np.empty((self.channels, height, width), np.int32)
+        for rows in bands(height, BAND):
+            z[:, rows] = decoder.band(self._tables_of(z[:, rows].shape, quality))
+        decoder.finish()
+        return z, decoder.escapes
+
+    def says(self, symbols: np.ndarray, rows: slice, columns: slice, quality: int) -> np.ndarray:
+        """What the hyper-synthesis gives for some rows and columns of y: integers (outputs, ., .).
+
+        Both slices begin at a multiple of HYPER.
+        """
+        parts, skips = [], []
+        for along in (rows, columns):
+            first = along.start // HYPER
+            above = max(0, first - self.h_s.margin)
+            parts.append(slice(above, -(-along.stop // HYPER) + self.h_s.margin))
+            skips.append(HYPER * (first - above))
+        inverse = self.inverse_gain[quality][:, None, None]
+        z_hat = rescale(symbols[:, parts[0], parts[1]], inverse, GAIN_FRACTION - FRACTION)
+        out = self.h_s(z_hat)[:, skips[0] :, skips[1] :]
+        return out[:, : rows.stop - rows.start, : columns.stop - columns.start]
+
+    def _tables_of(self, shape: tuple[int, ...], quality: int) -> np.ndarray:
+        return np.broadcast_to(self.table[quality][:, None, None], shape)
+
+
+def bands(length: int, size: int) -> list[slice]:
+    """A length in parts of a size, the last maybe shorter."""
+    return [slice(start, min(start + size, length)) for start in range(0, length, size)]

@@ -1,0 +1,256 @@
+"""Channel slices, each predicted from z and the slices before it: streams "z" and "y".
+
+y (M, h, w) is coded in blocks of BLOCK positions, row by row of blocks, and within a block slice by
+slice. What predicts a slice (networks/sliced.py) sees z and the earlier slices of its own block
+alone, so that memory is bounded by a block for pictures of any shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from facecodec.container import MAX_QUALITY_BYTE, QUALITY_STEPS
+from facecodec.entropy import Decoder, Encoder, Tables, as_integers
+from facecodec.errors import ModelError
+from facecodec.exact import (
+    FRACTION,
+    GAIN_FRACTION,
+    IntegerNetwork,
+    expected_layers,
+    read_layers,
+    rescale,
+)
+from facecodec.families import hyperlatent
+from facecodec.families.hyperlatent import HYPER, QUALITIES, HyperLatent, bands
+from facecodec.families.hyperprior import DOWNSAMPLING, Latents, Symbols, positions
+from facecodec.sessions import Transforms
+from facecodec.tensors import GRAPH, Tensor
+
+STREAMS = ("z", "y")
+BLOCK = (16, 64)  # rows and columns of y; multiples of HYPER
+GAINS = ("y_log_gain", "y_gain", "y_inverse_gain")
+GRAPHS = ("g_a", "h_a", "g_s")
+REACH = Tensor("uint8", (1,), 0, 64)
+LARGEST_VALUE = 1 << 31  # in units of 2^-10 of a step, of what later slices see; beyond is cut
+UNIT = (1 << FRACTION) // QUALITY_STEPS  # a step of the quality byte in units of 2^-10
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One slice of a block: its `channels` of y, and for each symbol (m, rows, columns) its table
+    and mean (units of 2^-10 of a step), with the symbols themselves."""
+
+    channels: slice
+    tables: np.ndarray
+    means: np.ndarray
+    symbols: np.ndarray
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of y, what z says of it (units of 2^-10), and the quality byte of each of its places."""
+
+    rows: slice
+    columns: slice
+    features: np.ndarray
+    qualities: np.ndarray
+
+
+# From a block, channels of y, tables and means to the symbols there.
+Source = Callable[[Block, slice, np.ndarray, np.ndarray], np.ndarray]
+
+
+def expected(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
+    """The tensors of a model; it has as many slices as `slices` has numbers."""
+    wanted = dict.fromkeys((f"{name}.onnx" for name in GRAPHS), GRAPH)
+    wanted |= {f"{name}.reach": REACH for name in GRAPHS} | hyperlatent.expected(tensors)
+    for number in range(tensors["slices"].size if "slices" in tensors else 0):
+        wanted |= expected_layers(tensors, f"slice{number}")
+    return wanted | {
+        "slices": Tensor("int32", ("S",), 1),
+        "table_shifts": Tensor("float32", (None,), -0.5, 0.5),
+        "y_log_gain": Tensor("int32", (QUALITIES, "M")),
+        "y_gain": Tensor("int32", (QUALITIES, "M"), 1),
+        "y_inverse_gain": Tensor("int32", (QUALITIES, "M"), 1),
+    }
+
+
+class Sliced:
+    """Built from the tensors that `expected` names, and graphs. Raises ValueError where they do not
+    fit."""
+
+    def __init__(self, tensors: dict[str, np.ndarray], transforms: Transforms) -> None:
+        self._transforms = transforms
+        self.reach = {name: int(tensors[f"{name}.reach"][0]) for name in GRAPHS}
+        self.tables = Tables(tensors["table_counts"], tensors["table_starts"])
+        self.z = HyperLatent(tensors, self.tables)
+        self._gains = {name: tensors[name].astype(np.int64).T for name in GAINS}
+        stops = np.cumsum(tensors["slices"], dtype=np.int64).tolist()
+        self.channels = stops[-1]
+        self._parts = [slice(a, b) for a, b in zip([0, *stops[:-1]], stops, strict=True)]
+        self._slices = [
+            IntegerNetwork(read_layers(tensors, f"slice{i}")) for i in range(len(self._parts))
+        ]
+        if len(self._gains["y_gain"]) != self.channels:
+            raise ValueError("the slices have other channels than the gains")
+        for part, network in zip(self._parts, self._slices, strict=True):
+            given = (self.z.outputs + part.start, 2 * (part.stop - part.start))
+            if network.channels != given or network.upsampling != 1:
+                raise ValueError("a slice's network has the wrong channels")
+            if network.largest * self._gains["y_gain"].max() >= 2.0**62:
+                raise ValueError("a mean could overflow")
+        self._shifts = tensors["table_shifts"]
+        if self._shifts.shape != self.tables.counts.shape:
+            raise ValueError("table_shifts is malformed")
+        steps = 2.0**GAIN_FRACTION / self._gains["y_gain"]
+        self._steps = steps.astype(np.float32)
+        self._index = np.min_scalar_type(len(self.tables) - 1)
+
+    def analyse(self, pixels: np.ndarray) -> Latents:
+        """y and z of uint8 (H, W, 3)."""
+        y = self._transforms.of_pixels("g_a.onnx", pixels, DOWNSAMPLING, self.reach["g_a"])
+        z = self._transforms.of_latents("h_a.onnx", y, DOWNSAMPLING, HYPER, self.reach["h_a"])
+        if (len(y), len(z)) != (self.channels, self.z.channels):
+            raise ModelError("the model's analysis gives other channels than its tables have")
+        return y, z
+
+    def encode(self, latents: Latents, quality: int) -> list[bytes]:
+        """Streams of float latents at a quality byte."""
+        y, z = latents
+        z_symbols = self.z.rounded(z, quality)
+        encoder = Encoder(self.tables)
+        for block in reversed(list(self._blocks(z_symbols, y.shape[1:], quality))):
+            slices = list(self._code(block, self._rounding(y)))
+            for each in reversed(slices):
+                encoder.band(each.symbols, each.tables)
+        return [self.z.encode(z_symbols, quality), encoder.finish()]
+
+    def matches(
+        self, streams: list[bytes], size: tuple[int, int], latents: Latents, quality: int
+    ) -> bool:
+        """Whether decoding gives what rounding float latents gives. Raises FormatError."""
+        y, z = latents
+        symbols = self.decode_symbols(streams, size, quality)
+        if not np.array_equal(symbols.z, self.z.rounded(z, quality)):
+            return False
+        rounding = self._rounding(y)
+        return all(
+            np.array_equal(each.symbols, symbols.y[each.channels, block.rows, block.columns])
+            for block in self._blocks(symbols.z, y.shape[1:], quality)
+            for each in self._code(block, rounding)
+        )
+
+    def decode_symbols(self, streams: list[bytes], size: tuple[int, int], quality: int) -> Symbols:
+        """The integers in the streams of a picture of a `size`. Raises FormatError."""
+        size = positions(size)
+        z, z_escapes = self.z.decode(streams[0], size, quality)
+        decoder = Decoder(self.tables, streams[1])
+        y = np.empty((self.channels, *size), np.int32)
+        means = np.empty(y.shape, np.int64)
+        qualities = np.empty(size, np.uint8)
+        for block in self._blocks(z, size, quality):
+            qualities[block.rows, block.columns] = block.qualities
+            for each in self._code(block, _reading(decoder)):
+                y[each.channels, block.rows, block.columns] = each.symbols
+                means[each.channels, block.rows, block.columns] = each.means
+        decoder.finish()
+        return Symbols(z, y, means, qualities, {"z": z_escapes, "y": decoder.escapes})
+
+    def count_escapes(
+        self, streams: list[bytes], size: tuple[int, int], quality: int
+    ) -> dict[str, int]:
+        """Reads every symbol and keeps no more than a block of them."""
+        size = positions(size)
+        z, z_escapes = self.z.decode(streams[0], size, quality)
+        decoder = Decoder(self.tables, streams[1])
+        for block in self._blocks(z, size, quality):
+            for _ in self._code(block, _reading(decoder)):
+                pass
+        decoder.finish()
+        return {"z": z_escapes, "y": decoder.escapes}
+
+    def decode(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
+        """The picture, uint8 (*size, 3). Raises FormatError for streams no encoder writes."""
+        y_hat = self.decode_latents(streams, size, quality)
+        reach = self.reach["g_s"]
+        return self._transforms.to_pixels("g_s.onnx", y_hat, size, DOWNSAMPLING, reach)
+
+    def decode_latents(
+        self, streams: list[bytes], size: tuple[int, int], quality: int
+    ) -> np.ndarray:
+        """What the synthesis takes: y_hat and, last, q - 1 of each place; float32 (M + 1, h, w)."""
+        size = positions(size)
+        z, _ = self.z.decode(streams[0], size, quality)
+        decoder = Decoder(self.tables, streams[1])
+        y_hat = np.empty((self.channels + 1, *size), np.float32)
+        for block in self._blocks(z, size, quality):
+            y_hat[-1, block.rows, block.columns] = block.qualities / np.float32(QUALITY_STEPS)
+            for each in self._code(block, _reading(decoder)):
+                restored = self._restored(each, block.qualities)
+                y_hat[each.channels, block.rows, block.columns] = restored
+        decoder.finish()
+        return y_hat
+
+    def _blocks(self, z: np.ndarray, size: tuple[int, ...], quality: int) -> Iterator[Block]:
+        """The blocks of a y of a `size`, in the order in which they are coded."""
+        half = 1 << (FRACTION - 1)
+        for rows in bands(size[0], BLOCK[0]):
+            for columns in bands(size[1], BLOCK[1]):
+                told = self.z.says(z, rows, columns, quality)
+                shift = (told[-1] + half) >> FRACTION
+                qualities = np.clip(quality + shift, 0, MAX_QUALITY_BYTE)
+                yield Block(rows, columns, told[:-1], qualities)
+
+    def _code(self, block: Block, source: Source) -> Iterator[Slice]:
+        """The slices of a block one after the other, whose symbols come from `source`."""
+        features = len(block.features)
+        seen = np.empty((features + 1 + self.channels, *block.qualities.shape), np.int64)
+        seen[:features] = block.features
+        seen[features] = block.qualities * UNIT
+        half = 1 << (FRACTION - 1)
+        for part, network in zip(self._parts, self._slices, strict=True):
+            log_gain, gain, inverse = (
+                self._gains[name][part][:, block.qualities] for name in GAINS
+            )
+            out = network(seen[: features + 1 + part.start])
+            scales, means = np.split(out, 2)
+            indices = np.clip((scales + log_gain + half) >> FRACTION, 0, len(self.tables) - 1)
+            tables = indices.astype(self._index)
+            means = rescale(means, gain, GAIN_FRACTION)
+            symbols = source(block, part, tables, means)
+            yield Slice(part, tables, means, symbols)
+            value = (symbols.astype(np.int64) << FRACTION) + means
+            value = np.clip(value, -LARGEST_VALUE, LARGEST_VALUE)
+            seen[features + 1 + part.start : features + 1 + part.stop] = rescale(
+                value, inverse, GAIN_FRACTION
+            )
+
+    def _rounding(self, y: np.ndarray) -> Source:
+        """Symbols from float latents: y, less its mean, in steps of its place's quality."""
+
+        def symbols(block: Block, part: slice, tables: np.ndarray, means: np.ndarray) -> np.ndarray:
+            gain = self._gains["y_gain"][part][:, block.qualities] / 2.0**GAIN_FRACTION
+            there = y[part, block.rows, block.columns]
+            return as_integers(np.rint(there * gain - means * 2.0**-FRACTION))
+
+        return symbols
+
+    def _restored(self, each: Slice, qualities: np.ndarray) -> np.ndarray:
+        """y_hat of a slice: symbols at their centroids and means, times the step; float32."""
+        reach = self.tables.reach[each.tables]
+        inside = np.clip(each.symbols, -reach - 1, reach + 1)  # the entry past a table's end is 0
+        entry = np.where(inside < -reach, 2 * reach + 1, inside + reach)
+        values = each.symbols + self._shifts[self.tables.starts[each.tables] + entry]
+        values += each.means * np.float32(2.0**-FRACTION)
+        return values.astype(np.float32) * self._steps[each.channels][:, qualities]
+
+
+def _reading(decoder: Decoder) -> Source:
+    """Symbols from a stream."""
+    return lambda block, part, tables, means: decoder.band(tables)
+
+
+build = Sliced

@@ -1,0 +1,137 @@
+"""Channel slices: a small network whose slices depend on each other, and the files it gives."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="the 'train' extra is not installed")
+pytest.importorskip("compressai", reason="the 'train' extra is not installed")
+
+import torch
+
+from facecodec import sessions
+from facecodec.codec import Codec, open_container
+from facecodec.families import hyperlatent, sliced
+from facecodec.networks.sliced import build
+from fresh import beside_network, model_of
+
+SMALL = {
+    "slices": (4, 8, 20),
+    "fine": 24,
+    "coarse": 32,
+    "hyper": 8,
+    "hyper_width": 16,
+    "features": 12,
+    "context": 16,
+    "span": 4.0,  # so that hardly a symbol lies beyond its table
+}
+
+
+def fresh(spread: float = 0.01, **options) -> torch.nn.Module:
+    """A network whose slices and quality map do something, though it was never trained."""
+    torch.manual_seed(0)
+    network = build(**SMALL | options)
+    with torch.no_grad():
+        network.h_s[-1].weight[-1].normal_(0, 0.3)
+        network.h_a[-1].weight.mul_(10)
+        for predict in network.predict:
+            predict[-1].weight.mul_(0.2)  # so that scales stay near those of photographs
+        for block in (*network.g_a.modules(), *network.g_s.modules()):
+            if hasattr(block, "mix"):
+                block.mix[-1].weight.normal_(0, spread)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def network():
+    return fresh(blocks=(1, 1))
+
+
+@pytest.fixture(scope="module")
+def codec(network, tmp_path_factory) -> Codec:
+    return Codec(model_of(network, "sliced", tmp_path_factory.mktemp("models")))
+
+
+@pytest.fixture(scope="module")
+def photo() -> np.ndarray:
+    from skimage import data
+
+    return np.ascontiguousarray(data.astronaut()[:300, 60:333])
+
+
+@pytest.mark.parametrize("quality", [1, 4.5, 8])
+def test_files_hold_what_the_network_gives(network, codec, photo, quality):
+    data, coded, error = beside_network(network, codec, photo, quality)
+    assert error < 1
+    z, y = open_container(data).streams
+    assert 8 * len(y) == pytest.approx(coded.y_bits.item(), rel=0.03, abs=64)
+    assert 8 * len(z) == pytest.approx(coded.z_bits.item(), rel=0.05, abs=64)
+
+
+def test_the_quality_differs_from_place_to_place(codec, photo):
+    symbols = codec.symbols(open_container(codec.encode(photo, 4)))
+    assert len(np.unique(symbols.qualities)) > 4
+
+
+@pytest.mark.parametrize("size", [(1, 1), (17, 33), (600, 40), (40, 1300)])
+def test_any_size_comes_back(codec, size):
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    data = codec.encode(pixels, 4)
+    codec.check(data, pixels)
+    assert codec.decode(data).size == size[::-1]
+    parsed = open_container(data)
+    assert codec.count_escapes(parsed) == codec.symbols(parsed).escapes
+
+
+def test_later_slices_depend_on_earlier_ones(codec, photo):
+    parsed = open_container(codec.encode(photo, 5))
+    family, size = codec.family, (parsed.height, parsed.width)
+    (z, _), tables = family.z.decode(parsed.streams[0], (19, 18), 128), []
+    for change in (0, 1):
+        source = sliced._reading(sliced.Decoder(family.tables, parsed.streams[1]))
+
+        def changed(block, part, table, means, source=source, change=change):
+            return source(block, part, table, means) + change * (part.start == 0)
+
+        block = next(family._blocks(z, (19, 18), 128))
+        tables.append([each.tables for each in family._code(block, changed)])
+    assert size == (300, 273)
+    assert np.array_equal(tables[0][0], tables[1][0])
+    assert not np.array_equal(tables[0][1], tables[1][1])
+
+
+@pytest.mark.parametrize("blocks", [(1, 1), (2, 4)])
+def test_tiles_change_nothing_whatever_the_depth(tmp_path, photo, monkeypatch, blocks):
+    codec = Codec(model_of(fresh(0.1, blocks=blocks), "sliced", tmp_path))
+    rng = np.random.default_rng(1)
+    picture = rng.integers(0, 256, (270, 1000, 3), np.uint8)
+    y, z = codec.family.analyse(picture)
+    streams = codec.family.encode((y, z), 96)
+    whole = codec.family.decode(streams, picture.shape[:2], 96)
+    monkeypatch.setattr(sessions, "TILE", 128)
+    tiled_y, tiled_z = codec.family.analyse(picture)
+    assert np.abs(tiled_y - y).max() < 1e-3
+    assert np.abs(tiled_z - z).max() < 1e-3
+    tiled = codec.family.decode(streams, picture.shape[:2], 96)
+    assert np.abs(tiled.astype(int) - whole).max() <= 1
+    for part in ("g_a", "h_a", "g_s"):
+        reach = codec.family.reach[part]
+        codec.family.reach[part] = 0
+        tiled_y, tiled_z = codec.family.analyse(picture)
+        tiled = codec.family.decode(streams, picture.shape[:2], 96)
+        differs = {
+            "g_a": np.abs(tiled_y - y).max() > 1e-3,
+            "h_a": np.abs(tiled_z - z).max() > 1e-3,
+            "g_s": np.abs(tiled.astype(int) - whole).max() > 1,
+        }
+        assert differs[part]
+        codec.family.reach[part] = reach
+
+
+def test_what_z_says_does_not_depend_on_the_block(codec):
+    latent = codec.family.z
+    z = np.random.default_rng(2).integers(-50, 50, (latent.channels, 12, 40))
+    whole = latent.says(z, slice(0, 48), slice(0, 160), 100)
+    part = latent.says(z, slice(16, 32), slice(64, 128), 100)
+    np.testing.assert_array_equal(part, whole[:, 16:32, 64:128])
+    assert latent.h_s.margin < 10
+    assert sliced.BLOCK[0] == hyperlatent.BAND * hyperlatent.HYPER

@@ -43,22 +43,26 @@ def encode(
     quality: float = 4,
     model: str | None = None,
     keep_metadata: bool = False,
+    effort: int = 1,
 ) -> bytes:
     """The bytes of a .fic file.
 
     `image` is a Pillow image, converted as the command line converts files, or a uint8 array,
     (H, W, 3) RGB or (H, W) grey. `quality` is 1 (smallest) to 8, rounded to the nearest 1/32.
     `model` is the name of an installed model or the path of a model file. `keep_metadata` keeps
-    EXIF and the colour profile of a Pillow image; otherwise its pixels become sRGB.
+    EXIF and the colour profile of a Pillow image; otherwise its pixels become sRGB. An `effort`
+    above 1, up to 9, searches for a better file, for which a model needs a search file
+    (docs/effort.md).
 
-    Raises UsageError for a quality or model that does not exist, ImageError for another array.
+    Raises UsageError for a quality, effort or model that does not exist, ModelError for a model
+    without a search file, ImageError for another array.
     """
     if keep_metadata and not hasattr(image, "dtype"):
         from facecodec.images import to_rgb
 
         pixels, _, metadata = to_rgb(image, keep_metadata=True)
-        return open_model(model).encode(pixels, quality, metadata)
-    return open_model(model).encode(image, quality)
+        return open_model(model).encode(pixels, quality, metadata, effort)
+    return open_model(model).encode(image, quality, effort=effort)
 
 
 def decode(data: bytes) -> Image.Image:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -21,13 +21,19 @@ from facecodec.container import (
     quality_byte,
     quality_of,
 )
-from facecodec.errors import FormatError, ImageError, ModelError
+from facecodec.errors import FormatError, ImageError, ModelError, UsageError
 from facecodec.families import Family, family_module
 from facecodec.head import Head
 from facecodec.images import as_rgb, info_of
+from facecodec.search import DEFAULT_EFFORT, EFFORTS
+from facecodec.search.fitting import fit
 from facecodec.sessions import Transforms
 from facecodec.tensors import check
 
+if TYPE_CHECKING:
+    from facecodec.search.efforts import Progress, Search
+
+MISREAD = "it does not decode to what was encoded, please report it"
 QUALITY_BYTES = range(MAX_QUALITY_BYTE + 1)
 
 
@@ -61,43 +67,57 @@ class Codec:
         image: Image.Image | np.ndarray,
         quality: float = DEFAULT_QUALITY,
         chunks: Sequence[tuple[str, bytes]] = (),
+        effort: int = DEFAULT_EFFORT,
     ) -> bytes:
         """The bytes of a .fic file of a Pillow image, or of a uint8 array (H, W, 3) or (H, W).
 
         `quality` is 1 (smallest) to 8, rounded to the nearest 1/32. `chunks` are the metadata that
-        images.read has kept. Raises UsageError for another quality, and ImageError for an image
-        that cannot be coded.
+        images.read has kept. With an `effort` above 1, up to 9, a better file is searched for.
+        Raises UsageError for another quality or effort, ModelError for an effort that needs a file
+        which is not there, and ImageError for an image that cannot be coded.
         """
         byte = quality_byte(quality)
-        return self.analyse(image, chunks).at(byte).data
+        return self.analyse(image, chunks, effort).at(byte).data
 
     def encode_within(
-        self, image: Image.Image | np.ndarray, limit: int, chunks: Sequence[tuple[str, bytes]] = ()
+        self,
+        image: Image.Image | np.ndarray,
+        limit: int,
+        chunks: Sequence[tuple[str, bytes]] = (),
+        effort: int = DEFAULT_EFFORT,
     ) -> bytes:
         """As `encode`, at the highest quality whose file has at most `limit` bytes.
 
         Raises ImageError if the file has more even at q 1.
         """
-        return self.analyse(image, chunks).within(limit).data
+        return self.analyse(image, chunks, effort).within(limit).data
 
     def encode_accepted(
         self,
         image: Image.Image | np.ndarray,
         accepts: Callable[[Image.Image], bool],
         chunks: Sequence[tuple[str, bytes]] = (),
+        effort: int = DEFAULT_EFFORT,
     ) -> bytes:
         """As `encode`, at the lowest quality whose decoded picture `accepts` returns True for.
 
         `accepts` must be True for all qualities above that one, too. Raises ImageError if it is
         not even for q 8; it is then called with q 8 last.
         """
-        return self.analyse(image, chunks).accepted(accepts).data
+        return self.analyse(image, chunks, effort).accepted(accepts).data
 
     def analyse(
-        self, image: Image.Image | np.ndarray, chunks: Sequence[tuple[str, bytes]] = ()
+        self,
+        image: Image.Image | np.ndarray,
+        chunks: Sequence[tuple[str, bytes]] = (),
+        effort: int = DEFAULT_EFFORT,
+        progress: Progress | None = None,
     ) -> Analysed:
-        """The latents of an image, from which it is coded at any number of qualities."""
-        return Analysed(self, image, chunks)
+        """The latents of an image, from which it is coded at any number of qualities.
+
+        `progress` is called with the share, 0 to 1, of each search that is done.
+        """
+        return Analysed(self, image, chunks, effort, progress)
 
     def check(self, data: bytes, image: Image.Image | np.ndarray) -> None:
         """Raise FormatError unless a file decodes to the symbols that `image` is coded by.
@@ -110,7 +130,7 @@ class Codec:
         if not self.family.matches(
             parsed.streams, (parsed.height, parsed.width), latents, parsed.quality_byte
         ):
-            raise FormatError("it does not decode to what was encoded, please report it")
+            raise FormatError(MISREAD)
 
     def decode(self, data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
         """The bytes of a .fic file of this model -> an RGB picture."""
@@ -137,6 +157,13 @@ class Codec:
         Raises ModelError for a model without one.
         """
         return Head(frozen.load_head(self.card), self._threads)
+
+    @cached_property
+    def search(self) -> Search:
+        """What finds better latents. Raises ModelError for a model that has none."""
+        from facecodec.search.efforts import Search
+
+        return Search(self.card, self.family)
 
     def embed(self, parsed: container.Container) -> np.ndarray:
         """The embedding of the face in a file, float32 (D,) of length 1, from its latents alone.
@@ -195,38 +222,79 @@ class Analysed:
     """A picture as latents, ready to be coded. `pixels` is the picture, uint8 (H, W, 3)."""
 
     def __init__(
-        self, codec: Codec, image: Image.Image | np.ndarray, chunks: Sequence[tuple[str, bytes]]
+        self,
+        codec: Codec,
+        image: Image.Image | np.ndarray,
+        chunks: Sequence[tuple[str, bytes]],
+        effort: int = DEFAULT_EFFORT,
+        progress: Progress | None = None,
     ) -> None:
+        if effort not in EFFORTS:
+            raise UsageError(f"effort {effort} is not a whole number from 1 to {EFFORTS[-1]}")
         self.pixels = as_rgb(image)
         height, width = self.pixels.shape[:2]
         if max(height, width) > container.MAX_SIDE:
             raise ImageError(f"{width}x{height}: a side is longer than {container.MAX_SIDE} pixels")
         self._codec, self._chunks = codec, list(chunks)
+        self._effort, self._progress = effort, progress
+        self._search = codec.search if effort > DEFAULT_EFFORT else None
         self._latents = codec.family.analyse(self.pixels)
         self._encoded: dict[int, Encoded] = {}
 
     def at(self, byte: int) -> Encoded:
         """The file at a quality byte, 0 to 224. Raises ImageError for latents beyond all bounds."""
         if byte not in self._encoded:
-            try:
-                streams = self._codec.family.encode(self._latents, byte)
-            except OverflowError as error:
-                raise ImageError(str(error)) from None
-            mark = bytes.fromhex(self._codec.card.fingerprint)
-            height, width = self.pixels.shape[:2]
-            parts = container.Container(mark, byte, width, height, streams, self._chunks)
-            self._encoded[byte] = Encoded(container.pack(parts), byte)
+            self._encoded[byte] = self._file(self._best(byte), byte)
         return self._encoded[byte]
+
+    def unsearched(self, byte: int) -> Encoded:
+        """The file at a quality byte that effort 1 gives."""
+        return self._file(self._latents, byte)
 
     def within(self, limit: int) -> Encoded:
         """The file of the highest quality that has at most `limit` bytes. Raises ImageError."""
-        fitting = bisect_right(QUALITY_BYTES, limit, key=lambda byte: len(self.at(byte).data))
-        if fitting == 0:
-            raise ImageError(
-                f"{len(self.at(0).data)} bytes at q 1 do not fit into {limit}: "
-                "make the picture smaller, or try another model"
+        if self._search is not None:
+            found = fit(
+                limit,
+                lambda byte: len(self.unsearched(byte).data),
+                self._best,
+                lambda latents, byte: self._file(latents, byte).data,
+                self._search.trimmed,
             )
-        return self.at(fitting - 1)
+            if found is not None:
+                return Encoded(*found)
+        else:
+            fitting = bisect_right(QUALITY_BYTES, limit, key=lambda byte: len(self.at(byte).data))
+            if fitting > 0:
+                return self.at(fitting - 1)
+        raise ImageError(
+            f"{len(self.at(0).data)} bytes at q 1 do not fit into {limit}: "
+            "make the picture smaller, or try another model"
+        )
+
+    def _best(self, byte: int) -> Any:
+        """The latents that are coded at a quality byte."""
+        if self._search is None:
+            return self._latents
+        return self._search.improve(
+            self.pixels, self._latents, byte, self._effort, self._progress or (lambda share: None)
+        )
+
+    def _file(self, latents: Any, byte: int) -> Encoded:
+        """Of latents at a quality byte. Those that a search has found are read back and compared."""
+        family = self._codec.family
+        height, width = self.pixels.shape[:2]
+        try:
+            streams = family.encode(latents, byte)
+        except OverflowError as error:
+            raise ImageError(str(error)) from None
+        if latents is not self._latents and not family.matches(
+            streams, (height, width), latents, byte
+        ):
+            raise FormatError(MISREAD)
+        mark = bytes.fromhex(self._codec.card.fingerprint)
+        parts = container.Container(mark, byte, width, height, streams, self._chunks)
+        return Encoded(container.pack(parts), byte)
 
     def accepted(self, accepts: Callable[[Image.Image], bool]) -> Encoded:
         """The file of the lowest quality whose decoded picture is accepted. Raises ImageError."""

@@ -28,6 +28,9 @@ FORMAT = "facecodec-1"
 TYPES = ("U8", "I16", "I32", "I64", "F16", "F32")  # of tensors, as safetensors calls them
 HEADS = "heads"  # the folder, beside models, of their heads
 HEAD_FORMAT = "facecodec-head-1"
+SEARCH = "search"  # the folder, beside models, of what the search for the best file needs
+SEARCH_FORMAT = "facecodec-search-1"
+FACES = "faces.safetensors"  # in that folder: what finds faces and compares them, for every model
 
 
 @dataclass(frozen=True)
@@ -220,21 +223,12 @@ def load_head(card: ModelCard) -> HeadFile:
         raise ModelError(
             f"model {card.name} has no head ({path}): decode the file and embed the picture"
         )
-    metadata, tensors = _read(path)
+    facts, tensors = _load_beside(path, HEAD_FORMAT, "head", card.fingerprint)
     try:
-        facts = json.loads(metadata["card"])
-        if metadata["format"] != HEAD_FORMAT or metadata["hash"] != _short(
-            _hash("head", tensors, list(tensors))
-        ):
-            raise ModelError(f"{path}: not a head, or a damaged one")
-        if metadata["model"] != card.fingerprint:
-            raise ModelError(
-                f"{path}: the head of model {metadata['model']}, not of {card.fingerprint}"
-            )
         head = HeadFile(facts["space"], facts["classes"], tensors)
         _check_head(head)
         return head
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: the head is malformed: {error}") from None
 
 
@@ -249,6 +243,84 @@ def _check_head(head: HeadFile) -> None:
             "bias": Tensor("float16", (len(head.classes),), -65504, 65504),
         }
     check(head.tensors, expected)
+
+
+@dataclass(frozen=True)
+class SearchFile:
+    """What the search for the best file needs for a model.
+
+    `rate_weights` are those of a bit per pixel at q 1 and at q 8, and `pixels` that of the mean
+    squared error, in the loss that the model was trained for. `tensors` are the gradient graphs.
+    """
+
+    rate_weights: tuple[float, float]
+    pixels: float
+    tensors: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class FacesFile:
+    """What finds faces and compares them: the size of each recogniser's embeddings, and the graphs."""
+
+    sizes: dict[str, int]
+    tensors: dict[str, np.ndarray]
+
+
+def search_file(model: Path) -> Path:
+    """Where the gradient graphs of a model lie."""
+    return model.parent / SEARCH / model.name
+
+
+def load_search(card: ModelCard) -> SearchFile:
+    """The search file of a model. Raises ModelError, which names the file, where there is none."""
+    path = search_file(card.path)
+    facts, tensors = _load_search(path, card.fingerprint)
+    try:
+        low, high = (float(each) for each in facts["rate_weights"])
+        return SearchFile((low, high), float(facts["pixels"]), tensors)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path}: the search file is malformed: {error}") from None
+
+
+def load_faces(card: ModelCard) -> FacesFile:
+    """The file for faces, from beside a model's search file. Raises ModelError, which names it."""
+    path = search_file(card.path).with_name(FACES)
+    facts, tensors = _load_search(path, "")
+    try:
+        sizes = {str(name): int(size) for name, size in facts["sizes"].items()}
+        return FacesFile(sizes, tensors)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelError(f"{path}: the search file is malformed: {error}") from None
+
+
+def _load_search(path: Path, model: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    if not path.exists():
+        raise ModelError(f"an effort above 1 needs {path}, which is not there: use effort 1")
+    facts, tensors = _load_beside(path, SEARCH_FORMAT, "search file", model)
+    try:
+        check(tensors, dict.fromkeys(tensors, GRAPH))
+    except ValueError as error:
+        raise ModelError(f"{path}: the search file is malformed: {error}") from None
+    return facts, tensors
+
+
+def _load_beside(
+    path: Path, form: str, kind: str, model: str
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The card and the tensors of a file that lies beside a model. Raises ModelError."""
+    metadata, tensors = _read(path)
+    try:
+        facts = json.loads(metadata["card"])
+        mark = _short(_hash(kind, tensors, list(tensors)))
+        if metadata["format"] != form or metadata["hash"] != mark:
+            raise ModelError(f"{path}: not a {kind}, or a damaged one")
+        if metadata["model"] != model:
+            raise ModelError(f"{path}: the {kind} of model {metadata['model']}, not of {model}")
+        if not isinstance(facts, dict):
+            raise TypeError("its card is no table")
+        return facts, tensors
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: the {kind} is malformed: {error}") from None
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
@@ -315,12 +387,27 @@ def save_head(path: Path, model: str, card: dict[str, Any], tensors: dict[str, n
 
     `card` has `space`, `classes` and `runs`.
     """
-    mark = _short(_hash("head", tensors, list(tensors)))
-    _write(
-        path,
-        tensors,
-        {"format": HEAD_FORMAT, "model": model, "hash": mark, "card": json.dumps(card)},
-    )
+    _save_beside(path, HEAD_FORMAT, "head", model, card, tensors)
+
+
+def save_search(
+    path: Path, model: str, card: dict[str, Any], tensors: dict[str, np.ndarray]
+) -> None:
+    """Write the search file of the model with a fingerprint, or that for faces, for '', as above."""
+    _save_beside(path, SEARCH_FORMAT, "search file", model, card, tensors)
+
+
+def _save_beside(
+    path: Path,
+    form: str,
+    kind: str,
+    model: str,
+    card: dict[str, Any],
+    tensors: dict[str, np.ndarray],
+) -> None:
+    mark = _short(_hash(kind, tensors, list(tensors)))
+    metadata = {"format": form, "model": model, "hash": mark, "card": json.dumps(card)}
+    _write(path, tensors, metadata)
 
 
 def _write(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:

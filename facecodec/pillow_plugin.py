@@ -12,6 +12,7 @@ from facecodec.codec import codec_of, open_codec, open_container
 from facecodec.container import DEFAULT_QUALITY, MAGIC, Container
 from facecodec.errors import FacecodecError
 from facecodec.images import PROFILE, exif_chunk, info_of, to_rgb
+from facecodec.search import DEFAULT_EFFORT
 
 FORMAT, SUFFIX, MEDIA_TYPE = "FIC", ".fic", "image/x-facecodec"
 
@@ -55,7 +56,7 @@ class FicImageFile(ImageFile.ImageFile):
 
 
 def save(image: Image.Image, file: IO[bytes], name: str | bytes) -> None:
-    """What image.save calls: its options are `quality`, `model`, `exif` and `icc_profile`."""
+    """What image.save calls; it takes `quality`, `effort`, `model`, `exif` and `icc_profile`."""
     from facecodec.frozen import model_path
 
     options = image.encoderinfo
@@ -65,7 +66,9 @@ def save(image: Image.Image, file: IO[bytes], name: str | bytes) -> None:
         image = image.copy()
         image.info.pop("icc_profile", None)
     codec = open_codec(model_path(options.get("model")))
-    file.write(codec.encode(to_rgb(image).pixels, options.get("quality", DEFAULT_QUALITY), chunks))
+    quality = options.get("quality", DEFAULT_QUALITY)
+    effort = options.get("effort", DEFAULT_EFFORT)
+    file.write(codec.encode(to_rgb(image).pixels, quality, chunks, effort))
 
 
 def register() -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import io
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +18,10 @@ from facecodec.cli.targets import Target, target_options
 from facecodec.cli.tasks import Note, Output
 from facecodec.container import MAGIC
 from facecodec.errors import FormatError, UsageError
+from facecodec.search import DEFAULT_EFFORT, EFFORTS
+
+if TYPE_CHECKING:
+    from facecodec.search.efforts import Progress
 
 
 @click.command()
@@ -27,6 +35,15 @@ from facecodec.errors import FormatError, UsageError
     help="Output file or folder; '-' is standard output.",
 )
 @target_options
+@click.option(
+    "-e",
+    "--effort",
+    type=click.IntRange(EFFORTS[0], EFFORTS[-1]),
+    default=DEFAULT_EFFORT,
+    show_default=True,
+    metavar="E",
+    help="1 to 9: above 1 a better file is searched for, longer for each step.",
+)
 @click.option(
     "--keep-metadata",
     is_flag=True,
@@ -47,6 +64,7 @@ def encode(
     inputs: tuple[str, ...],
     out: str | None,
     target: Target,
+    effort: int,
     keep_metadata: bool,
     verify: bool,
     model: str | None,
@@ -73,8 +91,19 @@ def encode(
                 f"{job.target} has the name of an image, and a .fic file is none: "
                 "give -o another name"
             )
-    open_codec(path)  # a model that fails is reported once, not for each input
-    operation = Encode(path, target, options.max_pixels, keep_metadata, verify)
+    codec = open_codec(path)  # a model that fails is reported once, not for each input
+    if effort > DEFAULT_EFFORT:
+        _ = codec.search  # likewise a file that it lacks
+    shows = effort > DEFAULT_EFFORT and len(plan.jobs) == 1 and options.cluster is None
+    operation = Encode(
+        path,
+        target,
+        options.max_pixels,
+        keep_metadata,
+        verify,
+        effort,
+        shows and not options.quiet and sys.stderr.isatty(),
+    )
     batch.run(plan, operation, options, verify)
 
 
@@ -87,6 +116,8 @@ class Encode:
     max_pixels: int
     keep_metadata: bool
     verify: bool
+    effort: int = DEFAULT_EFFORT
+    shows_progress: bool = False
 
     def expect(self, content: bytes) -> None:
         if content.startswith(MAGIC):
@@ -104,9 +135,11 @@ class Encode:
         )
         notes = [Note(f"dropped {what}", what.lstrip("0123456789 ")) for what in dropped]
         codec = open_codec(self.model)
-        encoded = self.target.encode(codec.analyse(pixels, metadata))
+        with _bar(self.shows_progress) as progress:
+            picture = codec.analyse(pixels, metadata, self.effort, progress)
+            encoded = self.target.encode(picture)
         data = encoded.data
-        if self.verify:
+        if self.verify and self.effort == DEFAULT_EFFORT:  # what a search finds is always compared
             codec.check(data, pixels)
         if len(data) >= len(content):
             notes.append(Note(f"its {len(content)} bytes became {len(data)}, not fewer"))
@@ -119,4 +152,22 @@ class Encode:
             "quality": encoded.q,
             "model": codec.card.name,
         }
+        if self.effort > DEFAULT_EFFORT:
+            before = picture.unsearched(encoded.quality_byte).data
+            facts |= {"effort": self.effort, "bytes_at_effort_1": len(before)}
         return Output(data, facts, notes)
+
+
+@contextmanager
+def _bar(shown: bool) -> Iterator[Progress | None]:
+    """What a search reports to: a bar on the terminal, which each search begins again."""
+    if not shown:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("searching"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=1)
+        yield lambda share: bar.update(task, completed=share)

@@ -13,13 +13,15 @@ from facecodec import frozen
 from facecodec.errors import UsageError
 from facecodec.faces.teachers import HEAD_SPACE, export_teacher, load_teacher
 from facecodec.training.config import HEAD_OBJECTIVES, parse_config, stored_config
+from facecodec.training.gradients import is_searched, write_model
 from facecodec.training.starts import CHECKPOINT, build_network, data_of, past_runs
 
 
 def freeze(run: Path, out: Path, force: bool = False) -> str:
     """Write the frozen model `out` and the start train/NAME beside it; returns the fingerprint.
 
-    A recogniser that was trained along becomes RUN/recogniser.onnx, and a head heads/NAME. Of a run
+    A recogniser that was trained along becomes RUN/recogniser.onnx, and a head heads/NAME. What the
+    search for the best file needs goes into search/NAME, for a model that it can follow. Of a run
     that trained a head alone only that is written, for the model `out`. Raises UsageError if the
     run has no checkpoint, and, without `force`, if the model or head exists: files that were coded
     with a model cannot be decoded any more when it is overwritten.
@@ -62,6 +64,8 @@ def freeze(run: Path, out: Path, force: bool = False) -> str:
     mark = frozen.save(out, card, network.frozen())
     if config.head:
         frozen.save_head(frozen.head_path(out), mark, head, network.head.frozen())
+    if is_searched(config):
+        write_model(out, config)
     start = out.parent / "train" / out.name
     start.parent.mkdir(exist_ok=True)
     partial = start.with_suffix(".partial")

@@ -1,0 +1,99 @@
+"""Aligned crops of a face and the gradient through them, in NumPy.
+
+The same warp as facecodec/faces/alignment.py, which is torch's: bilinear, zeros beyond the edge,
+and for a large face sampled at a power-of-two multiple of the crop and averaged down.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+SIZE = 112
+# Left eye, right eye, nose, left and right corner of the mouth, in a crop of 112x112.
+TEMPLATE = np.array(
+    [
+        [38.2946, 51.6963],
+        [73.5318, 51.5014],
+        [56.0252, 71.7366],
+        [41.5493, 92.3655],
+        [70.7299, 92.2041],
+    ]
+)
+MAX_OVERSAMPLING = 16
+
+
+def similarity(landmarks: np.ndarray) -> np.ndarray:
+    """The similarity from crop to image coordinates, (2, 3), of landmarks (5, 2): least squares in the crop."""
+    x, y = landmarks.T
+    ones, zeros = np.ones(5), np.zeros(5)
+    equations = np.concatenate(
+        [np.stack([x, -y, ones, zeros], 1), np.stack([y, x, zeros, ones], 1)]
+    )
+    a, b, c, d = np.linalg.lstsq(equations, TEMPLATE.T.ravel(), rcond=None)[0]
+    return np.linalg.inv(np.array([[a, -b, c], [b, a, d], [0, 0, 1]]))[:2]
+
+
+def scale_of(matrix: np.ndarray) -> float:
+    """Pixels of the image that a pixel of the crop spans."""
+    return math.hypot(matrix[0, 0], matrix[1, 0])
+
+
+def jitter(matrix: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The matrix as if landmarks had been found a little differently; half the time mirrored."""
+    angle, scale = rng.normal(0, 0.05), math.exp(rng.normal(0, 0.04))
+    a, b = scale * math.cos(angle), scale * math.sin(angle)
+    turn = np.array([[a, -b], [b, a]])
+    if rng.random() < 0.5:
+        turn = turn @ np.diag([-1.0, 1.0])
+    centre = np.full(2, (SIZE - 1) / 2)
+    offset = centre + rng.normal(0, 2, 2) - turn @ centre
+    return np.concatenate(
+        [matrix[:, :2] @ turn, (matrix[:, :2] @ offset + matrix[:, 2])[:, None]], 1
+    )
+
+
+class Crop:
+    """The warp of one matrix on pictures of a `size` (H, W)."""
+
+    def __init__(self, matrix: np.ndarray, size: tuple[int, int]) -> None:
+        self._size = size
+        step = scale_of(matrix)
+        self._over = min(MAX_OVERSAMPLING, 2 ** max(0, math.floor(math.log2(step) + 1e-6)))
+        count = SIZE * self._over
+        points = ((np.arange(count) + 0.5) / self._over - 0.5).astype(np.float32)
+        m = matrix.astype(np.float32)
+        x = (m[0, 0] * points[None, :] + m[0, 1] * points[:, None] + m[0, 2]).ravel()
+        y = (m[1, 0] * points[None, :] + m[1, 1] * points[:, None] + m[1, 2]).ravel()
+        left, top = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
+        right, below = x - left, y - top
+        height, width = size
+        places, weights = [], []
+        for down, across in np.ndindex(2, 2):
+            row, column = top + down, left + across
+            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+            share = (below if down else 1 - below) * (right if across else 1 - right)
+            places.append(np.where(inside, row * width + column, 0))
+            weights.append(np.where(inside, share, 0).astype(np.float32))
+        self._places, self._weights = np.concatenate(places), np.concatenate(weights)
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """float32 (3, H, W) -> (3, SIZE, SIZE)."""
+        taken = image.reshape(3, -1)[:, self._places]
+        taken *= self._weights
+        over = self._over
+        sampled = taken.reshape(3, 4, SIZE, over, SIZE, over)
+        return sampled.sum(axis=1).mean(axis=(2, 4))
+
+    def gradient(self, cotangent: np.ndarray) -> np.ndarray:
+        """(3, SIZE, SIZE) -> (3, H, W), of the sum of `cotangent` times the crop."""
+        over = self._over
+        spread = np.broadcast_to(
+            cotangent[:, None, :, None, :, None] / over**2, (3, 4, SIZE, over, SIZE, over)
+        ).reshape(3, -1)
+        height, width = self._size
+        back = np.empty((3, height, width), np.float32)
+        for channel, values in enumerate(spread * self._weights):
+            back[channel] = np.bincount(self._places, values, height * width).reshape(height, width)
+        return back

@@ -1,0 +1,162 @@
+"""Levels of effort, and the search of one model: from a picture's latents to better ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from importlib import import_module
+
+import numpy as np
+
+from facecodec import frozen
+from facecodec.container import MAX_QUALITY_BYTE
+from facecodec.errors import ModelError
+from facecodec.families import Family
+from facecodec.frozen import FacesFile, ModelCard
+from facecodec.search.annealing import Rounding, Schedule, anneal
+from facecodec.search.crops import similarity
+from facecodec.search.detector import Detector
+from facecodec.search.target import Target, Teacher, Weights
+from facecodec.search.windows import BLOCK, STEP, Window, hyper, windows
+
+# Chosen on training people (docs/effort.md). 1 is the single pass without a search.
+LEVELS = {
+    2: Schedule(8, cold=0.1),
+    3: Schedule(15, cold=0.1),
+    4: Schedule(25, cold=0.05),
+    5: Schedule(40, cold=0.03),
+    6: Schedule(70, cold=0.03),
+    7: Schedule(120),
+    8: Schedule(250),
+    9: Schedule(500),
+}
+RELAXED = {
+    "hyperprior": "facecodec.search.hyperprior"
+}  # the module of each family that is searched
+
+Progress = Callable[[float], None]  # called with the share of the work that is done
+
+
+class Search:
+    """The search of one model, from its search file and that of the recognisers.
+
+    Raises ModelError naming the file that a model, or its family, does not have.
+    """
+
+    def __init__(self, card: ModelCard, family: Family) -> None:
+        if card.family not in RELAXED:
+            raise ModelError(f"family {card.family} has no search: use --effort 1")
+        self._relaxed = import_module(RELAXED[card.family])
+        self._file = frozen.load_search(card)
+        self._graphs = self._relaxed.graphs(self._file.tensors)
+        self._family = family
+        self._card = card
+        if self._keeps_identity:
+            _ = self._faces  # a missing file is told before any work is done
+
+    def improve(
+        self,
+        pixels: np.ndarray,
+        latents: tuple[np.ndarray, ...],
+        quality: int,
+        effort: int,
+        progress: Progress = lambda share: None,
+    ) -> tuple[np.ndarray, ...]:
+        """Better latents, floats of the same shapes, for a picture and a quality byte.
+
+        `latents` is what the uint8 (H, W, 3) `pixels` were analysed to, and `effort` one of LEVELS.
+        The same arguments give the same latents.
+        """
+        schedule = LEVELS[effort]
+        matrix = self._matrix(pixels)
+        better = tuple(each.copy() for each in latents)
+        parts = list(windows(latents[0].shape[1], latents[0].shape[2], matrix))
+        total = sum(window.area for window in parts) * schedule.steps
+        free = np.ones(latents[0].shape[1:], np.float32)
+        done = 0
+
+        def step(window: Window) -> None:
+            nonlocal done
+            done += window.area
+            progress(done / total)
+
+        for window in parts:
+            self._improve(pixels, better, window, free, quality, schedule, matrix, step)
+        return better
+
+    def trimmed(
+        self, latents: tuple[np.ndarray, ...], quality: int, bits: float
+    ) -> tuple[np.ndarray, ...]:
+        """Latents that need `bits` fewer, at the least cost."""
+        return self._relaxed.trimmed(self._family, latents, quality, bits)
+
+    def _improve(
+        self,
+        pixels: np.ndarray,
+        latents: tuple[np.ndarray, ...],
+        window: Window,
+        free: np.ndarray,
+        quality: int,
+        schedule: Schedule,
+        matrix: np.ndarray | None,
+        step: Callable[[Window], None],
+    ) -> None:
+        """Search one window and put what is found into `latents`; `free` says where that may be."""
+        rows, columns = window.seen
+        seen = pixels[
+            STEP * rows.start : STEP * rows.stop, STEP * columns.start : STEP * columns.stop
+        ]
+        if matrix is not None and window.for_face:
+            corner = [[0, 0, STEP * columns.start], [0, 0, STEP * rows.start]]
+            target = Target(seen, self._weights(quality), matrix - corner, self._teachers)
+        else:
+            target = Target(seen, self._weights(quality))
+        boxes = [window.seen, (hyper(rows), hyper(columns))]
+        views = [each[:, a, b] for each, (a, b) in zip(latents, boxes, strict=True)]
+        relaxed = self._relaxed.Relaxed(self._family, self._graphs, views, quality, target)
+        own = np.zeros_like(free)
+        own[window.own] = free[window.own]
+        free[window.own] = 0
+        masks = [own[window.seen], own[::BLOCK, ::BLOCK][boxes[1]]]
+
+        def gradient(
+            values: list[np.ndarray], soften: Rounding, rng: np.random.Generator
+        ) -> list[np.ndarray]:
+            step(window)
+            whole = relaxed(values, soften, rng)
+            return [each * mask for each, mask in zip(whole, masks, strict=True)]
+
+        rng = np.random.default_rng([rows.start, columns.start])
+        found = relaxed.latents(anneal(relaxed.start, gradient, schedule, rng))
+        for view, new, mask in zip(views, found, masks, strict=True):
+            np.copyto(view, new, where=mask > 0)
+
+    def _weights(self, quality: int) -> Weights:
+        """The training loss at a quality byte, divided by what it weighs a bit."""
+        low, high = self._file.rate_weights
+        weight = low * (high / low) ** (quality / MAX_QUALITY_BYTE)
+        return Weights(self._file.pixels / weight, 1 / weight if self._keeps_identity else 0.0)
+
+    def _matrix(self, pixels: np.ndarray) -> np.ndarray | None:
+        """The alignment of the face, (2, 3); None without one, or where the model is not for faces."""
+        if not self._keeps_identity:
+            return None
+        landmarks = self._detector.landmarks(pixels)
+        return None if landmarks is None else similarity(landmarks)
+
+    @property
+    def _keeps_identity(self) -> bool:
+        return self._card.objective != "rec"
+
+    @cached_property
+    def _faces(self) -> FacesFile:
+        return frozen.load_faces(self._card)
+
+    @cached_property
+    def _teachers(self) -> list[Teacher]:
+        faces = self._faces
+        return [Teacher(faces.tensors[f"{name}.onnx"], size) for name, size in faces.sizes.items()]
+
+    @cached_property
+    def _detector(self) -> Detector:
+        return Detector(self._faces.tensors)

@@ -1,0 +1,72 @@
+"""The best searched file within a number of bytes, and as close to it as can be.
+
+How many bytes a search saves is known only after it. So it is tried at the quality where it should
+end just above the limit, once or twice more where it did not, and what is too much is trimmed.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable
+from typing import Any
+
+from facecodec.container import MAX_QUALITY_BYTE
+
+SAVED = 0.12  # the share of bytes that a search is first taken to save
+ROUNDS = 3  # searches at most
+ABOVE = 1.03  # times the limit that a search may end at for there to be no other
+TRIMMED = 1.15  # times the limit from which trimming still comes down
+
+Trim = Callable[[Any, int, float], Any]
+
+
+def fit(
+    limit: int,
+    plain: Callable[[int], int],
+    searched: Callable[[int], Any],
+    pack: Callable[[Any, int], bytes],
+    trim: Trim,
+) -> tuple[bytes, int] | None:
+    """A file of at most `limit` bytes, and its quality byte; None where even the lowest quality gives more.
+
+    By quality byte, `plain` tells the size without a search and `searched` gives latents; `pack` makes a
+    file of latents and a quality byte, and `trim` gives latents that need some bits less.
+    """
+    tried: dict[int, tuple[int, Any]] = {}
+    share = 1 - SAVED
+    for _ in range(ROUNDS):
+        byte = bisect_left(
+            range(MAX_QUALITY_BYTE), True, key=lambda each: share * plain(each) >= limit
+        )
+        if byte in tried:
+            break
+        latents = searched(byte)
+        size = len(pack(latents, byte))
+        tried[byte] = (size, latents)
+        share = size / plain(byte)
+        if limit <= size <= ABOVE * limit or (size <= limit and byte == MAX_QUALITY_BYTE):
+            break
+    # From the one nearest above the limit down to those below it.
+    for byte, (size, latents) in sorted(tried.items(), key=lambda each: abs(each[1][0] - limit)):
+        if size <= TRIMMED * limit:
+            data = _trimmed(limit, latents, byte, pack, trim)
+            if data is not None:
+                return data, byte
+    return None
+
+
+def _trimmed(
+    limit: int,
+    latents: Any,
+    byte: int,
+    pack: Callable[[Any, int], bytes],
+    trim: Trim,
+) -> bytes | None:
+    data = pack(latents, byte)
+    saved = 0.0
+    for _ in range(12):
+        if len(data) <= limit:
+            return data
+        saved += 8 * (len(data) - limit)
+        data = pack(trim(latents, byte, saved), byte)
+    return None

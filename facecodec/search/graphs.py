@@ -1,0 +1,46 @@
+"""Gradient graphs as ONNX Runtime sessions of one thread, so that the same input gives the same file."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+
+from facecodec.errors import ModelError
+
+
+class Graph:
+    """One graph. Raises ModelError where it does not load."""
+
+    def __init__(self, content: np.ndarray) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                content.tobytes(), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime has a type of its own for each kind of damage
+            raise ModelError(f"a gradient graph does not load: {error}") from None
+        self.inputs = [each.name for each in self._session.get_inputs()]
+
+    def __call__(self, *values: np.ndarray) -> list[np.ndarray]:
+        """The outputs, for inputs in the graph's order."""
+        return self._session.run(None, dict(zip(self.inputs, values, strict=True)))
+
+
+class Transform:
+    """A transform and its gradient: one forward and one backward graph, which share what is between."""
+
+    def __init__(self, tensors: dict[str, np.ndarray], name: str) -> None:
+        self._forward = Graph(tensors[f"{name}.forward.onnx"])
+        self._backward = Graph(tensors[f"{name}.backward.onnx"])
+        self._between: list[np.ndarray] = []
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """float32 (C, h, w) -> (C', h', w'). What `gradient` needs is kept until the next call."""
+        result, *self._between = self._forward(values[None])
+        return result[0]
+
+    def gradient(self, cotangent: np.ndarray) -> np.ndarray:
+        """With respect to the last values, of the sum of `cotangent` times the result."""
+        return self._backward(cotangent[None], *self._between)[0][0]

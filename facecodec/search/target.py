@@ -1,0 +1,78 @@
+"""What a decoded picture is asked to keep: the pixels, and the face as recognisers see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from facecodec.search.crops import SIZE, Crop, jitter, scale_of
+from facecodec.search.graphs import Graph
+
+SURROUNDINGS = 4.0  # areas of the crop that a face stands for in the loss, which is LFW's share
+
+
+class Teacher:
+    """A recogniser that says which way a face becomes more like a wanted one."""
+
+    def __init__(self, content: np.ndarray, size: int) -> None:
+        """`size` is that of its embeddings."""
+        self._graph = Graph(content)
+        self._nothing = np.zeros((1, size), np.float32)
+
+    def embedding(self, crop: np.ndarray) -> np.ndarray:
+        """Of a crop (3, 112, 112) of values 0..1 and its mirror image together, (D,), of length 1."""
+        both = [self._graph(255 * c[None], self._nothing)[0][0] for c in (crop, crop[:, :, ::-1])]
+        return sum(both) / np.linalg.norm(sum(both))
+
+    def gradient(self, crop: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        """Of 1 - cosine of the crop's embedding and the wanted one, with respect to the crop."""
+        return 255 * self._graph(255 * crop[None], wanted[None])[2][0]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The training loss at one quality, in bits: what the squared error of a pixel's mean value 0..1 costs,
+    and what 1 - cosine of a face costs for each pixel that it stands for."""
+
+    pixels: float
+    identity: float
+
+
+class Target:
+    """Gives the gradient of the loss of a decoded picture. `matrix` is the face's alignment, or None."""
+
+    def __init__(
+        self,
+        pixels: np.ndarray,
+        weights: Weights,
+        matrix: np.ndarray | None = None,
+        teachers: list[Teacher] | None = None,
+    ) -> None:
+        self._original = pixels.transpose(2, 0, 1).astype(np.float32) / 255
+        self._weights = weights
+        self._lessons: list[tuple[Teacher, np.ndarray]] = []
+        if matrix is not None:
+            self._matrix = matrix
+            size = (pixels.shape[0], pixels.shape[1])
+            area = SURROUNDINGS * (SIZE * scale_of(matrix)) ** 2
+            self._face = weights.identity * min(size[0] * size[1], area)
+            crop = Crop(matrix, size)(self._original)
+            self._lessons = [(each, each.embedding(crop)) for each in teachers or []]
+        self._turn = 0
+
+    def __call__(self, decoded: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """float32 (3, 16h, 16w) of values 0..1 -> the gradient of its loss in bits, of the same shape."""
+        height, width = self._original.shape[1:]
+        seen = decoded[:, :height, :width]
+        gradient = np.zeros_like(decoded)
+        inner = gradient[:, :height, :width]
+        np.subtract(seen, self._original, out=inner)
+        inner *= 2 / 3 * self._weights.pixels
+        if self._lessons:
+            teacher, wanted = self._lessons[self._turn % len(self._lessons)]
+            self._turn += 1
+            crop = Crop(jitter(self._matrix, rng), (height, width))
+            towards = teacher.gradient(crop(np.clip(seen, 0, 1)), wanted)
+            inner += crop.gradient(towards * np.float32(self._face))
+        return gradient

@@ -1,0 +1,70 @@
+"""The parts of a large picture that are searched one after the other, the face's surroundings first.
+
+Units are positions of y, 16 pixels each. Parts begin at whole positions of z, four of y.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from facecodec.search.crops import SIZE, scale_of
+
+STEP, BLOCK = 16, 4  # pixels of a position of y; positions of y of one of z, along a side
+WHOLE = 40  # the largest side of a picture that is searched as a whole
+WINDOW = 32  # the side of a window of a larger one
+AROUND = 8  # what a window sees beyond its own positions
+FACE = 64  # the largest side of a face's window; a larger face is searched for its pixels alone
+
+Box = tuple[slice, slice]  # rows and columns
+
+
+@dataclass(frozen=True)
+class Window:
+    """Positions that are searched together, those that are seen, and whether the face counts."""
+
+    own: Box
+    seen: Box
+    for_face: bool
+
+    @property
+    def area(self) -> int:
+        """Positions that are seen."""
+        return math.prod(part.stop - part.start for part in self.seen)
+
+
+def windows(height: int, width: int, matrix: np.ndarray | None) -> Iterator[Window]:
+    """All windows of a picture whose face, if it has one, is aligned by `matrix`."""
+    if max(height, width) <= WHOLE:
+        whole = (slice(0, height), slice(0, width))
+        yield Window(whole, whole, matrix is not None)
+        return
+    if matrix is not None:
+        x, y = matrix @ [(SIZE - 1) / 2, (SIZE - 1) / 2, 1] / STEP
+        reach = SIZE * scale_of(matrix) / STEP / math.sqrt(2)
+        own = _aligned(y - reach, y + reach, height), _aligned(x - reach, x + reach, width)
+        if max(part.stop - part.start for part in own) <= FACE:
+            yield Window(own, (_wider(own[0], height), _wider(own[1], width)), True)
+    for top in range(0, height, WINDOW):
+        for left in range(0, width, WINDOW):
+            own = _aligned(top, top + WINDOW, height), _aligned(left, left + WINDOW, width)
+            yield Window(own, (_wider(own[0], height), _wider(own[1], width)), False)
+
+
+def hyper(part: slice) -> slice:
+    """The positions of z of some of y."""
+    return slice(part.start // BLOCK, -(-part.stop // BLOCK))
+
+
+def _aligned(start: float, stop: float, side: int) -> slice:
+    """Whole positions of z that cover a stretch as far as it lies in the picture, at least one."""
+    last = (side - 1) // BLOCK
+    first = min(max(math.floor(start / BLOCK), 0), last)
+    return slice(BLOCK * first, min(BLOCK * max(math.ceil(stop / BLOCK), first + 1), side))
+
+
+def _wider(part: slice, side: int) -> slice:
+    return slice(max(0, part.start - AROUND), min(side, part.stop + AROUND))

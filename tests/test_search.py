@@ -1,0 +1,348 @@
+"""The search for the best file: its gradients, what it finds, and what it promises."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import DATA
+from facecodec import ModelError, UsageError, frozen
+from facecodec.codec import Codec
+from facecodec.container import unpack
+from facecodec.search.annealing import Rounding, Schedule, anneal
+from facecodec.search.crops import Crop, jitter, similarity
+from facecodec.search.fitting import fit
+from facecodec.search.graphs import Graph, Transform
+from facecodec.search.windows import windows
+
+
+def _noise(*shape, seed=0):
+    return np.random.default_rng(seed).normal(0, 1, shape).astype(np.float32)
+
+
+def _halved(module):
+    """Weights as graphs keep them, so that torch computes with the same ones."""
+    import torch
+
+    norms = [each for each in module.modules() if isinstance(each, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.eps = 0  # folded into the weights it changes none
+    kept = {id(value) for norm in norms for value in norm.parameters()}
+    with torch.no_grad():
+        for value in module.parameters():
+            if id(value) not in kept:
+                value.copy_((value + 0.02 * torch.randn_like(value)).half().float())
+    return module.eval()
+
+
+def _onnx(module, example):
+    import onnx
+    import torch
+
+    buffer = io.BytesIO()
+    torch.onnx.export(
+        module,
+        (example,),
+        buffer,
+        input_names=["image"],
+        output_names=["embedding"],
+        dynamic_axes={"image": {0: "batch"}, "embedding": {0: "batch"}},
+        opset_version=17,
+        dynamo=False,
+    )
+    return onnx.load_from_string(buffer.getvalue())
+
+
+def _check_split(module, channels):
+    import onnx
+    import torch
+
+    from facecodec.networks.export import graph
+    from facecodec.networks.gradients import split
+
+    _halved(module)
+    model = onnx.load_from_string(graph(module, torch.zeros(1, channels, 4, 4)).tobytes())
+    forward, backward, _ = split(model, (1, channels, 4, 4))
+    both = {"x.forward.onnx": forward, "x.backward.onnx": backward}
+    transform = Transform({name: np.frombuffer(each, np.uint8) for name, each in both.items()}, "x")
+    values = _noise(channels, 7, 5)  # another size than that of the example
+    leaf = torch.from_numpy(values)[None].requires_grad_(True)
+    expected = module(leaf)
+    found = transform(values)
+    np.testing.assert_allclose(found, expected[0].detach(), atol=1e-4)
+    cotangent = _noise(*found.shape, seed=1)
+    expected.backward(torch.from_numpy(cotangent)[None])
+    np.testing.assert_allclose(transform.gradient(cotangent), leaf.grad[0], atol=1e-4, rtol=1e-4)
+
+
+def test_gradient_of_a_synthesis_is_torchs():
+    pytest.importorskip("compressai", reason="the train extra is not installed")
+    import torch
+
+    from facecodec.networks.transforms import Uncentred, depthwise_transforms
+
+    torch.manual_seed(0)
+    _check_split(Uncentred(depthwise_transforms(16, 16, 16, (1, 2))[1]), 16)
+
+
+def _check_taught(module):
+    import torch
+
+    from facecodec.networks.gradients import taught
+
+    model = _onnx(_halved(module), torch.zeros(2, 3, 112, 112))
+    graph = Graph(np.frombuffer(taught(model), np.uint8))
+    faces = 128 + 60 * _noise(2, 3, 112, 112)
+    leaf = torch.from_numpy(faces).requires_grad_(True)
+    unit = torch.nn.functional.normalize(module(leaf))
+    wanted = _noise(*unit.shape, seed=2)
+    wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
+    distance = 1 - (unit * torch.from_numpy(wanted)).sum(1)
+    distance.sum().backward()
+    found = graph(faces, wanted)
+    np.testing.assert_allclose(found[0], unit.detach(), atol=1e-3)
+    np.testing.assert_allclose(found[1], distance.detach(), atol=1e-3)
+    scale = leaf.grad.abs().max().item()
+    # A value within rounding of a kink may have the slope of its other side; there are few.
+    off = np.abs(found[2] - leaf.grad.numpy()) > 2e-3 * scale
+    assert off.mean() < 1e-3
+
+
+def test_gradient_of_mobilefacenet_is_torchs():
+    pytest.importorskip("torch")
+    import torch
+
+    from facecodec.faces.mobilefacenet import MobileFaceNet
+
+    class Scaled(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = MobileFaceNet()
+
+        def forward(self, image):
+            return self.body(image / 255)
+
+    torch.manual_seed(0)
+    _check_taught(Scaled())
+
+
+def test_gradient_of_other_operators_is_torchs():
+    torch = pytest.importorskip("torch")
+
+    class Squeezing(torch.nn.Module):
+        """What the other recognisers are made of."""
+
+        def __init__(self):
+            super().__init__()
+            self.first = torch.nn.Conv2d(3, 8, 3, 2, 1)
+            self.prelu = torch.nn.PReLU(8)
+            self.depthwise = torch.nn.Conv2d(8, 8, 3, 2, 1, groups=8)
+            self.squeeze = torch.nn.Conv2d(8, 8, 1)
+            self.last = torch.nn.Linear(8 * 32 * 32, 16)
+
+        def forward(self, image):
+            x = torch.nn.functional.interpolate(image, scale_factor=128 / 112, mode="bilinear")
+            x = self.depthwise(self.prelu(self.first((x - 127.5) / 128)))
+            x = x + x * self.squeeze(x.mean((2, 3), keepdim=True)).sigmoid()
+            return self.last(x.flatten(1))
+
+    torch.manual_seed(0)
+    _check_taught(Squeezing())
+
+
+def test_an_operator_without_a_rule_is_refused():
+    torch = pytest.importorskip("torch")
+    from facecodec.networks.gradients import split
+
+    with pytest.raises(UsageError, match="Tanh"):
+        split(_onnx(torch.nn.Tanh(), torch.zeros(1, 3, 4, 4)), (1, 3, 4, 4))
+
+
+@pytest.mark.parametrize("scale", [0.6, 2.5])
+def test_crops_and_their_gradient_are_those_of_training(scale):
+    torch = pytest.importorskip("torch")
+    from facecodec.faces import alignment
+
+    rng = np.random.default_rng(1)
+    points = alignment.TEMPLATE * scale + rng.normal(0, 2, (5, 2)) + 20
+    np.testing.assert_allclose(similarity(points), alignment.similarity(points))
+    matrix = jitter(similarity(points), rng)
+    image = rng.random((3, 150, 210), np.float32)
+    leaf = torch.from_numpy(image)[None].requires_grad_(True)
+    expected = alignment.align(leaf, matrix[None])
+    crop = Crop(matrix, image.shape[1:])
+    np.testing.assert_allclose(crop(image), expected[0].detach(), atol=1e-3)
+    cotangent = _noise(3, 112, 112)
+    expected.backward(torch.from_numpy(cotangent)[None])
+    np.testing.assert_allclose(crop.gradient(cotangent), leaf.grad[0], atol=5e-3)
+
+
+def test_jitter_mirrors_half_the_time():
+    matrix = np.array([[1.0, 0, 0], [0, 1, 0]])
+    rng = np.random.default_rng(0)
+    turns = [np.linalg.det(jitter(matrix, rng)[:, :2]) < 0 for _ in range(400)]
+    assert 160 < sum(turns) < 240
+
+
+def test_annealing_ends_at_whole_numbers_near_the_best():
+    wanted = np.array([0.4, 1.6, -2.3], np.float32)
+
+    def loss(values, soften, rng):
+        low, share, slope = soften(values[0])
+        return [2 * (low + share - wanted) * slope]
+
+    found = anneal([wanted], loss, Schedule(300), np.random.default_rng(0))[0]
+    np.testing.assert_array_equal(np.rint(found), [0, 2, -2])
+
+
+def test_cold_rounding_is_rounding():
+    values = np.linspace(-3, 3, 41, dtype=np.float32)[1::2]
+    low, share, _ = Rounding(0.01, np.random.default_rng(0))(values)
+    np.testing.assert_allclose(low + share, np.rint(values), atol=1e-3)
+
+
+@pytest.mark.parametrize(("size", "matrix"), [((70, 65), None), ((63, 90), 3.0), ((20, 40), 2.0)])
+def test_windows_cover_everything(size, matrix):
+    face = None if matrix is None else np.array([[matrix, 0, 100], [0, matrix, 150]])
+    seen = np.zeros(size, int)
+    for window in windows(*size, face):
+        assert window.own[0].start % 4 == window.own[1].start % 4 == 0
+        seen[window.own] += 1
+    assert seen.min() >= 1
+
+
+def test_fit_ends_just_below_its_limit():
+    pack = lambda latents, byte: bytes(latents)  # noqa: E731
+    plain = lambda byte: 100 + 10 * byte  # noqa: E731
+    data = fit(
+        1000,
+        plain,
+        lambda byte: int(0.8 * plain(byte)),
+        pack,
+        lambda latents, byte, bits: latents - int(bits / 8),
+    )
+    assert 990 <= len(data[0]) <= 1000
+    assert fit(50, plain, lambda byte: plain(byte), pack, lambda latents, *_: latents) is None
+
+
+@pytest.fixture(scope="module")
+def tiny_searched(tmp_path_factory) -> Codec:
+    """The tiny model with a quality map, as one that keeps pixels alone, with a search file."""
+    pytest.importorskip("onnx", reason="the train extra is not installed")
+    from facecodec.training.gradients import of_model
+
+    path = tmp_path_factory.mktemp("search") / "tiny-map.safetensors"
+    shutil.copy(DATA / path.name, path)
+    card, tensors = frozen.load(path)
+    frozen.save_search(
+        frozen.search_file(path),
+        card.fingerprint,
+        {"rate_weights": [2.64, 0.0072], "pixels": 60.0},
+        of_model(tensors),
+    )
+    return Codec(path)
+
+
+def test_files_decode_and_are_the_same_again(tiny_searched, tiny_map, picture):
+    found = tiny_searched.encode(picture, 4, effort=3)
+    assert found == tiny_searched.encode(picture, 4, effort=3)
+    assert found != tiny_searched.encode(picture, 4)
+    decoded = tiny_map.decode(found)  # which knows of no search
+    assert decoded.size == (61, 45)
+    assert unpack(found).q == 4
+
+
+def test_effort_one_is_todays_pass(tiny_searched, tiny_map, picture):
+    assert tiny_searched.encode(picture, 5, effort=1) == tiny_map.encode(picture, 5)
+
+
+@pytest.mark.parametrize("effort", [0, 10, 2.5])
+def test_efforts_that_there_are_not(tiny_searched, picture, effort):
+    with pytest.raises(UsageError, match="effort"):
+        tiny_searched.encode(picture, effort=effort)
+
+
+def test_a_missing_file_is_named(tiny, picture):
+    with pytest.raises(ModelError, match=r"search/tiny\.safetensors.*use effort 1"):
+        tiny.encode(picture, effort=2)
+
+
+def test_a_damaged_file_is_refused(tiny_searched, tmp_path, picture):
+    path = tmp_path / "tiny-map.safetensors"
+    shutil.copy(tiny_searched.card.path, path)
+    damaged = bytearray(frozen.search_file(tiny_searched.card.path).read_bytes())
+    damaged[-100] ^= 1
+    frozen.search_file(path).parent.mkdir()
+    frozen.search_file(path).write_bytes(damaged)
+    with pytest.raises(ModelError, match="damaged"):
+        Codec(path).encode(picture, effort=2)
+
+
+@pytest.fixture(scope="module")
+def scene() -> np.ndarray:
+    """No face, but edges and gradients enough to be worth searching for."""
+    row, column = np.mgrid[0:160, 0:176]
+    disc = (row - 80) ** 2 + (column - 90) ** 2 < 45**2
+    base = 90 + 60 * np.sin(row / 17) * np.cos(column / 23) + 50 * disc
+    noise = np.random.default_rng(0).normal(0, 4, (160, 176, 3))
+    return np.clip(base[..., None] + [10, 0, -15] + noise, 0, 255).astype(np.uint8)
+
+
+def _loss(codec, data, pixels, quality):
+    """What l2-ipr was trained for, without a face."""
+    weight = 11.5 * (0.016 / 11.5) ** ((quality - 1) / 7)
+    error = np.square(np.asarray(codec.decode(data)) / 255.0 - pixels / 255.0).mean()
+    return 8 * len(data) / pixels[..., 0].size * weight + 60 * error
+
+
+@pytest.fixture
+def searched(shipped) -> Codec:
+    """The default model, whose search file may not have been made."""
+    try:
+        _ = shipped.search
+    except ModelError as error:
+        pytest.skip(f"{error}: make it with benchmarks/freeze_search.py")
+    return shipped
+
+
+@pytest.mark.parametrize("quality", [1, 3, 6])
+def test_more_effort_is_less_loss(searched, scene, quality):
+    losses = [
+        _loss(searched, searched.encode(scene, quality, effort=effort), scene, quality)
+        for effort in (1, 4, 6)
+    ]
+    assert losses[0] > losses[1] > losses[2]
+
+
+@pytest.mark.parametrize("limit", [500, 1024])
+def test_limits_are_met_and_used(searched, scene, limit):
+    data = searched.encode_within(scene, limit, effort=2)
+    assert 0.985 * limit <= len(data) <= limit
+    assert searched.decode(data).size == (176, 160)
+
+
+def test_faces_are_found_as_by_facenet_pytorch(searched, needs_faces, faces_root):
+    from facecodec.faces.detection import find_landmarks
+    from facecodec.images import load
+
+    photographs = sorted((faces_root / "lfw-deepfunneled").glob("Aaron_*/*_0001.jpg"))[:6]
+    pictures = [Image.fromarray(load(path)) for path in photographs]
+    for picture, expected in zip(pictures, find_landmarks(pictures), strict=True):
+        found = searched.search._detector.landmarks(np.asarray(picture))
+        np.testing.assert_allclose(found, expected, atol=0.01)
+
+
+def test_searching_imports_no_torch(tmp_path, scene, searched):
+    Image.fromarray(scene[:64, :64]).save(tmp_path / "a.png")
+    code = (
+        "import sys; from PIL import Image; import facecodec;"
+        f"facecodec.encode(Image.open({str(tmp_path / 'a.png')!r}), effort=2);"
+        "assert not {'torch', 'onnx', 'compressai'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -82,7 +82,7 @@ def read_contract(file: Path) -> Contract:
             f"{path}: range is two numbers, template five pairs of numbers (x, y)"
         ) from None
     contract = Contract(**values)
-    for right, told in (
+    for holds, rule in (
         (type(contract.size) is int and contract.size > 0, "size is a number of pixels"),
         (contract.channels in ("rgb", "bgr"), "channels is 'rgb' or 'bgr'"),
         (contract.range[0] != contract.range[1], "range has two different numbers"),
@@ -90,8 +90,8 @@ def read_contract(file: Path) -> Contract:
         (type(contract.mirrored) is bool, "mirrored is true or false"),
         (contract.metric == "cosine", "metric is 'cosine'"),
     ):
-        if not right:
-            raise UsageError(f"{path}: {told}")
+        if not holds:
+            raise UsageError(f"{path}: {rule}")
     return contract
 
 

@@ -31,34 +31,34 @@ def module_name(tag: str) -> str:
 class Family(Protocol):
     """What codec.py asks of a family.
 
-    `size` is height and width of the picture, `quality` the quality byte of the file, 0..224. A
+    `size` is height and width of the picture, `quality_byte` the quality byte of the file, 0..224. A
     method that reads streams raises FormatError for streams that no encoder writes.
     """
 
     def analyse(self, pixels: np.ndarray) -> Any:
         """The latents of uint8 (H, W, 3), for every quality."""
 
-    def encode(self, latents: Any, quality: int) -> list[bytes]:
+    def encode(self, latents: Any, quality_byte: int) -> list[bytes]:
         """A stream for each of STREAMS. Raises OverflowError for latents that are too large."""
 
-    def decode(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
+    def decode(self, streams: list[bytes], size: tuple[int, int], quality_byte: int) -> np.ndarray:
         """The picture, uint8 (*size, 3)."""
 
-    def decode_symbols(self, streams: list[bytes], size: tuple[int, int], quality: int) -> Any:
+    def decode_symbols(self, streams: list[bytes], size: tuple[int, int], quality_byte: int) -> Any:
         """The integers in the streams, before any floating point; `escapes` by stream."""
 
     def count_escapes(
-        self, streams: list[bytes], size: tuple[int, int], quality: int
+        self, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> dict[str, int]:
         """Read all that `decode_symbols` reads and keep nothing; escapes by stream."""
 
     def matches(
-        self, streams: list[bytes], size: tuple[int, int], latents: Any, quality: int
+        self, streams: list[bytes], size: tuple[int, int], latents: Any, quality_byte: int
     ) -> bool:
         """Whether these streams decode to the integers that these latents are coded by."""
 
     def decode_latents(
-        self, streams: list[bytes], size: tuple[int, int], quality: int
+        self, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> np.ndarray:
         """The latents that the picture is made from, and that a head reads: float32 (M, h, w)."""
 
@@ -67,7 +67,9 @@ class Family(Protocol):
 class Allocating(Protocol):
     """A family whose files keep more samples in some places than in others."""
 
-    def allocation(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
+    def allocation(
+        self, streams: list[bytes], size: tuple[int, int], quality_byte: int
+    ) -> np.ndarray:
         """The share of its samples that each pixel's place keeps, 0..1 (*size)."""
 
 

@@ -62,22 +62,24 @@ class CompactPng:
 
         return compact
 
-    def encode(self, latents: Latents, quality: int) -> list[bytes]:
+    def encode(self, latents: Latents, quality_byte: int) -> list[bytes]:
         """The PNG file."""
-        step, bits = step_of(quality)
+        step, bits = step_of(quality_byte)
         return [png(latents(step), bits)]
 
     def matches(
-        self, streams: list[bytes], size: tuple[int, int], latents: Latents, quality: int
+        self, streams: list[bytes], size: tuple[int, int], latents: Latents, quality_byte: int
     ) -> bool:
-        step, bits = step_of(quality)
+        step, bits = step_of(quality_byte)
         return np.array_equal(
-            self.decode_symbols(streams, size, quality).image, _rounded(latents(step), bits)
+            self.decode_symbols(streams, size, quality_byte).image, _rounded(latents(step), bits)
         )
 
-    def decode_symbols(self, streams: list[bytes], size: tuple[int, int], quality: int) -> Symbols:
+    def decode_symbols(
+        self, streams: list[bytes], size: tuple[int, int], quality_byte: int
+    ) -> Symbols:
         """Raises FormatError for all but a PNG file of that size whose values have these bits."""
-        step, bits = step_of(quality)
+        step, bits = step_of(quality_byte)
         expected = tuple(-(-side // step) for side in size)
         try:
             with Image.open(io.BytesIO(streams[0]), formats=["PNG"]) as image:
@@ -99,36 +101,36 @@ class CompactPng:
         return Symbols(values)
 
     def count_escapes(
-        self, streams: list[bytes], size: tuple[int, int], quality: int
+        self, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> dict[str, int]:
         """Reads every value and keeps none."""
-        return self.decode_symbols(streams, size, quality).escapes
+        return self.decode_symbols(streams, size, quality_byte).escapes
 
-    def decode(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
+    def decode(self, streams: list[bytes], size: tuple[int, int], quality_byte: int) -> np.ndarray:
         """The picture, uint8 (*size, 3)."""
-        step, _ = step_of(quality)
-        values = self.decode_latents(streams, size, quality)
+        step, _ = step_of(quality_byte)
+        values = self.decode_latents(streams, size, quality_byte)
         return self._transforms.to_pixels(
             f"g_s{step}.onnx", values, size, step, REACH[f"g_s{step}"]
         )
 
     def decode_latents(
-        self, streams: list[bytes], size: tuple[int, int], quality: int
+        self, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> np.ndarray:
         """The compact image, 0..1, float32 (3, h, w)."""
-        _, bits = step_of(quality)
-        return self.decode_symbols(streams, size, quality).image.astype(np.float32) / np.float32(
-            2**bits - 1
-        )
+        _, bits = step_of(quality_byte)
+        return self.decode_symbols(streams, size, quality_byte).image.astype(
+            np.float32
+        ) / np.float32(2**bits - 1)
 
     def images(self, streams: list[bytes]) -> dict[str, bytes]:
         """The compact image, which any viewer shows."""
         return {"compact.png": streams[0]}
 
 
-def step_of(quality: int) -> tuple[int, int]:
+def step_of(quality_byte: int) -> tuple[int, int]:
     """The step that a quality byte takes."""
-    return STEPS[round(quality / QUALITY_STEPS)]
+    return STEPS[round(quality_byte / QUALITY_STEPS)]
 
 
 def png(compact: np.ndarray, bits: int) -> bytes:

@@ -58,30 +58,34 @@ class HyperLatent:
         if not (tensors["z_table"] < len(tables)).all():
             raise ValueError("a table index is out of range")
 
-    def rounded(self, z: np.ndarray, quality: int) -> np.ndarray:
+    def rounded(self, z: np.ndarray, quality_byte: int) -> np.ndarray:
         """The symbols of float z at a quality byte."""
-        gain = 2.0**GAIN_FRACTION / self.inverse_gain[quality]
+        gain = 2.0**GAIN_FRACTION / self.inverse_gain[quality_byte]
         return as_integers(np.rint(z * gain[:, None, None]))
 
-    def encode(self, symbols: np.ndarray, quality: int) -> bytes:
+    def encode(self, symbols: np.ndarray, quality_byte: int) -> bytes:
         """The stream of z's symbols."""
         encoder = Encoder(self._tables)
         for rows in reversed(bands(symbols.shape[1], BAND)):
             part = symbols[:, rows]
-            encoder.band(part, self._tables_of(part.shape, quality))
+            encoder.band(part, self._tables_of(part.shape, quality_byte))
         return encoder.finish()
 
-    def decode(self, stream: bytes, size: tuple[int, int], quality: int) -> tuple[np.ndarray, int]:
+    def decode(
+        self, stream: bytes, size: tuple[int, int], quality_byte: int
+    ) -> tuple[np.ndarray, int]:
         """z's symbols for a y of a `size`, and how many of them are escapes. Raises FormatError."""
         height, width = (-(-side // HYPER) for side in size)
         decoder = Decoder(self._tables, stream)
         z = np.empty((self.channels, height, width), np.int32)
         for rows in bands(height, BAND):
-            z[:, rows] = decoder.band(self._tables_of(z[:, rows].shape, quality))
+            z[:, rows] = decoder.band(self._tables_of(z[:, rows].shape, quality_byte))
         decoder.finish()
         return z, decoder.escapes
 
-    def says(self, symbols: np.ndarray, rows: slice, columns: slice, quality: int) -> np.ndarray:
+    def says(
+        self, symbols: np.ndarray, rows: slice, columns: slice, quality_byte: int
+    ) -> np.ndarray:
         """What the hyper-synthesis gives for some rows and columns of y: integers (outputs, ., .).
 
         Both slices begin at a multiple of HYPER.
@@ -92,13 +96,13 @@ class HyperLatent:
             above = max(0, first - self.h_s.margin)
             parts.append(slice(above, -(-along.stop // HYPER) + self.h_s.margin))
             skips.append(HYPER * (first - above))
-        inverse = self.inverse_gain[quality][:, None, None]
+        inverse = self.inverse_gain[quality_byte][:, None, None]
         z_hat = rescale(symbols[:, parts[0], parts[1]], inverse, GAIN_FRACTION - FRACTION)
         out = self.h_s(z_hat)[:, skips[0] :, skips[1] :]
         return out[:, : rows.stop - rows.start, : columns.stop - columns.start]
 
-    def _tables_of(self, shape: tuple[int, ...], quality: int) -> np.ndarray:
-        return np.broadcast_to(self.table[quality][:, None, None], shape)
+    def _tables_of(self, shape: tuple[int, ...], quality_byte: int) -> np.ndarray:
+        return np.broadcast_to(self.table[quality_byte][:, None, None], shape)
 
 
 def bands(length: int, size: int) -> list[slice]:

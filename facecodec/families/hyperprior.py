@@ -97,14 +97,14 @@ class BandPrediction:
     """
 
     def __init__(
-        self, family: Hyperprior, z_symbols: np.ndarray, rows: slice, width: int, quality: int
+        self, family: Hyperprior, z_symbols: np.ndarray, rows: slice, width: int, quality_byte: int
     ) -> None:
         self.rows = rows
         self._shape = (family.channels, rows.stop - rows.start, width)
         self._index = family.table_index
         self._strips = [slice(at, min(at + STRIP, width)) for at in range(0, width, STRIP)]
         self._predict = lru_cache(maxsize=1)(
-            lambda number: family.prediction(z_symbols, rows, self._strips[number], quality)
+            lambda number: family.prediction(z_symbols, rows, self._strips[number], quality_byte)
         )
 
     def strips(self) -> Iterator[tuple[slice, Prediction]]:
@@ -169,13 +169,13 @@ class Reading:
     """The streams of a file: z and the sampling have been read, y is read band by band."""
 
     def __init__(
-        self, family: Hyperprior, streams: list[bytes], size: tuple[int, int], quality: int
+        self, family: Hyperprior, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> None:
         self.size = positions(size)  # of y
-        self.z, z_escapes = family.decode_z(streams[0], self.size, quality)
-        self.sampling = family.decode_sampling(streams[1:-1], self.size, quality)
+        self.z, z_escapes = family.decode_z(streams[0], self.size, quality_byte)
+        self.sampling = family.decode_sampling(streams[1:-1], self.size, quality_byte)
         self.decoder = Decoder(family.tables, streams[-1])
-        self._family, self._quality, self._z_escapes = family, quality, z_escapes
+        self._family, self._quality, self._z_escapes = family, quality_byte, z_escapes
 
     def bands(self) -> Iterator[BandPrediction]:
         """The bands of y from the top, each to be read before the next is asked for.
@@ -252,46 +252,46 @@ class Hyperprior:
         """uint8 (*size, 3) of y_hat (M, h, w)."""
         return self._transforms.to_pixels("g_s.onnx", y_hat, size, DOWNSAMPLING, REACH["g_s"])
 
-    def choose_sampling(self, y: np.ndarray, z_symbols: np.ndarray, quality: int) -> Sampling:
+    def choose_sampling(self, y: np.ndarray, z_symbols: np.ndarray, quality_byte: int) -> Sampling:
         """The sampling of a picture that is encoded."""
         return AllSamples()
 
     def decode_sampling(
-        self, streams: list[bytes], size: tuple[int, int], quality: int
+        self, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> Sampling:
         """The sampling in these streams, of a y of a `size`. Raises FormatError."""
         return AllSamples()
 
-    def encode(self, latents: Latents, quality: int) -> list[bytes]:
+    def encode(self, latents: Latents, quality_byte: int) -> list[bytes]:
         """Streams of float latents at a quality byte."""
         y, z = latents
-        z_symbols = self.rounded_z(z, quality)
-        sampling = self.choose_sampling(y, z_symbols, quality)
+        z_symbols = self.rounded_z(z, quality_byte)
+        sampling = self.choose_sampling(y, z_symbols, quality_byte)
         encoder = Encoder(self.tables)
         for rows in reversed(bands(y.shape[1])):
-            band = self.predict_band(z_symbols, rows, y.shape[2], quality)
+            band = self.predict_band(z_symbols, rows, y.shape[2], quality_byte)
             sampling.encode(encoder, self.rounded_y(y, band, sampling), band.tables(), rows)
-        z_stream = self.encode_z(z_symbols, quality)
+        z_stream = self.encode_z(z_symbols, quality_byte)
         return [z_stream, *sampling.streams(), encoder.finish()]
 
     def matches(
-        self, streams: list[bytes], size: tuple[int, int], latents: Latents, quality: int
+        self, streams: list[bytes], size: tuple[int, int], latents: Latents, quality_byte: int
     ) -> bool:
         """Whether the streams decode to what the latents round to. Raises FormatError."""
         y, z = latents
-        z_symbols = self.rounded_z(z, quality)
-        reading = Reading(self, streams, size, quality)
+        z_symbols = self.rounded_z(z, quality_byte)
+        reading = Reading(self, streams, size, quality_byte)
         if not np.array_equal(reading.z, z_symbols):
             return False
-        sampling = self.choose_sampling(y, z_symbols, quality)
+        sampling = self.choose_sampling(y, z_symbols, quality_byte)
         same = sampling.streams() == streams[1:-1]
         for band in reading.bands():
             symbols = reading.sampling.decode(reading.decoder, band.tables(), band.rows)
             same &= np.array_equal(symbols, self.rounded_y(y, band, sampling))
         return same
 
-    def rounded_z(self, z: np.ndarray, quality: int) -> np.ndarray:
-        z_gain = 2.0**GAIN_FRACTION / self.gains["z_inverse_gain"][quality]
+    def rounded_z(self, z: np.ndarray, quality_byte: int) -> np.ndarray:
+        z_gain = 2.0**GAIN_FRACTION / self.gains["z_inverse_gain"][quality_byte]
         return as_integers(np.rint(z * z_gain[:, None, None]))
 
     def rounded_y(self, y: np.ndarray, band: BandPrediction, sampling: Sampling) -> np.ndarray:
@@ -307,9 +307,11 @@ class Hyperprior:
         y_gain = self._by_channel["y_gain"][:, prediction.qualities] / 2.0**GAIN_FRACTION
         return y * y_gain - prediction.means * 2.0**-FRACTION
 
-    def decode_symbols(self, streams: list[bytes], size: tuple[int, int], quality: int) -> Symbols:
+    def decode_symbols(
+        self, streams: list[bytes], size: tuple[int, int], quality_byte: int
+    ) -> Symbols:
         """The integers in the streams of a picture of a `size`. Raises FormatError."""
-        reading = Reading(self, streams, size, quality)
+        reading = Reading(self, streams, size, quality_byte)
         y = np.empty((self.channels, *reading.size), np.int32)
         means = np.empty(y.shape, np.int64)
         qualities = np.empty(reading.size, np.uint8)
@@ -321,23 +323,23 @@ class Hyperprior:
         return Symbols(reading.z, y, means, qualities, reading.escapes())
 
     def count_escapes(
-        self, streams: list[bytes], size: tuple[int, int], quality: int
+        self, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> dict[str, int]:
         """Reads every symbol and keeps none."""
-        reading = Reading(self, streams, size, quality)
+        reading = Reading(self, streams, size, quality_byte)
         for band in reading.bands():
             reading.sampling.skip(reading.decoder, band.tables(), band.rows)
         return reading.escapes()
 
-    def decode(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
+    def decode(self, streams: list[bytes], size: tuple[int, int], quality_byte: int) -> np.ndarray:
         """The picture, uint8 (*size, 3). Raises FormatError for streams no encoder writes."""
-        return self.synthesise(self.decode_latents(streams, size, quality), size)
+        return self.synthesise(self.decode_latents(streams, size, quality_byte), size)
 
     def decode_latents(
-        self, streams: list[bytes], size: tuple[int, int], quality: int
+        self, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> np.ndarray:
         """y_hat, float32 (M, h, w), of a picture of a `size`."""
-        reading = Reading(self, streams, size, quality)
+        reading = Reading(self, streams, size, quality_byte)
         y_hat = np.empty((self.channels, *reading.size), np.float32)
         for band in reading.bands():
             symbols = reading.sampling.decode(reading.decoder, band.tables(), band.rows)
@@ -352,34 +354,34 @@ class Hyperprior:
             steps = self._steps[:, prediction.qualities]
             np.multiply(values.astype(np.float32), steps, out=out[..., columns])
 
-    def encode_z(self, symbols: np.ndarray, quality: int) -> bytes:
+    def encode_z(self, symbols: np.ndarray, quality_byte: int) -> bytes:
         """The stream of z's symbols."""
         encoder = Encoder(self.tables)
         for rows in reversed(bands(symbols.shape[1], BAND // HYPER)):
-            encoder.band(symbols[:, rows], self._z_tables(symbols[:, rows].shape, quality))
+            encoder.band(symbols[:, rows], self._z_tables(symbols[:, rows].shape, quality_byte))
         return encoder.finish()
 
     def decode_z(
-        self, stream: bytes, size: tuple[int, int], quality: int
+        self, stream: bytes, size: tuple[int, int], quality_byte: int
     ) -> tuple[np.ndarray, int]:
         """z's symbols, and how many of them are escapes."""
         height, width = (-(-side // HYPER) for side in size)
         decoder = Decoder(self.tables, stream)
         z = np.empty((self.hyper_channels, height, width), np.int32)
         for rows in bands(height, BAND // HYPER):
-            z[:, rows] = decoder.band(self._z_tables(z[:, rows].shape, quality))
+            z[:, rows] = decoder.band(self._z_tables(z[:, rows].shape, quality_byte))
         decoder.finish()
         return z, decoder.escapes
 
-    def _z_tables(self, shape: tuple[int, ...], quality: int) -> np.ndarray:
-        tables = self.gains["z_table"][quality].astype(self.table_index)
+    def _z_tables(self, shape: tuple[int, ...], quality_byte: int) -> np.ndarray:
+        tables = self.gains["z_table"][quality_byte].astype(self.table_index)
         return np.broadcast_to(tables[:, None, None], shape)
 
     def predict_band(
-        self, z_symbols: np.ndarray, rows: slice, width: int, quality: int
+        self, z_symbols: np.ndarray, rows: slice, width: int, quality_byte: int
     ) -> BandPrediction:
         """What z says of a band of a y that is `width` wide."""
-        return BandPrediction(self, z_symbols, rows, width, quality)
+        return BandPrediction(self, z_symbols, rows, width, quality_byte)
 
     def _seen(self, side: slice) -> slice:
         """The positions of z that the hyper-synthesis looks at for rows, or columns, of y."""
@@ -387,10 +389,10 @@ class Hyperprior:
         return slice(max(0, first - self.h_s.margin), last + self.h_s.margin)
 
     def prediction(
-        self, z_symbols: np.ndarray, rows: slice, columns: slice, quality: int
+        self, z_symbols: np.ndarray, rows: slice, columns: slice, quality_byte: int
     ) -> Prediction:
         """What z says of some rows and columns of y, which start at multiples of HYPER."""
-        inverse = self.gains["z_inverse_gain"][quality][:, None, None]
+        inverse = self.gains["z_inverse_gain"][quality_byte][:, None, None]
         seen_rows, seen_columns = self._seen(rows), self._seen(columns)
         z_hat = rescale(z_symbols[:, seen_rows, seen_columns], inverse, GAIN_FRACTION - FRACTION)
         top, left = HYPER * seen_rows.start, HYPER * seen_columns.start
@@ -404,7 +406,7 @@ class Hyperprior:
             if self.has_quality_map
             else np.zeros(out.shape[1:], np.int64)
         )
-        qualities = np.clip(quality + shift, 0, MAX_QUALITY_BYTE)
+        qualities = np.clip(quality_byte + shift, 0, MAX_QUALITY_BYTE)
         indices = self._by_channel["y_log_gain"][:, qualities]
         indices += scales
         indices += half

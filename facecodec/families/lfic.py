@@ -61,9 +61,9 @@ class Pooling:
     `tables` are those of the levels.
     """
 
-    def __init__(self, levels: np.ndarray, tables: Tables, quality: int) -> None:
+    def __init__(self, levels: np.ndarray, tables: Tables, quality_byte: int) -> None:
         self.levels = levels
-        self._tables, self._quality = tables, quality
+        self._tables, self._quality = tables, quality_byte
 
     def streams(self) -> list[bytes]:
         encoder = Encoder(self._tables)
@@ -106,11 +106,11 @@ class Lfic(Hyperprior):
         counts, self._bias = tensors["level_counts"], tensors["h_a.bias"]
         self._level_tables = Tables(counts.ravel(), np.arange(0, counts.size + 1, 4))
 
-    def choose_sampling(self, y: np.ndarray, z_symbols: np.ndarray, quality: int) -> Pooling:
+    def choose_sampling(self, y: np.ndarray, z_symbols: np.ndarray, quality_byte: int) -> Pooling:
         """The level of each region, by what y is and what it would take to keep all of it."""
         bits = np.empty((1, *y.shape[1:]), np.float32)
         for rows in bands(y.shape[1]):
-            band = self.predict_band(z_symbols, rows, y.shape[2], quality)
+            band = self.predict_band(z_symbols, rows, y.shape[2], quality_byte)
             for columns, prediction in band.strips():
                 residual = self.residual(y[:, band.rows, columns], prediction)
                 taken = self.tables.bits(np.rint(residual), prediction.tables)
@@ -118,40 +118,46 @@ class Lfic(Hyperprior):
         relative = np.log2((1 + bits) / (1 + bits.mean()))
         seen = np.concatenate([y, relative])
         scores = self._transforms.of_latents("h_a.scores.onnx", seen, DOWNSAMPLING, REGION, REACH)
-        levels = (scores + self._bias[quality][:, None, None]).argmax(0)
-        return Pooling(levels, self._level_tables, quality)
+        levels = (scores + self._bias[quality_byte][:, None, None]).argmax(0)
+        return Pooling(levels, self._level_tables, quality_byte)
 
-    def decode_sampling(self, streams: list[bytes], size: tuple[int, int], quality: int) -> Pooling:
-        levels = self._decode_levels(streams[0], size, quality)
-        return Pooling(levels, self._level_tables, quality)
+    def decode_sampling(
+        self, streams: list[bytes], size: tuple[int, int], quality_byte: int
+    ) -> Pooling:
+        levels = self._decode_levels(streams[0], size, quality_byte)
+        return Pooling(levels, self._level_tables, quality_byte)
 
-    def decode_symbols(self, streams: list[bytes], size: tuple[int, int], quality: int) -> Symbols:
-        symbols = super().decode_symbols(streams, size, quality)
-        levels = self._decode_levels(streams[1], positions(size), quality)
+    def decode_symbols(
+        self, streams: list[bytes], size: tuple[int, int], quality_byte: int
+    ) -> Symbols:
+        symbols = super().decode_symbols(streams, size, quality_byte)
+        levels = self._decode_levels(streams[1], positions(size), quality_byte)
         return Symbols(**vars(symbols), levels=levels)
 
-    def allocation(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
+    def allocation(
+        self, streams: list[bytes], size: tuple[int, int], quality_byte: int
+    ) -> np.ndarray:
         """The share of its samples that each pixel's region keeps, 0..1 (*size)."""
-        shares = SHARES[self._decode_levels(streams[1], positions(size), quality)]
+        shares = SHARES[self._decode_levels(streams[1], positions(size), quality_byte)]
         side = REGION * DOWNSAMPLING
         return shares.repeat(side, 0).repeat(side, 1)[: size[0], : size[1]]
 
-    def _decode_levels(self, stream: bytes, size: tuple[int, int], quality: int) -> np.ndarray:
+    def _decode_levels(self, stream: bytes, size: tuple[int, int], quality_byte: int) -> np.ndarray:
         """The level of each region, of a y of a `size`."""
         decoder = Decoder(self._level_tables, stream)
         levels = np.empty([-(-side // REGION) for side in size], np.int64)
         for row in range(len(levels)):
-            levels[row] = decoder.band(_contexts(levels, row, quality)) + POOL
+            levels[row] = decoder.band(_contexts(levels, row, quality_byte)) + POOL
             if decoder.escapes:  # at once: the level above chooses the next row's table
                 raise FormatError("a region has a level that there is not")
         decoder.finish()
         return levels
 
 
-def _contexts(levels: np.ndarray, row: int, quality: int) -> np.ndarray:
+def _contexts(levels: np.ndarray, row: int, quality_byte: int) -> np.ndarray:
     """The table of each level of a row: by the level above."""
     above = levels[row - 1] if row else np.full(levels.shape[1], NONE_ABOVE)
-    return quality * (NONE_ABOVE + 1) + above
+    return quality_byte * (NONE_ABOVE + 1) + above
 
 
 def _spread(regions: np.ndarray) -> np.ndarray:

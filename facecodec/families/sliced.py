@@ -117,41 +117,43 @@ class Sliced:
             raise ModelError("the model's analysis gives other channels than its tables have")
         return y, z
 
-    def encode(self, latents: Latents, quality: int) -> list[bytes]:
+    def encode(self, latents: Latents, quality_byte: int) -> list[bytes]:
         """Streams of float latents at a quality byte."""
         y, z = latents
-        z_symbols = self.z.rounded(z, quality)
+        z_symbols = self.z.rounded(z, quality_byte)
         encoder = Encoder(self.tables)
-        for block in reversed(list(self._blocks(z_symbols, y.shape[1:], quality))):
+        for block in reversed(list(self._blocks(z_symbols, y.shape[1:], quality_byte))):
             slices = list(self._code(block, self._rounding(y)))
             for each in reversed(slices):
                 encoder.band(each.symbols, each.tables)
-        return [self.z.encode(z_symbols, quality), encoder.finish()]
+        return [self.z.encode(z_symbols, quality_byte), encoder.finish()]
 
     def matches(
-        self, streams: list[bytes], size: tuple[int, int], latents: Latents, quality: int
+        self, streams: list[bytes], size: tuple[int, int], latents: Latents, quality_byte: int
     ) -> bool:
         """Whether decoding gives what rounding float latents gives. Raises FormatError."""
         y, z = latents
-        symbols = self.decode_symbols(streams, size, quality)
-        if not np.array_equal(symbols.z, self.z.rounded(z, quality)):
+        symbols = self.decode_symbols(streams, size, quality_byte)
+        if not np.array_equal(symbols.z, self.z.rounded(z, quality_byte)):
             return False
         rounding = self._rounding(y)
         return all(
             np.array_equal(each.symbols, symbols.y[each.channels, block.rows, block.columns])
-            for block in self._blocks(symbols.z, y.shape[1:], quality)
+            for block in self._blocks(symbols.z, y.shape[1:], quality_byte)
             for each in self._code(block, rounding)
         )
 
-    def decode_symbols(self, streams: list[bytes], size: tuple[int, int], quality: int) -> Symbols:
+    def decode_symbols(
+        self, streams: list[bytes], size: tuple[int, int], quality_byte: int
+    ) -> Symbols:
         """The integers in the streams of a picture of a `size`. Raises FormatError."""
         size = positions(size)
-        z, z_escapes = self.z.decode(streams[0], size, quality)
+        z, z_escapes = self.z.decode(streams[0], size, quality_byte)
         decoder = Decoder(self.tables, streams[1])
         y = np.empty((self.channels, *size), np.int32)
         means = np.empty(y.shape, np.int64)
         qualities = np.empty(size, np.uint8)
-        for block in self._blocks(z, size, quality):
+        for block in self._blocks(z, size, quality_byte):
             qualities[block.rows, block.columns] = block.qualities
             for each in self._code(block, _reading(decoder)):
                 y[each.channels, block.rows, block.columns] = each.symbols
@@ -160,33 +162,33 @@ class Sliced:
         return Symbols(z, y, means, qualities, {"z": z_escapes, "y": decoder.escapes})
 
     def count_escapes(
-        self, streams: list[bytes], size: tuple[int, int], quality: int
+        self, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> dict[str, int]:
         """Reads every symbol and keeps no more than a block of them."""
         size = positions(size)
-        z, z_escapes = self.z.decode(streams[0], size, quality)
+        z, z_escapes = self.z.decode(streams[0], size, quality_byte)
         decoder = Decoder(self.tables, streams[1])
-        for block in self._blocks(z, size, quality):
+        for block in self._blocks(z, size, quality_byte):
             for _ in self._code(block, _reading(decoder)):
                 pass
         decoder.finish()
         return {"z": z_escapes, "y": decoder.escapes}
 
-    def decode(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
+    def decode(self, streams: list[bytes], size: tuple[int, int], quality_byte: int) -> np.ndarray:
         """The picture, uint8 (*size, 3). Raises FormatError for streams no encoder writes."""
-        y_hat = self.decode_latents(streams, size, quality)
+        y_hat = self.decode_latents(streams, size, quality_byte)
         reach = self.reach["g_s"]
         return self._transforms.to_pixels("g_s.onnx", y_hat, size, DOWNSAMPLING, reach)
 
     def decode_latents(
-        self, streams: list[bytes], size: tuple[int, int], quality: int
+        self, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> np.ndarray:
         """What the synthesis takes: y_hat and, last, q - 1 of each place; float32 (M + 1, h, w)."""
         size = positions(size)
-        z, _ = self.z.decode(streams[0], size, quality)
+        z, _ = self.z.decode(streams[0], size, quality_byte)
         decoder = Decoder(self.tables, streams[1])
         y_hat = np.empty((self.channels + 1, *size), np.float32)
-        for block in self._blocks(z, size, quality):
+        for block in self._blocks(z, size, quality_byte):
             y_hat[-1, block.rows, block.columns] = block.qualities / np.float32(QUALITY_STEPS)
             for each in self._code(block, _reading(decoder)):
                 restored = self._restored(each, block.qualities)
@@ -194,15 +196,15 @@ class Sliced:
         decoder.finish()
         return y_hat
 
-    def _blocks(self, z: np.ndarray, size: tuple[int, ...], quality: int) -> Iterator[Block]:
+    def _blocks(self, z: np.ndarray, size: tuple[int, ...], quality_byte: int) -> Iterator[Block]:
         """The blocks of a y of a `size`, in the order in which they are coded."""
         half = 1 << (FRACTION - 1)
         for rows in bands(size[0], BLOCK[0]):
             for columns in bands(size[1], BLOCK[1]):
-                told = self.z.says(z, rows, columns, quality)
-                shift = (told[-1] + half) >> FRACTION
-                qualities = np.clip(quality + shift, 0, MAX_QUALITY_BYTE)
-                yield Block(rows, columns, told[:-1], qualities)
+                out = self.z.says(z, rows, columns, quality_byte)
+                shift = (out[-1] + half) >> FRACTION
+                qualities = np.clip(quality_byte + shift, 0, MAX_QUALITY_BYTE)
+                yield Block(rows, columns, out[:-1], qualities)
 
     def _code(self, block: Block, source: Source) -> Iterator[Slice]:
         """The slices of a block one after the other, whose symbols come from `source`."""

@@ -62,59 +62,61 @@ class Spic:
             raise ModelError("the model's analysis gives other channels than its tables have")
         return y
 
-    def encode(self, latents: np.ndarray, quality: int) -> list[bytes]:
-        symbols = self._rounded(latents, quality)
+    def encode(self, latents: np.ndarray, quality_byte: int) -> list[bytes]:
+        symbols = self._rounded(latents, quality_byte)
         encoder = Encoder(self.tables)
         for rows in reversed(bands(symbols.shape[1])):
-            encoder.band(symbols[:, rows], self._indices(symbols[:, rows].shape, quality))
+            encoder.band(symbols[:, rows], self._indices(symbols[:, rows].shape, quality_byte))
         return [encoder.finish()]
 
     def matches(
-        self, streams: list[bytes], size: tuple[int, int], latents: np.ndarray, quality: int
+        self, streams: list[bytes], size: tuple[int, int], latents: np.ndarray, quality_byte: int
     ) -> bool:
         return np.array_equal(
-            self.decode_symbols(streams, size, quality).y, self._rounded(latents, quality)
+            self.decode_symbols(streams, size, quality_byte).y, self._rounded(latents, quality_byte)
         )
 
-    def decode_symbols(self, streams: list[bytes], size: tuple[int, int], quality: int) -> Symbols:
+    def decode_symbols(
+        self, streams: list[bytes], size: tuple[int, int], quality_byte: int
+    ) -> Symbols:
         height, width = (-(-side // DOWNSAMPLING) for side in size)
         decoder = Decoder(self.tables, streams[0])
         y = np.empty((self._y_table.shape[1], height, width), np.int32)
         for rows in bands(height):
-            y[:, rows] = decoder.band(self._indices(y[:, rows].shape, quality))
+            y[:, rows] = decoder.band(self._indices(y[:, rows].shape, quality_byte))
         decoder.finish()
         return Symbols(y, {"y": decoder.escapes})
 
     def count_escapes(
-        self, streams: list[bytes], size: tuple[int, int], quality: int
+        self, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> dict[str, int]:
         """Reads every symbol and keeps none."""
         height, width = (-(-side // DOWNSAMPLING) for side in size)
         decoder = Decoder(self.tables, streams[0])
         for rows in bands(height):
             shape = (self._y_table.shape[1], rows.stop - rows.start, width)
-            decoder.skip(self._indices(shape, quality))
+            decoder.skip(self._indices(shape, quality_byte))
         decoder.finish()
         return {"y": decoder.escapes}
 
     def decode_latents(
-        self, streams: list[bytes], size: tuple[int, int], quality: int
+        self, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> np.ndarray:
         """y_hat, float32 (M, h, w)."""
-        y_hat = self.decode_symbols(streams, size, quality).y.astype(np.float32)
-        y_hat *= self._step[quality]
+        y_hat = self.decode_symbols(streams, size, quality_byte).y.astype(np.float32)
+        y_hat *= self._step[quality_byte]
         return y_hat
 
-    def decode(self, streams: list[bytes], size: tuple[int, int], quality: int) -> np.ndarray:
+    def decode(self, streams: list[bytes], size: tuple[int, int], quality_byte: int) -> np.ndarray:
         """The picture, uint8 (*size, 3)."""
-        y_hat = self.decode_latents(streams, size, quality)
+        y_hat = self.decode_latents(streams, size, quality_byte)
         return self._transforms.to_pixels("g_s.onnx", y_hat, size, DOWNSAMPLING, REACH["g_s"])
 
-    def _rounded(self, y: np.ndarray, quality: int) -> np.ndarray:
-        return np.rint(y / self._step[quality])
+    def _rounded(self, y: np.ndarray, quality_byte: int) -> np.ndarray:
+        return np.rint(y / self._step[quality_byte])
 
-    def _indices(self, shape: tuple[int, ...], quality: int) -> np.ndarray:
-        return np.broadcast_to(self._y_table[quality][:, None, None], shape)
+    def _indices(self, shape: tuple[int, ...], quality_byte: int) -> np.ndarray:
+        return np.broadcast_to(self._y_table[quality_byte][:, None, None], shape)
 
 
 build = Spic

@@ -52,13 +52,13 @@ class Search:
         self._family = family
         self._card = card
         if self._keeps_identity:
-            _ = self._faces  # a missing file is told before any work is done
+            _ = self._faces  # a missing file is reported before any work is done
 
     def improve(
         self,
         pixels: np.ndarray,
         latents: tuple[np.ndarray, ...],
-        quality: int,
+        quality_byte: int,
         effort: int,
         progress: Progress = lambda share: None,
     ) -> tuple[np.ndarray, ...]:
@@ -81,14 +81,14 @@ class Search:
             progress(done / total)
 
         for window in parts:
-            self._improve(pixels, better, window, free, quality, schedule, matrix, step)
+            self._improve(pixels, better, window, free, quality_byte, schedule, matrix, step)
         return better
 
     def trimmed(
-        self, latents: tuple[np.ndarray, ...], quality: int, bits: float
+        self, latents: tuple[np.ndarray, ...], quality_byte: int, bits: float
     ) -> tuple[np.ndarray, ...]:
         """Latents that need `bits` fewer, at the least cost."""
-        return self._relaxed.trimmed(self._family, latents, quality, bits)
+        return self._relaxed.trimmed(self._family, latents, quality_byte, bits)
 
     def _improve(
         self,
@@ -96,7 +96,7 @@ class Search:
         latents: tuple[np.ndarray, ...],
         window: Window,
         free: np.ndarray,
-        quality: int,
+        quality_byte: int,
         schedule: Schedule,
         matrix: np.ndarray | None,
         step: Callable[[Window], None],
@@ -108,12 +108,12 @@ class Search:
         ]
         if matrix is not None and window.for_face:
             corner = [[0, 0, STEP * columns.start], [0, 0, STEP * rows.start]]
-            target = Target(seen, self._weights(quality), matrix - corner, self._teachers)
+            target = Target(seen, self._weights(quality_byte), matrix - corner, self._teachers)
         else:
-            target = Target(seen, self._weights(quality))
+            target = Target(seen, self._weights(quality_byte))
         boxes = [window.seen, (hyper(rows), hyper(columns))]
         views = [each[:, a, b] for each, (a, b) in zip(latents, boxes, strict=True)]
-        relaxed = self._relaxed.Relaxed(self._family, self._graphs, views, quality, target)
+        relaxed = self._relaxed.Relaxed(self._family, self._graphs, views, quality_byte, target)
         own = np.zeros_like(free)
         own[window.own] = free[window.own]
         free[window.own] = 0
@@ -131,10 +131,10 @@ class Search:
         for view, new, mask in zip(views, found, masks, strict=True):
             np.copyto(view, new, where=mask > 0)
 
-    def _weights(self, quality: int) -> Weights:
+    def _weights(self, quality_byte: int) -> Weights:
         """The training loss at a quality byte, divided by what it weighs a bit."""
         low, high = self._file.rate_weights
-        weight = low * (high / low) ** (quality / MAX_QUALITY_BYTE)
+        weight = low * (high / low) ** (quality_byte / MAX_QUALITY_BYTE)
         return Weights(self._file.pixels / weight, 1 / weight if self._keeps_identity else 0.0)
 
     def _matrix(self, pixels: np.ndarray) -> np.ndarray | None:

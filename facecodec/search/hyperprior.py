@@ -43,18 +43,18 @@ class Relaxed:
         family: Hyperprior,
         graphs: Graphs,
         latents: Latents,
-        quality: int,
+        quality_byte: int,
         picture: PictureGradient,
     ) -> None:
         self._family, self._picture = family, picture
         self._g_s, self._h_s = graphs
-        self._quality = quality
+        self._quality = quality_byte
         y, z = latents
         self._rows, self._columns = y.shape[1:]
-        inverse = family.gains["z_inverse_gain"][quality][:, None, None]
+        inverse = family.gains["z_inverse_gain"][quality_byte][:, None, None]
         self._z_step = (inverse / 2.0**GAIN_FRACTION).astype(np.float32)
         self._z_tables = np.broadcast_to(
-            family.gains["z_table"][quality].astype(np.float32)[:, None, None], z.shape
+            family.gains["z_table"][quality_byte].astype(np.float32)[:, None, None], z.shape
         )
         # By channel: log2 of the gain in eighths, which is what it adds to a table's index, and its
         # change from one quality byte to the next.
@@ -139,14 +139,14 @@ def _costs(tables: Tables) -> np.ndarray:
     return costs
 
 
-def trimmed(family: Hyperprior, latents: Latents, quality: int, bits: float) -> Latents:
+def trimmed(family: Hyperprior, latents: Latents, quality_byte: int, bits: float) -> Latents:
     """Latents that need `bits` fewer: symbols move by one towards zero where that costs least for a bit.
 
     The cost is the square of the rounding error, in steps.
     """
     y, z = latents
-    symbols = family.rounded_z(z, quality)
-    whole = family.prediction(symbols, slice(0, y.shape[1]), slice(0, y.shape[2]), quality)
+    symbols = family.rounded_z(z, quality_byte)
+    whole = family.prediction(symbols, slice(0, y.shape[1]), slice(0, y.shape[2]), quality_byte)
     exact = family.residual(y, whole)
     near = np.rint(exact)
     low = near - np.sign(near)

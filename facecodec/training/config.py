@@ -115,7 +115,7 @@ def parse_config(values: dict[str, Any]) -> Config:
             lowest, highest = values["qualities"]
             values["qualities"] = (float(lowest), float(highest))
         if "recognisers" in values:
-            values["recognisers"] = tuple(_recogniser(told) for told in values["recognisers"])
+            values["recognisers"] = tuple(_recogniser(given) for given in values["recognisers"])
         config = Config(**values)
     except (TypeError, ValueError) as error:
         raise UsageError(f"bad value in the training configuration: {error}") from None
@@ -186,11 +186,11 @@ def parse_config(values: dict[str, Any]) -> Config:
     return config
 
 
-def _recogniser(told: str | dict[str, Any]) -> Recogniser:
+def _recogniser(given: str | dict[str, Any]) -> Recogniser:
     """A recogniser by its name alone, or with what else a table says of it."""
-    if isinstance(told, str):
-        return Recogniser(told)
-    return Recogniser(**(told | {"features": tuple(map(str, told.get("features", ())))}))
+    if isinstance(given, str):
+        return Recogniser(given)
+    return Recogniser(**(given | {"features": tuple(map(str, given.get("features", ())))}))
 
 
 FORMER_LAYERS = {"conv2": "/net/head/head.2/Clip"}  # of mobilefacenet-ms1m, once a module by hand

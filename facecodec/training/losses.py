@@ -62,17 +62,17 @@ class IdentityLoss:
         `adapted` is what looks at decoded faces instead of the only teacher, and is trained along.
         """
         self._teachers = teachers
-        self._weights = np.array([told.weight for told, _ in teachers])
+        self._weights = np.array([recogniser.weight for recogniser, _ in teachers])
         self._weights = self._weights / self._weights.sum()
         self._drawn, self._varied, self._adapted = drawn, varied, adapted
         self._maps: list[Tensor] = []
         self._dropouts = [ChannelDropout(teacher, dropout) for _, teacher in teachers if dropout]
-        looking = [(told, teacher) for told, teacher in teachers]
+        looking = [(recogniser, teacher) for recogniser, teacher in teachers]
         if adapted is not None:
             module: Any = adapted  # or what is behind DDP's wrapper
             looking.append((teachers[0][0], getattr(module, "module", module)))
-        for told, teacher in looking:
-            for name in told.features:
+        for recogniser, teacher in looking:
+            for name in recogniser.features:
                 teacher.layer(name).register_forward_hook(
                     lambda module, inputs, output: self._maps.append(output)
                 )

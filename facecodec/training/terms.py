@@ -42,8 +42,8 @@ class Terms:
         teachers = []
         if config.keeps_identity:
             teachers = [
-                (told, load_teacher(told.name, data).to(processes.device))
-                for told in config.recognisers
+                (recogniser, load_teacher(recogniser.name, data).to(processes.device))
+                for recogniser in config.recognisers
             ]
         if config.trains_recogniser:
             self.adapted = copy.deepcopy(teachers[0][1]).requires_grad_(True)

@@ -138,8 +138,8 @@ def main() -> None:
         compare("one process a file", [in_a_process([file], 0)[0] for file in files])
         codec = Codec(frozen.model_path(None))
         reference = int64_hyper_synthesis(frozen.load(codec.card.path)[1])
-        reference.margin = codec.family.h_s.margin
-        codec.family.h_s = reference
+        reference.margin = codec.family.z.h_s.margin
+        codec.family.z.h_s = reference
         compare("int64 reference", [digest(codec, file) for file in files])
 
 

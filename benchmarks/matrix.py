@@ -88,7 +88,7 @@ def worker(task: str, folder: Path, way: str, options: dict[str, int]) -> None:
             (folder / way / f"{number:04}.fic").write_bytes(data)
         return
     if task == "drill":
-        codec.family.h_s.__class__ = FloatSynthesis
+        codec.family.z.h_s.__class__ = FloatSynthesis
     told = {}
     for path in sorted(folder.glob("*/*.fic")):
         parsed = open_container(path.read_bytes())
@@ -97,7 +97,7 @@ def worker(task: str, folder: Path, way: str, options: dict[str, int]) -> None:
             parts = (symbols.z, symbols.y, symbols.means)
         else:
             height, width = positions((parsed.height, parsed.width))
-            z, _ = codec.family.decode_z(parsed.streams[0], (height, width), parsed.quality_byte)
+            z, _ = codec.family.z.decode(parsed.streams[0], (height, width), parsed.quality_byte)
             parts = (
                 codec.family.prediction(
                     z, slice(0, height), slice(0, width), parsed.quality_byte

@@ -77,9 +77,7 @@ def main() -> None:
             data = codec.encode(pixels, q)
             parsed = open_container(data)
             symbols = codec.symbols(parsed)
-            z_tables = np.broadcast_to(
-                family.gains["z_table"][byte][:, None, None], symbols.z.shape
-            )
+            z_tables = np.broadcast_to(family.z.table[byte][:, None, None], symbols.z.shape)
             bits = ideal_bits(tables, symbols.z, z_tables).sum()
             promised = expected[z_tables].sum()
             predicted = family.prediction(

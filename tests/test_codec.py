@@ -128,7 +128,7 @@ def assert_rounded_latents(family, y, z, byte: int, symbols) -> None:
     """What was read is what rounding the latents gives."""
     gain = np.moveaxis(family.gains["y_gain"][symbols.qualities], -1, 0) / 2**16
     np.testing.assert_array_equal(symbols.y, np.rint(y * gain - symbols.means / 2**10))
-    z_gain = 2**16 / family.gains["z_inverse_gain"][byte][:, None, None]
+    z_gain = 2**16 / family.z.inverse_gain[byte][:, None, None]
     np.testing.assert_array_equal(symbols.z, np.rint(z * z_gain))
 
 
@@ -246,8 +246,8 @@ def test_latents_beyond_everything_are_escaped_and_come_back(shipped):
     y = rng.normal(0, 1, (family.channels, 33, 5)) * 10 ** rng.uniform(
         -2, 3, (family.channels, 33, 5)
     )
-    z = rng.normal(0, 1, (family.hyper_channels, 9, 2)) * 10 ** rng.uniform(
-        -1, 3, (family.hyper_channels, 9, 2)
+    z = rng.normal(0, 1, (family.z.channels, 9, 2)) * 10 ** rng.uniform(
+        -1, 3, (family.z.channels, 9, 2)
     )
     symbols = family.decode_symbols(family.encode((y, z), 100), (16 * 33, 16 * 5), 100)
     assert min(symbols.escapes.values()) > 100

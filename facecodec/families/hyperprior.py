@@ -1,9 +1,9 @@
-"""Mean-scale hyperprior: latents y (M, h, w) and z (C, ceil(h/4), ceil(w/4)) <-> streams "z" and "y".
+"""Mean-scale hyperprior: latents y (M, h, w), z (C, ceil(h/4), ceil(w/4)) <-> streams "z" and "y".
 
-z is coded with one table per channel and quality; y, less its mean, with the table that the
-hyper-synthesis of z selects. Both happen in bands of BAND rows of y, and the hyper-synthesis in
-strips of STRIP columns of a band, so that memory hardly grows with the size of the picture. The
-hyper-synthesis may also shift the quality from place to place.
+families/hyperlatent.py codes z. y, less its mean, is coded with the table that the hyper-synthesis of
+z selects: in bands of BAND rows, and the hyper-synthesis runs in strips of STRIP columns of a band,
+so that memory hardly grows with the size of the picture. The hyper-synthesis may also shift the
+quality from place to place.
 """
 
 from __future__ import annotations
@@ -16,29 +16,23 @@ from typing import Protocol
 import numpy as np
 
 from facecodec.container import MAX_QUALITY_BYTE
-from facecodec.entropy import PRECISION, Decoder, Encoder, Tables, as_integers
+from facecodec.entropy import Decoder, Encoder, Tables
 from facecodec.errors import ModelError
-from facecodec.exact import FRACTION, GAIN_FRACTION, HyperSynthesis, Layer, rescale
+from facecodec.exact import FRACTION, GAIN_FRACTION, rescale
+from facecodec.families import hyperlatent
+from facecodec.families.hyperlatent import HYPER, QUALITIES, HyperLatent, bands
 from facecodec.sessions import Transforms
 from facecodec.tensors import GRAPH, Tensor
 
 STREAMS = ("z", "y")
 DOWNSAMPLING = 16  # pixels per position of y
-HYPER = 4  # positions of y per position of z
-# Positions of y to each side that a graph looks at: three blocks of 3x3 at 1/16 and three at 1/8; the hyper-analysis
-# has two layers of stride 2 (networks/hyperprior.py).
+# Positions of y to each side that a graph looks at: three blocks of 3x3 at 1/16 and three at 1/8;
+# the hyper-analysis has two layers of stride 2 (networks/hyperprior.py).
 REACH = {"g_a": 5, "h_a": 3, "g_s": 5}
 BAND = 16  # rows of y coded together
 STRIP = 64  # columns of y that the hyper-synthesis predicts together; a multiple of HYPER
 
-# What decoding depends on, besides the synthesis graph; the fingerprint covers all of them.
-QUALITIES = MAX_QUALITY_BYTE + 1
-TABLES = {
-    "table_counts": Tensor("int32", (None,), 1, 1 << PRECISION),
-    "table_starts": Tensor("int32", (None,), 0),
-}
-GAINS = ("y_log_gain", "y_gain", "z_inverse_gain", "z_table")
-
+GAINS = ("y_log_gain", "y_gain")
 
 Latents = tuple[np.ndarray, np.ndarray]  # y (M, h, w) and z (C, ceil(h/4), ceil(w/4)), float32
 
@@ -59,8 +53,11 @@ class Symbols:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What z says of a part of y: each symbol's table and mean (units of 2^-10), (M, rows, columns);
-    the quality byte of each place, (rows, columns)."""
+    """What z predicts of a part of y.
+
+    `tables` and `means`, in units of 2^-10, are (M, rows, columns), `qualities`, the quality byte
+    of each place, (rows, columns).
+    """
 
     tables: np.ndarray
     means: np.ndarray
@@ -68,24 +65,14 @@ class Prediction:
 
 
 def expected(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
-    """The tensors of a model; it has as many layers as `h_s.shifts` has numbers."""
-    layers = tensors["h_s.shifts"].size if "h_s.shifts" in tensors else 0
+    """The tensors of a model."""
     return (
         dict.fromkeys(("g_a.onnx", "h_a.onnx", "g_s.onnx"), GRAPH)
-        | TABLES
+        | hyperlatent.expected(tensors)
         | {
             "y_log_gain": Tensor("int32", (QUALITIES, "M")),
             "y_gain": Tensor("int32", (QUALITIES, "M"), 1),
-            "z_inverse_gain": Tensor("int32", (QUALITIES, "C"), 1),
-            "z_table": Tensor("uint8", (QUALITIES, "C")),
-            "h_s.shifts": Tensor("uint8", ("L",), 1, 52),
-            "h_s.upsample": Tensor("uint8", ("L",), 0, 1),
         }
-        | {
-            f"h_s.{i}.weight": Tensor("int16", (f"out {i}", None, None, None))
-            for i in range(layers)
-        }
-        | {f"h_s.{i}.bias": Tensor("int64", (f"out {i}",)) for i in range(layers)}
     )
 
 
@@ -172,7 +159,7 @@ class Reading:
         self, family: Hyperprior, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> None:
         self.size = positions(size)  # of y
-        self.z, z_escapes = family.decode_z(streams[0], self.size, quality_byte)
+        self.z, z_escapes = family.z.decode(streams[0], self.size, quality_byte)
         self.sampling = family.decode_sampling(streams[1:-1], self.size, quality_byte)
         self.decoder = Decoder(family.tables, streams[-1])
         self._family, self._quality, self._z_escapes = family, quality_byte, z_escapes
@@ -183,7 +170,7 @@ class Reading:
         Raises FormatError at the end, where the stream holds more than was read.
         """
         height, width = self.size
-        for rows in bands(height):
+        for rows in bands(height, BAND):
             yield self._family.predict_band(self.z, rows, width, self._quality)
         self.decoder.finish()
 
@@ -205,38 +192,19 @@ class Hyperprior:
     def __init__(self, tensors: dict[str, np.ndarray], transforms: Transforms) -> None:
         self._transforms = transforms
         self.tables = Tables(tensors["table_counts"], tensors["table_starts"])
-        shifts, upsample = tensors["h_s.shifts"], tensors["h_s.upsample"]
-        layers = [
-            Layer(
-                tensors[f"h_s.{i}.weight"],
-                tensors[f"h_s.{i}.bias"],
-                int(shifts[i]),
-                bool(upsample[i]),
-            )
-            for i in range(len(shifts))
-        ]
-        self.h_s = HyperSynthesis(layers)
+        self.z = HyperLatent(tensors, self.tables)
         self.gains = {name: tensors[name].astype(np.int64) for name in GAINS}
         self.channels = self.gains["y_gain"].shape[1]
-        self.hyper_channels = self.gains["z_table"].shape[1]
-        hyper_channels, results = self.h_s.channels
-        self.has_quality_map = results == 2 * self.channels + 1
-        if (
-            hyper_channels != self.hyper_channels
-            or results - self.has_quality_map != 2 * self.channels
-        ):
+        self.has_quality_map = self.z.outputs == 2 * self.channels + 1
+        if self.z.outputs - self.has_quality_map != 2 * self.channels:
             raise ValueError("the hyper-synthesis has other channels than the gains")
-        if self.h_s.largest * self.gains["y_gain"].max() >= 2.0**62:
+        if self.z.h_s.largest * self.gains["y_gain"].max() >= 2.0**62:
             raise ValueError("a mean could overflow")
-        if not (self.gains["z_table"] < len(self.tables)).all():
-            raise ValueError("a table index is out of range")
-        # By channel, (M, 225), as they are looked up for every place; with the steps that symbols are restored by.
-        self._by_channel = {
-            name: np.ascontiguousarray(self.gains[name].T) for name in ("y_log_gain", "y_gain")
-        }
-        self._steps = (2.0 ** (GAIN_FRACTION - FRACTION) / self._by_channel["y_gain"]).astype(
-            np.float32
-        )
+        # By channel, (M, 225), since they are looked up for every place; and the steps that symbols
+        # are restored by.
+        self._by_channel = {name: np.ascontiguousarray(g.T) for name, g in self.gains.items()}
+        steps = 2.0 ** (GAIN_FRACTION - FRACTION) / self._by_channel["y_gain"]
+        self._steps = steps.astype(np.float32)
         # The smallest type of a table's number: it takes the least memory and is sorted fastest.
         self.table_index = np.min_scalar_type(len(self.tables) - 1)
 
@@ -244,7 +212,7 @@ class Hyperprior:
         """y and z of uint8 (H, W, 3)."""
         y = self._transforms.of_pixels("g_a.onnx", pixels, DOWNSAMPLING, REACH["g_a"])
         z = self._transforms.of_latents("h_a.onnx", y, DOWNSAMPLING, HYPER, REACH["h_a"])
-        if (len(y), len(z)) != (self.channels, self.hyper_channels):
+        if (len(y), len(z)) != (self.channels, self.z.channels):
             raise ModelError("the model's analysis gives other channels than its tables have")
         return y, z
 
@@ -265,13 +233,13 @@ class Hyperprior:
     def encode(self, latents: Latents, quality_byte: int) -> list[bytes]:
         """Streams of float latents at a quality byte."""
         y, z = latents
-        z_symbols = self.rounded_z(z, quality_byte)
+        z_symbols = self.z.rounded(z, quality_byte)
         sampling = self.choose_sampling(y, z_symbols, quality_byte)
         encoder = Encoder(self.tables)
-        for rows in reversed(bands(y.shape[1])):
+        for rows in reversed(bands(y.shape[1], BAND)):
             band = self.predict_band(z_symbols, rows, y.shape[2], quality_byte)
             sampling.encode(encoder, self.rounded_y(y, band, sampling), band.tables(), rows)
-        z_stream = self.encode_z(z_symbols, quality_byte)
+        z_stream = self.z.encode(z_symbols, quality_byte)
         return [z_stream, *sampling.streams(), encoder.finish()]
 
     def matches(
@@ -279,7 +247,7 @@ class Hyperprior:
     ) -> bool:
         """Whether the streams decode to what the latents round to. Raises FormatError."""
         y, z = latents
-        z_symbols = self.rounded_z(z, quality_byte)
+        z_symbols = self.z.rounded(z, quality_byte)
         reading = Reading(self, streams, size, quality_byte)
         if not np.array_equal(reading.z, z_symbols):
             return False
@@ -289,10 +257,6 @@ class Hyperprior:
             symbols = reading.sampling.decode(reading.decoder, band.tables(), band.rows)
             same &= np.array_equal(symbols, self.rounded_y(y, band, sampling))
         return same
-
-    def rounded_z(self, z: np.ndarray, quality_byte: int) -> np.ndarray:
-        z_gain = 2.0**GAIN_FRACTION / self.gains["z_inverse_gain"][quality_byte]
-        return as_integers(np.rint(z * z_gain[:, None, None]))
 
     def rounded_y(self, y: np.ndarray, band: BandPrediction, sampling: Sampling) -> np.ndarray:
         """The symbols of a band, as floats, of latents y."""
@@ -354,51 +318,17 @@ class Hyperprior:
             steps = self._steps[:, prediction.qualities]
             np.multiply(values.astype(np.float32), steps, out=out[..., columns])
 
-    def encode_z(self, symbols: np.ndarray, quality_byte: int) -> bytes:
-        """The stream of z's symbols."""
-        encoder = Encoder(self.tables)
-        for rows in reversed(bands(symbols.shape[1], BAND // HYPER)):
-            encoder.band(symbols[:, rows], self._z_tables(symbols[:, rows].shape, quality_byte))
-        return encoder.finish()
-
-    def decode_z(
-        self, stream: bytes, size: tuple[int, int], quality_byte: int
-    ) -> tuple[np.ndarray, int]:
-        """z's symbols, and how many of them are escapes."""
-        height, width = (-(-side // HYPER) for side in size)
-        decoder = Decoder(self.tables, stream)
-        z = np.empty((self.hyper_channels, height, width), np.int32)
-        for rows in bands(height, BAND // HYPER):
-            z[:, rows] = decoder.band(self._z_tables(z[:, rows].shape, quality_byte))
-        decoder.finish()
-        return z, decoder.escapes
-
-    def _z_tables(self, shape: tuple[int, ...], quality_byte: int) -> np.ndarray:
-        tables = self.gains["z_table"][quality_byte].astype(self.table_index)
-        return np.broadcast_to(tables[:, None, None], shape)
-
     def predict_band(
         self, z_symbols: np.ndarray, rows: slice, width: int, quality_byte: int
     ) -> BandPrediction:
         """What z says of a band of a y that is `width` wide."""
         return BandPrediction(self, z_symbols, rows, width, quality_byte)
 
-    def _seen(self, side: slice) -> slice:
-        """The positions of z that the hyper-synthesis looks at for rows, or columns, of y."""
-        first, last = side.start // HYPER, -(-side.stop // HYPER)
-        return slice(max(0, first - self.h_s.margin), last + self.h_s.margin)
-
     def prediction(
         self, z_symbols: np.ndarray, rows: slice, columns: slice, quality_byte: int
     ) -> Prediction:
         """What z says of some rows and columns of y, which start at multiples of HYPER."""
-        inverse = self.gains["z_inverse_gain"][quality_byte][:, None, None]
-        seen_rows, seen_columns = self._seen(rows), self._seen(columns)
-        z_hat = rescale(z_symbols[:, seen_rows, seen_columns], inverse, GAIN_FRACTION - FRACTION)
-        top, left = HYPER * seen_rows.start, HYPER * seen_columns.start
-        out = self.h_s(z_hat)[
-            :, rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
-        ]
+        out = self.z.says(z_symbols, rows, columns, quality_byte)
         half = 1 << (FRACTION - 1)
         scales, means = out[: self.channels], out[self.channels : 2 * self.channels]
         shift = (
@@ -422,11 +352,6 @@ class Hyperprior:
 def positions(size: tuple[int, int]) -> tuple[int, int]:
     """Height and width of y for those of a picture."""
     return -(-size[0] // DOWNSAMPLING), -(-size[1] // DOWNSAMPLING)
-
-
-def bands(rows: int, height: int = BAND) -> list[slice]:
-    """Those that are coded together, from the top."""
-    return [slice(top, min(top + height, rows)) for top in range(0, rows, height)]
 
 
 build = Hyperprior

@@ -15,11 +15,11 @@ import numpy as np
 from facecodec.entropy import PRECISION, Decoder, Encoder, Tables
 from facecodec.errors import FormatError
 from facecodec.families import hyperprior
+from facecodec.families.hyperlatent import QUALITIES, bands
 from facecodec.families.hyperprior import (
+    BAND,
     DOWNSAMPLING,
-    QUALITIES,
     Hyperprior,
-    bands,
     positions,
 )
 from facecodec.sessions import Transforms
@@ -109,7 +109,7 @@ class Lfic(Hyperprior):
     def choose_sampling(self, y: np.ndarray, z_symbols: np.ndarray, quality_byte: int) -> Pooling:
         """The level of each region, by what y is and what it would take to keep all of it."""
         bits = np.empty((1, *y.shape[1:]), np.float32)
-        for rows in bands(y.shape[1]):
+        for rows in bands(y.shape[1], BAND):
             band = self.predict_band(z_symbols, rows, y.shape[2], quality_byte)
             for columns, prediction in band.strips():
                 residual = self.residual(y[:, band.rows, columns], prediction)

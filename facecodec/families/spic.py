@@ -13,7 +13,8 @@ import numpy as np
 
 from facecodec.entropy import Decoder, Encoder, Tables
 from facecodec.errors import ModelError
-from facecodec.families.hyperprior import DOWNSAMPLING, QUALITIES, REACH, TABLES, bands
+from facecodec.families.hyperlatent import QUALITIES, TABLES, bands
+from facecodec.families.hyperprior import BAND, DOWNSAMPLING, REACH
 from facecodec.sessions import Transforms
 from facecodec.tensors import GRAPH, Tensor
 
@@ -65,7 +66,7 @@ class Spic:
     def encode(self, latents: np.ndarray, quality_byte: int) -> list[bytes]:
         symbols = self._rounded(latents, quality_byte)
         encoder = Encoder(self.tables)
-        for rows in reversed(bands(symbols.shape[1])):
+        for rows in reversed(bands(symbols.shape[1], BAND)):
             encoder.band(symbols[:, rows], self._indices(symbols[:, rows].shape, quality_byte))
         return [encoder.finish()]
 
@@ -82,7 +83,7 @@ class Spic:
         height, width = (-(-side // DOWNSAMPLING) for side in size)
         decoder = Decoder(self.tables, streams[0])
         y = np.empty((self._y_table.shape[1], height, width), np.int32)
-        for rows in bands(height):
+        for rows in bands(height, BAND):
             y[:, rows] = decoder.band(self._indices(y[:, rows].shape, quality_byte))
         decoder.finish()
         return Symbols(y, {"y": decoder.escapes})
@@ -93,7 +94,7 @@ class Spic:
         """Reads every symbol and keeps none."""
         height, width = (-(-side // DOWNSAMPLING) for side in size)
         decoder = Decoder(self.tables, streams[0])
-        for rows in bands(height):
+        for rows in bands(height, BAND):
             shape = (self._y_table.shape[1], rows.stop - rows.start, width)
             decoder.skip(self._indices(shape, quality_byte))
         decoder.finish()

@@ -51,10 +51,10 @@ class Relaxed:
         self._quality = quality_byte
         y, z = latents
         self._rows, self._columns = y.shape[1:]
-        inverse = family.gains["z_inverse_gain"][quality_byte][:, None, None]
+        inverse = family.z.inverse_gain[quality_byte][:, None, None]
         self._z_step = (inverse / 2.0**GAIN_FRACTION).astype(np.float32)
         self._z_tables = np.broadcast_to(
-            family.gains["z_table"][quality_byte].astype(np.float32)[:, None, None], z.shape
+            family.z.table[quality_byte].astype(np.float32)[:, None, None], z.shape
         )
         # By channel: log2 of the gain in eighths, which is what it adds to a table's index, and its
         # change from one quality byte to the next.
@@ -145,7 +145,7 @@ def trimmed(family: Hyperprior, latents: Latents, quality_byte: int, bits: float
     The cost is the square of the rounding error, in steps.
     """
     y, z = latents
-    symbols = family.rounded_z(z, quality_byte)
+    symbols = family.z.rounded(z, quality_byte)
     whole = family.prediction(symbols, slice(0, y.shape[1]), slice(0, y.shape[2]), quality_byte)
     exact = family.residual(y, whole)
     near = np.rint(exact)

@@ -115,7 +115,7 @@ def main() -> None:
     if sys.argv[1:2] == ["--digest"]:
         print("\n".join(digests([Path(name) for name in sys.argv[3:]], int(sys.argv[2]))))
         return
-    from facecodec.training.data import data_root
+    from facecodec.folders import data_root
 
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -113,11 +113,10 @@ class FloatSynthesis:
 
     def __call__(self, z_hat: np.ndarray) -> np.ndarray:
         x = z_hat.astype(np.float32)
-        for number, (weight, bias, scale, kernel, upsample) in enumerate(self.layers):
+        for number, (weight, bias, kernel, _, upsample) in enumerate(self.layers):
             height, width = x.shape[1:]
-            x = (weight * scale).astype(np.float32) @ _patches(x, kernel) + (
-                (bias - 0.5 / scale) * scale
-            ).astype(np.float32)
+            x = weight.astype(np.float32) @ _patches(x, kernel).astype(np.float32)
+            x += (bias - 0.5).astype(np.float32)  # half a unit is for rounding
             if number < len(self.layers) - 1:
                 x = np.maximum(x, 0)
             x = x.reshape(-1, height, width)
@@ -170,7 +169,7 @@ def main() -> None:
     if sys.argv[1:2] == ["--worker"]:
         worker(sys.argv[2], Path(sys.argv[3]), sys.argv[4], json.loads(sys.argv[5]))
         return
-    from facecodec.training.data import data_root
+    from facecodec.folders import data_root
 
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -42,7 +42,9 @@ if TYPE_CHECKING:
     default=DEFAULT_EFFORT,
     show_default=True,
     metavar="E",
-    help="1 to 9: above 1 a better file is searched for, longer for each step.",
+    help="1 is a single pass. 2 to 9 search for a better file: for a face of 250x250, 2 takes 0.7 s "
+    "and saves 14 to 20% of the bits at equal cosine, 4 takes 1.7 s and saves 15 to 28%, 7 takes "
+    "7 s and saves 15 to 31%; see docs/effort.md.",
 )
 @click.option(
     "--keep-metadata",

@@ -51,9 +51,13 @@ class Tables:
 
     def bits(self, symbols: np.ndarray, indices: np.ndarray) -> np.ndarray:
         """The bits of each symbol by its table, without those that follow an escape."""
+        return PRECISION - np.log2(self.counts[self.entries(symbols, indices)])
+
+    def entries(self, symbols: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        """Where in `counts` each symbol is, by its table; the escape's place is that of all beyond."""
         reach = self.reach[indices]
         entry = np.where(np.abs(symbols) > reach, 2 * reach + 1, symbols + reach).astype(np.int64)
-        return PRECISION - np.log2(self.counts[self.starts[indices] + entry])
+        return self.starts[indices] + entry
 
     def model(self, index: int) -> constriction.stream.model.Categorical:
         """constriction's model of a table. `perfect` keeps our counts (a test reads them back)."""

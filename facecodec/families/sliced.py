@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -35,6 +36,7 @@ GAINS = ("y_log_gain", "y_gain", "y_inverse_gain")
 GRAPHS = ("g_a", "h_a", "g_s")
 REACH = Tensor("uint8", (1,), 0, 64)
 LARGEST_VALUE = 1 << 31  # in units of 2^-10 of a step, of what later slices see; beyond is cut
+ONE = np.array(1)  # a factor that only rounds away the bits after the point
 UNIT = (1 << FRACTION) // QUALITY_STEPS  # a step of the quality byte in units of 2^-10
 
 
@@ -122,9 +124,9 @@ class Sliced:
         y, z = latents
         z_symbols = self.z.rounded(z, quality_byte)
         encoder = Encoder(self.tables)
-        for block in reversed(list(self._blocks(z_symbols, y.shape[1:], quality_byte))):
-            slices = list(self._code(block, self._rounding(y)))
-            for each in reversed(slices):
+        for rows, columns in reversed(_places(y.shape[1:])):
+            block = self.block(z_symbols, rows, columns, quality_byte)
+            for each in reversed(list(self.code(block, self._rounding(y)))):
                 encoder.band(each.symbols, each.tables)
         return [self.z.encode(z_symbols, quality_byte), encoder.finish()]
 
@@ -133,46 +135,36 @@ class Sliced:
     ) -> bool:
         """Whether decoding gives what rounding float latents gives. Raises FormatError."""
         y, z = latents
-        symbols = self.decode_symbols(streams, size, quality_byte)
-        if not np.array_equal(symbols.z, self.z.rounded(z, quality_byte)):
-            return False
+        reading = Reading(self, streams, size, quality_byte)
+        same = np.array_equal(reading.z, self.z.rounded(z, quality_byte))
         rounding = self._rounding(y)
-        return all(
-            np.array_equal(each.symbols, symbols.y[each.channels, block.rows, block.columns])
-            for block in self._blocks(symbols.z, y.shape[1:], quality_byte)
-            for each in self._code(block, rounding)
-        )
+        for block, each in reading.slices():
+            rounded = rounding(block, each.channels, each.tables, each.means)
+            same &= np.array_equal(each.symbols, rounded)
+        return same
 
     def decode_symbols(
         self, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> Symbols:
         """The integers in the streams of a picture of a `size`. Raises FormatError."""
-        size = positions(size)
-        z, z_escapes = self.z.decode(streams[0], size, quality_byte)
-        decoder = Decoder(self.tables, streams[1])
-        y = np.empty((self.channels, *size), np.int32)
+        reading = Reading(self, streams, size, quality_byte)
+        y = np.empty((self.channels, *reading.size), np.int32)
         means = np.empty(y.shape, np.int64)
-        qualities = np.empty(size, np.uint8)
-        for block in self._blocks(z, size, quality_byte):
+        qualities = np.empty(reading.size, np.uint8)
+        for block, each in reading.slices():
             qualities[block.rows, block.columns] = block.qualities
-            for each in self._code(block, _reading(decoder)):
-                y[each.channels, block.rows, block.columns] = each.symbols
-                means[each.channels, block.rows, block.columns] = each.means
-        decoder.finish()
-        return Symbols(z, y, means, qualities, {"z": z_escapes, "y": decoder.escapes})
+            y[each.channels, block.rows, block.columns] = each.symbols
+            means[each.channels, block.rows, block.columns] = each.means
+        return Symbols(reading.z, y, means, qualities, reading.escapes())
 
     def count_escapes(
         self, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> dict[str, int]:
         """Reads every symbol and keeps no more than a block of them."""
-        size = positions(size)
-        z, z_escapes = self.z.decode(streams[0], size, quality_byte)
-        decoder = Decoder(self.tables, streams[1])
-        for block in self._blocks(z, size, quality_byte):
-            for _ in self._code(block, _reading(decoder)):
-                pass
-        decoder.finish()
-        return {"z": z_escapes, "y": decoder.escapes}
+        reading = Reading(self, streams, size, quality_byte)
+        for _ in reading.slices():
+            pass
+        return reading.escapes()
 
     def decode(self, streams: list[bytes], size: tuple[int, int], quality_byte: int) -> np.ndarray:
         """The picture, uint8 (*size, 3). Raises FormatError for streams no encoder writes."""
@@ -184,43 +176,34 @@ class Sliced:
         self, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> np.ndarray:
         """What the synthesis takes: y_hat and, last, q - 1 of each place; float32 (M + 1, h, w)."""
-        size = positions(size)
-        z, _ = self.z.decode(streams[0], size, quality_byte)
-        decoder = Decoder(self.tables, streams[1])
-        y_hat = np.empty((self.channels + 1, *size), np.float32)
-        for block in self._blocks(z, size, quality_byte):
+        reading = Reading(self, streams, size, quality_byte)
+        y_hat = np.empty((self.channels + 1, *reading.size), np.float32)
+        for block, each in reading.slices():
             y_hat[-1, block.rows, block.columns] = block.qualities / np.float32(QUALITY_STEPS)
-            for each in self._code(block, _reading(decoder)):
-                restored = self._restored(each, block.qualities)
-                y_hat[each.channels, block.rows, block.columns] = restored
-        decoder.finish()
+            restored = self._restored(each, block.qualities)
+            y_hat[each.channels, block.rows, block.columns] = restored
         return y_hat
 
-    def _blocks(self, z: np.ndarray, size: tuple[int, ...], quality_byte: int) -> Iterator[Block]:
-        """The blocks of a y of a `size`, in the order in which they are coded."""
-        half = 1 << (FRACTION - 1)
-        for rows in bands(size[0], BLOCK[0]):
-            for columns in bands(size[1], BLOCK[1]):
-                out = self.z.says(z, rows, columns, quality_byte)
-                shift = (out[-1] + half) >> FRACTION
-                qualities = np.clip(quality_byte + shift, 0, MAX_QUALITY_BYTE)
-                yield Block(rows, columns, out[:-1], qualities)
+    def block(self, z: np.ndarray, rows: slice, columns: slice, quality_byte: int) -> Block:
+        """What z says of some rows and columns of y."""
+        out = self.z.says(z, rows, columns, quality_byte)
+        qualities = np.clip(quality_byte + rescale(out[-1], ONE, FRACTION), 0, MAX_QUALITY_BYTE)
+        return Block(rows, columns, out[:-1], qualities)
 
-    def _code(self, block: Block, source: Source) -> Iterator[Slice]:
+    def code(self, block: Block, source: Source) -> Iterator[Slice]:
         """The slices of a block one after the other, whose symbols come from `source`."""
         features = len(block.features)
         seen = np.empty((features + 1 + self.channels, *block.qualities.shape), np.int64)
         seen[:features] = block.features
         seen[features] = block.qualities * UNIT
-        half = 1 << (FRACTION - 1)
         for part, network in zip(self._parts, self._slices, strict=True):
             log_gain, gain, inverse = (
                 self._gains[name][part][:, block.qualities] for name in GAINS
             )
             out = network(seen[: features + 1 + part.start])
             scales, means = np.split(out, 2)
-            indices = np.clip((scales + log_gain + half) >> FRACTION, 0, len(self.tables) - 1)
-            tables = indices.astype(self._index)
+            indices = rescale(scales + log_gain, ONE, FRACTION)
+            tables = np.clip(indices, 0, len(self.tables) - 1).astype(self._index)
             means = rescale(means, gain, GAIN_FRACTION)
             symbols = source(block, part, tables, means)
             yield Slice(part, tables, means, symbols)
@@ -242,12 +225,41 @@ class Sliced:
 
     def _restored(self, each: Slice, qualities: np.ndarray) -> np.ndarray:
         """y_hat of a slice: symbols at their centroids and means, times the step; float32."""
-        reach = self.tables.reach[each.tables]
-        inside = np.clip(each.symbols, -reach - 1, reach + 1)  # the entry past a table's end is 0
-        entry = np.where(inside < -reach, 2 * reach + 1, inside + reach)
-        values = each.symbols + self._shifts[self.tables.starts[each.tables] + entry]
+        values = each.symbols + self._shifts[self.tables.entries(each.symbols, each.tables)]
         values += each.means * np.float32(2.0**-FRACTION)
         return values.astype(np.float32) * self._steps[each.channels][:, qualities]
+
+
+class Reading:
+    """The streams of a file: z has been read, y is read slice by slice."""
+
+    def __init__(
+        self, family: Sliced, streams: list[bytes], size: tuple[int, int], quality_byte: int
+    ) -> None:
+        self.size = positions(size)  # of y
+        self.z, self._z_escapes = family.z.decode(streams[0], self.size, quality_byte)
+        self._decoder = Decoder(family.tables, streams[1])
+        self._family, self._quality_byte = family, quality_byte
+
+    def slices(self) -> Iterator[tuple[Block, Slice]]:
+        """Every slice with its block, in the order in which they are coded.
+
+        Raises FormatError at the end, where the stream holds more than was read.
+        """
+        for rows, columns in _places(self.size):
+            block = self._family.block(self.z, rows, columns, self._quality_byte)
+            for each in self._family.code(block, _reading(self._decoder)):
+                yield block, each
+        self._decoder.finish()
+
+    def escapes(self) -> dict[str, int]:
+        """How many symbols of each stream lie beyond their table, of what was read."""
+        return {"z": self._z_escapes, "y": self._decoder.escapes}
+
+
+def _places(size: tuple[int, ...]) -> list[tuple[slice, slice]]:
+    """Rows and columns of the blocks of a y of a `size`, in the order in which they are coded."""
+    return list(product(bands(size[0], BLOCK[0]), bands(size[1], BLOCK[1])))
 
 
 def _reading(decoder: Decoder) -> Source:

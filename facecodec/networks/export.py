@@ -53,7 +53,7 @@ def reach(network: nn.Module, pixels: float, step: int) -> np.ndarray:
     """How many latent positions to each side a result depends on beyond its own place, uint8.
 
     `pixels` is what a position of the input stands for along a side, `step` what one of the latents
-    does. Tiles see so much of their surroundings (facecodec/transforms.py).
+    does. Tiles see so much of their surroundings (facecodec/sessions.py).
     """
     total = 0.0
     layer: Any
@@ -61,9 +61,6 @@ def reach(network: nn.Module, pixels: float, step: int) -> np.ndarray:
         if isinstance(layer, nn.Conv2d):
             total += float(layer.padding[0]) * pixels
             pixels *= layer.stride[0]
-        elif isinstance(layer, nn.ConvTranspose2d):
-            total += float(layer.padding[0]) * pixels
-            pixels /= layer.stride[0]
         elif isinstance(layer, nn.PixelShuffle):
             pixels /= layer.upscale_factor
     return np.array([math.ceil(total / step)], np.uint8)

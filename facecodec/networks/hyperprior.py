@@ -61,6 +61,8 @@ class Parts:
 class GainedNetwork(FamilyNetwork):
     """Gains of y and z by quality, and the bits of what is rounded."""
 
+    h_a: nn.Module
+
     def add_gains(self, latents: int, hyper: int, span: float) -> None:
         """Gains for M channels of y and C of z; `span` as in HyperpriorNetwork."""
         # A step that is optimal for weight w is proportional to sqrt(w) (high-rate theory), so the
@@ -71,6 +73,13 @@ class GainedNetwork(FamilyNetwork):
         self.z_log_scale = nn.Parameter(torch.zeros(ANCHORS, hyper))
         self.lower_scale = LowerBound(SCALE_MIN)
         self.lower_likelihood = LowerBound(LIKELIHOOD_MIN)
+
+    def hyper_latent(self, y: Tensor, quality: Tensor, noisy_rate: bool) -> tuple[Tensor, Tensor]:
+        """z_hat (B, C, h / 4, w / 4) of y, and its bits (B,); `quality` is (B, 1, 1)."""
+        gain = torch.exp2(interpolate(self.z_log_gain, quality))
+        z = self.h_a(pad_to(y, HYPER_DOWNSAMPLING)) * gain
+        scale = torch.exp2(interpolate(self.z_log_scale, quality))
+        return quantize_ste(z) / gain, self.bits(z, scale, noisy_rate).flatten(1).sum(1)
 
     def bits(self, values: Tensor, scale: Tensor, noisy: bool) -> Tensor:
         """-log2 of the zero-mean Gaussian mass of each rounded value."""
@@ -84,6 +93,21 @@ class GainedNetwork(FamilyNetwork):
             (-0.5 - magnitude) / scale
         )
         return -torch.log2(self.lower_likelihood(mass))
+
+
+def four_times(width: int, outputs: int) -> list[nn.Module]:
+    """The end of a hyper-synthesis: from z's resolution to y's, `width` channels to `outputs`."""
+    return [
+        nn.Conv2d(width, 4 * width, 1),
+        nn.PixelShuffle(2),
+        nn.ReLU(),
+        nn.Conv2d(width, width, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(width, 4 * width, 1),
+        nn.PixelShuffle(2),
+        nn.ReLU(),
+        nn.Conv2d(width, outputs, 1),
+    ]
 
 
 class HyperpriorNetwork(GainedNetwork):
@@ -118,15 +142,7 @@ class HyperpriorNetwork(GainedNetwork):
         self.h_s = nn.Sequential(
             nn.Conv2d(hyper, width, 3, padding=1),
             nn.ReLU(),
-            nn.Conv2d(width, 4 * width, 1),
-            nn.PixelShuffle(2),
-            nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(width, 4 * width, 1),
-            nn.PixelShuffle(2),
-            nn.ReLU(),
-            nn.Conv2d(width, 2 * latents + 1, 1),
+            *four_times(width, 2 * latents + 1),
         )
         # The hyperprior starts with latents of unit variance coming in and their scales going out.
         with torch.no_grad():
@@ -158,12 +174,8 @@ class HyperpriorNetwork(GainedNetwork):
         """y, and what z says of it."""
         y = self.g_a(x).float()
         quality = quality[:, None, None]
-        z_gain = torch.exp2(interpolate(self.z_log_gain, quality))
-
-        z = self.h_a(pad_to(y, HYPER_DOWNSAMPLING)) * z_gain
-        z_scale = torch.exp2(interpolate(self.z_log_scale, quality))
-        z_bits = self.bits(z, z_scale, noisy_rate).flatten(1).sum(1)
-        log_scale, mean, offset = self.hyper_synthesis(quantize_ste(z) / z_gain, y.shape[-2:])
+        z_hat, z_bits = self.hyper_latent(y, quality, noisy_rate)
+        log_scale, mean, offset = self.hyper_synthesis(z_hat, y.shape[-2:])
 
         y_gain = torch.exp2(interpolate(self.y_log_gain, quality + offset))
         mean = mean * y_gain

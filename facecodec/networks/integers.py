@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -30,9 +30,7 @@ def gaussian_tables() -> tuple[np.ndarray, np.ndarray]:
 def centroid_shifts() -> np.ndarray:
     """From each symbol of `gaussian_tables` to its interval's centroid, in their order, float32."""
     shifts = []
-    for i in range(SCALE_STEPS * SCALE_OCTAVES + 1):
-        scale = SCALE_MIN * 2 ** (i / SCALE_STEPS)
-        reach = max(1, int(np.ceil(TAIL * scale)))
+    for scale, reach in _supports(TAIL):
         symbols = torch.arange(-reach, reach + 1, dtype=torch.float64)
         shifts.append(towards_mean(symbols, torch.tensor(scale, dtype=torch.float64)).numpy())
         shifts.append(np.zeros(1))  # what is beyond the table stays where it is
@@ -63,12 +61,17 @@ def table_indices(log_scale: np.ndarray) -> np.ndarray:
     return np.clip(index, 0, SCALE_STEPS * SCALE_OCTAVES).astype(np.uint8)
 
 
+def _supports(tail: float) -> Iterator[tuple[float, int]]:
+    """The scale of each table, and the largest symbol that it has."""
+    for i in range(SCALE_STEPS * SCALE_OCTAVES + 1):
+        scale = SCALE_MIN * 2 ** (i / SCALE_STEPS)
+        yield scale, max(1, int(np.ceil(tail * scale)))
+
+
 def _tables(distribution: Callable[[Tensor], Tensor], tail: float) -> tuple[np.ndarray, np.ndarray]:
     """Scales SCALE_MIN 2^(i/8); `distribution` is the share below a value, float64, at scale 1."""
     tables = []
-    for i in range(SCALE_STEPS * SCALE_OCTAVES + 1):
-        scale = SCALE_MIN * 2 ** (i / SCALE_STEPS)
-        reach = max(1, int(np.ceil(tail * scale)))
+    for scale, reach in _supports(tail):
         edges = torch.arange(-reach, reach + 2, dtype=torch.float64) - 0.5
         mass = distribution(edges / scale).diff().numpy()
         mass = np.append(mass, max(1 - mass.sum(), ESCAPE_COUNT / 2**PRECISION))

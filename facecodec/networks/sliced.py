@@ -22,10 +22,9 @@ from torch import Tensor, nn
 from facecodec.networks.coded import Coded
 from facecodec.networks.export import graph
 from facecodec.networks.hyperprior import (
-    HYPER_DOWNSAMPLING,
     GainedNetwork,
+    four_times,
     interpolate,
-    pad_to,
     reaches,
 )
 from facecodec.networks.integers import (
@@ -93,15 +92,7 @@ class SlicedNetwork(GainedNetwork):
             nn.Conv2d(hyper, width, 3, padding=1),
             nn.ReLU(),
             *(layer for _ in range(far) for layer in (_passing(width), nn.ReLU())),
-            nn.Conv2d(width, 4 * width, 1),
-            nn.PixelShuffle(2),
-            nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(width, 4 * width, 1),
-            nn.PixelShuffle(2),
-            nn.ReLU(),
-            nn.Conv2d(width, features + 1, 1),
+            *four_times(width, features + 1),
         )
         self.predict: Any = nn.ModuleList()
         before = 0
@@ -127,12 +118,9 @@ class SlicedNetwork(GainedNetwork):
         """What the synthesis takes, y_hat and q - 1 of each place (B, M + 1, h, w); bits of y and z."""
         y = self.g_a(x).float()
         quality = quality[:, None, None]
-        z_gain = torch.exp2(interpolate(self.z_log_gain, quality))
-        z = self.h_a(pad_to(y, HYPER_DOWNSAMPLING)).float() * z_gain
-        z_scale = torch.exp2(interpolate(self.z_log_scale, quality))
-        z_bits = self.bits(z, z_scale, noisy_rate).flatten(1).sum(1)
+        z_hat, z_bits = self.hyper_latent(y, quality, noisy_rate)
         with torch.autocast(x.device.type, enabled=False):
-            out = self.h_s(quantize_ste(z) / z_gain)[..., : y.shape[-2], : y.shape[-1]]
+            out = self.h_s(z_hat)[..., : y.shape[-2], : y.shape[-1]]
             places = (quality + out[:, -1]).clamp(1, 8)
             gain = torch.exp2(interpolate(self.y_log_gain, places))
             places = places[:, None] - 1

@@ -22,10 +22,10 @@ from facecodec.bench.subjects import load_dataset
 from facecodec.cli.info import draw_allocation
 from facecodec.codec import Codec, open_container
 from facecodec.datasets import celeba
-from facecodec.faces.alignment import SIZE, similarity
 from facecodec.faces.detection import cached_landmarks
 from facecodec.folders import data_root
 from facecodec.frozen import model_path
+from facecodec.template import SIZE, similarity
 
 SIDE, FACE, MARGIN = (
     384,

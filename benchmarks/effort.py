@@ -24,7 +24,8 @@ from facecodec import open_model
 from facecodec.datasets import Photo, photographs
 from facecodec.faces.recognisers import Recogniser, recogniser_file
 from facecodec.images import load
-from facecodec.search.crops import Crop, similarity
+from facecodec.search.crops import Crop
+from facecodec.template import similarity
 
 TAUGHT = ("mobilefacenet-ms1m", "espressif-mbf", "retail-0095")
 CHOOSES = ("insightface-y1",)

@@ -29,11 +29,12 @@ from facecodec.bench.protocols import (
 from facecodec.bench.run import stacked
 from facecodec.bench.subjects import load_dataset
 from facecodec.codec import Codec, open_container
-from facecodec.faces.alignment import align, similarity
+from facecodec.faces.alignment import align
 from facecodec.faces.detection import find_landmarks
 from facecodec.faces.recognisers import find_recogniser, load_recogniser
 from facecodec.folders import data_root
 from facecodec.frozen import model_path
+from facecodec.template import similarity
 
 TURN = 10  # files
 

@@ -17,11 +17,12 @@ import torch
 
 from facecodec import images
 from facecodec.datasets import lfw
-from facecodec.faces.alignment import crop, similarity
+from facecodec.faces.alignment import crop
 from facecodec.faces.detection import cached_landmarks
 from facecodec.faces.recognisers import Recogniser
 from facecodec.folders import data_root
 from facecodec.networks.export import halve
+from facecodec.template import similarity
 
 FURTHEST = 1e-3
 

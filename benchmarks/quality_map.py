@@ -20,10 +20,10 @@ import facecodec
 from demo import CROP
 from facecodec.codec import open_container
 from facecodec.container import QUALITY_STEPS, quality_byte
-from facecodec.faces.alignment import SIZE, similarity
 from facecodec.faces.detection import cached_landmarks
 from facecodec.families.hyperprior import DOWNSAMPLING
 from facecodec.folders import data_root
+from facecodec.template import SIZE, similarity
 from facecodec.training.config import Source
 from facecodec.training.data import validation_photos
 from rate_gap import ideal_bits

@@ -15,10 +15,10 @@ import torch
 from facecodec import frozen
 from facecodec.codec import Codec, open_container
 from facecodec.errors import ModelError
-from facecodec.faces.alignment import TEMPLATE, similarity
 from facecodec.faces.mobilefacenet import MobileFaceNet
 from facecodec.networks import spic
 from facecodec.networks.head import HeadNetwork, landmark_error
+from facecodec.template import TEMPLATE, similarity
 from fresh import card
 
 SMALL = {"fine": 24, "coarse": 32, "blocks": (1, 1), "latents": 32}

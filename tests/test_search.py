@@ -16,10 +16,11 @@ from facecodec import ModelError, UsageError, frozen
 from facecodec.codec import Codec
 from facecodec.container import unpack
 from facecodec.search.annealing import Rounding, Schedule, anneal
-from facecodec.search.crops import Crop, jitter, similarity
+from facecodec.search.crops import Crop, jitter
 from facecodec.search.fitting import fit
 from facecodec.search.graphs import Graph, Transform
 from facecodec.search.windows import windows
+from facecodec.template import similarity
 
 
 def _noise(*shape, seed=0):

@@ -230,8 +230,9 @@ def _measure(
     import torch
     from PIL import Image
 
-    from facecodec.faces.alignment import crop, similarity
+    from facecodec.faces.alignment import crop
     from facecodec.faces.detection import find_landmarks
+    from facecodec.template import similarity
 
     subject, wanted = work
     try:

@@ -16,36 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from facecodec.faces.recognisers import Contract
+from facecodec.template import MAX_OVERSAMPLING, SIZE, TEMPLATE, similarity
 
-SIZE = 112
-# Left eye, right eye, nose, left and right corner of the mouth, in a crop of 112x112.
-TEMPLATE = np.array(
-    [
-        [38.2946, 51.6963],
-        [73.5318, 51.5014],
-        [56.0252, 71.7366],
-        [41.5493, 92.3655],
-        [70.7299, 92.2041],
-    ]
-)
-MAX_OVERSAMPLING = 16
 CUT = 448  # pixels along a side of a face that is cut out as a picture
-
-
-def similarity(landmarks: np.ndarray, template: np.ndarray = TEMPLATE) -> np.ndarray:
-    """The similarity that maps crop coordinates to image coordinates, (2, 3), least squares.
-
-    `landmarks` (5, 2) in the image, `template` (5, 2) in a crop of 112x112. Fitted in the direction
-    image -> crop, the one in which errors are measured in pixels of the crop, and inverted.
-    """
-    x, y = landmarks.T
-    ones, zeros = np.ones(len(landmarks)), np.zeros(len(landmarks))
-    equations = np.concatenate(
-        [np.stack([x, -y, ones, zeros], 1), np.stack([y, x, zeros, ones], 1)]
-    )
-    a, b, c, d = np.linalg.lstsq(equations, template.T.ravel(), rcond=None)[0]
-    forward = np.array([[a, -b, c], [b, a, d], [0, 0, 1]])
-    return np.linalg.inv(forward)[:2]
 
 
 def oversampling(matrix: np.ndarray) -> int:

@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 
 from facecodec.errors import ImageError
-from facecodec.faces.alignment import crop, similarity
+from facecodec.faces.alignment import crop
 from facecodec.faces.detection import find_landmarks
 from facecodec.faces.recognisers import load_recogniser
+from facecodec.template import similarity
 
 
 class Likeness:

@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from facecodec.faces.alignment import SIZE, TEMPLATE
 from facecodec.faces.mobilefacenet import MobileFaceNet
 from facecodec.networks.export import graph
 from facecodec.networks.transforms import DOWNSAMPLING, LATENT_SCALE, Mixing, linear
+from facecodec.template import SIZE, TEMPLATE
 
 GRID = 56  # points along a side at which the face is looked at, as the recogniser's first convolution gives them
 FEATURES = 64  # of the recogniser there

@@ -10,29 +10,7 @@ import math
 
 import numpy as np
 
-SIZE = 112
-# Left eye, right eye, nose, left and right corner of the mouth, in a crop of 112x112.
-TEMPLATE = np.array(
-    [
-        [38.2946, 51.6963],
-        [73.5318, 51.5014],
-        [56.0252, 71.7366],
-        [41.5493, 92.3655],
-        [70.7299, 92.2041],
-    ]
-)
-MAX_OVERSAMPLING = 16
-
-
-def similarity(landmarks: np.ndarray) -> np.ndarray:
-    """The similarity from crop to image coordinates, (2, 3), of landmarks (5, 2): least squares in the crop."""
-    x, y = landmarks.T
-    ones, zeros = np.ones(5), np.zeros(5)
-    equations = np.concatenate(
-        [np.stack([x, -y, ones, zeros], 1), np.stack([y, x, zeros, ones], 1)]
-    )
-    a, b, c, d = np.linalg.lstsq(equations, TEMPLATE.T.ravel(), rcond=None)[0]
-    return np.linalg.inv(np.array([[a, -b, c], [b, a, d], [0, 0, 1]]))[:2]
+from facecodec.template import MAX_OVERSAMPLING, SIZE
 
 
 def scale_of(matrix: np.ndarray) -> float:

@@ -14,10 +14,10 @@ from facecodec.errors import ModelError
 from facecodec.families import Family
 from facecodec.frozen import FacesFile, ModelCard
 from facecodec.search.annealing import Rounding, Schedule, anneal
-from facecodec.search.crops import similarity
 from facecodec.search.detector import Detector
 from facecodec.search.target import Target, Teacher, Weights
 from facecodec.search.windows import BLOCK, STEP, Window, hyper, windows
+from facecodec.template import similarity
 
 # Chosen on training people (docs/effort.md). 1 is the single pass without a search.
 LEVELS = {

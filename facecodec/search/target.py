@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from facecodec.search.crops import SIZE, Crop, jitter, scale_of
+from facecodec.search.crops import Crop, jitter, scale_of
 from facecodec.search.graphs import Graph
+from facecodec.template import SIZE
 
 SURROUNDINGS = 4.0  # areas of the crop that a face stands for in the loss, which is LFW's share
 

@@ -17,7 +17,8 @@ import numpy as np
 from facecodec import images
 from facecodec.datasets import TEST_SHARE, Photo, draw, is_held_back, photographs
 from facecodec.errors import UsageError
-from facecodec.faces.alignment import CUT, cut_face, scaled_template, similarity
+from facecodec.faces.alignment import CUT, cut_face, scaled_template
+from facecodec.template import similarity
 from facecodec.training.config import Source
 
 LandmarkFinder = Callable[[list[Path]], list[np.ndarray | None]]

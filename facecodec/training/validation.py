@@ -12,9 +12,9 @@ from pytorch_msssim import ms_ssim
 from torch import Tensor
 
 from facecodec.errors import UsageError
-from facecodec.faces.alignment import similarity
 from facecodec.networks.coded import QUALITIES, FamilyNetwork
 from facecodec.sessions import pad
+from facecodec.template import similarity
 from facecodec.training.config import Config
 from facecodec.training.data import GRID, LandmarkFinder, load_pictures, validation_photos
 from facecodec.training.losses import DISTORTION_WEIGHT, MSSSIM_MIN_SIDE, objective, rate_weight

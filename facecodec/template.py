@@ -1,0 +1,37 @@
+"""The five-point ArcFace template, and the similarity that lays it on a face. NumPy alone.
+
+Coordinates are (x, y) in pixels, whole numbers at pixel centres.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+SIZE = 112
+# Left eye, right eye, nose, left and right corner of the mouth, in a crop of 112x112.
+TEMPLATE = np.array(
+    [
+        [38.2946, 51.6963],
+        [73.5318, 51.5014],
+        [56.0252, 71.7366],
+        [41.5493, 92.3655],
+        [70.7299, 92.2041],
+    ]
+)
+MAX_OVERSAMPLING = 16  # sampling points along a side of a pixel of the crop, at most
+
+
+def similarity(landmarks: np.ndarray, template: np.ndarray = TEMPLATE) -> np.ndarray:
+    """The similarity that maps crop coordinates to image coordinates, (2, 3), least squares.
+
+    `landmarks` (5, 2) in the image, `template` (5, 2) in a crop of 112x112. Fitted in the direction
+    image -> crop, the one in which errors are measured in pixels of the crop, and inverted.
+    """
+    x, y = landmarks.T
+    ones, zeros = np.ones(len(landmarks)), np.zeros(len(landmarks))
+    equations = np.concatenate(
+        [np.stack([x, -y, ones, zeros], 1), np.stack([y, x, zeros, ones], 1)]
+    )
+    a, b, c, d = np.linalg.lstsq(equations, template.T.ravel(), rcond=None)[0]
+    forward = np.array([[a, -b, c], [b, a, d], [0, 0, 1]])
+    return np.linalg.inv(forward)[:2]

@@ -275,15 +275,17 @@ def filled(y: Array, levels: list[list[int]]) -> Array:
 
 
 def convolve(x: Array, weight: list[Array], bias: list[int], shift: int) -> Array:
+    """A layer; with a kernel each for several channels it is depthwise."""
     r = (len(weight[0][0]) - 1) // 2
     width = len(x[0][0])
     edge = [[0] * (width + 2 * r)] * r
     padded = [edge + [[0] * r + row + [0] * r for row in rows] + edge for rows in x]
+    depthwise = len(weight) == len(x) > 1 == len(weight[0])
     rounding = 1 << shift >> 1
     result = []
-    for kernels, b in zip(weight, bias, strict=True):
+    for out, (kernels, b) in enumerate(zip(weight, bias, strict=True)):
         taps = [
-            (padded[c], dy, dx, w)
+            (padded[out if depthwise else c], dy, dx, w)
             for c, kernel in enumerate(kernels)
             for dy, line in enumerate(kernel)
             for dx, w in enumerate(line)
@@ -308,19 +310,83 @@ def upsample(x: Array) -> Array:
     ]
 
 
-def hyper_synthesis(z: Array, inverse_gain: list[int], tensors: dict) -> Array:
-    x = [
-        [[min(max(v * gain + 2**5 >> 6, -(2**20)), 2**20) for v in row] for row in rows]
-        for rows, gain in zip(z, inverse_gain, strict=True)
-    ]
-    shifts, upsamples = tensors["h_s.shifts"][3], tensors["h_s.upsample"][3]
+def integer_network(x: Array, name: str, tensors: dict) -> Array:
+    x = [[[min(max(v, -(2**20)), 2**20) for v in row] for row in rows] for rows in x]
+    shifts, upsamples = tensors[f"{name}.shifts"][3], tensors[f"{name}.upsample"][3]
     for i, (shift, up) in enumerate(zip(shifts, upsamples, strict=True)):
-        x = convolve(x, tensors[f"h_s.{i}.weight"][3], tensors[f"h_s.{i}.bias"][3], shift)
+        x = convolve(x, tensors[f"{name}.{i}.weight"][3], tensors[f"{name}.{i}.bias"][3], shift)
         if i < len(shifts) - 1:
             x = [[[min(max(v, 0), 2**20) for v in row] for row in rows] for rows in x]
         if up:
             x = upsample(x)
     return x
+
+
+def hyper_synthesis(z: Array, inverse_gain: list[int], tensors: dict) -> Array:
+    z_hat = [
+        [[v * gain + 2**5 >> 6 for v in row] for row in rows]
+        for rows, gain in zip(z, inverse_gain, strict=True)
+    ]
+    return integer_network(z_hat, "h_s", tensors)
+
+
+def quality_of_places(shifts: list[list[int]], b: int) -> list[list[int]]:
+    return [[min(max(b + (d + 2**9 >> 10), 0), 224) for d in row] for row in shifts]
+
+
+def choose_tables(scales: Array, places: list[list[int]], log_gain: Array, count: int) -> Array:
+    """The table of each symbol; `log_gain` has for each quality byte those of the channels."""
+    return [
+        [
+            [
+                min(max(s + log_gain[p][c] + 2**9 >> 10, 0), count - 1)
+                for s, p in zip(row, at, strict=True)
+            ]
+            for row, at in zip(rows, places, strict=True)
+        ]
+        for c, rows in enumerate(scales)
+    ]
+
+
+# Family sliced
+
+
+def read_sliced(
+    data: bytes, said: Array, h: int, w: int, b: int, tensors: dict, tables: list[list[int]]
+) -> Array:
+    """The symbols of y, block by block and slice by slice; `said` is what z says of all places."""
+    gains = {name: tensors[name][3] for name in ("y_log_gain", "y_gain", "y_inverse_gain")}
+    stream = Stream(data)
+    y = [[[0] * w for _ in range(h)] for _ in gains["y_gain"][0]]
+    for top, left in itertools.product(range(0, h, 16), range(0, w, 64)):
+        down, across = slice(top, min(top + 16, h)), slice(left, min(left + 64, w))
+        features = [[row[across] for row in rows[down]] for rows in said]
+        places = quality_of_places(features.pop(), b)
+        seen = [*features, [[32 * p for p in row] for row in places]]
+        start = 0
+        for i, size in enumerate(tensors["slices"][3]):
+            log_gain, gain, inverse = (
+                [of_byte[start : start + size] for of_byte in of_all] for of_all in gains.values()
+            )
+            out = integer_network(seen, f"slice{i}", tensors)
+            which = choose_tables(out[:size], places, log_gain, len(tables))
+            x = [[[0] * len(row) for row in places] for _ in range(size)]
+            read_band(stream, x, 0, 16, which, tables)
+            for c, means in enumerate(out[size:]):
+                y_rows = y[start + c][down]
+                values = []
+                for symbols, m_row, p_row, y_row in zip(x[c], means, places, y_rows, strict=True):
+                    y_row[across] = symbols
+                    line = []
+                    for symbol, m, p in zip(symbols, m_row, p_row, strict=True):
+                        v = (symbol << 10) + (m * gain[p][c] + 2**15 >> 16)
+                        v = min(max(v, -(2**31)), 2**31)
+                        line.append(v * inverse[p][c] + 2**15 >> 16)
+                    values.append(line)
+                seen.append(values)
+            start += size
+    stream.finish()
+    return y
 
 
 # Family compact-png
@@ -365,7 +431,7 @@ def read_symbols(data: bytes, model: dict) -> dict:
     """Return `width`, `height`, `quality` (the byte), and the symbols `z` and `y` (channel, row, column)."""
     file = parse_file(data)
     require(file["fingerprint"] == fingerprint(model), "the file was made with another model")
-    streams = {"hyperprior": 2, "lfic": 3, "spic": 1, "compact-png": 1}
+    streams = {"hyperprior": 2, "sliced": 2, "lfic": 3, "spic": 1, "compact-png": 1}
     require(model["family"] in streams, "an unknown family")
     require(len(file["streams"]) == streams[model["family"]], "another number of streams")
     tensors, b = model["tensors"], file["quality"]
@@ -380,24 +446,17 @@ def read_symbols(data: bytes, model: dict) -> dict:
     h_z, w_z = -(-h // 4), -(-w // 4)
     which = [[[table] * w_z for _ in range(h_z)] for table in tensors["z_table"][3][b]]
     z = read_array(file["streams"][0], 4, which, tables)
-    result = hyper_synthesis(z, tensors["z_inverse_gain"][3][b], tensors)
+    said = hyper_synthesis(z, tensors["z_inverse_gain"][3][b], tensors)
+    said = [[row[:w] for row in rows[:h]] for rows in said]
+    if model["family"] == "sliced":
+        y = read_sliced(file["streams"][1], said, h, w, b, tensors, tables)
+        return told | {"z": z, "y": y}
     log_gain = tensors["y_log_gain"][3]
     channels = len(log_gain[b])
     places = [[b] * w for _ in range(h)]
-    if len(result) > 2 * channels:
-        places = [
-            [min(max(b + (d + 2**9 >> 10), 0), 224) for d in row[:w]] for row in result[-1][:h]
-        ]
-    which = [
-        [
-            [
-                min(max(s + log_gain[p][c] + 2**9 >> 10, 0), len(tables) - 1)
-                for s, p in zip(row, at, strict=False)
-            ]
-            for row, at in zip(result[c], places, strict=False)
-        ]
-        for c in range(channels)
-    ]
+    if len(said) > 2 * channels:
+        places = quality_of_places(said[-1], b)
+    which = choose_tables(said[:channels], places, log_gain, len(tables))
     if model["family"] == "lfic":
         levels = read_levels(file["streams"][1], h, w, tensors["level_counts"][3][b])
         y = read_array(file["streams"][2], 16, left_out(which, levels), tables)

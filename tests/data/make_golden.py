@@ -159,6 +159,23 @@ def add_sliced() -> dict[str, dict[str, object]]:
     return expected
 
 
+def add_sliced_limits() -> dict[str, dict[str, object]]:
+    """A file several blocks wide, and latents beyond every limit of the integers, of tiny-sliced."""
+    codec = Codec(HERE / "tiny-sliced.safetensors")
+    row, column = np.mgrid[0:40, 0:1100]
+    wide = np.stack([128 + 100 * np.sin(column / 9), 2 * row + column / 8, 255 - 3 * row], axis=2)
+    data = codec.encode(np.clip(wide, 0, 255).astype(np.uint8), 5)
+    expected = {"sliced-wide-q5": write(codec, "sliced-wide-q5", data)}
+    rng = np.random.default_rng(8)
+    y = rng.normal(0, 1, (8, 19, 3)) * 10 ** rng.uniform(-2, 4, (8, 19, 3))
+    z = rng.normal(0, 1, (4, 5, 1)) * 10 ** rng.uniform(-1, 4, (4, 5, 1))
+    mark = bytes.fromhex(codec.card.fingerprint)
+    extreme = Container(mark, 100, 41, 300, codec.family.encode((y, z), 100))
+    return expected | {
+        "sliced-extreme-q4.125": write(codec, "sliced-extreme-q4.125", pack(extreme))
+    }
+
+
 if __name__ == "__main__":
     add_quality_map()
     codec = Codec(HERE / "tiny.safetensors")

@@ -18,6 +18,7 @@ FORMATS = {
     "I16": ("<i2", "h"),
     "I32": ("<i4", "i"),
     "I64": ("<i8", "q"),
+    "F16": ("<f2", "e"),
     "F32": ("<f4", "f"),
 }
 FOR_ENCODERS = ("g_a", "h_a")
@@ -37,22 +38,34 @@ def require(condition: bool, message: str) -> None:
 
 def read_model(path: str | Path) -> dict:
     """Return `metadata`, `family` and `tensors`: name to (dtype, shape, bytes, nested lists or, for .onnx, None)."""
+    metadata, tensors = read_tensors(path)
+    require(metadata.get("format") == "facecodec-1", "not a model of facecodec")
+    family = json.loads(metadata["card"])["family"]
+    return {"metadata": metadata, "family": family, "tensors": tensors}
+
+
+def read_head(path: str | Path, model: dict) -> dict:
+    """As `read_model`, the head of a model; `card` has its space and classes."""
+    metadata, tensors = read_tensors(path)
+    require(metadata.get("format") == "facecodec-head-1", "not a head of facecodec")
+    require(metadata["model"] == fingerprint(model), "the head of another model")
+    require(metadata["hash"] == digest("head", tensors)[:8], "a damaged head")
+    return {"metadata": metadata, "card": json.loads(metadata["card"]), "tensors": tensors}
+
+
+def read_tensors(path: str | Path) -> tuple[dict, dict]:
+    """The metadata of a safetensors file, and its tensors as in `read_model`."""
     data = Path(path).read_bytes()
     start = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:start])
     metadata = header.pop("__metadata__", {})
-    require(metadata.get("format") == "facecodec-1", "not a model of facecodec")
     tensors = {}
     for name, info in header.items():
         begin, end = info["data_offsets"]
         raw, shape = data[start + begin : start + end], tuple(info["shape"])
         values = None if name.endswith(".onnx") else nested(raw, info["dtype"], shape)
         tensors[name] = (info["dtype"], shape, raw, values)
-    return {
-        "metadata": metadata,
-        "family": json.loads(metadata["card"])["family"],
-        "tensors": tensors,
-    }
+    return metadata, tensors
 
 
 def nested(raw: bytes, dtype: str, shape: tuple[int, ...]) -> list:
@@ -63,14 +76,22 @@ def nested(raw: bytes, dtype: str, shape: tuple[int, ...]) -> list:
 
 
 def fingerprint(model: dict) -> str:
-    digest = hashlib.sha256(model["family"].encode())
-    for name, (dtype, shape, raw, _) in sorted(model["tensors"].items()):
-        if not name.startswith(FOR_ENCODERS):
-            digest.update(
-                b"\0"
-                + b"\0".join([name.encode(), FORMATS[dtype][0].encode(), str(shape).encode(), raw])
-            )
-    return digest.hexdigest()[:8]
+    needed = {
+        name: tensor
+        for name, tensor in model["tensors"].items()
+        if not name.startswith(FOR_ENCODERS)
+    }
+    return digest(model["family"], needed)[:8]
+
+
+def digest(word: str, tensors: dict) -> str:
+    found = hashlib.sha256(word.encode())
+    for name, (dtype, shape, raw, _) in sorted(tensors.items()):
+        found.update(
+            b"\0"
+            + b"\0".join([name.encode(), FORMATS[dtype][0].encode(), str(shape).encode(), raw])
+        )
+    return found.hexdigest()
 
 
 # The file

@@ -6,11 +6,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
 import plain_reader
 from conftest import DATA, TINY
-from facecodec.codec import Codec, open_container
+from facecodec.codec import Codec, codec_of, open_container
 from facecodec.container import MAX_QUALITY_BYTE
 
 # Those of the hyperprior; a test of their own reads those of the other families.
@@ -95,3 +96,39 @@ def test_golden_files_of_other_families_read_plainly(name):
     for part, symbols in TOLD[name].items():
         if part != "escapes":
             assert read[part] == symbols
+
+
+EMBEDDINGS = json.loads((DATA / "embeddings.json").read_text())
+CLOSE = 1e-4  # how far apart two machines' numbers of an embedding may be; its length is 1
+
+
+@pytest.mark.parametrize("name", EMBEDDINGS)
+def test_golden_files_embed_as_when_their_heads_were_made(monkeypatch, name):
+    """With the models and heads that ship, too: whoever changes one makes a model of another name."""
+    monkeypatch.setenv("FACECODEC_MODELS", str(DATA))
+    told, parsed = EMBEDDINGS[name], open_container((DATA / name).read_bytes())
+    codec = codec_of(parsed)
+    assert codec.card.name == told["model"]
+    assert codec.embed(parsed) == pytest.approx(np.array(told["embedding"]), abs=CLOSE)
+    if "scores" in told:
+        size = (parsed.height, parsed.width)
+        y_hat = codec.family.decode_latents(parsed.streams, size, parsed.quality_byte)
+        scores = codec.head.classify(y_hat)[: len(told["scores"])]
+        assert scores == pytest.approx(np.array(told["scores"]), abs=20 * CLOSE)
+
+
+@pytest.mark.parametrize("name", [each for each in EMBEDDINGS if "/" not in each])
+def test_a_head_is_read_plainly(name):
+    """The page is enough: symbols to latents to an embedding, with ONNX Runtime for the graph alone."""
+    model = plain_reader.read_model(DATA / "tiny-spic.safetensors")
+    head = plain_reader.read_head(DATA / "heads" / "tiny-spic.safetensors", model)
+    read = plain_reader.read_symbols((DATA / name).read_bytes(), model)
+    step = model["tensors"]["step"][3][read["quality"]]
+    y_hat = np.array(read["y"], np.float32)[None] * np.float32(step)
+    session = onnxruntime.InferenceSession(head["tensors"]["head.onnx"][2])
+    embedding = session.run(None, {session.get_inputs()[0].name: y_hat})[0][0]
+    told = EMBEDDINGS[name]
+    assert embedding / np.linalg.norm(embedding) == pytest.approx(told["embedding"], abs=CLOSE)
+    weight, bias = (np.array(head["tensors"][part][3]) for part in ("weight", "bias"))
+    assert weight @ embedding + bias == pytest.approx(told["scores"], abs=CLOSE)
+    assert head["card"]["classes"] == ["ann", "bob", "eve"]

@@ -176,6 +176,62 @@ def add_sliced_limits() -> dict[str, dict[str, object]]:
     }
 
 
+def add_heads() -> None:
+    """heads/tiny-spic.safetensors, a small graph, and embeddings by it and by the heads that ship.
+
+    embeddings.json has, by file, the model, the embedding and the scores of the classes.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+    from skimage import data
+
+    rng = np.random.default_rng(10)
+    shapes = {"w": (16, 8, 1, 1), "b": (16,), "out": (16, 12)}
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["y_hat", "w", "b"], ["seen"]),
+            helper.make_node("Tanh", ["seen"], ["bent"]),
+            helper.make_node("GlobalAveragePool", ["bent"], ["mean"]),
+            helper.make_node("Flatten", ["mean"], ["flat"]),
+            helper.make_node("MatMul", ["flat", "out"], ["embedding"]),
+        ],
+        "head",
+        [helper.make_tensor_value_info("y_hat", TensorProto.FLOAT, [1, 8, "h", "w"])],
+        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, [1, 12])],
+        [
+            numpy_helper.from_array(rng.normal(0, 0.5, shape).astype(np.float32), name)
+            for name, shape in shapes.items()
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    tensors = {
+        "head.onnx": np.frombuffer(model.SerializeToString(), np.uint8),
+        "weight": rng.normal(0, 1, (3, 12)).astype(np.float16),
+        "bias": rng.normal(0, 1, 3).astype(np.float16),
+    }
+    tiny = HERE / "tiny-spic.safetensors"
+    card = {"space": "none", "classes": ["ann", "bob", "eve"], "runs": []}
+    mark = frozen.read_card(tiny).fingerprint
+    frozen.save_head(frozen.head_path(tiny), mark, card, tensors)
+
+    face = np.ascontiguousarray(data.astronaut()[0:256, 96:352])
+    told = {}
+    for name in ("l2-ipr", "spic"):
+        file = f"embedded/{name}-q4.fic"
+        (HERE / "embedded").mkdir(exist_ok=True)
+        (HERE / file).write_bytes(Codec(frozen.model_path(name)).encode(face, 4))
+        told[file] = frozen.model_path(name)
+    told |= {f"spic-q{quality}.fic": tiny for quality in (3, 7)}
+    expected = {}
+    for file, path in told.items():
+        codec, parsed = Codec(path), open_container((HERE / file).read_bytes())
+        expected[file] = {"model": path.stem, "embedding": codec.embed(parsed).tolist()}
+        if codec.head.classes:
+            size = (parsed.height, parsed.width)
+            y_hat = codec.family.decode_latents(parsed.streams, size, parsed.quality_byte)
+            expected[file]["scores"] = codec.head.classify(y_hat).tolist()[:3]
+    (HERE / "embeddings.json").write_text(json.dumps(expected) + "\n")
+
+
 if __name__ == "__main__":
     add_quality_map()
     codec = Codec(HERE / "tiny.safetensors")

@@ -152,13 +152,9 @@ def test_existing_outputs_are_kept_without_force(run_cli, face, tmp_path):
     ("arguments", "message"),
     [
         ([], "no input given"),
-        (["face.png", "face.jpg"], "would both write face.fic"),
         (["face.png", "-o", "./face.png", "-f"], "inputs are never overwritten"),
         (["face.png", "other.png", "-o", "-"], "standard output takes one picture"),
-        (
-            ["face.png", "tip.fic"],
-            "tip.fic: no such file; if it is to be the output, give -o tip.fic",
-        ),
+        (["tip.fic"], "no such file tip.fic: if it is to be the output, give -o tip.fic"),
         (["face.png", "other.png", "-o", "two.fic"], "two.fic looks like a file"),
         (["face.png", "-o", "copy.jpg"], "copy.jpg has the name of an image"),
         (["face.png", "-"], "'-' cannot be combined"),
@@ -269,6 +265,36 @@ def test_each_bad_image_costs_only_itself(run_cli, face, tmp_path, picture):
     assert rows["face.png"]["output"] == "out/face.fic"
     assert listing(tmp_path / "out") == ["face.fic"]
     assert f"{len(bad)} of {len(bad) + 1} inputs failed, 1 done" in done.stderr.decode()
+
+
+def test_inputs_whose_outputs_collide_cost_only_the_later_one(run_cli, face, tmp_path, picture):
+    Image.fromarray(picture).save(tmp_path / "face.jpg")
+    shutil.copy(face, tmp_path / "other.png")
+    inputs = ["face.jpg", "face.png", "none.fic", "other.png"]
+    done = run_cli("encode", *inputs, "--json")
+    assert done.returncode == 1
+    rows = {row["input"]: row for row in objects(done.stdout)}
+    assert "face.jpg becomes face.fic already" in rows["face.png"]["error"]
+    assert "no such file none.fic" in rows["none.fic"]["error"]
+    assert done.stderr.endswith(b"2 of 4 inputs failed, 2 done\n")
+    assert rows["face.jpg"]["output"] == "face.fic"
+    assert rows["other.png"]["output"] == "other.fic"
+    assert run_cli("encode", *inputs[:2], inputs[3], "--keep-suffix").returncode == 0
+    assert {"face.jpg.fic", "face.png.fic", "other.png.fic"} <= set(listing(tmp_path))
+    assert run_cli("decode", "face.jpg.fic", "-o", "back/").returncode == 0
+    assert listing(tmp_path / "back") == ["face.jpg.png"]
+
+
+def test_a_name_that_no_file_can_have_costs_only_itself(run_cli, face, tmp_path):
+    names = ["x" * 300 + ".png", "nothing://here/x.jpg", "https://"]
+    done = run_cli("encode", *names, "face.png", "--skip-existing", "--json")
+    assert done.returncode == 1
+    assert b"Traceback" not in done.stderr
+    rows = {row["input"]: row for row in objects(done.stdout)}
+    assert "too long" in rows[names[0]]["error"]
+    assert sum("error" in row for row in rows.values()) == len(names)
+    assert rows["face.png"]["output"] == "face.fic"
+    assert "face.fic" in listing(tmp_path)
 
 
 def make_bad_files(folder, good: bytes) -> dict[str, str]:

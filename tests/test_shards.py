@@ -88,7 +88,10 @@ def test_a_bad_picture_in_a_shard_costs_only_itself(run_cli, tmp_path):
     assert done.returncode == 1
     lines = done.stderr.decode().splitlines()
     assert lines[0].startswith("facecodec: x.tar/b.png: not an image")
-    assert lines[1] == "facecodec: x.tar/a.jpg: another picture there has become a.fic: rename one"
+    assert (
+        lines[1]
+        == "facecodec: x.tar/a.jpg: another one becomes a.fic already: encode with --keep-suffix"
+    )
     assert lines[2] == "facecodec: 2 of 4 inputs failed, 2 done"
     assert list(read_shard(tmp_path / "y.tar")) == ["a.fic", "c.fic"]
 

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import wraps
 from typing import IO, Any
 
@@ -202,7 +202,7 @@ def run(plan: Plan, operation: Operation, options: Options, verify: bool = False
     done = {"inputs": 0, "bytes": 0, "pixels": 0}
     for name, reason in failures:
         reporter.failure(name, reason)
-    plan = Plan(jobs, [], plan.wanted, plan.suffix)
+    plan = replace(plan, jobs=jobs, failures=[])
     with _progress(reporter, jobs):
         for job, result in _results(plan, Convert(operation, options.force, verify), options):
             for note in result.notes:
@@ -239,7 +239,7 @@ def _results(plan: Plan, task: Convert, options: Options) -> Iterator[tuple[Job,
     if shards or options.cluster is not None:
         from facecodec.cli.shards import Recode  # tarfile is slow to import
 
-        recode = Recode(task, plan.wanted, plan.suffix)
+        recode = Recode(task, plan.wanted, plan.naming)
     if options.cluster is not None:
         from facecodec.cli.cluster import run_on_cluster
 

@@ -45,8 +45,8 @@ def decode(
     INPUT is a .fic file, a folder that is searched for them, a tar file of them, a URL, or '-'.
     Without -o the output lies beside the input.
     """
-    suffix = f".{format_ or 'png'}"
-    plan = files.plan(inputs, options.listed(), out, suffix, files.FIC, ".fic files")
+    naming = files.Naming(f".{format_ or 'png'}")
+    plan = files.plan(inputs, options.listed(), out, naming, files.FIC, ".fic files")
     targets = [job.target for job in plan.jobs]
     image_format = format_ or _format_of(targets[0] if len(targets) == 1 else None)
     batch.run(plan, Decode(image_format, options.max_pixels, model), options)

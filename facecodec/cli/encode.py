@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     "7 s and saves 15 to 31%; see docs/effort.md.",
 )
 @click.option(
+    "--keep-suffix", is_flag=True, help="Call the output of IMG_1.jpg IMG_1.jpg.fic, not IMG_1.fic."
+)
+@click.option(
     "--keep-metadata",
     is_flag=True,
     help="Keep EXIF and the colour profile, which are dropped otherwise.",
@@ -67,6 +70,7 @@ def encode(
     out: str | None,
     target: Target,
     effort: int,
+    keep_suffix: bool,
     keep_metadata: bool,
     verify: bool,
     model: str | None,
@@ -86,7 +90,8 @@ def encode(
         options.max_pixels
     )  # Pillow's own limit, checked before it takes memory
     path = frozen.model_path(model)
-    plan = files.plan(inputs, options.listed(), out, ".fic", images.SUFFIXES, "images")
+    naming = files.Naming(".fic", keep_suffix)
+    plan = files.plan(inputs, options.listed(), out, naming, images.SUFFIXES, "images")
     for job in plan.jobs:
         if job.target is not None and job.target.suffix.lower() in images.SUFFIXES:
             raise UsageError(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import takewhile
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import TypeVar
 
 from facecodec.cli.paths import exists, explain, is_folder, is_special, is_url, real, to_path, walk
 from facecodec.errors import UsageError
@@ -15,6 +17,24 @@ STANDARD = "-"
 SHARD = ".tar"  # whose pictures are coded one by one: shards.py
 FIC = frozenset({".fic"})  # what decode, verify and embed look for in folders
 FILE_SUFFIXES = (".fic", ".png", ".jpg", ".jpeg", ".ppm", SHARD)
+AnyPath = TypeVar("AnyPath", bound=PurePath)
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How an output is called: as its input, with `suffix` for its own, or after it if it `keeps`.
+
+    That one prevents two inputs that differ in their suffix alone from having one output.
+    """
+
+    suffix: str
+    keeps: bool = False
+
+    def of(self, path: AnyPath) -> AnyPath:
+        """Raises ValueError for a path without a name, such as that of a server."""
+        if self.keeps:
+            return path.with_name(path.name + self.suffix)
+        return path.with_suffix(self.suffix)
 
 
 @dataclass(frozen=True)
@@ -54,28 +74,28 @@ class Member:
 class Plan:
     """The jobs, and the inputs that could not become one, each with the reason.
 
-    In a shard, members whose suffix is `wanted` get `suffix`.
+    In a shard, members whose suffix is `wanted` are renamed by `naming`.
     """
 
     jobs: list[Job]
     failures: list[tuple[str, str]]
-    wanted: frozenset[str] = frozenset()
-    suffix: str = ""
+    naming: Naming
+    wanted: frozenset[str]
 
 
 def plan(
     inputs: tuple[str, ...],
     listed: list[str] | None,
     out: str | None,
-    suffix: str,
+    naming: Naming,
     wanted: frozenset[str],
     kind: str,
 ) -> Plan:
-    """Pair inputs with outputs named `suffix`.
+    """Pair inputs with outputs.
 
     Folders are searched for files of a `kind`, by the suffixes `wanted`; `listed` are the paths of
-    --files0-from. Raises UsageError for what cannot be meant, such as two inputs with one output,
-    or an output that is also an input.
+    --files0-from. Of several inputs, one that cannot be reached, whose output is an input too, or
+    that another one writes already, fails alone. Raises UsageError for what cannot be meant.
     """
     names = list(inputs) + (listed or [])
     if listed is None and not inputs:
@@ -91,11 +111,13 @@ def plan(
             raise UsageError(
                 f"standard input has no name to use in folder {out}: give -o a file name"
             )
-        return Plan(
-            [Job(None, None if out in (None, STANDARD) else to_path(out))], [], wanted, suffix
-        )
-    named = [to_path(name) for name in inputs]
-    several = len(names) > 1 or listed is not None or any(map(is_folder, named))
+        target = None if out in (None, STANDARD) else to_path(out)
+        return Plan([Job(None, target)], [], naming, wanted)
+    failures: list[tuple[str, str]] = []
+    several = len(names) > 1 or listed is not None
+    named = _reached(inputs, failures if several else None)
+    others = _reached(listed or (), failures)
+    several = several or any(map(is_folder, named))
     if out == STANDARD and several:
         raise UsageError("standard output takes one picture: give one input file, or -o a folder")
     folder = None
@@ -110,12 +132,11 @@ def plan(
                 f"{out}/ if it is to be one"
             )
 
-    others = [to_path(name) for name in listed or []]
     base, remote_base = (
         _base([path for path in named if not is_url(path)]),
         _remote_base([*named, *others]),
     )
-    found, failures = [], []  # each file, and the folder its place below OUT is relative to
+    found = []  # each file, and the folder its place below OUT is relative to
     for path, root in [*((path, base) for path in named), *((path, Path.cwd()) for path in others)]:
         files, wrong = find(path, wanted, kind)
         found += [(file, root) for file in files]
@@ -123,13 +144,15 @@ def plan(
 
     jobs = []
     for path, root in dict.fromkeys(found):
-        ends = SHARD if is_shard(path) else suffix
+        if not path.name:
+            failures.append((str(path), "it names no file: check the path"))
+            continue
+        named_as = Naming(SHARD) if is_shard(path) else naming
         if out == STANDARD:
             target = None
         elif folder is not None:
-            target = (
-                folder / (_remote_place(path, remote_base) if is_url(path) else _place(path, root))
-            ).with_suffix(ends)
+            place = _remote_place(path, remote_base) if is_url(path) else _place(path, root)
+            target = named_as.of(folder / place)
         elif out is not None:
             target = to_path(out)
             if is_shard(path) != is_shard(target):
@@ -137,10 +160,13 @@ def plan(
                     f"a {SHARD} file becomes a {SHARD} file, and nothing else does: give another -o"
                 )
         else:
-            target = path.with_suffix(ends)
+            target = named_as.of(path)
         jobs.append(Job(path, target, makes_folders=folder is not None))
-    _refuse_collisions(jobs)
-    return Plan(jobs, failures, wanted, suffix)
+    colliding = _collisions(jobs)
+    if colliding and not several:
+        raise UsageError(next(iter(colliding.values())))
+    failures += [(job.input_name, wrong) for job, wrong in colliding.items()]
+    return Plan([job for job in jobs if job not in colliding], failures, naming, wanted)
 
 
 def is_shard(path: Path) -> bool:
@@ -202,10 +228,14 @@ def _place(path: Path, root: Path) -> Path:
     return absolute.relative_to(root if absolute.is_relative_to(root) else absolute.anchor)
 
 
-def _refuse_collisions(jobs: list[Job]) -> None:
+def _collisions(jobs: list[Job]) -> dict[Job, str]:
+    """The jobs whose output must not be written, each with the reason.
+
+    Of two with one output, it is the later one, as `cp` has it.
+    """
     sources = {real(job.source): job for job in jobs if job.source is not None}
     targets: dict[str, Job] = {}
-    colliding: list[str] = []
+    colliding = {}
     for job in jobs:
         if job.target is None or is_special(job.target):
             continue
@@ -213,17 +243,38 @@ def _refuse_collisions(jobs: list[Job]) -> None:
         if target in sources:
             name = sources[target].input_name
             if not is_url(job.target) and not os.path.lexists(target):
-                raise UsageError(f"{name}: no such file; if it is to be the output, give -o {name}")
-            raise UsageError(
-                f"{job.output_name} is an input too, and inputs are never overwritten: "
-                "give another -o"
+                wrong = f"no such file {name}: if it is to be the output, give -o {name}"
+            else:
+                wrong = (
+                    f"{job.output_name} is an input too, and inputs are never overwritten: "
+                    "give another -o"
+                )
+            colliding[job] = wrong
+        elif target in targets:
+            colliding[job] = (
+                f"{targets[target].input_name} becomes {job.output_name} already: "
+                "encode with --keep-suffix, or give another -o"
             )
-        if target in targets:
-            colliding.append(
-                f"{targets[target].input_name} and {job.input_name} would both write "
-                f"{job.output_name}"
-            )
-        targets.setdefault(target, job)
-    if colliding:
-        more = f" (and {len(colliding) - 1} more do so)" if len(colliding) > 1 else ""
-        raise UsageError(f"{colliding[0]}{more}: take one alone, with another -o")
+        else:
+            targets[target] = job
+    return colliding
+
+
+def _reached(names: Iterable[str], failures: list[tuple[str, str]] | None) -> list[Path]:
+    """The paths of names. One whose store cannot be reached goes to `failures`.
+
+    Without that list it raises UsageError or OSError.
+    """
+    paths = []
+    for name in names:
+        try:
+            path = to_path(name)
+            is_folder(path)  # which asks a store
+        except (UsageError, OSError) as error:
+            if failures is None:
+                raise
+            wrong = explain(error) if isinstance(error, OSError) else str(error)
+            failures.append((name, wrong.removeprefix(f"{name}: ")))
+        else:
+            paths.append(path)
+    return paths

@@ -41,7 +41,7 @@ def outputs_there(jobs: Iterable[Job]) -> set[Job]:
         if job.target is None:
             continue
         if not is_url(job.target):
-            if job.target.is_file():
+            if os.path.isfile(job.target):  # False for a name that is too long, too
                 found.add(job)
             continue
         folder = job.target.parent

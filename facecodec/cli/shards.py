@@ -13,7 +13,7 @@ from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from facecodec.cli.files import Job, Member
+from facecodec.cli.files import Job, Member, Naming
 from facecodec.cli.outputs import compare_output, refuse_existing, writing
 from facecodec.cli.paths import reaching
 from facecodec.cli.tasks import Convert, Result, Runner, reason
@@ -25,11 +25,11 @@ Contents = Iterator[tuple[tarfile.TarInfo, bytes]]
 
 @dataclass(frozen=True)
 class Recode:
-    """Runs a task for the members of a shard whose suffix is `wanted`; outputs get `suffix`."""
+    """Runs a task for the members of a shard whose suffix is `wanted`; `naming` renames them."""
 
     task: Convert
     wanted: frozenset[str]
-    suffix: str
+    naming: Naming
 
     def __call__(self, shard: Job, run: Runner) -> Iterator[tuple[Job, Result]]:
         """Every picture in the shard with its result from `run`, and the shard's failure, if any.
@@ -60,7 +60,7 @@ class Recode:
                 for info, content in contents:
                     path = PurePosixPath(info.name)
                     if info.isreg() and path.suffix.lower() in self.wanted:
-                        becomes = str(path.with_suffix(self.suffix))
+                        becomes = str(self.naming.of(path))
                         waiting.append((info, becomes, None))
                         yield replace(shard, member=Member(info.name, becomes, content))
                     elif waiting:
@@ -76,7 +76,8 @@ class Recode:
             for job, result in run(members()):
                 info, name, _ = waiting.popleft()
                 if result.failure is None and name in names:
-                    result = Result(failure=f"another picture there has become {name}: rename one")
+                    wrong = f"another one becomes {name} already: encode with --keep-suffix"
+                    result = Result(failure=wrong)
                 if result.failure is None:
                     names.add(name)
                     info.name = name

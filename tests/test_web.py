@@ -17,12 +17,7 @@ from facecodec.errors import FacecodecError
 
 DATA = Path(__file__).parent / "data"
 WEB = Path(__file__).parents[1] / "web"
-# The browser does not know the family `sliced` yet.
-GOLDEN = {
-    name: told
-    for name, told in json.loads((DATA / "golden.json").read_text()).items()
-    if not name.startswith("sliced")
-}
+GOLDEN = json.loads((DATA / "golden.json").read_text())
 SEEDS = [(DATA / f"{name}.fic").read_bytes() for name in sorted(GOLDEN)]
 LIMIT, SECONDS = 1 << 14, 10
 
@@ -78,12 +73,16 @@ def test_trained_models_have_the_same_symbols_and_pixels_within_one_level(
     page.close()
 
 
-def test_a_picture_of_several_tiles_is_the_same(page, tiny):
+@pytest.mark.parametrize("name", ["tiny", "tiny-sliced"])
+def test_a_picture_of_several_tiles_and_blocks_is_the_same(page, name):
+    codec = Codec(DATA / f"{name}.safetensors")
     rng = np.random.default_rng(3)
     small = Image.fromarray(rng.integers(0, 256, (20, 40, 3), dtype=np.uint8))
-    data = tiny.encode(small.resize((1100, 1030), Image.Resampling.BICUBIC), 2)
+    data = codec.encode(small.resize((1100, 1030), Image.Resampling.BICUBIC), 2)
     result = decode(page, [data])[0]
-    assert np.abs(result["pixels"] - np.asarray(tiny.decode(data)).astype(int)).max() <= 1
+    expected = codec.symbols(open_container(data))
+    np.testing.assert_array_equal(result["symbols"]["y"], np.ravel(expected.y))
+    assert np.abs(result["pixels"] - np.asarray(codec.decode(data)).astype(int)).max() <= 1
 
 
 def test_hostile_files_end_as_they_do_in_python_and_cost_the_page_nothing(page, monkeypatch):

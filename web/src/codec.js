@@ -1,6 +1,6 @@
 // The whole way from the bytes of a .fic file to its picture.
 
-import { load } from "./checkpoint.js";
+import { load } from "./frozen.js";
 import { checkSize, DEFAULT_MAX_PIXELS, unpack } from "./container.js";
 import { FormatError, ModelError } from "./errors.js";
 import { familyModule } from "./families/index.js";

@@ -1,6 +1,7 @@
 // Integer probability tables, escapes, and the rANS decoder: constriction's AnsCoder with its default settings.
 
 import { FormatError, ModelError } from "./errors.js";
+import { tensor } from "./frozen.js";
 
 const TOTAL = 2 ** 24;
 const MAX_EXPONENT = 20;
@@ -33,6 +34,11 @@ export class Tables {
 
   get length() {
     return this.sums.length;
+  }
+
+  /** The tables of a model. @param {import("./frozen.js").Tensors} tensors */
+  static of(tensors) {
+    return new Tables(tensor(tensors, "table_counts", null), tensor(tensors, "table_starts", null));
   }
 }
 

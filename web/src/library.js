@@ -2,7 +2,7 @@
 
 import { Codec, openContainer } from "./codec.js";
 import { FacecodecError, ModelError } from "./errors.js";
-import { useWasm } from "./transforms.js";
+import { useWasm } from "./sessions.js";
 
 /** @typedef {{codec: Codec, file: import("./container.js").Container}} Opened */
 

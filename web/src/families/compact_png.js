@@ -3,7 +3,7 @@
 import { QUALITY_STEPS } from "../container.js";
 import { FormatError } from "../errors.js";
 import { readPng } from "../png.js";
-import { Transforms } from "../transforms.js";
+import { Transforms } from "../sessions.js";
 
 export const STREAMS = ["png"];
 // Pixels of the picture to one of the compact image along a side, and bits of each of its values; q = 1, 2 and so on.
@@ -13,7 +13,7 @@ const REACH = 6; // positions of the compact image to each side that the synthes
 /** @typedef {import("../container.js").Container} Container */
 
 class CompactPng {
-  /** @param {import("../checkpoint.js").Tensors} tensors */
+  /** @param {import("../frozen.js").Tensors} tensors */
   constructor(tensors) {
     this.transforms = new Transforms(tensors);
   }
@@ -55,5 +55,5 @@ function shape({ quality, width, height }) {
   return { step, bits, height: Math.ceil(height / step), width: Math.ceil(width / step) };
 }
 
-/** @param {import("../checkpoint.js").Tensors} tensors */
+/** @param {import("../frozen.js").Tensors} tensors */
 export const build = (tensors) => new CompactPng(tensors);

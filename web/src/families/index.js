@@ -4,6 +4,7 @@ import { ModelError } from "../errors.js";
 import * as compactPng from "./compact_png.js";
 import * as hyperprior from "./hyperprior.js";
 import * as lfic from "./lfic.js";
+import * as sliced from "./sliced.js";
 import * as spic from "./spic.js";
 
 /** @typedef {import("../container.js").Container} Container */
@@ -16,10 +17,10 @@ import * as spic from "./spic.js";
  * @property {(file: Container) => Promise<ImageData>} decode the picture
  */
 
-/** @typedef {{STREAMS: string[], build: (tensors: import("../checkpoint.js").Tensors) => Family}} FamilyModule */
+/** @typedef {{STREAMS: string[], build: (tensors: import("../frozen.js").Tensors) => Family}} FamilyModule */
 
 /** @type {Record<string, FamilyModule>} */
-const FAMILIES = { hyperprior, "compact-png": compactPng, spic, lfic };
+const FAMILIES = { hyperprior, "compact-png": compactPng, spic, lfic, sliced };
 
 /**
  * The module of a family tag.

@@ -1,10 +1,11 @@
 // Regionally adaptive pooling: regions of y keep all their samples, or their mean, or none; streams "z", "levels", "y".
 
-import { tensor } from "../checkpoint.js";
 import { MAX_QUALITY_BYTE } from "../container.js";
 import { Decoder, Tables } from "../entropy.js";
 import { FormatError } from "../errors.js";
-import { Hyperprior, positions, scatter } from "./hyperprior.js";
+import { tensor } from "../frozen.js";
+import { paste } from "../planes.js";
+import { Hyperprior, positions } from "./hyperprior.js";
 
 export const STREAMS = ["z", "levels", "y"];
 const REGION = 2; // positions of y along each side of a region
@@ -15,7 +16,7 @@ const ENTRIES = 4; // of a table of levels
 /** @typedef {import("../container.js").Container} Container */
 
 class Lfic {
-  /** @param {import("../checkpoint.js").Tensors} tensors */
+  /** @param {import("../frozen.js").Tensors} tensors */
   constructor(tensors) {
     this.base = new Hyperprior(tensors);
     const counts = tensor(tensors, "level_counts", MAX_QUALITY_BYTE + 1, NONE_ABOVE + 1, ENTRIES);
@@ -25,16 +26,15 @@ class Lfic {
 
   /** @param {Container} file */
   async symbols(file) {
-    const [h, w] = positions(file);
     const { z, levels, read, finish } = this.open(file);
-    const y = new Int32Array(this.base.channels * h * w);
-    this.base.restored(file, z, (band, top, rows) => {
-      const symbols = read(band, top, rows);
-      scatter(y, symbols, this.base.channels, h, w, top, rows);
+    const y = this.base.latents(file, Int32Array);
+    this.base.restored(file, z, (band, rows) => {
+      const symbols = read(band, rows);
+      paste(y, symbols, rows, { begin: 0, end: y.width });
       return symbols;
     });
     finish();
-    return { z: z.symbols, levels, y };
+    return { z: z.values, levels, y: y.values };
   }
 
   /** @param {Container} file */
@@ -56,12 +56,12 @@ class Lfic {
     /**
      * A band's symbols, pooled regions with theirs everywhere.
      * @param {import("./hyperprior.js").Prediction} band
-     * @param {number} top
-     * @param {number} rows
+     * @param {import("../planes.js").Range} rows
      */
-    const read = ({ tables }, top, rows) => {
+    const read = ({ tables }, { begin, end }) => {
+      const rows = end - begin;
       const level = (/** @type {number} */ i, /** @type {number} */ j) =>
-        levels[((top + i) >> 1) * across + (j >> 1)];
+        levels[((begin + i) >> 1) * across + (j >> 1)];
       /** @type {number[]} */
       const places = [];
       for (let at = 0; at < tables.length; at++) {
@@ -99,5 +99,5 @@ class Lfic {
   }
 }
 
-/** @param {import("../checkpoint.js").Tensors} tensors */
+/** @param {import("../frozen.js").Tensors} tensors */
 export const build = (tensors) => new Lfic(tensors);

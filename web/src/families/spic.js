@@ -1,11 +1,12 @@
 // Quantised autoencoder: the stream "y" -> symbols, each channel by a table of its own -> y_hat.
 
-import { tensor } from "../checkpoint.js";
 import { MAX_QUALITY_BYTE } from "../container.js";
 import { Decoder, Tables } from "../entropy.js";
 import { ModelError } from "../errors.js";
-import { Transforms } from "../transforms.js";
-import { BAND, DOWNSAMPLING, positions, REACH, scatter } from "./hyperprior.js";
+import { tensor } from "../frozen.js";
+import { bands, paste } from "../planes.js";
+import { Transforms } from "../sessions.js";
+import { BAND, DOWNSAMPLING, positions, REACH } from "./hyperprior.js";
 
 export const STREAMS = ["y"];
 const BYTES = MAX_QUALITY_BYTE + 1;
@@ -13,13 +14,10 @@ const BYTES = MAX_QUALITY_BYTE + 1;
 /** @typedef {import("../container.js").Container} Container */
 
 class Spic {
-  /** @param {import("../checkpoint.js").Tensors} tensors */
+  /** @param {import("../frozen.js").Tensors} tensors */
   constructor(tensors) {
     this.transforms = new Transforms(tensors);
-    this.tables = new Tables(
-      tensor(tensors, "table_counts", null),
-      tensor(tensors, "table_starts", null),
-    );
+    this.tables = Tables.of(tensors);
     this.yTable = tensor(tensors, "y_table", BYTES, null);
     this.channels = this.yTable.length / BYTES;
     this.step = tensor(tensors, "step", BYTES);
@@ -33,30 +31,34 @@ class Spic {
 
   /** @param {Container} file */
   async symbols(file) {
-    const [h, w] = positions(file);
-    const y = new Int32Array(this.channels * h * w);
+    return { y: this.decodeY(file).values };
+  }
+
+  /** @param {Container} file */
+  decodeY(file) {
+    const [height, width] = positions(file);
+    const y = { channels: this.channels, height, width, values: new Int32Array(this.channels * height * width) };
     const decoder = new Decoder(this.tables, file.streams[0]);
-    for (let top = 0; top < h; top += BAND) {
-      const rows = Math.min(BAND, h - top);
+    for (const rows of bands(height, BAND)) {
+      const places = (rows.end - rows.begin) * width;
       const indices = Uint8Array.from(
-        { length: this.channels * rows * w },
-        (_, i) => this.yTable[file.quality * this.channels + Math.floor(i / (rows * w))],
+        { length: this.channels * places },
+        (_, i) => this.yTable[file.quality * this.channels + Math.floor(i / places)],
       );
-      scatter(y, decoder.band(indices), this.channels, h, w, top, rows);
+      paste(y, decoder.band(indices), rows, { begin: 0, end: width });
     }
     decoder.finish();
-    return { y };
+    return y;
   }
 
   /** @param {Container} file */
   async decode(file) {
-    const [height, width] = positions(file);
+    const y = this.decodeY(file);
     const step = this.step[file.quality];
-    const values = Float32Array.from((await this.symbols(file)).y, (v) => Math.fround(v) * step);
-    const latents = { channels: this.channels, height, width, values };
+    const latents = { ...y, values: Float32Array.from(y.values, (v) => Math.fround(v) * step) };
     return this.transforms.toPixels("g_s.onnx", latents, file, DOWNSAMPLING, REACH);
   }
 }
 
-/** @param {import("../checkpoint.js").Tensors} tensors */
+/** @param {import("../frozen.js").Tensors} tensors */
 export const build = (tensors) => new Spic(tensors);

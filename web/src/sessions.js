@@ -3,6 +3,7 @@
 import * as ort from "onnxruntime-web/wasm";
 
 import { ModelError } from "./errors.js";
+import { cut } from "./planes.js";
 
 const TILE = 1024; // pixels along a side of what runs at once, so that memory is bounded
 
@@ -18,7 +19,7 @@ export function useWasm(wasm) {
 
 /** A model's graphs; a session is made when it is first used. */
 export class Transforms {
-  /** @param {import("./checkpoint.js").Tensors} tensors */
+  /** @param {import("./frozen.js").Tensors} tensors */
   constructor(tensors) {
     this.tensors = tensors;
     /** @type {Map<string, Promise<ort.InferenceSession>>} */
@@ -29,7 +30,7 @@ export class Transforms {
    * Latents to pixels, the padding cropped away. Large pictures run in tiles, each with `reach` positions more to
    * each side, which are cut off again.
    * @param {string} name of the graph
-   * @param {{channels: number, height: number, width: number, values: Float32Array}} latents
+   * @param {import("./planes.js").Planes<Float32Array>} latents
    * @param {{width: number, height: number}} size of the picture
    * @param {number} step pixels to a position, along a side
    * @param {number} reach positions to each side that a result depends on
@@ -44,8 +45,8 @@ export class Transforms {
         const rows = around(top, core, reach, latents.height);
         const columns = around(left, core, reach, latents.width);
         const seen = cut(latents, rows, columns);
-        const dims = [1, latents.channels, rows.end - rows.begin, columns.end - columns.begin];
-        const input = new ort.Tensor("float32", seen, dims);
+        const dims = [1, seen.channels, seen.height, seen.width];
+        const input = new ort.Tensor("float32", seen.values, dims);
         let output;
         try {
           output = (await session.run({ [session.inputNames[0]]: input }))[session.outputNames[0]];
@@ -58,8 +59,8 @@ export class Transforms {
           side: TILE,
           above: (top - rows.begin) * step,
           before: (left - columns.begin) * step,
-          height: dims[2] * step,
-          width: dims[3] * step,
+          height: seen.height * step,
+          width: seen.width * step,
         });
         input.dispose();
         output.dispose();
@@ -98,24 +99,6 @@ const around = (start, core, reach, length) => ({
   begin: Math.max(0, start - reach),
   end: Math.min(length, start + core + reach),
 });
-
-/**
- * @param {{channels: number, height: number, width: number, values: Float32Array}} latents
- * @param {{begin: number, end: number}} rows
- * @param {{begin: number, end: number}} columns
- */
-function cut({ channels, height, width, values }, rows, columns) {
-  const part = new Float32Array(channels * (rows.end - rows.begin) * (columns.end - columns.begin));
-  let at = 0;
-  for (let c = 0; c < channels; c++) {
-    for (let i = rows.begin; i < rows.end; i++) {
-      const line = (c * height + i) * width;
-      part.set(values.subarray(line + columns.begin, line + columns.end), at);
-      at += columns.end - columns.begin;
-    }
-  }
-  return part;
-}
 
 /**
  * Put a tile's own part, planes of 0..1, into the picture; storing a number there limits and rounds it.

@@ -1,4 +1,5 @@
-"""The folders outside the package: the user's cache, and the data for training and measuring."""
+"""The folders outside the package: the user's cache, what desktops read, and the data for training
+and measuring."""
 
 from __future__ import annotations
 
@@ -11,6 +12,12 @@ from facecodec.errors import UsageError
 def cache_folder() -> Path:
     """The user's cache: $XDG_CACHE_HOME/facecodec or ~/.cache/facecodec. It need not exist."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "facecodec"
+
+
+def desktop_folder() -> Path:
+    """Where desktops look for a user's programs: $XDG_DATA_HOME, or ~/.local/share. It need not exist."""
+    given = Path(os.environ.get("XDG_DATA_HOME", ""))
+    return given if given.is_absolute() else Path.home() / ".local" / "share"
 
 
 def data_folder(given: Path | None) -> Path:

@@ -1010,3 +1010,13 @@ def test_a_provider_that_is_missing_is_an_error_and_the_cpu_is_one(run_cli, face
     assert not (tmp_path / "face.fic").exists()
     assert run_cli("encode", "face.png", "--provider", "CPU").returncode == 0
     assert b"provider 'x'" in run_cli("decode", "face.fic", "-f", FACECODEC_PROVIDER="x").stderr
+
+
+def test_a_small_picture_keeps_its_shape_and_is_never_enlarged(run_cli, tmp_path):
+    shutil.copyfile(DATA / "smooth-q4.fic", tmp_path / "in.fic")
+    for side, size in {32: (25, 32), 1: (1, 1), 500: (70, 90)}.items():
+        done = run_cli("decode", "in.fic", "--max-side", side, "-f")
+        assert done.returncode == 0, done.stderr
+        with Image.open(tmp_path / "in.png") as image:
+            assert image.size == size
+    assert run_cli("decode", "in.fic", "--max-side", 0, "-f").returncode == 2

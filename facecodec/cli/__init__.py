@@ -21,6 +21,7 @@ COMMANDS = {
     "embed": "Embed the faces in .fic files without decoding pictures.",
     "verify": "Check .fic files without decoding pictures.",
     "view": "Show .fic files in your browser.",
+    "desktop": "Show .fic files in file managers.",
     "models": "List the installed models.",
     "train": "Train a model (needs the 'train' extra).",
     "freeze": "Turn a training run into a model file (needs the 'train' extra).",

@@ -31,12 +31,19 @@ from facecodec.errors import FormatError, UsageError
     type=click.Choice(["png", "jpg", "ppm"]),
     help="Image format; otherwise by the output's suffix, else png.",
 )
+@click.option(
+    "--max-side",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Reduce larger pictures to at most N pixels along a side.",
+)
 @reader_option
 @batch.shared_options
 def decode(
     inputs: tuple[str, ...],
     out: str | None,
     format_: str | None,
+    max_side: int | None,
     model: Path | None,
     options: batch.Options,
 ) -> None:
@@ -49,7 +56,7 @@ def decode(
     plan = files.plan(inputs, options.listed(), out, naming, files.FIC, ".fic files")
     targets = [job.target for job in plan.jobs]
     image_format = format_ or _format_of(targets[0] if len(targets) == 1 else None)
-    batch.run(plan, Decode(image_format, options.max_pixels, model), options)
+    batch.run(plan, Decode(image_format, options.max_pixels, model, max_side), options)
 
 
 @dataclass(frozen=True)
@@ -59,18 +66,23 @@ class Decode:
     image_format: str
     max_pixels: int
     model: Path | None = None
+    max_side: int | None = None  # of the image, in pixels
 
     def expect(self, content: bytes) -> None:
         if content and not content.startswith(MAGIC[:1]):
             raise FormatError("not a .fic file: give one that encode has made")
 
     def __call__(self, content: bytes) -> Output:
+        from PIL import Image
+
         from facecodec import images
         from facecodec.codec import codec_of, open_container
 
         parsed = open_container(content, self.max_pixels)
         codec = codec_of(parsed, self.model)
         image = codec.decode_container(parsed)
+        if self.max_side is not None:
+            image.thumbnail((self.max_side, self.max_side), Image.Resampling.LANCZOS)
         facts = {
             "width": parsed.width,
             "height": parsed.height,

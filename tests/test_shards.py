@@ -176,6 +176,35 @@ def test_urls_are_read(run_cli, server, tmp_path):
     assert run_cli("verify", f"{server}/a.fic").returncode == 0
 
 
+def sparse_member(name: str, claims: int) -> bytes:
+    """A tar file of 2 KB with one file that claims so many bytes, one of them not a hole."""
+    info = tarfile.TarInfo(name)
+    info.type, info.size = tarfile.GNUTYPE_SPARSE, 1
+    header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+
+    def number(value: int) -> bytes:
+        return b"%011o\0" % value
+
+    header[386:482] = number(0) + number(1) + bytes(72)  # the map: offset, bytes
+    header[483:495] = number(claims)
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header) + b"x".ljust(512, b"\0") + bytes(1024)
+
+
+@pytest.mark.parametrize("name", ["hole.png", "hole.json"])
+def test_a_tar_file_that_claims_gigabytes_of_nothing_is_refused(run_cli, tmp_path, name):
+    """Were it read, it would take twice as much memory, and the output that much disk."""
+    (tmp_path / "holes.tar").write_bytes(sparse_member(name, 4 << 30))
+    with tarfile.open(tmp_path / "holes.tar") as shard:
+        assert [info.size for info in shard] == [4 << 30]
+    done = run_cli("encode", "holes.tar", "-o", "out.tar")
+    assert done.returncode == 1
+    (line,) = done.stderr.decode().splitlines()
+    assert f"{name} is stored as a sparse file: pack it again without --sparse" in line
+    assert not (tmp_path / "out.tar").exists()
+
+
 def test_a_store_is_read_and_written(monkeypatch):
     """By the API, as the memory of one process is the store."""
     pytest.importorskip("upath", reason="the extra url is not installed")

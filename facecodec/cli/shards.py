@@ -103,13 +103,18 @@ class _Info(tarfile.TarInfo):
 def open_shard(path: Path) -> Iterator[Contents]:
     """Everything in a tar file, with empty bytes for what is no regular file.
 
-    Raises OSError where it cannot be opened, and FormatError, as it is read, where it is damaged.
+    Raises OSError where it cannot be opened, and FormatError, as it is read, where it is damaged
+    or has a sparse member.
     """
 
     def contents() -> Contents:
         try:
             with reaching(path), tarfile.open(fileobj=file, mode="r|", tarinfo=_Info) as source:
                 for info in source:
+                    if info.issparse():  # a header alone can claim terabytes of zeros
+                        raise FormatError(
+                            f"{info.name} is stored as a sparse file: pack it again without --sparse"
+                        )
                     member = source.extractfile(info) if info.isreg() else None
                     yield copy(info), b"" if member is None else member.read()
                     _forget_members(source)
@@ -126,7 +131,7 @@ def _add(target: tarfile.TarFile, info: tarfile.TarInfo, content: bytes) -> None
     info.size = len(content)
     info.pax_headers = {}  # the name and size that were
     if info.isreg():
-        info.type = tarfile.REGTYPE  # what was sparse is no longer
+        info.type = tarfile.REGTYPE  # there are three more for regular files
     target.addfile(info, BytesIO(content))
     _forget_members(target)
 

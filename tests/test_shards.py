@@ -246,7 +246,7 @@ def test_what_a_store_calls_its_objects_leads_nowhere_else(monkeypatch):
     (to_path("memory://bad") / "x").mkdir(parents=True, exist_ok=True)
     store = to_path("memory://bad")
     monkeypatch.setattr(type(store.fs), "find", lambda self, path: [f"{path}/../../x/evil.png"])
-    [job] = files.plan(("memory://bad",), None, "out", ".fic", frozenset({".png"}), "images").jobs
+    [job] = files.plan(("memory://bad",), None, "out", files.Naming(".fic"), frozenset({".png"}), "images").jobs
     assert job.target == Path("out/x/evil.fic")
 
 

@@ -870,7 +870,9 @@ def test_a_folder_that_cannot_be_listed_is_an_error(run_cli, face, tmp_path, mon
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", locked)
-    plan = files.plan((str(tmp_path / "in"),), None, None, files.Naming(".fic"), frozenset({".png"}), "images")
+    plan = files.plan(
+        (str(tmp_path / "in"),), None, None, files.Naming(".fic"), frozenset({".png"}), "images"
+    )
     assert [job.source.name for job in plan.jobs] == ["1.png"]
     ((name, reason),) = plan.failures
     assert name.endswith("in/locked")

@@ -9,6 +9,7 @@ import threading
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
@@ -229,6 +230,45 @@ def test_a_store_is_read_and_written(monkeypatch):
     assert to_path("memory://photos/x/one.png").read_bytes() == picture("red")
 
 
+def test_embeddings_and_lists_have_urls_too(monkeypatch):
+    pytest.importorskip("upath", reason="the extra url is not installed")
+    monkeypatch.setenv("FACECODEC_MODELS", str(DATA))
+    store = to_path("memory://lists")
+    store.mkdir(parents=True, exist_ok=True)
+    (store / "names").write_bytes(bytes(DATA / "spic-q3.fic") + b"\0")
+    write = ["embed", "--files0-from", "memory://lists/names", "-o", "memory://lists/out.npy"]
+    done = CliRunner().invoke(cli, write)
+    assert done.exit_code == 0, done.output
+    assert np.load(io.BytesIO((store / "out.npy").read_bytes())).shape == (1, 12)
+    missing = CliRunner().invoke(cli, ["verify", "--files0-from", "memory://lists/none"])
+    assert "--files0-from memory://lists/none: no such file" in str(missing.exception)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("info", "x.fic", "--extract"),
+        ("info", "x.fic", "--heatmap"),
+        ("view", "x.fic", "-o"),
+        ("view", "x.fic", "--script"),
+        ("freeze", "run", "-o"),
+        ("train", "x.toml", "--run"),
+        ("bench", "-o"),
+        ("bench", "report"),
+        ("card", "l2-ipr", "--data"),
+    ],
+    ids=" ".join,
+)
+def test_a_url_is_never_taken_for_a_path_here(run_cli, tmp_path, command):
+    """There may be a folder "s3:" beside, where the file of that name would have gone."""
+    (tmp_path / "s3:" / "bucket").mkdir(parents=True)
+    (tmp_path / "x.fic").write_bytes((DATA / "lfic-q3.fic").read_bytes())
+    done = run_cli(*command, "s3://bucket/x.png")
+    assert done.returncode == 2
+    assert b"'s3://bucket/x.png' is a URL: give a path on this machine" in done.stderr
+    assert not list((tmp_path / "s3:" / "bucket").iterdir())
+
+
 def test_a_url_is_known_where_its_path_is_a_pathlib_path_too():
     """As it is before universal-pathlib 0.3."""
 
@@ -246,7 +286,9 @@ def test_what_a_store_calls_its_objects_leads_nowhere_else(monkeypatch):
     (to_path("memory://bad") / "x").mkdir(parents=True, exist_ok=True)
     store = to_path("memory://bad")
     monkeypatch.setattr(type(store.fs), "find", lambda self, path: [f"{path}/../../x/evil.png"])
-    [job] = files.plan(("memory://bad",), None, "out", files.Naming(".fic"), frozenset({".png"}), "images").jobs
+    [job] = files.plan(
+        ("memory://bad",), None, "out", files.Naming(".fic"), frozenset({".png"}), "images"
+    ).jobs
     assert job.target == Path("out/x/evil.fic")
 
 

@@ -13,6 +13,7 @@ import click
 from facecodec.bench import SCHEMA, SEEN, UNSEEN
 from facecodec.cli.console import complain, tell, warn
 from facecodec.cli.extras import require
+from facecodec.cli.paths import LocalPath
 from facecodec.errors import UsageError
 
 QUIET = 60  # seconds between two lines about progress where there is no terminal
@@ -31,7 +32,7 @@ recogniser_option = click.option(
 
 def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of the whole bench and of each measurement alone."""
-    folder = click.Path(path_type=Path)
+    folder = LocalPath()
     for option in reversed(
         (
             click.option(
@@ -141,15 +142,13 @@ def speed(repeats: int, **options: Any) -> None:
 
 
 @bench.command()
-@click.argument(
-    "results", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RESULTS..."
-)
+@click.argument("results", nargs=-1, required=True, type=LocalPath(), metavar="RESULTS...")
 @click.option(
     "-o",
     "--output",
     "out",
     required=True,
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     metavar="DIR",
     help="Folder.",
 )

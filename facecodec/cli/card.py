@@ -11,6 +11,7 @@ import click
 
 from facecodec.bench import SEEN
 from facecodec.cli.bench import Progress, recogniser_option, require_bench
+from facecodec.cli.paths import LocalPath
 
 
 @click.command()
@@ -23,7 +24,7 @@ from facecodec.cli.bench import Progress, recogniser_option, require_bench
     multiple=True,
     help="Qualities; all whole ones by default.",
 )
-@click.option("--data", type=click.Path(path_type=Path), metavar="DIR", help="Folder of datasets.")
+@click.option("--data", type=LocalPath(), metavar="DIR", help="Folder of datasets.")
 @recogniser_option
 @click.option(
     "--limit", type=int, metavar="N", help="Whole people until N photographs are reached."
@@ -32,7 +33,7 @@ from facecodec.cli.bench import Progress, recogniser_option, require_bench
     "-o",
     "--output",
     "out",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     metavar="FILE.md",
     help="Beside the model.",
 )

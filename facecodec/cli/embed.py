@@ -32,7 +32,7 @@ from facecodec.errors import UsageError
     "-o",
     "--output",
     "out",
-    type=click.Path(path_type=Path),
+    type=click.Path(),
     metavar="OUT.npy",
     help="A row for each input, in order.",
 )
@@ -44,7 +44,7 @@ def embed(
     max_pixels: int,
     model: Path | None,
     as_json: bool,
-    out: Path | None,
+    out: str | None,
     force: bool,
 ) -> None:
     """Embed the face in each .fic file without making its pixels.
@@ -60,10 +60,11 @@ def embed(
         )
     if as_json and out is not None:
         raise UsageError("--json and -o each say where embeddings go: give one of them")
-    if out is not None:
-        if out.suffix != ".npy":
+    target = None if out is None else Job(None, to_path(out))
+    if out is not None and target is not None:
+        if Path(out).suffix != ".npy":
             raise UsageError(f"{out}: embeddings are written as a .npy file")
-        refuse_existing(Job(None, out), force)
+        refuse_existing(target, force)
     places: list[Job | None] = []  # a row each, in order
     failures = []
     for name in names:
@@ -95,9 +96,9 @@ def embed(
         if as_json:
             tell_json({"input": name, "error": wrong})
         complain(f"{name}: {wrong}")
-    if out is not None and space is not None:
+    if target is not None and space is not None:
         write_output(
-            Job(None, out),
+            target,
             _array([None if job is None else embeddings.get(job) for job in places]),
             force,
         )

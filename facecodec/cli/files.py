@@ -10,7 +10,17 @@ from itertools import takewhile
 from pathlib import Path, PurePath
 from typing import TypeVar
 
-from facecodec.cli.paths import exists, explain, is_folder, is_special, is_url, real, to_path, walk
+from facecodec.cli.paths import (
+    exists,
+    explain,
+    is_folder,
+    is_special,
+    is_url,
+    reaching,
+    real,
+    to_path,
+    walk,
+)
 from facecodec.errors import UsageError
 
 STANDARD = "-"
@@ -187,7 +197,12 @@ def find(path: Path, wanted: frozenset[str], kind: str) -> tuple[list[Path], lis
 def read_list(name: str) -> list[str]:
     """The NUL-separated paths of --files0-from, '-' being standard input."""
     try:
-        data = sys.stdin.buffer.read() if name == STANDARD else Path(name).read_bytes()
+        if name == STANDARD:
+            data = sys.stdin.buffer.read()
+        else:
+            path = to_path(name)
+            with reaching(path):
+                data = path.read_bytes()
     except OSError as error:
         raise UsageError(f"--files0-from {name}: {explain(error)}") from None
     if b"\n" in data and b"\0" not in data:

@@ -7,17 +7,18 @@ from pathlib import Path
 import click
 
 from facecodec.cli.console import tell
+from facecodec.cli.paths import LocalPath
 from facecodec.cli.train import require_training_extra
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path), metavar="DIR")
+@click.argument("run", type=LocalPath(), metavar="DIR")
 @click.option(
     "-o",
     "--output",
     "out",
     required=True,
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     metavar="FILE.safetensors",
 )
 @click.option("-f", "--force", is_flag=True, help="Overwrite what is there.")

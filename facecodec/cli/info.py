@@ -11,7 +11,7 @@ import click
 from facecodec.cli.console import complain, tell, tell_json
 from facecodec.cli.files import STANDARD, Job
 from facecodec.cli.outputs import read_input, write_output
-from facecodec.cli.paths import to_path
+from facecodec.cli.paths import LocalPath, to_path
 from facecodec.cli.tasks import reason
 from facecodec.container import DEFAULT_MAX_PIXELS, check_size
 from facecodec.errors import FormatError, ModelError, UsageError
@@ -25,13 +25,13 @@ from facecodec.errors import FormatError, ModelError, UsageError
     "--extract",
     "folder",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     help="Write images that files hold into DIR.",
 )
 @click.option(
     "--heatmap",
     metavar="OUT.png",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     help="Draw where the one FILE keeps its samples.",
 )
 def info(

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import click
+
 from facecodec.errors import FacecodecError, UsageError
 
 
@@ -37,6 +39,21 @@ def to_path(name: str) -> Path:
     except (ImportError, ValueError) as error:
         raise UsageError(f"{name}: {error}") from None
     return path
+
+
+class LocalPath(click.Path):
+    """The type of an argument that is a path here. Raises UsageError for a URL.
+
+    A pathlib.Path of "s3://bucket/x" is the file x in a folder "s3:" here.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if is_url(str(value)):
+            self.fail(f"'{value}' is a URL: give a path on this machine", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def in_store(path: Path) -> tuple[Any, str]:

@@ -10,23 +10,24 @@ import click
 
 from facecodec.cli.console import tell_json, warn
 from facecodec.cli.extras import require
+from facecodec.cli.paths import LocalPath
 from facecodec.errors import UsageError
 
 
 @click.command()
-@click.argument("config", type=click.Path(path_type=Path), metavar="CONFIG.toml")
+@click.argument("config", type=LocalPath(), metavar="CONFIG.toml")
 @click.option(
     "--run",
     required=True,
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     metavar="DIR",
     help="Folder of the run.",
 )
-@click.option("--data", type=click.Path(path_type=Path), metavar="DIR", help="Folder of datasets.")
+@click.option("--data", type=LocalPath(), metavar="DIR", help="Folder of datasets.")
 @click.option(
     "--from",
     "start",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     metavar="FILE",
     help="Start from weights/train/NAME.safetensors or RUN/checkpoint.pt.",
 )

@@ -13,7 +13,7 @@ from facecodec.cli import files
 from facecodec.cli.console import complain
 from facecodec.cli.files import Job
 from facecodec.cli.outputs import read_input, write_output
-from facecodec.cli.paths import to_path
+from facecodec.cli.paths import LocalPath, to_path
 from facecodec.cli.tasks import reason
 from facecodec.errors import UsageError
 
@@ -25,14 +25,14 @@ from facecodec.errors import UsageError
     "--output",
     "out",
     metavar="PAGE.html",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     help="Write one page that holds all it needs, and open nothing.",
 )
 @click.option(
     "--script",
     "folder",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     help="Write into DIR what a page of yours needs to show <fic-image src=...>, with the models of FILEs.",
 )
 @click.option("-f", "--force", is_flag=True, help="Overwrite a page that exists.")

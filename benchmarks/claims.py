@@ -1,4 +1,4 @@
-"""The neighbours' claims beside what was measured: LFIC's savings, the compact image's accuracy.
+"""The claims of related methods beside what was measured: LFIC's savings, the compact image's accuracy.
 
     python benchmarks/claims.py [--limit N] [--data DIR] [--lfic NAME] [--compact NAME]
         [--joint MODEL RECOGNISER.onnx]

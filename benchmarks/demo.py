@@ -23,7 +23,7 @@ from facecodec.bench.codecs import code, find_codec, unusable
 OUT = Path("demo")
 CROP = (96, 0, 352, 256)  # left, top, right, bottom
 QUALITIES = (1, 2, 4, 6)
-NEIGHBOURS = ("avif", "hevc")  # at our bytes; one that cannot come down to them is shrunk first
+OTHERS = ("avif", "hevc")  # at our bytes; one that cannot come down to them is shrunk first
 FACECODEC = [sys.executable, "-m", "facecodec"]
 
 
@@ -58,9 +58,9 @@ def main() -> None:
         caption="JPEG: bytes of the smallest JPEG of at least equal PSNR. AVIF, HEVC: PSNR in at most "
         "our bytes.",
     )
-    reasons = {name: unusable(name) for name in NEIGHBOURS}
-    neighbours = [name for name, reason in reasons.items() if reason is None]
-    labels = [find_codec(name).label for name in neighbours]
+    reasons = {name: unusable(name) for name in OTHERS}
+    others = [name for name, reason in reasons.items() if reason is None]
+    labels = [find_codec(name).label for name in others]
     for name in ("q", "bytes", "bpp", "of input", "PSNR", "JPEG", "of JPEG", *labels):
         table.add_column(name, justify="right", no_wrap=True)
     panels = [("original", face)]
@@ -70,7 +70,7 @@ def main() -> None:
         run("decode", fic, "-o", png, "-f", "--quiet")
         decoded = Image.open(png)
         count, quality = fic.stat().st_size, psnr(face, decoded)
-        beside = [psnr(face, fitted(face, name, count)) for name in neighbours]
+        beside = [psnr(face, fitted(face, name, count)) for name in others]
         jpeg_bytes = jpeg_of_equal_psnr(face, quality)
         table.add_row(
             str(q), str(count), f"{8 * count / pixels:.3f}", f"{count / size:.1%}", f"{quality:.1f} dB",

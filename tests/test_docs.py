@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from conftest import CHECKOUT
+from facecodec.cli import COMMANDS
 
 
 def test_the_site_builds_without_a_warning(tmp_path):
@@ -19,6 +20,10 @@ def test_the_site_builds_without_a_warning(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "encode_within" in (tmp_path / "api" / "index.html").read_text()
+    reference = (tmp_path / "cli-reference" / "index.html").read_text()
+    for command in COMMANDS:
+        assert f"facecodec {command} [OPTIONS]" in reference
+    assert "--max-bytes" in reference
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])

@@ -25,7 +25,7 @@ from facecodec.networks.integers import stored_qualities
 from facecodec.networks.transforms import LATENT_SCALE, linear
 
 # By how much keeping all must be the best choice at each of the eight anchors: the price of training, a multiple of the
-# mean bits, is too low where everything is worth many bits. Chosen on training people at q 4 (docs/neighbours.md).
+# mean bits, is too low where everything is worth many bits. Chosen on training people at q 4 (docs/related-methods.md).
 MARGIN = torch.tensor([0, 0, 0, 0.04, 0.04, 0.04, 0.04, 0.04])
 QUICK = (
     8  # how many times as fast as other parameters scores are learned, which all else then follows

@@ -87,7 +87,7 @@ def add_compact_png() -> dict[str, dict[str, object]]:
     return expected
 
 
-def add_neighbours() -> dict[str, dict[str, object]]:
+def add_related_methods() -> dict[str, dict[str, object]]:
     """tiny-spic and tiny-lfic, fresh networks whose regions take all levels, and two files of each."""
     import torch
 

@@ -1,0 +1,93 @@
+"""What the pages show runs: their Python, and their commands, each line by itself."""
+
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import tarfile
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import facecodec
+from conftest import CHECKOUT
+
+PAGES = ("README.md", "docs/start.md", "docs/api.md", "docs/cli.md", "docs/view.md")
+NOT_RUN = {  # lines of these pages that no test runs, by a pattern, and why
+    r"^(make|pip|python3|\.) ": "sets up an environment",
+    r"^curl|https?://": "needs a network",
+    r"s3://|told\.jsonl": "needs an object store and a cluster",
+    r"^eval|_FACECODEC_COMPLETE": "is for an interactive shell",
+    r"^facecodec view": "opens a browser and waits: tests/test_view.py has it",
+    r"^python benchmarks/": "measures for minutes",
+    r"^\d+  beshort|^!:mime": "is for `file`",
+}
+
+
+def blocks(page: str) -> list[str]:
+    """The indented blocks of a page, without their indent; not the continuation of a list item."""
+    text = (CHECKOUT / page).read_text()
+    found = re.findall(r"(?:(?<=\n\n)|\A)((?:    .*\n|\n(?=    ))+)", text)
+    return [textwrap.dedent(block) for block in found]
+
+
+SNIPPETS = [(page, block) for page in PAGES for block in blocks(page) if "INPUT..." not in block]
+PYTHON = [pytest.param(block, id=page) for page, block in SNIPPETS if "import " in block]
+SHELL = dict.fromkeys(
+    line.partition("  # ")[0].strip()
+    for _, block in SNIPPETS
+    if "import " not in block
+    for line in block.splitlines()
+    if line and not any(re.search(pattern, line) for pattern in NOT_RUN)
+)
+
+
+@pytest.fixture
+def at_home(tmp_path, monkeypatch, picture):
+    """A working directory with the files that the pages speak of, and `facecodec` on the path."""
+    program = tmp_path / "bin" / "facecodec"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m facecodec "$@"\n')
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(CHECKOUT))
+    home = tmp_path / "home"
+    (home / "photos").mkdir(parents=True)
+    monkeypatch.chdir(home)
+    Image.fromarray(picture).save("face.jpg")
+    shutil.copy("face.jpg", "-x.jpg")
+    shutil.copy("face.jpg", "photos")
+    with tarfile.open("shard-000.tar", "w") as shard:
+        shard.add("face.jpg", "one.jpg")
+    return home
+
+
+def test_there_are_snippets_to_run():
+    assert len(PYTHON) >= 6
+    assert sum(line.startswith("facecodec encode") for line in SHELL) >= 7
+    for command in ("decode", "info", "embed", "verify", "models"):
+        assert any(line.startswith(f"facecodec {command}") for line in SHELL), command
+
+
+@pytest.mark.parametrize("block", PYTHON)
+def test_python_of_a_page_runs(block, at_home):
+    if '"face.fic"' in block:
+        Path("face.fic").write_bytes(facecodec.encode(np.zeros((40, 40, 3), np.uint8)))
+    exec(block, {})
+
+
+@pytest.mark.parametrize("line", SHELL)
+def test_a_command_of_a_page_runs(line, at_home):
+    """Each line runs by itself; a line that reads .fic files finds one."""
+    if re.match(r"facecodec (?!encode)", line):
+        Path("face.fic").write_bytes(facecodec.encode(Image.open("face.jpg")))
+        Path("coded").mkdir()
+        with tarfile.open("coded/shard-000.tar", "w") as shard:
+            shard.add("face.fic", "one.fic")
+    done = subprocess.run(line, shell=True, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

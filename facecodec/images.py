@@ -8,13 +8,13 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from facecodec.container import check_size
-from facecodec.errors import ImageError
+from facecodec.errors import ImageError, UsageError
 
 # What `encode` looks for in a folder.
 SUFFIXES = frozenset(
@@ -25,13 +25,21 @@ SUFFIXES = frozenset(
 # programs on their content (EPS), or take memory for it before its size can be checked (ICO).
 COMMON = ("JPEG", "PNG", "BMP", "GIF", "PPM")
 FURTHER = ("WEBP", "MPO", "TIFF", "JPEG2000", "TGA", "AVIF")
-FORMATS = {"png": "PNG", "jpg": "JPEG", "ppm": "PPM"}
+# Formats that are written: Pillow's name and options of each.
+WRITTEN: dict[str, tuple[str, dict[str, Any]]] = {
+    "png": ("PNG", {"compress_level": 1}),
+    "jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    "webp": ("WEBP", {"quality": 95}),
+    "avif": ("AVIF", {"quality": 95, "subsampling": "4:4:4"}),
+    "tiff": ("TIFF", {"compression": "tiff_adobe_deflate"}),
+    "ppm": ("PPM", {}),
+}
 TRUSTED_MAX_PIXELS = 1 << 27  # of files to train on or to measure; Pillow itself stops soon after
 ORIENTATION = 0x0112  # in EXIF
 EXIF, PROFILE = "EXIF", "ICCP"  # types of chunks
 EXIF_PREFIX = b"Exif\0\0"  # what Pillow and JPEG files begin it with
 MAX_JPEG_EXIF = 65533  # bytes, with that
-SUFFIX_FORMATS = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".ppm": "ppm"}
+SUFFIX_FORMATS = {f".{name}": name for name in WRITTEN} | {".jpeg": "jpg", ".tif": "tiff"}
 
 
 class RgbImage(NamedTuple):
@@ -214,19 +222,36 @@ def info_of(chunks: Sequence[tuple[str, bytes]]) -> dict[str, bytes]:
     return info | ({"icc_profile": found[PROFILE]} if PROFILE in found else {})
 
 
-def write(image: Image.Image, format: str) -> bytes:
-    """The bytes of an RGB picture as a `png`, `jpg` (quality 95, 4:4:4) or `ppm` file.
+def reduce(image: Image.Image, max_side: int) -> None:
+    """Make a picture, in place, at most `max_side` pixels wide and high."""
+    image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
 
-    They include the metadata in its info. Raises ImageError for more than the format holds.
+
+def check_written(format: str) -> None:
+    """Raises UsageError for a format of WRITTEN that this Pillow was built without."""
+    Image.init()
+    name, _ = WRITTEN[format]
+    if name not in Image.SAVE:
+        raise UsageError(f"this Pillow does not write {name}: update it, or choose another format")
+
+
+def write(image: Image.Image, format: str) -> bytes:
+    """The bytes of an RGB picture as a file of a format in WRITTEN.
+
+    They include the metadata in its info. PNG, PPM and TIFF are lossless, the others have quality
+    95. Raises ImageError for more than the format holds.
     """
     buffer = io.BytesIO()
-    options = {"jpg": {"quality": 95, "subsampling": 0}, "png": {"compress_level": 1}, "ppm": {}}[
-        format
-    ]
+    name, options = WRITTEN[format]
     exif = image.info.get("exif", b"")
     if format == "jpg" and len(exif) > MAX_JPEG_EXIF:
         raise ImageError(f"{len(exif)} bytes of EXIF do not fit into a JPEG file: decode to png")
-    if format != "ppm":
-        options |= {"exif": exif, "icc_profile": image.info.get("icc_profile", b"")}
-    image.save(buffer, FORMATS[format], **options)
+    metadata = {"exif": exif, "icc_profile": image.info.get("icc_profile", b"")}
+    try:
+        image.save(buffer, name, **options, **(metadata if format != "ppm" else {}))
+    except (OSError, ValueError, RuntimeError) as error:
+        width, height = image.size
+        raise ImageError(
+            f"a picture of {width}x{height} cannot be a {name} file ({error}): decode to png"
+        ) from None
     return buffer.getvalue()

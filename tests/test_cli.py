@@ -1,6 +1,7 @@
 """The command line as people use it: real processes, real files."""
 
 import filecmp
+import io
 import json
 import os
 import pty
@@ -18,13 +19,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from conftest import DATA, TINY
+from facecodec import images
 from facecodec.cli import batch, files, outputs, tasks
 from facecodec.cli.tasks import Output
 from facecodec.codec import Codec
 from facecodec.container import Container, pack, unpack
+from facecodec.errors import ImageError
 
 
 @pytest.fixture
@@ -212,6 +215,86 @@ def test_a_name_with_control_characters_is_told_in_one_line(run_cli):
         done.stderr
         == b"facecodec: two\\nlines\\x1b[31m.png: no such file or folder: check the path\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kind"),
+    [("webp", "WEBP"), ("avif", "AVIF"), ("tiff", "TIFF"), ("tif", "TIFF"), ("jpeg", "JPEG")],
+)
+def test_decode_writes_the_format_of_the_suffix(run_cli, face, tmp_path, suffix, kind):
+    if kind not in _writable():
+        pytest.skip(f"this Pillow does not write {kind}")
+    exif = Image.Exif()
+    exif[0x010E] = "a description"
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.open(face).save(tmp_path / "rich.png", exif=exif, icc_profile=srgb)
+    run_cli("encode", "rich.png", "--keep-metadata")
+    run_cli("encode", "face.png")
+    pixels = np.asarray(Image.open(io.BytesIO(run_cli("decode", "face.fic", "-o", "-").stdout)))
+    for name in ("rich", "face"):
+        done = run_cli("decode", f"{name}.fic", "-o", f"{name}.{suffix}")
+        assert (done.returncode, done.stderr) == (0, b"")
+        with Image.open(tmp_path / f"{name}.{suffix}") as image:
+            assert image.format == kind
+            assert (image.getexif().get(0x010E) == "a description") == (name == "rich")
+            assert (image.info.get("icc_profile") == srgb) == (name == "rich")
+            error = np.abs(np.asarray(image.convert("RGB")).astype(int) - pixels).mean()
+        assert error <= (0 if kind == "TIFF" else 8)
+
+
+def _writable() -> set[str]:
+    Image.init()
+    return set(Image.SAVE)
+
+
+def test_jpeg_is_another_name_of_jpg(run_cli, face, tmp_path):
+    run_cli("encode", "face.png")
+    assert run_cli("decode", "face.fic", "--format", "jpeg").returncode == 0
+    assert Image.open(tmp_path / "face.jpg").format == "JPEG"
+
+
+def test_a_picture_that_a_format_does_not_hold_is_an_error_in_one_line():
+    with pytest.raises(ImageError, match=r"16384x1 cannot be a WEBP file .*: decode to png"):
+        images.write(Image.new("RGB", (16384, 1)), "webp")
+
+
+def test_encode_reduces_a_picture_to_a_longest_side(run_cli, face):
+    (row,) = objects(run_cli("encode", "face.png", "--max-side", "30", "--verify", "--json").stdout)
+    assert (row["width"], row["height"]) == (30, 22)
+    (row,) = objects(run_cli("encode", "face.png", "--max-side", "61", "-f", "--json").stdout)
+    assert (row["width"], row["height"]) == (61, 45)
+
+
+@pytest.mark.parametrize(("given", "limit"), [("2k", 2000), ("0.0021M", 2100), ("2kB", 2000)])
+def test_bytes_may_be_given_in_thousands(run_cli, face, tmp_path, given, limit):
+    (row,) = objects(run_cli("encode", "face.png", "--max-bytes", given, "--json").stdout)
+    assert row["bytes"] <= limit
+    run_cli("encode", "face.png", "--max-bytes", limit, "-o", "same.fic")
+    assert filecmp.cmp(tmp_path / "face.fic", tmp_path / "same.fic", shallow=False)
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "k", "1G", "1 k", "0.1", "1e3"])
+def test_what_is_no_number_of_bytes_is_refused(run_cli, face, given):
+    done = run_cli("encode", "face.png", "--max-bytes", given)
+    assert done.returncode == 2
+    assert b"is no number of bytes: give one like 1024, 10k or 1.5M" in done.stderr
+
+
+def test_a_dry_run_tells_what_would_be_written_and_writes_nothing(run_cli, face, tmp_path):
+    shutil.copy(face, tmp_path / "there.png")
+    (tmp_path / "there.fic").write_text("precious")
+    before = listing(tmp_path)
+    done = run_cli("encode", "face.png", "there.png", "missing.png", "--dry-run")
+    assert (done.returncode, done.stdout) == (1, b"face.png -> face.fic\n")
+    assert b"there.png: there.fic exists" in done.stderr
+    assert b"missing.png: no such file" in done.stderr
+    assert listing(tmp_path) == before
+    done = run_cli("encode", ".", "-o", "out", "--dry-run", "--json")
+    assert done.returncode == 0
+    assert objects(done.stdout) == [
+        {"input": name, "output": f"out/{name[:-4]}.fic", "dry_run": True}
+        for name in ("face.png", "there.png")
+    ]
 
 
 def test_decode_refuses_a_name_without_a_known_suffix(run_cli, face):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -12,14 +13,15 @@ from typing import IO, Any
 
 import click
 
-from facecodec.cli.console import tell_json, warn
+from facecodec.cli.console import tell, tell_json, warn
 from facecodec.cli.extras import require
 from facecodec.cli.files import Job, Plan, read_list
-from facecodec.cli.outputs import already_there, outputs_there
+from facecodec.cli.outputs import already_there, outputs_there, refuse_existing
+from facecodec.cli.paths import exists
 from facecodec.cli.runner import open_runner
-from facecodec.cli.tasks import Convert, Note, Operation, Result
+from facecodec.cli.tasks import Convert, Note, Operation, Result, reason
 from facecodec.container import DEFAULT_MAX_PIXELS
-from facecodec.errors import UsageError
+from facecodec.errors import FacecodecError, UsageError
 from facecodec.text import printable
 
 files0_option = click.option(
@@ -37,6 +39,12 @@ max_pixels_option = click.option(
     help="Refuse larger pictures.",
 )
 
+max_side_option = click.option(
+    "--max-side",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Reduce larger pictures to at most N pixels along a side.",
+)
 jobs_option = click.option(
     "-j",
     "--jobs",
@@ -53,6 +61,7 @@ class Options:
 
     force: bool = False
     skip_existing: bool = False
+    dry_run: bool = False
     processes: int | None = None
     cluster: str | None = None
     files0_from: str | None = None
@@ -80,6 +89,7 @@ def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option(
                 "--skip-existing", is_flag=True, help="Leave out inputs whose output exists."
             ),
+            click.option("--dry-run", is_flag=True, help="Only tell what would be written where."),
             jobs_option,
             click.option(
                 "--ray",
@@ -171,7 +181,7 @@ def run(plan: Plan, operation: Operation, options: Options, verify: bool = False
     `verify` reads outputs back.
     """
     to_stdout = any(job.target is None for job in plan.jobs)
-    if to_stdout and sys.stdout is not None and sys.stdout.isatty():
+    if to_stdout and not options.dry_run and sys.stdout is not None and sys.stdout.isatty():
         raise UsageError(
             "standard output is a terminal, and the output is binary: "
             "redirect it, or give -o a file"
@@ -200,8 +210,12 @@ def run(plan: Plan, operation: Operation, options: Options, verify: bool = False
             failures.append((job.input_name, str(already_there(job))))
     failed = len(failures)
     done = {"inputs": 0, "bytes": 0, "pixels": 0}
-    for name, reason in failures:
-        reporter.failure(name, reason)
+    for name, wrong in failures:
+        reporter.failure(name, wrong)
+    if options.dry_run:
+        if failed + _rehearse(jobs, options.force, reporter):
+            sys.exit(1)
+        return
     plan = replace(plan, jobs=jobs, failures=[])
     with _progress(reporter, jobs):
         for job, result in _results(plan, Convert(operation, options.force, verify), options):
@@ -231,6 +245,26 @@ def run(plan: Plan, operation: Operation, options: Options, verify: bool = False
         reporter.line(f"{done['inputs']} done{kept}{bpp}")
     if failed:
         sys.exit(1)
+
+
+def _rehearse(jobs: Sequence[Job], force: bool, reporter: Reporter) -> int:
+    """Tell the output of each job; returns how many would fail, as far as names can tell."""
+    failed = 0
+    for job in jobs:
+        try:
+            if job.source is not None and not exists(job.source):
+                raise FileNotFoundError(errno.ENOENT, "")
+            refuse_existing(job, force)
+        except (OSError, FacecodecError) as error:
+            failed += 1
+            reporter.failure(job.input_name, reason(error))
+            continue
+        if reporter.json_to:
+            named = {"input": job.input_name, "output": job.output_name, "dry_run": True}
+            tell_json(named, reporter.json_to)
+        else:
+            tell(f"{job.input_name} -> {job.output_name}")
+    return failed
 
 
 def _results(plan: Plan, task: Convert, options: Options) -> Iterator[tuple[Job, Result]]:

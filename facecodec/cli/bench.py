@@ -14,6 +14,7 @@ from facecodec.bench import SCHEMA, SEEN, UNSEEN
 from facecodec.cli.console import complain, tell, warn
 from facecodec.cli.extras import require
 from facecodec.cli.paths import LocalPath
+from facecodec.cli.targets import BYTES
 from facecodec.errors import UsageError
 
 QUIET = 60  # seconds between two lines about progress where there is no terminal
@@ -109,7 +110,7 @@ alone("quality", "Rate, PSNR, SSIM and MS-SSIM alone, without recognition.")
 @click.option(
     "--bytes",
     "limits",
-    type=click.IntRange(min=1),
+    type=BYTES,
     multiple=True,
     metavar="N",
     help="1024 if none.",

@@ -28,15 +28,10 @@ from facecodec.errors import FormatError, UsageError
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(["png", "jpg", "ppm"]),
+    type=click.Choice(["png", "jpg", "jpeg", "webp", "avif", "tiff", "ppm"]),
     help="Image format; otherwise by the output's suffix, else png.",
 )
-@click.option(
-    "--max-side",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Reduce larger pictures to at most N pixels along a side.",
-)
+@batch.max_side_option
 @reader_option
 @batch.shared_options
 def decode(
@@ -52,10 +47,14 @@ def decode(
     INPUT is a .fic file, a folder that is searched for them, a tar file of them, a URL, or '-'.
     Without -o the output lies beside the input.
     """
+    from facecodec import images
+
+    format_ = "jpg" if format_ == "jpeg" else format_
     naming = files.Naming(f".{format_ or 'png'}")
     plan = files.plan(inputs, options.listed(), out, naming, files.FIC, ".fic files")
     targets = [job.target for job in plan.jobs]
     image_format = format_ or _format_of(targets[0] if len(targets) == 1 else None)
+    images.check_written(image_format)
     batch.run(plan, Decode(image_format, options.max_pixels, model, max_side), options)
 
 
@@ -73,8 +72,6 @@ class Decode:
             raise FormatError("not a .fic file: give one that encode has made")
 
     def __call__(self, content: bytes) -> Output:
-        from PIL import Image
-
         from facecodec import images
         from facecodec.codec import codec_of, open_container
 
@@ -82,7 +79,7 @@ class Decode:
         codec = codec_of(parsed, self.model)
         image = codec.decode_container(parsed)
         if self.max_side is not None:
-            image.thumbnail((self.max_side, self.max_side), Image.Resampling.LANCZOS)
+            images.reduce(image, self.max_side)
         facts = {
             "width": parsed.width,
             "height": parsed.height,

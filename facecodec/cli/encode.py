@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     "and saves 14 to 20% of the bits at equal cosine, 4 takes 1.7 s and saves 15 to 28%, 7 takes "
     "7 s and saves 15 to 31%; see docs/effort.md.",
 )
+@batch.max_side_option
 @click.option(
     "--keep-suffix", is_flag=True, help="Call the output of IMG_1.jpg IMG_1.jpg.fic, not IMG_1.fic."
 )
@@ -70,6 +71,7 @@ def encode(
     out: str | None,
     target: Target,
     effort: int,
+    max_side: int | None,
     keep_suffix: bool,
     keep_metadata: bool,
     verify: bool,
@@ -109,6 +111,7 @@ def encode(
         keep_metadata,
         verify,
         effort,
+        max_side,
         shows and not options.quiet and sys.stderr.isatty(),
     )
     batch.run(plan, operation, options, verify)
@@ -124,6 +127,7 @@ class Encode:
     keep_metadata: bool
     verify: bool
     effort: int = DEFAULT_EFFORT
+    max_side: int | None = None  # of the picture that is coded, in pixels
     shows_progress: bool = False
 
     def expect(self, content: bytes) -> None:
@@ -131,6 +135,7 @@ class Encode:
             raise FormatError("it is a .fic file already: decode it")
 
     def __call__(self, content: bytes) -> Output:
+        import numpy as np
         from PIL import Image
 
         from facecodec import images
@@ -140,6 +145,10 @@ class Encode:
         pixels, dropped, metadata = images.read(
             io.BytesIO(content), self.max_pixels, self.keep_metadata
         )
+        if self.max_side is not None:
+            reduced = Image.fromarray(pixels)
+            images.reduce(reduced, self.max_side)
+            pixels = np.asarray(reduced)
         notes = [Note(f"dropped {what}", what.lstrip("0123456789 ")) for what in dropped]
         codec = open_codec(self.model)
         with _bar(self.shows_progress) as progress:

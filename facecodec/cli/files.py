@@ -26,7 +26,9 @@ from facecodec.errors import UsageError
 STANDARD = "-"
 SHARD = ".tar"  # whose pictures are coded one by one: shards.py
 FIC = frozenset({".fic"})  # what decode, verify and embed look for in folders
-FILE_SUFFIXES = (".fic", ".png", ".jpg", ".jpeg", ".ppm", SHARD)
+FILE_SUFFIXES = frozenset(
+    {".fic", ".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".ppm", SHARD}
+)
 AnyPath = TypeVar("AnyPath", bound=PurePath)
 
 

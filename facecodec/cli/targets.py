@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, wraps
@@ -19,6 +20,30 @@ if TYPE_CHECKING:
 
     from facecodec.codec import Analysed, Encoded
     from facecodec.faces.similarity import Likeness
+
+
+class Bytes(click.ParamType):
+    """A number of bytes, of which k means a thousand and M a million."""
+
+    name = "bytes"
+
+    def convert(
+        self, value: str | int, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        if isinstance(value, int):
+            return value
+        found = re.fullmatch(r"([0-9]+|[0-9]*\.[0-9]+)([kM]?)B?", value, re.IGNORECASE | re.ASCII)
+        number = (
+            int(float(found[1]) * {"": 1, "k": 10**3, "m": 10**6}[found[2].lower()]) if found else 0
+        )
+        if number < 1:
+            self.fail(
+                f"'{value}' is no number of bytes: give one like 1024, 10k or 1.5M", param, ctx
+            )
+        return number
+
+
+BYTES = Bytes()
 
 
 class Target(Protocol):
@@ -127,9 +152,9 @@ def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--max-bytes",
-            type=click.IntRange(min=1),
+            type=BYTES,
             metavar="N",
-            help="The best quality whose file fits into N bytes.",
+            help="The best quality whose file fits into N bytes; 10k are 10,000, 1M a million.",
         ),
         click.option(
             "--target-bpp",

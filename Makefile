@@ -6,7 +6,7 @@ comma := ,
 usable = $(shell $(1) -c 'import sys, ensurepip, venv; sys.exit(not (3, 10) <= sys.version_info < (3, $(2)))' 2>/dev/null && echo $(1))
 first = $(firstword $(foreach python,python3 python3.12 python3.11 python3.10 python3.13,$(call usable,$(python),$(1))))
 PYTHON ?= $(or $(call first,13),$(call first,14))
-EXTRAS := $(if $(call usable,$(PYTHON),13),train$(comma))bench$(comma)url$(comma)ray$(comma)dev
+EXTRAS := $(if $(call usable,$(PYTHON),13),train$(comma))bench$(comma)url$(comma)ray$(comma)formats$(comma)dev
 BIN := .venv/bin
 STAMP := .venv/.complete
 LIGHT := .venv/.light

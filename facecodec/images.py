@@ -13,14 +13,19 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from facecodec import plugins
 from facecodec.container import check_size
 from facecodec.errors import ImageError, UsageError
 
-# What `encode` looks for in a folder.
+# What `encode` looks for in a folder, with what packages of an extra read: see suffixes().
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff"}
     | {".gif", ".ppm", ".pgm", ".pnm", ".jp2", ".j2k", ".avif", ".tga"}
 )
+# What else looks like a picture, and is told to have been passed over.
+UNREAD_SUFFIXES = frozenset(
+    {".svg", ".eps", ".ico", ".psd", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2"}
+).union(*plugins.PACKAGES.values())
 # Formats that are read, whatever a file is called. Not among them are formats that run other
 # programs on their content (EPS), or take memory for it before its size can be checked (ICO).
 COMMON = ("JPEG", "PNG", "BMP", "GIF", "PPM")
@@ -61,7 +66,7 @@ def read(file: BinaryIO, max_pixels: int, keep_metadata: bool = False) -> RgbIma
     """
     with _damage_as_image_error():
         try:
-            image = _open(file)
+            image = _open(file, max_pixels)
         except UnidentifiedImageError:
             empty = not file.seek(0, os.SEEK_END)
             if empty:
@@ -109,16 +114,27 @@ def _damage_as_image_error() -> Iterator[None]:
         raise ImageError(f"damaged image ({reason}): fetch or copy it again") from None
 
 
-def _open(file: BinaryIO) -> Image.Image:
+def suffixes() -> frozenset[str]:
+    """Those of files that are read, with the packages that are installed."""
+    return SUFFIXES | plugins.suffixes()
+
+
+def _open(file: BinaryIO, max_pixels: int) -> Image.Image:
     """Image.open for the formats above, the common ones first: loading all plugins takes time."""
     try:
         return Image.open(file, formats=COMMON)
     except UnidentifiedImageError:
         Image.init()
         file.seek(0)
-        return Image.open(
-            file, formats=[name for name in (*COMMON, *FURTHER) if name in Image.OPEN]
-        )
+    known = [name for name in (*COMMON, *FURTHER) if name in Image.OPEN]
+    try:
+        return Image.open(file, formats=known)
+    except UnidentifiedImageError:
+        file.seek(0)
+        image = plugins.open_image(file, max_pixels)
+        if image is None:
+            raise
+        return image
 
 
 def _to_rgb(image: Image.Image, keep_metadata: bool) -> RgbImage:

@@ -121,6 +121,17 @@ def test_a_folder_keeps_its_tree_below_the_output(run_cli, face, tmp_path):
     assert listing(tmp_path / "two") == ["a/1.fic", "b/c/2.fic"]
 
 
+def test_pictures_in_a_folder_that_are_not_read_are_counted(run_cli, face, tmp_path):
+    for name in ("face.png", "a.CR2", "b.cr2", "c.svg", "notes.txt"):
+        (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(face.read_bytes())
+    done = run_cli("encode", "in", "-o", "out")
+    told = "facecodec: note: passed over what looks like pictures (2 .cr2, 1 .svg): convert them"
+    assert (done.returncode, done.stderr.decode()) == (0, f"{told} first\n")
+    assert listing(tmp_path / "out") == ["face.fic"]
+    assert run_cli("encode", "in", "-o", "out", "-f", "--quiet").stderr == b""
+
+
 def test_files0_from_keeps_paths_relative_to_the_working_directory(run_cli, face, tmp_path):
     (tmp_path / "deep/er").mkdir(parents=True)
     odd = tmp_path / "deep/er/new\nline.png"

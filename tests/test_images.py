@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from facecodec import images, plugins
 from facecodec.errors import ImageError
 from facecodec.images import read, write
 
@@ -160,3 +161,47 @@ def test_written_formats_are_what_they_say(picture):
     for format, name in (("png", "PNG"), ("jpg", "JPEG"), ("ppm", "PPM")):
         image = Image.open(io.BytesIO(write(Image.fromarray(picture), format)))
         assert (image.format, image.size) == (name, (61, 45))
+
+
+def written_as(kind: str, picture: np.ndarray, **options: object) -> bytes:
+    """A file of a format that an extra's package writes."""
+    if kind == "HEIF":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    else:
+        pytest.importorskip("pillow_jxl")
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, kind, quality=95, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["HEIF", "JXL"])
+def test_formats_of_the_extra_are_read(picture, kind):
+    data = written_as(kind, picture)
+    pixels = read(io.BytesIO(data), LIMIT).pixels
+    assert pixels.shape == picture.shape
+    assert np.abs(pixels.astype(int) - picture).mean() < 12
+    with pytest.raises(ImageError, match="more than 100 pixels"):
+        read(io.BytesIO(data), 100)
+    for end in (13, len(data) // 2):
+        with pytest.raises(ImageError):
+            read(io.BytesIO(data[:end]), LIMIT)
+
+
+@pytest.mark.parametrize("kind", ["HEIF", "JXL"])
+def test_a_format_whose_package_is_missing_is_named(picture, kind, monkeypatch):
+    data = written_as(kind, picture)
+    monkeypatch.setattr(plugins, "find_spec", lambda name: None)
+    with pytest.raises(ImageError, match=r"pip install 'facecodec\[formats\]'"):
+        read(io.BytesIO(data), LIMIT)
+    assert images.suffixes() == images.SUFFIXES
+
+
+@pytest.mark.parametrize(
+    "size", [(8, 8), (256, 256), (61, 45), (300, 200), (1920, 1080), (9000, 7)]
+)
+@pytest.mark.parametrize("contained", [False, True])
+def test_the_size_of_jpeg_xl_is_read_from_its_header(size, contained):
+    picture = np.zeros((size[1], size[0], 3), np.uint8)
+    data = written_as("JXL", picture, effort=1, use_container=contained)
+    assert data.startswith(plugins.JXL_CONTAINER if contained else plugins.JXL_CODESTREAM)
+    assert plugins.jpegxl_size(data) == size

@@ -170,15 +170,25 @@ class Reporter:
 
     def note(self, name: str, note: Note) -> None:
         """Show a note, unless one of its kind has been shown."""
-        if self.chatty and (note.kind is None or note.kind not in self.noted):
+        if note.kind is None or note.kind not in self.noted:
             self.noted.add(note.kind)
-            self.line(f"facecodec: note: {name}: {note.text}")
+            self.remark(f"{name}: {note.text}")
+
+    def remark(self, text: str) -> None:
+        if self.chatty:
+            self.line(f"facecodec: note: {text}")
 
 
-def run(plan: Plan, operation: Operation, options: Options, verify: bool = False) -> None:
+def run(
+    plan: Plan,
+    operation: Operation,
+    options: Options,
+    verify: bool = False,
+    remark: str | None = None,
+) -> None:
     """Run `operation` for every job of the plan, and exit with 1 if any failed.
 
-    `verify` reads outputs back.
+    `verify` reads outputs back; `remark` is a note on the inputs as a whole.
     """
     to_stdout = any(job.target is None for job in plan.jobs)
     if to_stdout and not options.dry_run and sys.stdout is not None and sys.stdout.isatty():
@@ -210,6 +220,8 @@ def run(plan: Plan, operation: Operation, options: Options, verify: bool = False
             failures.append((job.input_name, str(already_there(job))))
     failed = len(failures)
     done = {"inputs": 0, "bytes": 0, "pixels": 0}
+    if remark is not None:
+        reporter.remark(remark)
     for name, wrong in failures:
         reporter.failure(name, wrong)
     if options.dry_run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -93,9 +94,11 @@ def encode(
     )  # Pillow's own limit, checked before it takes memory
     path = frozen.model_path(model)
     naming = files.Naming(".fic", keep_suffix)
-    plan = files.plan(inputs, options.listed(), out, naming, images.SUFFIXES, "images")
+    wanted = images.suffixes()
+    plan = files.plan(inputs, options.listed(), out, naming, wanted, "images")
+    names = wanted | images.UNREAD_SUFFIXES
     for job in plan.jobs:
-        if job.target is not None and job.target.suffix.lower() in images.SUFFIXES:
+        if job.target is not None and job.target.suffix.lower() in names:
             raise UsageError(
                 f"{job.target} has the name of an image, and a .fic file is none: "
                 "give -o another name"
@@ -114,7 +117,20 @@ def encode(
         max_side,
         shows and not options.quiet and sys.stderr.isatty(),
     )
-    batch.run(plan, operation, options, verify)
+    batch.run(plan, operation, options, verify, _passed_over(plan.unwanted))
+
+
+def _passed_over(unwanted: Counter[str]) -> str | None:
+    """What to say of files in folders that look like pictures and are not taken."""
+    from facecodec import images, plugins
+
+    found = {suffix: unwanted[suffix] for suffix in sorted(images.UNREAD_SUFFIXES & set(unwanted))}
+    if not found:
+        return None
+    counts = ", ".join(f"{count} {suffix}" for suffix, count in found.items())
+    readable = frozenset().union(*plugins.PACKAGES.values())
+    remedy = plugins.REMEDY if readable & set(found) else "convert them first"
+    return f"passed over what looks like pictures ({counts}): {remedy}"
 
 
 @dataclass(frozen=True)

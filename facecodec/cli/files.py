@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path, PurePath
 from typing import TypeVar
@@ -86,13 +87,15 @@ class Member:
 class Plan:
     """The jobs, and the inputs that could not become one, each with the reason.
 
-    In a shard, members whose suffix is `wanted` are renamed by `naming`.
+    In a shard, members whose suffix is `wanted` are renamed by `naming`. `unwanted` counts the
+    other files in folders, by their suffix.
     """
 
     jobs: list[Job]
     failures: list[tuple[str, str]]
     naming: Naming
     wanted: frozenset[str]
+    unwanted: Counter[str] = field(default_factory=Counter)
 
 
 def plan(
@@ -149,8 +152,9 @@ def plan(
         _remote_base([*named, *others]),
     )
     found = []  # each file, and the folder its place below OUT is relative to
+    unwanted = Counter[str]()
     for path, root in [*((path, base) for path in named), *((path, Path.cwd()) for path in others)]:
-        files, wrong = find(path, wanted, kind)
+        files, wrong = find(path, wanted, kind, unwanted)
         found += [(file, root) for file in files]
         failures += wrong
 
@@ -178,19 +182,30 @@ def plan(
     if colliding and not several:
         raise UsageError(next(iter(colliding.values())))
     failures += [(job.input_name, wrong) for job, wrong in colliding.items()]
-    return Plan([job for job in jobs if job not in colliding], failures, naming, wanted)
+    return Plan([job for job in jobs if job not in colliding], failures, naming, wanted, unwanted)
 
 
 def is_shard(path: Path) -> bool:
     return path.suffix.lower() == SHARD
 
 
-def find(path: Path, wanted: frozenset[str], kind: str) -> tuple[list[Path], list[tuple[str, str]]]:
-    """The file at `path`, or those in a folder with a suffix in `wanted`; failures as in Plan."""
+def find(
+    path: Path, wanted: frozenset[str], kind: str, unwanted: Counter[str] | None = None
+) -> tuple[list[Path], list[tuple[str, str]]]:
+    """The file at `path`, or those in a folder with a suffix in `wanted`; failures as in Plan.
+
+    The suffixes of others in the folder are counted in `unwanted`.
+    """
     if not is_folder(path):
         return [path], []
     failures: list[tuple[str, str]] = []
-    files = [each for each in walk(path, failures) if each.suffix.lower() in wanted]
+    files = []
+    for each in walk(path, failures):
+        suffix = each.suffix.lower()
+        if suffix in wanted:
+            files.append(each)
+        elif unwanted is not None:
+            unwanted[suffix] += 1
     if not files and not failures:
         failures.append((str(path), f"the folder holds no {kind}: check the path"))
     return files, failures

@@ -21,13 +21,13 @@ from facecodec.faces.recognisers import (  # noqa: E402
     find_recogniser,
     recogniser_file,
 )
-from facecodec.faces.teachers import load_head_teacher, load_teacher  # noqa: E402
+from facecodec.faces.teachers import FrozenPReLU, load_head_teacher, load_teacher  # noqa: E402
 from facecodec.template import SIZE, TEMPLATE, similarity  # noqa: E402
 from facecodec.training import config as configuration  # noqa: E402
 from facecodec.training.config import Source, parse_config, stored_config  # noqa: E402
 from facecodec.training.data import CropSampler  # noqa: E402
 from facecodec.training.losses import IdentityLoss, objective  # noqa: E402
-from facecodec.training.views import blocks, plain_view, random_view  # noqa: E402
+from facecodec.training.views import ChannelDropout, blocks, plain_view, random_view  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -353,6 +353,72 @@ def test_the_shipped_recogniser_is_found_without_data_and_as_good(
     pixels = torch.from_numpy(np.stack([face, face[..., ::-1]])) / 255
     total = teacher(pixels).sum(0)
     assert shipped(face) @ (total / total.norm()).numpy() > 1 - 1e-5
+
+
+class Sloped(torch.nn.Module):
+    """A convolution whose bias is added apart, and slopes for each channel and for all."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 8, 3, 2, bias=False)
+        self.bias = torch.nn.Parameter(torch.rand(8, 1, 1))
+        self.each, self.all = torch.nn.PReLU(8), torch.nn.PReLU()
+        self.each.weight.data.uniform_(-0.5, 1.5)
+
+    def forward(self, x):
+        x = self.each(self.conv(x / 255 - 0.5) + self.bias)
+        return self.all(x.mean((2, 3)) - 0.3)
+
+
+def test_a_teachers_gradients_are_those_of_the_network_that_its_file_holds(tmp_path):
+    torch.manual_seed(0)
+    network = Sloped()
+    with torch.no_grad():
+        network.all.weight.fill_(0.25)
+    torch.onnx.export(
+        network, (torch.zeros(2, 3, 16, 16),), tmp_path / "x.onnx", input_names=["image"],
+        output_names=["embedding"], opset_version=17, dynamo=False,
+        dynamic_axes={"image": {0: "batch"}, "embedding": {0: "batch"}},
+    )  # fmt: skip
+    teacher = load_teacher(str(tmp_path / "x.onnx"), None)
+    crops = torch.rand(3, 3, 16, 16)
+    pixels, same = crops.clone().requires_grad_(), crops.clone().requires_grad_()
+    found, wanted = teacher(pixels), network(255 * same)
+    assert torch.allclose(found, wanted, atol=1e-6)
+    toward = torch.randn_like(wanted)
+    (found * toward).sum().backward()
+    (wanted * toward).sum().backward()
+    assert torch.allclose(pixels.grad, same.grad, atol=1e-6)
+    (convolution,) = (m for m in teacher.modules() if isinstance(m, torch.nn.Conv2d))
+    assert torch.allclose(convolution.bias, network.bias.flatten())  # nothing is added apart
+
+
+def test_frozen_slopes_have_the_gradient_of_prelu():
+    for shape, count in (((2, 5, 4, 4), 5), ((2, 5, 4, 4), 1), ((7, 5), 5)):
+        x, slopes = torch.randn(shape), torch.randn(count)
+        x.view(-1)[0] = 0.0
+        one, other = x.clone().requires_grad_(), x.clone().requires_grad_()
+        toward = torch.randn(shape)
+        found, wanted = FrozenPReLU.apply(one, slopes), torch.prelu(other, slopes)
+        found.backward(toward)
+        wanted.backward(toward)
+        assert torch.equal(found, wanted)
+        assert torch.allclose(one.grad, other.grad)
+
+
+def test_dropped_channels_are_zero_and_come_back():
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 40, 1), torch.nn.ReLU())
+    x = torch.rand(1, 3, 4, 4)
+    whole = network[0](x).detach()
+    dropout = ChannelDropout(network, 0.25)
+    for seed in (0, 1):
+        dropout.draw(np.random.default_rng(seed))
+        out = network[0](x)
+        dropped = (out == 0).flatten(2).all(2)[0]
+        assert 2 < dropped.sum() < 20
+        assert torch.allclose(out[:, ~dropped], whole[:, ~dropped] / 0.75, atol=1e-6)
+    dropout.draw(None)
+    assert torch.equal(network[0](x), whole)
 
 
 def test_several_teachers_take_turns_by_their_weights(tmp_path, monkeypatch):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import onnxruntime
 import torch
 from torch import Tensor, nn
 
@@ -44,18 +46,17 @@ class Teacher(nn.Module):
 def load_teacher(name: str, data: Path | None) -> Teacher:
     """A frozen teacher by name or file, in evaluation mode. Raises UsageError.
 
-    Its gradients are those of onnx2torch's modules; constants in half precision become single.
+    Its gradients are those of onnx2torch's modules, where slopes of PRelu have none.
     """
     if Path(name).stem in NEVER_TAUGHT:
         raise UsageError(
             f"recogniser '{name}' judges and never teaches: nothing is trained against it"
         )
-    import onnx
     from onnx2torch import convert
 
     path = recogniser_file(name, data)
     try:
-        network = convert(_single(onnx.load(path)))
+        network = _with_frozen_slopes(convert(_simplified(path)))
     except (
         Exception
     ) as error:  # each kind of file that cannot be converted raises a type of its own
@@ -65,22 +66,61 @@ def load_teacher(name: str, data: Path | None) -> Teacher:
     return teacher.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
-def _single(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The ONNX model with each Cast of a constant done, which onnx2torch asks for."""
-    import numpy as np
-    from onnx import numpy_helper
+def _simplified(path: Path) -> onnx.ModelProto:
+    """The ONNX model with constants folded and added ones made a convolution's bias.
 
-    constants = {each.name: each for each in model.graph.initializer}
-    for node in list(model.graph.node):
-        if node.op_type == "Cast" and node.input[0] in constants:
-            value = numpy_helper.to_array(constants[node.input[0]]).astype(np.float32)
-            model.graph.initializer.append(numpy_helper.from_array(value, node.output[0]))
-            model.graph.node.remove(node)
-    used = {name for node in model.graph.node for name in node.input}
-    for each in list(model.graph.initializer):
-        if each.name not in used:
-            model.graph.initializer.remove(each)
-    return model
+    onnx2torch takes no Casts of weights, and what is folded need not be done in each step.
+    """
+    import onnx
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    with tempfile.TemporaryDirectory() as folder:
+        simpler = Path(folder) / path.name
+        options.optimized_model_filepath = str(simpler)
+        onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return onnx.load(simpler)
+
+
+class FrozenPReLU(torch.autograd.Function):
+    """PReLU of x (B, C, ...) by frozen slopes (C,) or (1,).
+
+    torch's own works out the slopes' gradient as well, at three times the cost.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, slopes: Tensor) -> Tensor:
+        ctx.save_for_backward(x, slopes)
+        return torch.prelu(x, slopes)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        x, slopes = ctx.saved_tensors
+        above = torch.ops.aten.threshold_backward(gradient, x, 0)
+        return torch.lerp(above, gradient, slopes.view(-1, *[1] * (x.dim() - 2))), None
+
+
+class _PReLU(nn.Module):
+    """What onnx2torch's module of a PRelu does, where there is a slope for each channel."""
+
+    def __init__(self, general: nn.Module) -> None:
+        super().__init__()
+        self._general = general
+
+    def forward(self, x: Tensor, slopes: Tensor) -> Tensor:
+        if slopes.numel() in (1, slopes.shape[0]) and slopes.shape[0] in (1, x.shape[1]):
+            return FrozenPReLU.apply(x, slopes.view(-1))
+        return self._general(x, slopes)
+
+
+def _with_frozen_slopes(network: nn.Module) -> nn.Module:
+    from onnx2torch.node_converters.activations import OnnxPReLU
+
+    for parent in list(network.modules()):
+        for name, module in list(parent.named_children()):
+            if isinstance(module, OnnxPReLU):
+                setattr(parent, name, _PReLU(module))
+    return network
 
 
 def load_head_teacher(data: Path | None) -> MobileFaceNet:

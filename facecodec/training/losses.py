@@ -100,9 +100,9 @@ class IdentityLoss:
             shares = np.full(len(self._teachers), 1 / self._drawn)
             if self._varied:
                 view = random_view(rng)
-        for dropout in self._dropouts:
-            dropout.draw(rng)
         for index in asked.tolist():
+            if self._dropouts:
+                self._dropouts[index].draw(rng)
             one, maps = self._distances(index, x_hat[has_face], x[has_face], kept, view)
             embedding = embedding + torch.zeros_like(embedding).masked_scatter(
                 has_face, float(shares[index]) * one

@@ -173,7 +173,7 @@ class Trainer:
         saved_at = time.monotonic()
         recent: list[dict[str, float]] = []
         while self._step < self._config.steps and not self._is_over(end):
-            values = self._make_step()
+            values = self.make_step()
             if not self._processes.is_first:
                 continue
             recent.append({name: value.mean().item() for name, value in values.items()})
@@ -192,7 +192,7 @@ class Trainer:
             self._save()
         self._processes.wait()
 
-    def _make_step(self) -> dict[str, Tensor]:
+    def make_step(self) -> dict[str, Tensor]:
         """Make one step; returns the terms of its loss, (B,), and the gradient's norm."""
         config, device = self._config, self._device
         rng = np.random.default_rng([config.seed, self._step, self._processes.rank])

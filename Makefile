@@ -59,8 +59,9 @@ results: $(STAMP)  ## measure what the cache does not know, hours from scratch; 
 	sed '/curves.png/,+1d; s|^# .*|# Within 1,024 bytes|' build/budget/results.md > docs/budget.md
 	cp build/report/curves.png docs/images/curves.png
 
-fuzz: $(STAMP)  ## a million hostile files, half an hour
+fuzz: $(STAMP)  ## a million hostile files and a hundred thousand hostile models, an hour
 	$(BIN)/python tests/fuzz/fuzz.py -runs=1000000
+	$(BIN)/python tests/fuzz/fuzz_models.py -runs=100000
 
 web:  ## pack the decoder for browsers into facecodec/web, with npm
 	cd web && npm ci --no-audit --no-fund && npm run check && npm run build

@@ -338,15 +338,7 @@ def codec_of(parsed: container.Container, model: Path | None = None) -> Codec:
 @lru_cache(maxsize=4)
 def _codec_of(fingerprint: bytes, folders: tuple[Path, ...]) -> Codec:
     """`folders` is part of the cache key, so that another search path has another answer."""
-    found: dict[Path, Codec] = {}
-    damaged = None
-    for path in frozen.paths_of_fingerprint(fingerprint):
-        try:
-            found[path] = open_codec(path)
-        except ModelError as error:
-            damaged = error  # another copy may be whole
-    if not found:
-        raise damaged or frozen.not_installed(fingerprint)
-    if len(found) > 1:
-        frozen.refuse_forgery({path: codec.digest for path, codec in found.items()})
-    return next(iter(found.values()))
+    path = frozen.path_of_fingerprint(fingerprint)
+    if path is None:
+        raise frozen.not_installed(fingerprint)
+    return open_codec(path)

@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 
 from facecodec.errors import ModelError, UsageError
 from facecodec.tensors import GRAPH, Tensor, check
+from facecodec.text import printable
 
 DEFAULT_MODEL = "l2-ipr"
 ENCODER_ONLY = ("g_a", "h_a")  # how the names of tensors begin that decoding does without
@@ -119,7 +120,27 @@ def refuse_forgery(digests: dict[Path, str]) -> None:
             )
 
 
-def paths_of_fingerprint(fingerprint: bytes) -> Iterator[Path]:
+def path_of_fingerprint(fingerprint: bytes) -> Path | None:
+    """The installed model that files of this fingerprint are decoded with; None without one.
+
+    Raises ModelError if there are two that differ, or none but damaged ones.
+    """
+    paths = list(_paths_of_fingerprint(fingerprint))
+    if len(paths) < 2:
+        return next(iter(paths), None)
+    digests = {}
+    for path in paths:
+        try:
+            digests[path] = digest_of(path)
+        except ModelError as error:
+            damaged = error  # another copy may be whole
+    if not digests:
+        raise damaged
+    refuse_forgery(digests)
+    return next(iter(digests))
+
+
+def _paths_of_fingerprint(fingerprint: bytes) -> Iterator[Path]:
     """Installed model files, of any name, whose card has this fingerprint."""
     for folder in search_path():
         for path in sorted(folder.glob("*.safetensors")):
@@ -148,7 +169,9 @@ def read_card(path: Path) -> ModelCard:
         with safe_open(path, "numpy") as file:
             return _card(path, file.metadata())
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path}: not a model file that freeze has made ({error})") from None
+        raise ModelError(
+            f"{path}: not a model file that freeze has made ({printable(str(error))})"
+        ) from None
 
 
 def _card(path: Path, metadata: dict[str, str] | None) -> ModelCard:
@@ -159,15 +182,15 @@ def _card(path: Path, metadata: dict[str, str] | None) -> ModelCard:
         card = ModelCard(name=path.stem, path=path, fingerprint=metadata["fingerprint"], **values)
         _check_card(card)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: its card is malformed: {error}") from None
+        raise ModelError(f"{path}: its card is malformed: {printable(str(error))}") from None
     return card
 
 
 def _check_card(card: ModelCard) -> None:
     """Raises TypeError or ValueError for values that those who show a card do not expect."""
     for name in ("family", "objective", "distortion", "data"):
-        if not isinstance(getattr(card, name), str):
-            raise TypeError(f"{name} is no text")
+        if not isinstance(getattr(card, name), str) or not getattr(card, name).isprintable():
+            raise TypeError(f"{name} is no text of one line")
     if not isinstance(card.steps, int) or not isinstance(card.runs, list):
         raise TypeError("steps or runs are not what they should be")
     if not isinstance(card.rates, list):
@@ -277,7 +300,10 @@ def load_search(card: ModelCard) -> SearchFile:
     facts, tensors = _load_search(path, card.fingerprint)
     try:
         low, high = (float(each) for each in facts["rate_weights"])
-        return SearchFile((low, high), float(facts["pixels"]), tensors)
+        pixels = float(facts["pixels"])
+        if not (0 < low < np.inf and 0 < high < np.inf and 0 <= pixels < np.inf):
+            raise ValueError("a weight is out of range")
+        return SearchFile((low, high), pixels, tensors)
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: the search file is malformed: {error}") from None
 
@@ -301,7 +327,18 @@ def _load_search(path: Path, model: str) -> tuple[dict[str, Any], dict[str, np.n
         check(tensors, dict.fromkeys(tensors, GRAPH))
     except ValueError as error:
         raise ModelError(f"{path}: the search file is malformed: {error}") from None
-    return facts, tensors
+    return facts, _Graphs(path, tensors)
+
+
+class _Graphs(dict[str, np.ndarray]):
+    """The graphs of a file. One that is asked for and missing is a ModelError."""
+
+    def __init__(self, path: Path, tensors: dict[str, np.ndarray]) -> None:
+        super().__init__(tensors)
+        self._path = path
+
+    def __missing__(self, name: str) -> np.ndarray:
+        raise ModelError(f"{self._path}: it has no graph {name}")
 
 
 def _load_beside(
@@ -315,12 +352,13 @@ def _load_beside(
         if metadata["format"] != form or metadata["hash"] != mark:
             raise ModelError(f"{path}: not a {kind}, or a damaged one")
         if metadata["model"] != model:
-            raise ModelError(f"{path}: the {kind} of model {metadata['model']}, not of {model}")
+            other = printable(metadata["model"])
+            raise ModelError(f"{path}: the {kind} of model {other}, not of {model}")
         if not isinstance(facts, dict):
             raise TypeError("its card is no table")
         return facts, tensors
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: the {kind} is malformed: {error}") from None
+        raise ModelError(f"{path}: the {kind} is malformed: {printable(str(error))}") from None
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
@@ -331,10 +369,14 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
             for name in names:  # NumPy lacks some types, and another exception would say so
                 kind = file.get_slice(name).get_dtype()
                 if kind not in TYPES:
-                    raise ModelError(f"{path}: tensor {name} is of type {kind}, which no model has")
+                    raise ModelError(
+                        f"{path}: tensor {printable(name)} is of type {kind}, which no model has"
+                    )
             return file.metadata() or {}, {name: file.get_tensor(name) for name in names}
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path}: not a model file that freeze has made ({error})") from None
+        raise ModelError(
+            f"{path}: not a model file that freeze has made ({printable(str(error))})"
+        ) from None
 
 
 def fingerprint(family: str, tensors: dict[str, np.ndarray]) -> str:

@@ -16,11 +16,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from facecodec.errors import ModelError, UsageError
+from facecodec.text import printable
 
 if TYPE_CHECKING:
     import onnxruntime  # 20 MB, imported when a graph is run: reading symbols does without
 
 SUFFIX = "ExecutionProvider"
+CPU = "CPUExecutionProvider"
+EXTERNAL = b"location"  # the key, in ONNX, of the path of a file that holds weights
 TILE = 1024  # pixels; a multiple of downsampling times hyper
 
 
@@ -166,33 +169,52 @@ class Transforms:
 
     def _result(self, name: str, values: np.ndarray) -> np.ndarray:
         session = self._sessions.get(name) or self._open(name)
-        try:
-            return np.asarray(session.run(None, {session.get_inputs()[0].name: values})[0])
-        except Exception as error:
-            if "alloc" in str(error).lower():
-                raise MemoryError from None
-            raise ModelError(f"the model's {name} graph does not run: {error}") from None
+        return np.asarray(run_session(session, f"the model's {name} graph", values)[0])
 
     def _open(self, name: str) -> onnxruntime.InferenceSession:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.enable_mem_pattern = False  # a fifth less memory for a tile, at no cost in time
-        options.log_severity_level = 3
-        graph = self._tensors[name].tobytes()
-        try:
-            session = onnxruntime.InferenceSession(graph, options, providers=[provider()])
-        except UsageError:
-            raise
-        except Exception as error:  # ONNX Runtime raises a type of its own for each kind of damage
-            raise ModelError(f"the model's {name} graph does not load: {error}") from None
+        session = open_session(
+            self._tensors[name].tobytes(), f"the model's {name} graph", provider()
+        )
         if session.get_providers()[0] != provider():  # which ONNX Runtime does without an error
             raise UsageError(
                 f"{provider()} is there but does not start: check its driver and libraries"
             )
         self._sessions[name] = session
         return session
+
+
+def open_session(graph: bytes, what: str, provider: str = CPU) -> onnxruntime.InferenceSession:
+    """A session of one thread of an ONNX graph that a model holds.
+
+    It prints nothing, and reads no file: a graph may name one that holds its weights, and a
+    stranger's would make a picture of it. Raises ModelError, which begins with `what`.
+    """
+    import onnxruntime
+
+    if EXTERNAL in graph:
+        raise ModelError(f"{what} names a file that it wants to read, which no model does")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.enable_mem_pattern = False  # a fifth less memory for a tile, at no cost in time
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    try:  # without a second try, which prints why the first one failed
+        return onnxruntime.InferenceSession(graph, options, [provider], enable_fallback=0)
+    except Exception as error:  # ONNX Runtime raises a type of its own for each kind of damage
+        raise ModelError(f"{what} does not load: {printable(str(error))}") from None
+
+
+def run_session(
+    session: onnxruntime.InferenceSession, what: str, *values: np.ndarray
+) -> list[np.ndarray]:
+    """All outputs of a graph, for inputs in its order. Raises ModelError and MemoryError."""
+    try:
+        names = [each.name for each in session.get_inputs()]
+        return session.run(None, dict(zip(names, values, strict=True)))
+    except Exception as error:
+        if "alloc" in str(error).lower():
+            raise MemoryError from None
+        raise ModelError(f"{what} does not run: {printable(str(error))}") from None
 
 
 def provider() -> str:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from facecodec.text import printable
+
 
 @dataclass(frozen=True)
 class Tensor:
@@ -31,7 +33,7 @@ def check(tensors: Mapping[str, np.ndarray], expected: Mapping[str, Tensor]) -> 
             raise ValueError(f"it has no tensor {name}")
     for name in tensors:
         if name not in expected:
-            raise ValueError(f"it has a tensor that its family does not know, {name}")
+            raise ValueError(f"it has a tensor that its family does not know, {printable(name)}")
     sides: dict[str, int] = {}
     for name, wanted in expected.items():
         tensor = tensors[name]

@@ -71,16 +71,19 @@ def write_script(folder: Path, models: Iterable[Path]) -> None:
 
 
 def models_of(files: Iterable[bytes]) -> list[Path]:
-    """The default model, and the installed ones that files name; bad files name none."""
+    """The default model, and the installed ones that files name; bad files name none.
+
+    Raises ModelError if two installed models have a file's fingerprint and differ.
+    """
     found = {frozen.model_path(None): None}
     for data in files:
         try:
             fingerprint = container.unpack(data).fingerprint
         except FacecodecError:
             continue  # the page says what is wrong with it
-        for path in frozen.paths_of_fingerprint(fingerprint):
+        path = frozen.path_of_fingerprint(fingerprint)
+        if path is not None:
             found[path] = None
-            break
     return list(found)
 
 

@@ -51,6 +51,33 @@ def test_the_fuzzer_finds_a_check_that_is_missing(atheris, tmp_path):
     assert "Uncaught Python exception" in done.stdout
 
 
+PLANTED_IN_MODELS = """
+import sys
+sys.path.insert(0, {folder!r})
+import fuzz_models
+fuzz_models.codec.check = lambda tensors, expected: None  # of types, shapes and ranges
+fuzz_models.main()
+"""
+
+
+def test_hostile_models_raise_our_own_errors_alone(atheris, tmp_path):
+    done = run(tmp_path, str(FUZZ / "fuzz_models.py"), "-runs=300")
+    assert done.returncode == 0, done.stderr[-2000:]
+    counts = ast.literal_eval(
+        [line for line in done.stderr.splitlines() if line.startswith("{")][-1]
+    )
+    assert counts["executions"] == 300
+    assert counts["loaded"] > 10
+    assert counts["coded"] > 5
+    assert counts["embedded"] > 0
+
+
+def test_the_fuzzer_of_models_finds_a_check_that_is_missing(atheris, tmp_path):
+    done = run(tmp_path, "-c", PLANTED_IN_MODELS.format(folder=str(FUZZ)), "-runs=300")
+    assert done.returncode != 0
+    assert "Uncaught Python exception" in done.stdout
+
+
 @pytest.mark.parametrize(
     "path", sorted((FUZZ / "regressions").glob("*")), ids=lambda path: path.name
 )

@@ -4,8 +4,10 @@ import hashlib
 import json
 import os
 import struct
+from functools import partial
 
 import numpy as np
+import onnxruntime
 import pytest
 import safetensors.numpy
 from PIL import Image
@@ -13,7 +15,7 @@ from PIL import Image
 import facecodec
 from conftest import DATA
 from facecodec import frozen
-from facecodec.codec import Codec
+from facecodec.codec import Codec, open_container
 from facecodec.errors import FacecodecError, ModelError
 from facecodec.families import FAMILIES, family_module
 
@@ -193,6 +195,141 @@ def test_every_family_says_which_tensors_its_models_have():
         assert family_module(tag).expected({})
 
 
+def reading_graph(place: str) -> np.ndarray:
+    """An ONNX graph whose one weight lies in a file."""
+    onnx = pytest.importorskip("onnx", reason="the 'train' extra is not installed")
+    weight = onnx.TensorProto(name="w", data_type=onnx.TensorProto.FLOAT, dims=[12])
+    weight.data_location = onnx.TensorProto.EXTERNAL
+    weight.external_data.add(key="location", value=place)
+    value = partial(onnx.helper.make_tensor_value_info, elem_type=onnx.TensorProto.FLOAT)
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("ReduceMean", ["y"], ["mean"]),
+            onnx.helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
+            onnx.helper.make_node("Add", ["nothing", "w"], ["embedding"]),
+        ],
+        "reads",
+        [value("y", shape=[1, 8, "h", "w"])],
+        [value("embedding", shape=[1, 12])],
+        [weight, onnx.numpy_helper.from_array(np.zeros((1, 1), np.float32), "zero")],
+    )
+    opset = [onnx.helper.make_opsetid("", 17)]
+    model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
+    return np.frombuffer(model.SerializeToString(), np.uint8)
+
+
+def test_a_graph_reads_no_file(tmp_path, monkeypatch):
+    """ONNX Runtime reads weights from any file below or above the current folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secret").write_bytes(np.arange(12, dtype=np.float32).tobytes())
+    graph = reading_graph("secret")
+    session = onnxruntime.InferenceSession(graph.tobytes())
+    leaked = session.run(None, {"y": np.zeros((1, 8, 1, 1), np.float32)})[0]
+    assert leaked.ravel().tolist() == list(range(12))
+    for name in ("g_s.onnx", "g_a.onnx"):
+        path = tmp_path / f"{name}.safetensors"
+        forged(path, DATA / "tiny-spic.safetensors", lambda t, n=name: t.update({n: graph}))
+        with pytest.raises(ModelError, match="names a file that it wants to read"):
+            Codec(path).decode(Codec(path).encode(np.zeros((16, 16, 3), np.uint8)))
+    copy = tmp_path / "headed.safetensors"
+    copy.write_bytes((DATA / "tiny-spic.safetensors").read_bytes())
+    told, mark = {"space": "x", "classes": []}, frozen.read_card(copy).fingerprint
+    frozen.save_head(frozen.head_path(copy), mark, told, {"head.onnx": graph})
+    with pytest.raises(ModelError, match="names a file that it wants to read"):
+        Codec(copy).embed(open_container((DATA / "spic-q3.fic").read_bytes()))
+
+
+def test_what_is_wrong_with_a_graph_is_said_once_and_in_one_line(tmp_path, capfd):
+    """ONNX Runtime prints some errors on standard output, where pictures may go, and tries again."""
+    path = tmp_path / "odd.safetensors"
+    graph = bytearray(frozen.load(DATA / "tiny-spic.safetensors")[1]["g_s.onnx"].tobytes())
+    at = graph.index(b".bias")  # in the name of what a node takes
+    graph[at : at + 3] = b"\n\x1b\x80"
+    forged(
+        path,
+        DATA / "tiny-spic.safetensors",
+        lambda t: t.update({"g_s.onnx": np.frombuffer(bytes(graph), np.uint8)}),
+    )
+    with pytest.raises(ModelError, match="does not load") as caught:
+        Codec(path).decode(Codec(path).encode(np.zeros((16, 16, 3), np.uint8)))
+    assert str(caught.value).isprintable()
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("numbers", [np.nan, np.inf])
+def test_an_embedding_that_is_no_number_is_an_error(numbers, tmp_path, run_cli):
+    """JSON has no NaN, and one row of it spoils a gallery."""
+    onnx = pytest.importorskip("onnx", reason="the 'train' extra is not installed")
+    path = tmp_path / "models" / "headed.safetensors"
+    path.parent.mkdir()
+    path.write_bytes((DATA / "tiny-spic.safetensors").read_bytes())
+    graph = onnx.load_from_string(
+        frozen.load_head(frozen.read_card(DATA / "tiny-spic.safetensors"))
+        .tensors["head.onnx"]
+        .tobytes()
+    )
+    for each in graph.graph.initializer:
+        if each.name == "out":
+            each.CopyFrom(
+                onnx.numpy_helper.from_array(np.full((16, 12), numbers, np.float32), "out")
+            )
+    told, mark = {"space": "x", "classes": []}, frozen.read_card(path).fingerprint
+    tensors = {"head.onnx": np.frombuffer(graph.SerializeToString(), np.uint8)}
+    frozen.save_head(frozen.head_path(path), mark, told, tensors)
+    (tmp_path / "x.fic").write_bytes((DATA / "spic-q3.fic").read_bytes())
+    done = run_cli("embed", "x.fic", "--json", "-m", str(path))
+    assert done.returncode == 1
+    assert "gives no numbers" in json.loads(done.stdout)["error"]
+
+
+def test_a_head_whose_classes_want_another_embedding_is_an_error(tmp_path):
+    path = tmp_path / "headed.safetensors"
+    path.write_bytes((DATA / "tiny-spic.safetensors").read_bytes())
+    head = frozen.load_head(frozen.read_card(DATA / "tiny-spic.safetensors"))
+    told = {"space": "x", "classes": head.classes}
+    tensors = head.tensors | {"weight": head.tensors["weight"][:, 1:].copy()}
+    frozen.save_head(frozen.head_path(path), frozen.read_card(path).fingerprint, told, tensors)
+    with pytest.raises(ModelError, match="has 12 numbers, its classes 11"):
+        Codec(path).head.classify(np.zeros((8, 3, 3), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"rate_weights": [1, 0]}, "out of range"),
+        ({"rate_weights": [1, "nan"]}, "out of range"),
+        ({"rate_weights": [1]}, "malformed"),
+        ({"pixels": -1}, "out of range"),
+        ({"pixels": None}, "malformed"),
+    ],
+)
+def test_malformed_search_files_are_refused(change, match, tmp_path):
+    path = tmp_path / "tiny.safetensors"
+    path.write_bytes((DATA / "tiny.safetensors").read_bytes())
+    card = frozen.read_card(path)
+    facts = {"rate_weights": [2.0, 1.0], "pixels": 1.0}
+    graph = {"x.onnx": np.zeros(5, np.uint8)}
+    frozen.save_search(frozen.search_file(path), card.fingerprint, facts, graph)
+    with pytest.raises(ModelError, match=r"has no graph y\.onnx"):
+        frozen.load_search(card).tensors["y.onnx"]
+    frozen.save_search(frozen.search_file(path), card.fingerprint, facts | change, graph)
+    with pytest.raises(ModelError, match=match):
+        frozen.load_search(card)
+
+
+def test_names_in_a_model_that_are_no_line_are_escaped_or_refused(tmp_path):
+    path = tmp_path / "odd.safetensors"
+    model = DATA / "tiny.safetensors"
+    raw(
+        path,
+        model,
+        metadata={"card": json.dumps(json.loads(safe_card(model)) | {"family": "a\nb"})},
+    )
+    refused(path, "family is no text of one line")
+    forged(path, model, lambda t: t.update({"a\nb": np.zeros(1, np.uint8)}))
+    refused(path, r"does not know, a\\nb")
+
+
 @pytest.fixture(scope="module")
 def twins(tmp_path_factory):
     """Two different models with one fingerprint: by the birthday paradox, 2^16 tries or so find a pair."""
@@ -238,13 +375,18 @@ def test_two_models_of_one_fingerprint_are_an_error_that_names_both(
     Image.fromarray(picture).save(tmp_path / "x.png")
     assert run_cli("encode", "x.png", "-m", twins[0]).returncode == 0
     both = {"FACECODEC_MODELS": os.pathsep.join(str(path.parent) for path in twins)}
-    for command in (("decode", "x.fic", "-o", "y.png"), ("verify", "x.fic")):
+    for command in (
+        ("decode", "x.fic", "-o", "y.png"),
+        ("verify", "x.fic"),
+        ("view", "x.fic", "-o", "y.html"),
+    ):
         done = run_cli(*command, **both)
-        assert done.returncode == 1
+        assert done.returncode != 0
         (line,) = done.stderr.decode().splitlines()
         assert all(str(path) in line for path in twins)
-        assert "-m FILE" in line
+        assert "remove the one" in line
     assert not (tmp_path / "y.png").exists()
+    assert not (tmp_path / "y.html").exists()
     for command in (("decode", "x.fic", "-o", "y.png"), ("verify", "x.fic")):
         assert run_cli(*command, "-m", twins[0], **both).returncode == 0
         alone = {"FACECODEC_MODELS": str(twins[0].parent)}

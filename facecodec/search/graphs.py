@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import numpy as np
-import onnxruntime
 
-from facecodec.errors import ModelError
+from facecodec.sessions import open_session, run_session
+
+WHAT = "a graph of the search file"
 
 
 class Graph:
-    """One graph. Raises ModelError where it does not load."""
+    """One graph. Raises ModelError where it does not load, and where it does not run."""
 
     def __init__(self, content: np.ndarray) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(
-                content.tobytes(), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # ONNX Runtime has a type of its own for each kind of damage
-            raise ModelError(f"a gradient graph does not load: {error}") from None
+        self._session = open_session(content.tobytes(), WHAT)
         self.inputs = [each.name for each in self._session.get_inputs()]
 
     def __call__(self, *values: np.ndarray) -> list[np.ndarray]:
         """The outputs, for inputs in the graph's order."""
-        return self._session.run(None, dict(zip(self.inputs, values, strict=True)))
+        return run_session(self._session, WHAT, *values)
 
 
 class Transform:

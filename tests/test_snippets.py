@@ -56,6 +56,8 @@ def at_home(tmp_path, monkeypatch, picture):
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(CHECKOUT))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
     home = tmp_path / "home"
     (home / "photos").mkdir(parents=True)
     monkeypatch.chdir(home)

@@ -45,14 +45,13 @@ def encode(
     keep_metadata: bool = False,
     effort: int = 1,
 ) -> bytes:
-    """The bytes of a .fic file.
+    """Returns the bytes of a .fic file.
 
-    `image` is a Pillow image, converted as the command line converts files, or a uint8 array,
-    (H, W, 3) RGB or (H, W) grey. `quality` is 1 (smallest) to 8, rounded to the nearest 1/32.
-    `model` is the name of an installed model or the path of a model file. `keep_metadata` keeps
-    EXIF and the colour profile of a Pillow image; otherwise its pixels become sRGB. An `effort`
-    above 1, up to 9, searches for a better file, for which a model needs a search file
-    (docs/effort.md).
+    `image` is a Pillow image, converted as the command line converts files, or a uint8 array, (H,
+    W, 3) RGB or (H, W) grey. `quality` is 1 (smallest) to 8, rounded to the nearest 1/32. `model`
+    is the name of an installed model or the path of a model file. `keep_metadata` keeps EXIF and
+    the colour profile of a Pillow image; otherwise its pixels become sRGB. An `effort` above 1, up
+    to 9, searches for a better file, for which a model needs a search file (docs/effort.md).
 
     Raises UsageError for a quality, effort or model that does not exist, ModelError for a model
     without a search file, ImageError for another array.
@@ -66,7 +65,7 @@ def encode(
 
 
 def decode(data: bytes) -> Image.Image:
-    """The RGB picture in the bytes of a .fic file.
+    """Returns the RGB picture in the bytes of a .fic file.
 
     Raises FormatError for bytes that are not a whole .fic file, ModelError if the model that made
     it is not installed, and ImageError for more than 2^25 pixels, a limit that the codec of
@@ -79,7 +78,7 @@ def decode(data: bytes) -> Image.Image:
 
 
 def open_model(name: str | None = None) -> Codec:
-    """A model by name or path, loaded once a process; None is the default model."""
+    """Returns a model by name or path, loaded once a process; None is the default model."""
     from facecodec.codec import open_codec
     from facecodec.frozen import model_path
 
@@ -87,7 +86,7 @@ def open_model(name: str | None = None) -> Codec:
 
 
 def register_pillow_opener() -> None:
-    """Make .fic a format of Pillow.
+    """Makes .fic a format of Pillow.
 
     Image.open reads files, with EXIF and the colour profile in `info` if they were kept. image.save
     writes them and takes `quality`, `model`, `exif` and `icc_profile`. The error for a bad file is

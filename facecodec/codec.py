@@ -1,4 +1,4 @@
-"""The whole way from pixels to bytes and back."""
+"""From pixels to bytes and back: analysis, entropy coding and the container, in one place."""
 
 from __future__ import annotations
 
@@ -69,12 +69,13 @@ class Codec:
         chunks: Sequence[tuple[str, bytes]] = (),
         effort: int = DEFAULT_EFFORT,
     ) -> bytes:
-        """The bytes of a .fic file of a Pillow image, or of a uint8 array (H, W, 3) or (H, W).
+        """Returns the bytes of a .fic file.
 
-        `quality` is 1 (smallest) to 8, rounded to the nearest 1/32. `chunks` are the metadata that
-        images.read has kept. With an `effort` above 1, up to 9, a better file is searched for.
-        Raises UsageError for another quality or effort, ModelError for an effort that needs a file
-        which is not there, and ImageError for an image that cannot be coded.
+        `image` is a Pillow image, or a uint8 array (H, W, 3) or (H, W). `quality` is 1 (smallest)
+        to 8, rounded to the nearest 1/32. `chunks` are the metadata that images.read has kept. With
+        an `effort` above 1, up to 9, a better file is searched for. Raises UsageError for another
+        quality or effort, ModelError for an effort that needs a file which is not there, and
+        ImageError for an image that cannot be coded.
         """
         byte = quality_byte(quality)
         return self.analyse(image, chunks, effort).at(byte).data
@@ -86,7 +87,8 @@ class Codec:
         chunks: Sequence[tuple[str, bytes]] = (),
         effort: int = DEFAULT_EFFORT,
     ) -> bytes:
-        """As `encode`, at the highest quality whose file has at most `limit` bytes.
+        """Encodes at the highest quality whose file has at most `limit` bytes, otherwise as
+        `encode`.
 
         Raises ImageError if the file has more even at q 1.
         """
@@ -99,10 +101,10 @@ class Codec:
         chunks: Sequence[tuple[str, bytes]] = (),
         effort: int = DEFAULT_EFFORT,
     ) -> bytes:
-        """As `encode`, at the lowest quality whose decoded picture `accepts` returns True for.
+        """Encodes at the lowest quality whose decoded picture `accepts` returns True for.
 
-        `accepts` must be True for all qualities above that one, too. Raises ImageError if it is
-        not even for q 8; it is then called with q 8 last.
+        `accepts` must be True for all higher qualities, too. It is called last with q 8, and if it
+        is False even then, this raises ImageError. Otherwise as `encode`.
         """
         return self.analyse(image, chunks, effort).accepted(accepts).data
 
@@ -113,16 +115,16 @@ class Codec:
         effort: int = DEFAULT_EFFORT,
         progress: Progress | None = None,
     ) -> Analysed:
-        """The latents of an image, from which it is coded at any number of qualities.
+        """Returns the latents of an image, from which it is coded at any number of qualities.
 
         `progress` is called with the share, 0 to 1, of each search that is done.
         """
         return Analysed(self, image, chunks, effort, progress)
 
     def check(self, data: bytes, image: Image.Image | np.ndarray) -> None:
-        """Raise FormatError unless a file decodes to the symbols that `image` is coded by.
+        """Raises FormatError unless a file decodes to the symbols that `image` is coded by.
 
-        The file must be of this model, otherwise it raises ModelError.
+        Raises ModelError if the file is of another model.
         """
         parsed = container.unpack(data)
         self._check(parsed)
@@ -133,11 +135,11 @@ class Codec:
             raise FormatError(MISREAD)
 
     def decode(self, data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
-        """The bytes of a .fic file of this model -> an RGB picture."""
+        """Returns the RGB picture in the bytes of a .fic file of this model."""
         return self.decode_container(open_container(data, max_pixels))
 
     def decode_container(self, parsed: container.Container) -> Image.Image:
-        """As `decode`, for a file that `open_container` has checked."""
+        """Decodes a file that `open_container` has checked, otherwise as `decode`."""
         self._check(parsed)
         image = Image.fromarray(
             self.family.decode(parsed.streams, (parsed.height, parsed.width), parsed.quality_byte)
@@ -147,12 +149,12 @@ class Codec:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over what decoding depends on, 64 hexadecimal digits."""
+        """Returns the SHA-256 over what decoding depends on, 64 hexadecimal digits."""
         return frozen.digest(self.card.family, self._tensors)
 
     @cached_property
     def head(self) -> Head:
-        """The model's head, which embeds files without decoding them.
+        """Returns the model's head, which embeds files without decoding them.
 
         Raises ModelError for a model without one.
         """
@@ -160,15 +162,19 @@ class Codec:
 
     @cached_property
     def search(self) -> Search:
-        """What finds better latents. Raises ModelError for a model that has none."""
+        """Returns the search for better latents.
+
+        Raises ModelError for a model without a search file.
+        """
         from facecodec.search.efforts import Search
 
         return Search(self.card, self.family)
 
     def embed(self, parsed: container.Container) -> np.ndarray:
-        """The embedding of the face in a file, float32 (D,) of length 1, from its latents alone.
+        """Returns the embedding of the face in a file, float32 (D,) of length 1.
 
-        It lies in the space of `head.space`. Raises ModelError for a model without a head.
+        It is made from the latents alone and lies in the space of `head.space`. Raises ModelError
+        for a model without a head.
         """
         self._check(parsed)
         size = (parsed.height, parsed.width)
@@ -177,14 +183,17 @@ class Codec:
         )
 
     def symbols(self, parsed: container.Container) -> Any:
-        """The latents of a file as integers, before any floating point (the family's own type)."""
+        """Returns the latents of a file as integers, before any floating point.
+
+        Their type is the family's own.
+        """
         self._check(parsed)
         return self.family.decode_symbols(
             parsed.streams, (parsed.height, parsed.width), parsed.quality_byte
         )
 
     def count_escapes(self, parsed: container.Container) -> dict[str, int]:
-        """How many symbols of each stream lie beyond their table. Raises FormatError.
+        """Returns how many symbols of each stream lie beyond their table. Raises FormatError.
 
         It reads every symbol and keeps none, so it takes little memory for any file.
         """
@@ -207,14 +216,14 @@ class Codec:
 
 @dataclass(frozen=True)
 class Encoded:
-    """The bytes of a .fic file, and its quality."""
+    """The bytes of a .fic file and its quality."""
 
     data: bytes
     quality_byte: int
 
     @property
     def q(self) -> float:
-        """1 to 8."""
+        """Returns the quality, 1 to 8."""
         return quality_of(self.quality_byte)
 
 
@@ -242,17 +251,23 @@ class Analysed:
         self._encoded: dict[int, Encoded] = {}
 
     def at(self, byte: int) -> Encoded:
-        """The file at a quality byte, 0 to 224. Raises ImageError for latents beyond all bounds."""
+        """Returns the file at a quality byte, 0 to 224.
+
+        Raises ImageError for latents beyond all bounds.
+        """
         if byte not in self._encoded:
             self._encoded[byte] = self._file(self._best(byte), byte)
         return self._encoded[byte]
 
     def unsearched(self, byte: int) -> Encoded:
-        """The file at a quality byte that effort 1 gives."""
+        """Returns the file at a quality byte that effort 1 gives."""
         return self._file(self._latents, byte)
 
     def within(self, limit: int) -> Encoded:
-        """The file of the highest quality that has at most `limit` bytes. Raises ImageError."""
+        """Returns the file of the highest quality that has at most `limit` bytes.
+
+        Raises ImageError.
+        """
         if self._search is not None:
             found = fit(
                 limit,
@@ -273,7 +288,7 @@ class Analysed:
         )
 
     def _best(self, byte: int) -> Any:
-        """The latents that are coded at a quality byte."""
+        """Returns the latents that are coded at a quality byte."""
         if self._search is None:
             return self._latents
         return self._search.improve(
@@ -281,7 +296,10 @@ class Analysed:
         )
 
     def _file(self, latents: Any, byte: int) -> Encoded:
-        """Of latents at a quality byte. Those that a search has found are read back and compared."""
+        """Returns the file of latents at a quality byte.
+
+        Latents that a search has found are read back and compared.
+        """
         family = self._codec.family
         height, width = self.pixels.shape[:2]
         try:
@@ -297,7 +315,10 @@ class Analysed:
         return Encoded(container.pack(parts), byte)
 
     def accepted(self, accepts: Callable[[Image.Image], bool]) -> Encoded:
-        """The file of the lowest quality whose decoded picture is accepted. Raises ImageError."""
+        """Returns the file of the lowest quality whose decoded picture is accepted.
+
+        Raises ImageError.
+        """
         limit = container.MAX_SIDE**2
 
         def accepted(byte: int) -> bool:
@@ -310,9 +331,10 @@ class Analysed:
 
 
 def open_container(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> container.Container:
-    """Parse a file. Raises ImageError for more than `max_pixels`, before memory is taken for them.
+    """Parses a file.
 
-    Raises FormatError for anything but a .fic file.
+    Raises FormatError for anything but a .fic file, and ImageError for more than `max_pixels`,
+    before memory is taken for them.
     """
     parsed = container.unpack(bytes(data))
     check_size(parsed.width, parsed.height, max_pixels)
@@ -321,12 +343,12 @@ def open_container(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> contain
 
 @lru_cache(maxsize=4)
 def open_codec(path: Path) -> Codec:
-    """The codec of a model file, loaded once a process."""
+    """Returns the codec of a model file, loaded once a process."""
     return Codec(path)
 
 
 def codec_of(parsed: container.Container, model: Path | None = None) -> Codec:
-    """The installed codec that a file names, or that of the model file `model`.
+    """Returns the installed codec that a file names, or that of the model file `model`.
 
     Raises ModelError, also if two installed models have the file's fingerprint and differ.
     """
@@ -337,7 +359,10 @@ def codec_of(parsed: container.Container, model: Path | None = None) -> Codec:
 
 @lru_cache(maxsize=4)
 def _codec_of(fingerprint: bytes, folders: tuple[Path, ...]) -> Codec:
-    """`folders` is part of the cache key, so that another search path has another answer."""
+    """Returns the installed codec of a fingerprint.
+
+    `folders` is part of the cache key, so that changing the search path invalidates it.
+    """
     path = frozen.path_of_fingerprint(fingerprint)
     if path is None:
         raise frozen.not_installed(fingerprint)

@@ -48,19 +48,19 @@ class Container:
 
 
 def quality_byte(quality: float) -> int:
-    """The stored byte of q, 1..8, rounded to the nearest 1/32. Raises UsageError."""
+    """Returns the stored byte of q, 1..8, rounded to the nearest 1/32. Raises UsageError."""
     if not 1 <= quality <= 8:
         raise UsageError(f"quality {quality:g} is outside 1..8 (1 gives the smallest file)")
     return round((quality - 1) * QUALITY_STEPS)
 
 
 def quality_of(byte: int) -> float:
-    """The quality q, 1..8, that a stored byte stands for."""
+    """Returns the quality q, 1..8, that a stored byte stands for."""
     return 1 + byte / QUALITY_STEPS
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
-    """Raise ImageError for more pixels than allowed.
+    """Raises ImageError for more pixels than allowed.
 
     A thin picture counts as wide as it is padded.
     """
@@ -72,7 +72,7 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
 
 
 def pack(container: Container) -> bytes:
-    """The file's bytes."""
+    """Returns the file's bytes."""
     streams, chunks = container.streams, container.chunks
     if not 1 <= len(streams) <= MAX_STREAMS:
         raise ValueError(f"{len(streams)} streams; a file holds 1 to {MAX_STREAMS}")
@@ -92,7 +92,7 @@ def pack(container: Container) -> bytes:
 
 
 def unpack(data: bytes) -> Container:
-    """Parse a whole file. Raises FormatError naming what is wrong with it."""
+    """Parses a whole file. Raises FormatError, which names what is wrong with it."""
     if not data:
         raise FormatError("the file is empty: fetch or copy it again")
     if data[0] != MAGIC[0] or (len(data) > 1 and data[1] >> 4 != MAGIC[1] >> 4):
@@ -141,7 +141,9 @@ def unpack(data: bytes) -> Container:
 
 
 def _varint(value: int) -> bytes:
-    """Little-endian base 128: seven bits a byte, the top bit set on all but the last."""
+    """Returns a number in little-endian base 128: seven bits a byte, the top bit set on all but the
+    last.
+    """
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)

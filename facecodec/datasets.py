@@ -1,4 +1,4 @@
-"""The people and photographs there are, by dataset and split. Nothing is read but lists.
+"""Lists the people and photographs of each dataset, by split. It reads lists, no pictures.
 
 A new dataset is a function from the data folder and a split to its photographs, and a line in
 DATASETS. The split is `train` or `test`; nothing may be trained, tuned or selected on `test`.
@@ -24,7 +24,9 @@ LFW_FOLDERS = ("lfw-deepfunneled", "lfw_funneled", "lfw")
 
 @dataclass(frozen=True)
 class Photo:
-    """A file, who is on it, and the group of people they belong to where the dataset says so."""
+    """A file, the person it shows, and the group of people they belong to if the dataset has
+    groups.
+    """
 
     path: Path
     person: str
@@ -32,7 +34,7 @@ class Photo:
 
 
 def lfw(root: Path, split: str) -> list[Photo]:
-    """LFW's images of the people of peopleDevTrain.txt or peopleDevTest.txt.
+    """Returns LFW's images of the people of peopleDevTrain.txt or peopleDevTest.txt.
 
     The release is deep-funneled, funneled or original, whichever is there. The two lists lie beside
     the people or beside their folder.
@@ -57,7 +59,10 @@ def lfw(root: Path, split: str) -> list[Photo]:
 
 
 def celeba(name: str, root: Path, split: str) -> list[Photo]:
-    """The images of celeba-wild-mini or celeba-hq-mini; celeba-split.txt says who is in `split`."""
+    """Returns the images of celeba-wild-mini or celeba-hq-mini.
+
+    celeba-split.txt says which people are in `split`.
+    """
     splits = dict(_rows(root / "celeba-split.txt"))
     return [
         Photo(root / name / "images" / file, person)
@@ -67,10 +72,10 @@ def celeba(name: str, root: Path, split: str) -> list[Photo]:
 
 
 def celeba_hq(root: Path, split: str) -> list[Photo]:
-    """CelebAMask-HQ's 30,000 images, each with its person by CelebA's identity_CelebA.txt.
+    """Returns CelebAMask-HQ's images, each with its person by CelebA's identity_CelebA.txt.
 
-    celeba-split.txt says where the people are that it names. Of the others, a share of TEST_SHARE
-    is for testing.
+    People whom celeba-split.txt names have the split that it says. Of the others, a share of
+    TEST_SHARE is for testing.
     """
     base = root / "CelebAMask-HQ"
     identities = dict(_rows(root / "identity_CelebA.txt"))
@@ -86,7 +91,9 @@ def celeba_hq(root: Path, split: str) -> list[Photo]:
 
 
 def all_age_faces(root: Path, split: str) -> list[Photo]:
-    """All-Age-Faces, one photograph of each person, by band of ten years and sex (f, m)."""
+    """Returns All-Age-Faces, one photograph of each person, grouped by band of ten years and sex
+    (f, m).
+    """
     base = root / "all-age-faces-mini"
     return [
         Photo(base / "images" / file, Path(file).stem, f"{_band(int(age))}, {sex}")
@@ -101,7 +108,7 @@ def _band(age: int) -> str:
 
 
 def london_faces(root: Path, split: str) -> list[Photo]:
-    """The London set: two photographs a person, neutral and smiling, in this order by file name."""
+    """Returns the London set: two photographs of each person, neutral, then smiling."""
     base = root / "london-faces"
     return [
         Photo(base / "images" / file, person)
@@ -111,10 +118,10 @@ def london_faces(root: Path, split: str) -> list[Photo]:
 
 
 def folder(path: Path) -> list[Photo]:
-    """Every image below a folder.
+    """Returns every image below a folder.
 
-    identity.txt (file, person) says who is on it, where there is one. Elsewhere the folder that an
-    image lies in is its person, and an image that lies in none is a person of its own.
+    If there is an identity.txt (file, person), it names the person on each image. Otherwise an
+    image's person is the folder that it lies in, and an image at the top is a person of its own.
     """
     files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
     names = path / "identity.txt"
@@ -138,7 +145,7 @@ DATASETS: dict[str, Callable[[Path, str], list[Photo]]] = {
 
 
 def photographs(name: str, split: str, data: Path | None) -> list[Photo]:
-    """The photographs of a dataset by name, or of any folder, which has no split.
+    """Returns the photographs of a dataset by name, or of any folder, which has no split.
 
     `data` is the folder of datasets, see folders.data_folder; a folder of one's own needs none. A
     folder's name is tried as it is, then below `data`. Raises UsageError for a dataset that is not
@@ -164,10 +171,10 @@ def photographs(name: str, split: str, data: Path | None) -> list[Photo]:
 
 
 def draw(name: str) -> float:
-    """A number in 0..1 from a hash of `name`, the same in every run and on every machine."""
+    """Returns a number in 0..1 from a hash of `name`, the same in every run on every machine."""
     return hashlib.sha256(name.encode()).digest()[0] / 256
 
 
 def is_held_back(photo: Photo) -> bool:
-    """Whether a training person is kept for validation, and never trained on."""
+    """Returns whether a training person is kept for validation, and never trained on."""
     return draw(photo.person) < HELD_BACK

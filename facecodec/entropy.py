@@ -1,8 +1,9 @@
-"""Integer probability tables, escapes, and the rANS coder (constriction) behind them.
+"""Integer probability tables, escapes, and the rANS coder of constriction.
 
-A table holds counts that sum to 2^24 for the symbols -T..T and, last, for "beyond". What is beyond
-follows in a bounded Exp-Golomb code, so that every integer up to LARGEST can be coded losslessly.
-Symbols that share a table are coded together; docs/format.md gives the order.
+A table holds counts that sum to 2^24: one for each symbol -T..T and, last, one for the escape,
+which stands for all other symbols. After an escape, the symbol follows in a bounded Exp-Golomb
+code, so that every integer up to LARGEST can be coded losslessly. Symbols that share a table are
+coded together; docs/format.md gives the order.
 """
 
 from __future__ import annotations
@@ -50,17 +51,22 @@ class Tables:
         return len(self.reach)
 
     def bits(self, symbols: np.ndarray, indices: np.ndarray) -> np.ndarray:
-        """The bits of each symbol by its table, without those that follow an escape."""
+        """Returns the bits of each symbol by its table, without those that follow an escape."""
         return PRECISION - np.log2(self.counts[self.entries(symbols, indices)])
 
     def entries(self, symbols: np.ndarray, indices: np.ndarray) -> np.ndarray:
-        """Where in `counts` each symbol is, by its table; the escape's place is that of all beyond."""
+        """Returns the index in `counts` of each symbol, by its table; of the escape, if it needs
+        one.
+        """
         reach = self.reach[indices]
         entry = np.where(np.abs(symbols) > reach, 2 * reach + 1, symbols + reach).astype(np.int64)
         return self.starts[indices] + entry
 
     def model(self, index: int) -> constriction.stream.model.Categorical:
-        """constriction's model of a table. `perfect` keeps our counts (a test reads them back)."""
+        """Returns constriction's model of a table.
+
+        `perfect` keeps our counts (a test reads them back).
+        """
         if index not in self._models:
             counts = self.counts[self.starts[index] : self.starts[index + 1]]
             probabilities = counts / (1 << PRECISION)
@@ -71,7 +77,10 @@ class Tables:
 
 
 def as_integers(symbols: np.ndarray) -> np.ndarray:
-    """Whole numbers of any type as int32. Raises OverflowError beyond LARGEST, and for NaN."""
+    """Returns whole numbers of any type as int32.
+
+    Raises OverflowError beyond LARGEST and for NaN.
+    """
     if symbols.size and not -LARGEST <= symbols.min() <= symbols.max() <= LARGEST:
         raise OverflowError(f"a latent beyond {LARGEST} cannot be coded")
     return symbols.astype(np.int32)
@@ -114,7 +123,7 @@ class Decoder:
         self._coder = AnsCoder(np.frombuffer(data + bytes(-len(data) % 4), "<u4").astype(np.uint32))
 
     def band(self, indices: np.ndarray) -> np.ndarray:
-        """The symbols of one band, int32, in the shape of `indices`, the table of each."""
+        """Returns the symbols of one band, int32, in the shape of `indices`, the table of each."""
         flat = indices.ravel()
         symbols = np.empty(flat.size, np.int32)
         order, runs = _by_table(flat, len(self.tables))
@@ -154,7 +163,7 @@ class Decoder:
             _decode_escapes(self._coder, escapes)
 
     def finish(self) -> None:
-        """Check that the stream held what was read and nothing more. Raises FormatError."""
+        """Checks that the stream held what was read and nothing more. Raises FormatError."""
         if not self._coder.is_empty():
             raise FormatError("a stream does not end where its symbols do")
 
@@ -166,8 +175,9 @@ def _blocks(size: int) -> list[slice]:
 def _by_table(indices: np.ndarray, tables: int) -> tuple[np.ndarray, list[tuple[int, int, int]]]:
     """Sorts the symbols of each block by table and keeps their order within a table.
 
-    Returns, for each block, which of its symbols comes where (uint16); and (table, start, stop) of
-    every run of one table, in the order in which runs are coded: by table, then by block.
+    Returns two things: for each block, the places of its symbols in sorted order (uint16); and
+    (table, start, stop) of every run of one table, in the order in which runs are coded: by table,
+    then by block.
     """
     blocks = _blocks(indices.size)
     order = np.empty(indices.size, np.uint16)
@@ -182,7 +192,7 @@ def _by_table(indices: np.ndarray, tables: int) -> tuple[np.ndarray, list[tuple[
 
 
 def _encode_escapes(coder: AnsCoder, symbols: np.ndarray, reach: np.ndarray) -> None:
-    """Write escapes: v = |symbol| - T >= 1 as its bit length, its lower bits, and its sign."""
+    """Writes escapes: of v = |symbol| - T >= 1 the bit length, the lower bits, and the sign."""
     if not symbols.size:
         return
     excess = np.abs(symbols) - reach
@@ -195,7 +205,10 @@ def _encode_escapes(coder: AnsCoder, symbols: np.ndarray, reach: np.ndarray) -> 
 
 
 def _decode_escapes(coder: AnsCoder, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """How far so many symbols lie beyond their tables, int32, and whether they are negative."""
+    """Reads `count` escapes.
+
+    Returns how far each symbol lies beyond its table, int32, and whether it is negative.
+    """
     exponents = coder.decode(_uniform(MAX_EXPONENT), count).astype(np.uint8)
     excess = np.left_shift(np.int32(1), exponents, dtype=np.int32)
     for bit in range(int(exponents.max()) - 1, -1, -1):

@@ -1,4 +1,4 @@
-"""What can go wrong. Every error the package raises on purpose is one of these."""
+"""The errors that the package raises on purpose."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class FacecodecError(Exception):
         self.fact, self.advice = fact, advice
 
     def message(self, names: Mapping[str, str]) -> str:
-        """The message, with other names for the arguments."""
+        """Returns the message, with other names for the arguments."""
         arguments = {name: names.get(name, name) for name in re.findall(r"{(\w+)}", self.advice)}
         return self.fact + (f": {self.advice.format(**arguments)}" if self.advice else "")
 

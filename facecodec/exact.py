@@ -1,12 +1,12 @@
-"""Everything that selects a probability table or shifts a symbol, in integers.
+"""Integer arithmetic for everything that selects a probability table or shifts a symbol.
 
 Two machines that differ in the last bit of one convolution would read different symbols from one
-file. So the hyper-synthesis runs on integer weights and activations: a layer is
+file. So the hyper-synthesis runs on integer weights and activations. A layer is
 
     out = clip(floor((W a + b + 2^(s-1)) / 2^s), 0, limit)        (the last layer is not clipped)
 
-computed in float64, which holds integers below 2^53 exactly whatever the order of summation. The
-bound is proved from the weights when the model is loaded, not trusted.
+computed in float64, which represents integers below 2^53 exactly in any order of summation. When a
+model is loaded, its weights are checked to keep every sum below that bound.
 """
 
 from __future__ import annotations
@@ -25,8 +25,11 @@ LIMIT = 1 << 20  # activations, as integers, are within 0..LIMIT; inputs within 
 
 @dataclass(frozen=True)
 class Layer:
-    """One convolution: weight (out, in, k, k), k 1 or 3, or (out, 1, k, k), which is depthwise
-    where there are several channels in; bias (out,); `upsample` is a pixel shuffle by 2."""
+    """One convolution.
+
+    `weight` is (out, in, k, k), k 1 or 3, or (out, 1, k, k), which is depthwise if there are
+    several input channels. `bias` is (out,). `upsample` is a pixel shuffle by 2.
+    """
 
     weight: np.ndarray
     bias: np.ndarray
@@ -35,7 +38,7 @@ class Layer:
 
 
 def read_layers(tensors: dict[str, np.ndarray], name: str) -> list[Layer]:
-    """The layers of the integer network of that name in a model's tensors."""
+    """Returns the layers of the integer network `name` in a model's tensors."""
     shifts, upsample = tensors[f"{name}.shifts"], tensors[f"{name}.upsample"]
     return [
         Layer(
@@ -49,7 +52,10 @@ def read_layers(tensors: dict[str, np.ndarray], name: str) -> list[Layer]:
 
 
 def expected_layers(tensors: dict[str, np.ndarray], name: str) -> dict[str, Tensor]:
-    """The tensors of an integer network; it has as many layers as `NAME.shifts` has numbers."""
+    """Returns the tensors that the integer network `name` must have.
+
+    It has as many layers as `NAME.shifts` has numbers.
+    """
     layers = tensors[f"{name}.shifts"].size if f"{name}.shifts" in tensors else 0
     expected = {
         f"{name}.shifts": Tensor("uint8", (f"{name} layers",), 1, 52),
@@ -63,10 +69,10 @@ def expected_layers(tensors: dict[str, np.ndarray], name: str) -> dict[str, Tens
 
 
 class IntegerNetwork:
-    """Layers one after the other: (C, h, w) -> (D, h * upsampling, w * upsampling), all integers.
+    """Runs layers one after the other: (C, h, w) -> (D, h * upsampling, w * upsampling).
 
-    Values are in units of 2^-10. Raises ValueError if a layer is malformed or a partial sum could
-    reach 2^53.
+    All values are integers, in units of 2^-10. Raises ValueError if a layer is malformed or a
+    partial sum could reach 2^53.
     """
 
     def __init__(self, layers: list[Layer]) -> None:
@@ -118,7 +124,7 @@ class IntegerNetwork:
 
 
 class HyperSynthesis(IntegerNetwork):
-    """z_hat (C, h, w) -> what it says of y, (D, 4h, 4w)."""
+    """Turns z_hat (C, h, w) into the parameters of y, (D, 4h, 4w)."""
 
     def __init__(self, layers: list[Layer]) -> None:
         super().__init__(layers)
@@ -136,7 +142,7 @@ def _padded(x: np.ndarray) -> np.ndarray:
 
 
 def _depthwise(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Each channel by its own 3x3 weights (C, 9), with zero padding: (C, h * w)."""
+    """Convolves each channel with its own 3x3 weights (C, 9), zero-padded, to (C, h * w)."""
     _, height, width = x.shape
     padded = _padded(x)
     result = np.zeros_like(x)
@@ -147,7 +153,7 @@ def _depthwise(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 
 def _patches(x: np.ndarray, kernel: int) -> np.ndarray:
-    """Columns for a convolution with zero padding: (in * k * k, h * w)."""
+    """Returns the columns of a convolution with zero padding: (in * k * k, h * w)."""
     channels, height, width = x.shape
     if kernel == 1:
         return x.reshape(channels, -1)
@@ -165,7 +171,10 @@ def _pixel_shuffle(x: np.ndarray) -> np.ndarray:
 
 
 def rescale(values: np.ndarray, factors: np.ndarray, bits: int) -> np.ndarray:
-    """floor((values * factors + 2^(bits-1)) / 2^bits) in int64; an arithmetic shift floors, below zero too."""
+    """Returns floor((values * factors + 2^(bits-1)) / 2^bits) in int64.
+
+    An arithmetic shift rounds towards minus infinity, also below zero.
+    """
     scaled = np.multiply(values, factors, dtype=np.int64)
     scaled += 1 << (bits - 1)
     scaled >>= bits

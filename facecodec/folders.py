@@ -1,5 +1,4 @@
-"""The folders outside the package: the user's cache, what desktops read, and the data for training
-and measuring."""
+"""Folders outside the package: the user's cache, the desktop's data, and the datasets."""
 
 from __future__ import annotations
 
@@ -10,20 +9,27 @@ from facecodec.errors import UsageError
 
 
 def cache_folder() -> Path:
-    """The user's cache: $XDG_CACHE_HOME/facecodec or ~/.cache/facecodec. It need not exist."""
+    """Returns the user's cache folder, which need not exist.
+
+    It is $XDG_CACHE_HOME/facecodec or ~/.cache/facecodec.
+    """
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "facecodec"
 
 
 def desktop_folder() -> Path:
-    """Where desktops look for a user's programs: $XDG_DATA_HOME, or ~/.local/share. It need not exist."""
+    """Returns the folder in which desktops look for a user's programs, which need not exist.
+
+    It is $XDG_DATA_HOME, or ~/.local/share.
+    """
     given = Path(os.environ.get("XDG_DATA_HOME", ""))
     return given if given.is_absolute() else Path.home() / ".local" / "share"
 
 
 def data_folder(given: Path | None) -> Path:
-    """The folder of datasets, which need not exist.
+    """Returns the folder of datasets, which need not exist.
 
-    It is `given`, or $FACECODEC_DATA, or ../shared/data beside the checkout, or in the user's cache.
+    It is `given`, or $FACECODEC_DATA, or ../shared/data beside the checkout, or in the user's
+    cache.
     """
     if given is not None:
         return given
@@ -34,7 +40,7 @@ def data_folder(given: Path | None) -> Path:
 
 
 def data_root(given: Path | None) -> Path:
-    """As `data_folder`. Raises UsageError where the folder does not exist."""
+    """Returns the folder of datasets, as `data_folder`. Raises UsageError if it does not exist."""
     root = data_folder(given)
     if not root.is_dir():
         raise UsageError(

@@ -1,4 +1,4 @@
-"""Frozen models: where they lie, which file is meant, and whether it is what it says.
+"""Frozen models: finds their files, and checks that each is what it says.
 
 A model is one safetensors file. Its digest is a SHA-256 over everything decoding depends on;
 ENCODER_ONLY tensors and the metadata are outside it. The fingerprint, which a .fic names, is the
@@ -63,7 +63,7 @@ def search_path() -> list[Path]:
 
 
 def installed_models() -> dict[str, Path]:
-    """Name -> file of every model found; the first folder that has a name wins."""
+    """Returns name -> file of every model found; the first folder that has a name wins."""
     found: dict[str, Path] = {}
     for folder in search_path():
         for path in sorted(folder.glob("*.safetensors")):
@@ -72,7 +72,10 @@ def installed_models() -> dict[str, Path]:
 
 
 def model_path(name: str | os.PathLike[str] | None) -> Path:
-    """The file of a model given by name or path. Raises UsageError listing what is installed."""
+    """Returns the file of a model given by name or path.
+
+    Raises UsageError listing what is installed.
+    """
     name = os.fspath(name or DEFAULT_MODEL)
     if name.endswith(".safetensors") or os.sep in name:
         if not os.path.isfile(name):
@@ -92,7 +95,7 @@ def model_path(name: str | os.PathLike[str] | None) -> Path:
 
 
 def _refuse_shadow(path: Path) -> None:
-    """Raise ModelError if a model hides another one of the same name and fingerprint.
+    """Raises ModelError if a model hides another one of the same name and fingerprint.
 
     A model may hide one of its name, but not pretend to be that one.
     """
@@ -121,7 +124,8 @@ def refuse_forgery(digests: dict[Path, str]) -> None:
 
 
 def path_of_fingerprint(fingerprint: bytes) -> Path | None:
-    """The installed model that files of this fingerprint are decoded with; None without one.
+    """Returns the installed model that files of this fingerprint are decoded with; None without
+    one.
 
     Raises ModelError if there are two that differ, or none but damaged ones.
     """
@@ -164,7 +168,7 @@ def _listing() -> str:
 
 
 def read_card(path: Path) -> ModelCard:
-    """The card of a model file. Raises ModelError if it is not one."""
+    """Returns the card of a model file. Raises ModelError if it is not one."""
     try:
         with safe_open(path, "numpy") as file:
             return _card(path, file.metadata())
@@ -202,13 +206,13 @@ def _check_card(card: ModelCard) -> None:
 
 
 def digest_of(path: Path) -> str:
-    """The digest of a model file. Raises ModelError."""
+    """Returns the digest of a model file. Raises ModelError."""
     card, tensors = load(path)
     return digest(card.family, tensors)
 
 
 def load(path: Path) -> tuple[ModelCard, dict[str, np.ndarray]]:
-    """Card and tensors, after checking the fingerprint. Raises ModelError."""
+    """Returns card and tensors, after checking the fingerprint. Raises ModelError."""
     metadata, tensors = _read(path)
     card = _card(path, metadata)
     if fingerprint(card.family, tensors) != card.fingerprint or encoder_hash(
@@ -235,12 +239,15 @@ def head_path(model: Path) -> Path:
 
 
 def has_head(card: ModelCard) -> bool:
-    """Whether files of a model can be embedded without decoding."""
+    """Returns whether files of a model can be embedded without decoding."""
     return head_path(card.path).exists()
 
 
 def load_head(card: ModelCard) -> HeadFile:
-    """The head of a model. Raises ModelError where there is none, or one of another model."""
+    """Returns the head of a model.
+
+    Raises ModelError where there is none, or one of another model.
+    """
     path = head_path(card.path)
     if not has_head(card):
         raise ModelError(
@@ -270,10 +277,10 @@ def _check_head(head: HeadFile) -> None:
 
 @dataclass(frozen=True)
 class SearchFile:
-    """What the search for the best file needs for a model.
+    """The gradient graphs with which a model's latents are searched, as `tensors`.
 
-    `rate_weights` are those of a bit per pixel at q 1 and at q 8, and `pixels` that of the mean
-    squared error, in the loss that the model was trained for. `tensors` are the gradient graphs.
+    `rate_weights` are the weights of a bit per pixel at q 1 and at q 8, and `pixels` is the weight
+    of the mean squared error, in the loss that the model was trained for.
     """
 
     rate_weights: tuple[float, float]
@@ -283,19 +290,22 @@ class SearchFile:
 
 @dataclass(frozen=True)
 class FacesFile:
-    """What finds faces and compares them: the size of each recogniser's embeddings, and the graphs."""
+    """The networks that find and compare faces, and the size of each recogniser's embeddings."""
 
     sizes: dict[str, int]
     tensors: dict[str, np.ndarray]
 
 
 def search_file(model: Path) -> Path:
-    """Where the gradient graphs of a model lie."""
+    """Returns where the gradient graphs of a model lie."""
     return model.parent / SEARCH / model.name
 
 
 def load_search(card: ModelCard) -> SearchFile:
-    """The search file of a model. Raises ModelError, which names the file, where there is none."""
+    """Returns the search file of a model.
+
+    Raises ModelError, which names the file, where there is none.
+    """
     path = search_file(card.path)
     facts, tensors = _load_search(path, card.fingerprint)
     try:
@@ -309,7 +319,10 @@ def load_search(card: ModelCard) -> SearchFile:
 
 
 def load_faces(card: ModelCard) -> FacesFile:
-    """The file for faces, from beside a model's search file. Raises ModelError, which names it."""
+    """Returns the file for faces, from beside a model's search file.
+
+    Raises ModelError, which names it.
+    """
     path = search_file(card.path).with_name(FACES)
     facts, tensors = _load_search(path, "")
     try:
@@ -344,7 +357,7 @@ class _Graphs(dict[str, np.ndarray]):
 def _load_beside(
     path: Path, form: str, kind: str, model: str
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The card and the tensors of a file that lies beside a model. Raises ModelError."""
+    """Returns the card and the tensors of a file that lies beside a model. Raises ModelError."""
     metadata, tensors = _read(path)
     try:
         facts = json.loads(metadata["card"])
@@ -362,7 +375,7 @@ def _load_beside(
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
-    """Metadata and tensors of a file that freeze has made. Raises ModelError."""
+    """Returns metadata and tensors of a file that freeze has made. Raises ModelError."""
     try:
         with safe_open(path, "numpy") as file:
             names = list(file.keys())
@@ -380,7 +393,7 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
 
 
 def fingerprint(family: str, tensors: dict[str, np.ndarray]) -> str:
-    """The first eight digits of the digest."""
+    """Returns the first eight digits of the digest."""
     return _short(digest(family, tensors))
 
 
@@ -390,7 +403,9 @@ def digest(family: str, tensors: dict[str, np.ndarray]) -> str:
 
 
 def encoder_hash(tensors: dict[str, np.ndarray]) -> str:
-    """As `digest`, over what only encoding depends on, so that damage to it is noticed too."""
+    """Returns the digest over what only encoding depends on, so that damage to it is noticed
+    too.
+    """
     names = [name for name in tensors if name.startswith(ENCODER_ONLY)]
     return _short(_hash("encoder", tensors, names))
 
@@ -409,7 +424,7 @@ def _hash(start: str, tensors: dict[str, np.ndarray], names: list[str]) -> str:
 
 
 def save(path: Path, card: dict[str, Any], tensors: dict[str, np.ndarray]) -> str:
-    """Write a model file, whole or not at all, and return its fingerprint.
+    """Writes a model file, whole or not at all, and return its fingerprint.
 
     `card` has the fields of ModelCard but name, path and fingerprint.
     """
@@ -425,7 +440,7 @@ def save(path: Path, card: dict[str, Any], tensors: dict[str, np.ndarray]) -> st
 
 
 def save_head(path: Path, model: str, card: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
-    """Write the head of the model with a fingerprint, whole or not at all.
+    """Writes the head of the model with a fingerprint, whole or not at all.
 
     `card` has `space`, `classes` and `runs`.
     """
@@ -435,7 +450,7 @@ def save_head(path: Path, model: str, card: dict[str, Any], tensors: dict[str, n
 def save_search(
     path: Path, model: str, card: dict[str, Any], tensors: dict[str, np.ndarray]
 ) -> None:
-    """Write the search file of the model with a fingerprint, or that for faces, for '', as above."""
+    """Writes the search file of the model with a fingerprint, or, for '', the one for faces."""
     _save_beside(path, SEARCH_FORMAT, "search file", model, card, tensors)
 
 

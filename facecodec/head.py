@@ -10,7 +10,7 @@ from facecodec.sessions import Transforms
 
 
 class Head:
-    """Built from the file of a head (facecodec/networks/head.py).
+    """A head, built from its file (facecodec/networks/head.py).
 
     `space` is the recogniser whose embeddings it gives.
     """
@@ -24,13 +24,16 @@ class Head:
     def embed(self, latents: np.ndarray) -> np.ndarray:
         """float32 (D,), of length 1, of latents (M, h, w).
 
-        Raises ModelError where the graph does not give numbers: latents beyond all bounds, or a bad head.
+        Raises ModelError where the graph does not give numbers: latents beyond all bounds, or a bad
+        head.
         """
         embedding = self._embedding(latents)
         return (embedding / max(np.linalg.norm(embedding), 1e-12)).astype(np.float32)
 
     def classify(self, latents: np.ndarray) -> np.ndarray:
-        """Scores of `classes`, float32 (C,). Raises ModelError as `embed` does, and without classes."""
+        """Scores of `classes`, float32 (C,). Raises ModelError as `embed` does, and without
+        classes.
+        """
         if not self.classes:
             raise ModelError("the head tells no classes apart")
         weight, bias = (self._tensors[name].astype(np.float64) for name in ("weight", "bias"))

@@ -48,7 +48,7 @@ SUFFIX_FORMATS = {f".{name}": name for name in WRITTEN} | {".jpeg": "jpg", ".tif
 
 
 class RgbImage(NamedTuple):
-    """`pixels`, uint8 RGB (H, W, 3), upright; and what an image had beside them.
+    """The picture of an image file, upright, as `pixels`, uint8 RGB (H, W, 3).
 
     `dropped` says in words what was left out, `metadata` are the chunks that were kept. Without
     `metadata` the pixels are sRGB, with an ICCP chunk they are in that colour space.
@@ -60,7 +60,7 @@ class RgbImage(NamedTuple):
 
 
 def read(file: BinaryIO, max_pixels: int, keep_metadata: bool = False) -> RgbImage:
-    """The picture in an image file.
+    """Returns the picture in an image file.
 
     Raises ImageError for a file that is not an image, is cut short, or has more than `max_pixels`.
     """
@@ -84,7 +84,7 @@ def read(file: BinaryIO, max_pixels: int, keep_metadata: bool = False) -> RgbIma
 
 
 def load(path: Path) -> np.ndarray:
-    """The picture in a trusted file, upright, uint8 RGB (H, W, 3).
+    """Returns the picture in a trusted file, upright, uint8 RGB (H, W, 3).
 
     Raises ImageError if it is not an image or is damaged, OSError if the file cannot be read.
     """
@@ -93,14 +93,14 @@ def load(path: Path) -> np.ndarray:
 
 
 def to_rgb(image: Image.Image, keep_metadata: bool = False) -> RgbImage:
-    """The picture in a Pillow image. Raises ImageError if it does not load."""
+    """Returns the picture in a Pillow image. Raises ImageError if it does not load."""
     with _damage_as_image_error():
         return _to_rgb(image, keep_metadata)
 
 
 @contextmanager
 def _damage_as_image_error() -> Iterator[None]:
-    """Turn what Pillow's decoders raise for damaged files into ImageError; hide warnings."""
+    """Turns what Pillow's decoders raise for damaged files into ImageError; hides warnings."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -120,7 +120,10 @@ def suffixes() -> frozenset[str]:
 
 
 def _open(file: BinaryIO, max_pixels: int) -> Image.Image:
-    """Image.open for the formats above, the common ones first: loading all plugins takes time."""
+    """Opens an image of the formats above.
+
+    It tries the common ones first, as loading all plugins takes time.
+    """
     try:
         return Image.open(file, formats=COMMON)
     except UnidentifiedImageError:
@@ -170,7 +173,7 @@ def _to_rgb(image: Image.Image, keep_metadata: bool) -> RgbImage:
 
 
 def exif_chunk(data: Image.Exif | bytes) -> list[tuple[str, bytes]]:
-    """The EXIF chunk, if there is anything for it but the orientation, which is applied."""
+    """Returns the EXIF chunk, if there is anything for it but the orientation, which is applied."""
     exif = Image.Exif()
     exif.load(
         data if isinstance(data, bytes) else data.tobytes()
@@ -191,7 +194,9 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def as_rgb(image: Image.Image | np.ndarray) -> np.ndarray:
-    """uint8 RGB (H, W, 3) from a Pillow image or a uint8 array, (H, W, 3) RGB or (H, W) grey."""
+    """Returns uint8 RGB (H, W, 3) of a Pillow image, or of a uint8 array, (H, W, 3) RGB or (H, W)
+    grey.
+    """
     if isinstance(image, Image.Image):
         image = to_rgb(image).pixels
     if not isinstance(image, np.ndarray):
@@ -232,14 +237,14 @@ def _to_srgb(image: Image.Image, profile: bytes, dropped: list[str]) -> Image.Im
 
 
 def info_of(chunks: Sequence[tuple[str, bytes]]) -> dict[str, bytes]:
-    """The `info` of a Pillow image from a file's chunks; of a type, the first counts."""
+    """Returns the `info` of a Pillow image from a file's chunks; of a type, the first counts."""
     found = dict(reversed(chunks))
     info = {"exif": EXIF_PREFIX + found[EXIF]} if EXIF in found else {}
     return info | ({"icc_profile": found[PROFILE]} if PROFILE in found else {})
 
 
 def reduce(image: Image.Image, max_side: int) -> None:
-    """Make a picture, in place, at most `max_side` pixels wide and high."""
+    """Makes a picture, in place, at most `max_side` pixels wide and high."""
     image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
 
 
@@ -252,7 +257,7 @@ def check_written(format: str) -> None:
 
 
 def write(image: Image.Image, format: str) -> bytes:
-    """The bytes of an RGB picture as a file of a format in WRITTEN.
+    """Returns the bytes of an RGB picture as a file of a format in WRITTEN.
 
     They include the metadata in its info. PNG, PPM and TIFF are lossless, the others have quality
     95. Raises ImageError for more than the format holds.

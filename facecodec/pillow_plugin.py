@@ -18,7 +18,7 @@ FORMAT, SUFFIX, MEDIA_TYPE = "FIC", ".fic", "image/x-facecodec"
 
 
 class FicError(FacecodecError, OSError):
-    """What is wrong with a file, for programs that expect what Pillow raises."""
+    """The error for a bad file, for programs that expect what Pillow raises."""
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def _as_pillow_does() -> Iterator[None]:
 
 
 class FicImageFile(ImageFile.ImageFile):
-    """Size and metadata when opened, pixels when loaded, as every format of Pillow."""
+    """A .fic file as Pillow opens it: size and metadata at once, pixels when they are loaded."""
 
     format = FORMAT
     format_description = "facecodec"
@@ -56,7 +56,9 @@ class FicImageFile(ImageFile.ImageFile):
 
 
 def save(image: Image.Image, file: IO[bytes], name: str | bytes) -> None:
-    """What image.save calls; it takes `quality`, `effort`, `model`, `exif` and `icc_profile`."""
+    """Saves an image, as image.save asks; takes `quality`, `effort`, `model`, `exif`,
+    `icc_profile`.
+    """
     from facecodec.frozen import model_path
 
     options = image.encoderinfo

@@ -28,10 +28,10 @@ def suffixes() -> frozenset[str]:
 
 
 def open_image(file: BinaryIO, max_pixels: int) -> Image.Image | None:
-    """A picture in HEIC or JPEG XL; None for another kind of file.
+    """Returns a picture in HEIC or JPEG XL; None for another kind of file.
 
-    Raises ImageError for one whose package is not installed, and for more than `max_pixels` of
-    JPEG XL, which its package decodes whole as it opens it.
+    Raises ImageError for one whose package is not installed, and for more than `max_pixels` of JPEG
+    XL, which its package decodes whole as it opens it.
     """
     head = file.read(32)
     file.seek(0)
@@ -81,7 +81,9 @@ def jpegxl_size(content: bytes) -> tuple[int, int]:
 
 
 def _codestream(content: bytes) -> bytes:
-    """The beginning of the codestream in a container: of its box jxlc, or of the first jxlp."""
+    """Returns the beginning of the codestream in a container: of its box jxlc, or of the first
+    jxlp.
+    """
     start = 0
     while len(content) - start >= BOX:
         size, kind = (

@@ -1,4 +1,4 @@
-"""What processes that work for another one have in common."""
+"""Helpers for processes that work for another one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from multiprocessing import connection
 
 
 def end_with_parent() -> None:
-    """Have this process end when the one that started it does, however that comes about."""
+    """Makes this process end when the one that started it ends, for whatever reason."""
     threading.Thread(target=_wait, daemon=True).start()
 
 

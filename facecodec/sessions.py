@@ -41,7 +41,7 @@ class Transforms:
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}
 
     def of_pixels(self, name: str, pixels: np.ndarray, step: int, reach: int) -> np.ndarray:
-        """uint8 (H, W, 3) -> latents, float32 (M, ceil(H/step), ceil(W/step)).
+        """Runs a graph on uint8 (H, W, 3), to float32 (M, ceil(H/step), ceil(W/step)).
 
         The graph takes values in 0..1.
         """
@@ -61,7 +61,9 @@ class Transforms:
     def of_latents(
         self, name: str, latents: np.ndarray, step: int, down: int, reach: int
     ) -> np.ndarray:
-        """Latents (M, h, w) with this `step` -> float32 (C, ceil(h/down), ceil(w/down))."""
+        """Runs a graph on latents (M, h, w) with this `step`, to float32 (C, ceil(h/down),
+        ceil(w/down)).
+        """
 
         def part(rows: slice, columns: slice) -> np.ndarray:
             seen = latents[:, rows, columns]
@@ -74,7 +76,7 @@ class Transforms:
     def to_pixels(
         self, name: str, latents: np.ndarray, size: tuple[int, int], step: int, reach: int
     ) -> np.ndarray:
-        """Latents (M, h, w) -> uint8 (*size, 3), without the padding.
+        """Runs a graph on latents (M, h, w), to uint8 (*size, 3), without the padding.
 
         The graph gives values in 0..1.
         """
@@ -94,7 +96,7 @@ class Transforms:
         return pixels
 
     def vector(self, name: str, latents: np.ndarray) -> np.ndarray:
-        """Latents (M, h, w) -> float32 (D,)."""
+        """Runs a graph on latents (M, h, w), to float32 (D,)."""
         result = self._result(name, latents[None])
         if result.ndim != 2 or len(result) != 1 or result.dtype != np.float32:
             raise ModelError(f"the model's {name} graph gives {result.dtype} {result.shape}")
@@ -110,7 +112,7 @@ class Transforms:
         down: int = 1,
         out: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Run `work` over a `size` in tiles of `core` positions, and put the results together.
+        """Runs `work` over a `size` in tiles of `core` positions, and put the results together.
 
         `work` takes rows and columns, and gives `up`/`down` times as many. Tiles get `reach` more
         positions to each side, rounded up to `down`, whose results are cut off. The result is
@@ -152,7 +154,7 @@ class Transforms:
         return result
 
     def _run(self, name: str, values: np.ndarray, up: int, down: int) -> np.ndarray:
-        """The result of a graph for (1, ., h, w): float32 (C, h up/down, w up/down).
+        """Returns the result of a graph for (1, ., h, w): float32 (C, h up/down, w up/down).
 
         Raises ModelError.
         """
@@ -184,7 +186,7 @@ class Transforms:
 
 
 def open_session(graph: bytes, what: str, provider: str = CPU) -> onnxruntime.InferenceSession:
-    """A session of one thread of an ONNX graph that a model holds.
+    """Returns a session of one thread of an ONNX graph that a model holds.
 
     It prints nothing, and reads no file: a graph may name one that holds its weights, and a
     stranger's would make a picture of it. Raises ModelError, which begins with `what`.
@@ -207,7 +209,10 @@ def open_session(graph: bytes, what: str, provider: str = CPU) -> onnxruntime.In
 def run_session(
     session: onnxruntime.InferenceSession, what: str, *values: np.ndarray
 ) -> list[np.ndarray]:
-    """All outputs of a graph, for inputs in its order. Raises ModelError and MemoryError."""
+    """Returns all outputs of a graph, for inputs in its order.
+
+    Raises ModelError and MemoryError.
+    """
     try:
         names = [each.name for each in session.get_inputs()]
         return session.run(None, dict(zip(names, values, strict=True)))
@@ -218,7 +223,8 @@ def run_session(
 
 
 def provider() -> str:
-    """ONNX Runtime's name of the execution provider: $FACECODEC_PROVIDER, or the CPU's.
+    """Returns the execution provider that $FACECODEC_PROVIDER names, or the CPU's, as ONNX Runtime
+    calls it.
 
     Raises UsageError if this ONNX Runtime has no such provider.
     """
@@ -247,7 +253,7 @@ def _threads() -> int:
 
 @dataclass(frozen=True)
 class _Tile:
-    """Along one side: the positions that a tile is for, and those that it sees."""
+    """Along one side: the positions of a tile, and those that the network sees for it."""
 
     core: slice
     seen: slice
@@ -264,9 +270,9 @@ def _scaled(part: slice, up: int, down: int, origin: int) -> slice:
 
 
 def pad(pixels: np.ndarray, multiple: int) -> np.ndarray:
-    """Pad at the right and bottom to a multiple.
+    """Pads at the right and bottom to a multiple.
 
-    The padding is a mirror image, or the edge repeated where there is too little to mirror.
+    The padding is a mirror image, or the edge repeated if there is too little to mirror.
     """
     for axis in (0, 1):
         extra = -pixels.shape[axis] % multiple

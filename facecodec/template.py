@@ -22,7 +22,8 @@ MAX_OVERSAMPLING = 16  # sampling points along a side of a pixel of the crop, at
 
 
 def similarity(landmarks: np.ndarray, template: np.ndarray = TEMPLATE) -> np.ndarray:
-    """The similarity that maps crop coordinates to image coordinates, (2, 3), least squares.
+    """Returns the similarity that maps crop coordinates to image coordinates, (2, 3), least
+    squares.
 
     `landmarks` (5, 2) in the image, `template` (5, 2) in a crop of 112x112. Fitted in the direction
     image -> crop, the one in which errors are measured in pixels of the crop, and inverted.

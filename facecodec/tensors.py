@@ -1,4 +1,4 @@
-"""What the tensors of a model must be: each has one type, shape and range, checked before use."""
+"""The type, shape and range of each tensor of a model, checked before it is used."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from facecodec.text import printable
 class Tensor:
     """A type, a shape and a range.
 
-    A side is a number, a letter that stands for the same number wherever it occurs, or None for any.
+    A side is a number, a letter that stands for the same number wherever it occurs, or None for
+    any.
     """
 
     dtype: str

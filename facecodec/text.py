@@ -1,4 +1,4 @@
-"""Names that strangers chose, made fit for a terminal."""
+"""Makes names that strangers chose fit for a terminal."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The page that shows .fic files in a browser, and the script that other pages need to do so.
+"""The page that shows .fic files in a browser, and the script with which other pages show them.
 
-Its JavaScript is web/, packed by `make web` into facecodec/web. A page holds all that it needs: the
-script, ONNX Runtime's wasm, the decoding half of models, and files.
+Their JavaScript is web/, packed by `make web` into facecodec/web. A page contains all that it
+needs: the script, ONNX Runtime's wasm, the decoding half of models, and files.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ SCRIPT, WASM, LISTING = "facecodec.js", "ort.wasm.gz", "models.json"
 def page(
     files: Sequence[tuple[str, bytes]], models: Iterable[Path], alive: str | None = None
 ) -> bytes:
-    """An HTML page that shows files, (name, bytes), and others of these models that are dropped on it.
+    """Returns an HTML page that shows files and takes others that are dropped on it.
 
-    `alive` is an address of the page's server, to which it keeps a connection open; a page without
-    one connects to nothing. Raises ModelError for a model that cannot be read.
+    `files` are (name, bytes); `models` are those it can decode. `alive` is an address of the page's
+    server, to which it keeps a connection open; a page without one connects to nothing. Raises
+    ModelError for a model that cannot be read.
     """
     script = (BUILT / SCRIPT).read_text("utf-8").replace("</script", r"<\/script")
     style = (BUILT / "page.css").read_text("utf-8")
@@ -38,24 +39,24 @@ def page(
         f"script-src '{_digest(script)}' 'wasm-unsafe-eval'; style-src '{_digest(style)}'; "
         f"connect-src {reached}"
     )
-    held = [_held((BUILT / WASM).read_bytes(), {"id": "ort-wasm"})]
+    parts = [_inline((BUILT / WASM).read_bytes(), {"id": "ort-wasm"})]
     for path in models:
         name, fingerprint, content = decoding_half(path)
-        held.append(_held(content, {"data-model": name, "data-fingerprint": fingerprint}))
-    held += [_held(content, {"data-file": name}) for name, content in files]
+        parts.append(_inline(content, {"data-model": name, "data-fingerprint": fingerprint}))
+    parts += [_inline(content, {"data-file": name}) for name, content in files]
     text = Template((BUILT / "page.html").read_text("utf-8")).substitute(
         policy=policy,
         title=html.escape(files[0][0] if len(files) == 1 else "facecodec"),
         alive=f'<link rel="alive" href="{html.escape(alive)}">\n' if alive else "",
         style=style,
-        data="\n".join(held),
+        data="\n".join(parts),
         script=script,
     )
     return text.encode("utf-8", "surrogateescape")  # a file's name need not be text
 
 
 def write_script(folder: Path, models: Iterable[Path]) -> None:
-    """Put facecodec.js, and what it fetches from beside it, into a folder that is made as needed.
+    """Writes facecodec.js, and the files that it fetches, into a folder that is made if need be.
 
     Raises ModelError for a model that cannot be read, and OSError.
     """
@@ -71,7 +72,7 @@ def write_script(folder: Path, models: Iterable[Path]) -> None:
 
 
 def models_of(files: Iterable[bytes]) -> list[Path]:
-    """The default model, and the installed ones that files name; bad files name none.
+    """Returns the default model, and the installed ones that files name; bad files name none.
 
     Raises ModelError if two installed models have a file's fingerprint and differ.
     """
@@ -88,9 +89,9 @@ def models_of(files: Iterable[bytes]) -> list[Path]:
 
 
 def decoding_half(path: Path) -> tuple[str, str, bytes]:
-    """Name, fingerprint, and the model file without what encoders alone need: half of its bytes.
+    """Returns the name, the fingerprint, and the model file without what only encoders need.
 
-    Raises ModelError.
+    That is about half of its bytes. Raises ModelError.
     """
     from safetensors.numpy import save
 
@@ -107,10 +108,10 @@ def decoding_half(path: Path) -> tuple[str, str, bytes]:
 
 
 def _digest(text: str) -> str:
-    """What a content-security policy calls an inline script or style."""
+    """Returns the hash of an inline script or style, as a content-security policy names it."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _held(content: bytes, attributes: dict[str, str]) -> str:
-    told = " ".join(f'{name}="{html.escape(value)}"' for name, value in attributes.items())
-    return f'<script type="text/plain" {told}>{base64.b64encode(content).decode()}</script>'
+def _inline(content: bytes, attributes: dict[str, str]) -> str:
+    listed = " ".join(f'{name}="{html.escape(value)}"' for name, value in attributes.items())
+    return f'<script type="text/plain" {listed}>{base64.b64encode(content).decode()}</script>'

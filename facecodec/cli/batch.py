@@ -70,12 +70,12 @@ class Options:
     quiet: bool = False
 
     def listed(self) -> list[str] | None:
-        """The inputs that the file of --files0-from lists, or None without that option."""
+        """Returns the inputs that the file of --files0-from lists, or None without that option."""
         return None if self.files0_from is None else read_list(self.files0_from)
 
 
 def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of `Options`, which the command gets as one argument `options`."""
+    """Returns the options of `Options`, which the command gets as one argument `options`."""
     names = [field.name for field in fields(Options)]
 
     @wraps(command)
@@ -119,7 +119,7 @@ def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _set_provider(context: click.Context, option: click.Parameter, name: str | None) -> None:
-    """Put it into the environment, from which other processes have it too."""
+    """Puts it into the environment, from which other processes have it too."""
     if name is not None:
         os.environ["FACECODEC_PROVIDER"] = name
         from facecodec.sessions import provider
@@ -169,7 +169,7 @@ class Reporter:
             self.line(f"facecodec: {name}: {reason}")
 
     def note(self, name: str, note: Note) -> None:
-        """Show a note, unless one of its kind has been shown."""
+        """Shows a note, unless one of its kind has been shown."""
         if note.kind is None or note.kind not in self.noted:
             self.noted.add(note.kind)
             self.remark(f"{name}: {note.text}")
@@ -186,7 +186,7 @@ def run(
     verify: bool = False,
     remark: str | None = None,
 ) -> None:
-    """Run `operation` for every job of the plan, and exit with 1 if any failed.
+    """Runs `operation` for every job of the plan, and exits with 1 if any failed.
 
     `verify` reads outputs back; `remark` is a note on the inputs as a whole.
     """
@@ -260,7 +260,7 @@ def run(
 
 
 def _rehearse(jobs: Sequence[Job], force: bool, reporter: Reporter) -> int:
-    """Tell the output of each job; returns how many would fail, as far as names can tell."""
+    """Tells the output of each job; returns how many would fail, as far as names can tell."""
     failed = 0
     for job in jobs:
         try:
@@ -280,7 +280,7 @@ def _rehearse(jobs: Sequence[Job], force: bool, reporter: Reporter) -> int:
 
 
 def _results(plan: Plan, task: Convert, options: Options) -> Iterator[tuple[Job, Result]]:
-    """Every job with its result: in order, with shards last, unless a cluster runs them."""
+    """Yields every job with its result: in order, with shards last, unless a cluster runs them."""
     shards = [job for job in plan.jobs if job.is_shard]
     if shards or options.cluster is not None:
         from facecodec.cli.shards import Recode  # tarfile is slow to import

@@ -32,7 +32,7 @@ recogniser_option = click.option(
 
 
 def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of the whole bench and of each measurement alone."""
+    """Returns the options of the whole bench and of each measurement alone."""
     folder = LocalPath()
     for option in reversed(
         (
@@ -177,7 +177,10 @@ def download(dataset: str) -> None:
 
 
 def chosen(codecs: tuple[str, ...], models: tuple[str, ...]) -> dict[str, tuple[float, ...]]:
-    """The settings asked for by codec, () if none are. Raises UsageError for an unknown codec."""
+    """Returns the settings asked for by codec, () if none are.
+
+    Raises UsageError for an unknown codec.
+    """
     from facecodec.bench.codecs import find_codec
     from facecodec.frozen import DEFAULT_MODEL
 
@@ -206,7 +209,7 @@ def measure_and_report(
     resume: bool,
     limits: tuple[int, ...] = (),
 ) -> None:
-    """Measure `parts`; with `limits` in bytes, codecs made to fit them."""
+    """Measures `parts`; with `limits` in bytes, codecs made to fit them."""
     require_bench()
     from facecodec.bench.codecs import find_codec
     from facecodec.bench.gallery import add_pictures
@@ -281,7 +284,10 @@ def time_and_report(
 
 
 def folder_for(dataset: str, out: Path | None, resume: bool) -> Path:
-    """The folder of the report. Raises UsageError if it holds one and is not to be resumed."""
+    """Returns the folder of the report.
+
+    Raises UsageError if it holds one and is not to be resumed.
+    """
     out = out or Path(f"bench-{Path(dataset).name}")
     if (out / "results.json").exists() and not resume:
         raise UsageError(
@@ -291,7 +297,7 @@ def folder_for(dataset: str, out: Path | None, resume: bool) -> Path:
 
 
 def require_bench() -> None:
-    """Raise UsageError where packages are missing that measuring takes."""
+    """Raises UsageError where packages are missing that measuring takes."""
     from facecodec.faces import INSTALL
 
     remedy = f"pip install 'facecodec[train,bench]' and {INSTALL}"

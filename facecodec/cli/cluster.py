@@ -28,7 +28,7 @@ LOCAL = "local"
 def run_on_cluster(
     jobs: Sequence[Job], recode: Recode, address: str
 ) -> Iterator[tuple[Job, Result]]:
-    """Every job with its result, in the order in which they end.
+    """Yields every job with its result, in the order in which they end.
 
     `address` is that of ray.init; "local" starts a cluster here. Outputs are overwritten, so that
     Ray can run again what a worker had begun when it, or its machine, died.

@@ -22,32 +22,32 @@ OPTIONS = {  # by the argument of the library that each of them sets
 
 
 def tell(text: str, end: str = "\n") -> None:
-    """A line on stdout."""
+    """Prints a line on stdout."""
     _write(text, sys.stdout, end)
 
 
 def warn(text: str, start: str = "", end: str = "\n") -> None:
-    """A line on stderr; `start` and `end` are ours, and may move the cursor."""
+    """Prints a line on stderr; `start` and `end` are ours, and may move the cursor."""
     _write(text, sys.stderr, end, start)
 
 
 def message_of(error: FacecodecError) -> str:
-    """The message of an error, with our options where it names arguments of the library."""
+    """Returns the message of an error, with our options where it names arguments of the library."""
     return error.message(OPTIONS)
 
 
 def complain(text: str) -> None:
-    """What went wrong, on stderr."""
+    """Says on stderr what went wrong."""
     warn(f"facecodec: {text}")
 
 
 def tell_json(value: Any, file: IO[str] | None = None) -> None:
-    """A line of JSON, which escapes all but ASCII, on stdout or `file`."""
+    """Prints a line of JSON, which escapes all but ASCII, on stdout or `file`."""
     print(json.dumps(value), file=file or sys.stdout, flush=True)
 
 
 def complain_of_usage(error: click.ClickException) -> None:
-    """What click found wrong with the arguments, with its hint at --help."""
+    """Says what click found wrong with the arguments, with its hint at --help."""
     context = getattr(error, "ctx", None)
     if context is not None:
         for line in context.get_usage().splitlines():

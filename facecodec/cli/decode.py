@@ -60,7 +60,7 @@ def decode(
 
 @dataclass(frozen=True)
 class Decode:
-    """From the bytes of a .fic file to those of an image file."""
+    """Turns the bytes of a .fic file into those of an image file."""
 
     image_format: str
     max_pixels: int
@@ -92,7 +92,7 @@ class Decode:
 
 
 def _format_of(target: Path | None) -> str:
-    """The format that a file name asks for. Raises UsageError if it names none."""
+    """Returns the format that a file name asks for. Raises UsageError if it names none."""
     from facecodec import images
 
     if target is None or files.is_shard(target) or is_special(target):

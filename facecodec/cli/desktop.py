@@ -137,7 +137,7 @@ def _program() -> str:
 
 
 def _index(folder: Path) -> None:
-    """Have the desktop's own programs read the folder again, or say that they are not there."""
+    """Has the desktop's own programs read the folder again, or says that they are missing."""
     for name, (program, package) in INDEXED.items():
         if not (folder / name).is_dir():
             continue

@@ -129,7 +129,7 @@ class Embed:
 
 
 def _tell_row(name: str, space: str, numbers: list[float]) -> None:
-    """Print three columns; a name that holds a tab is one column all the same."""
+    """Prints three columns; a name with a tab in it is one column all the same."""
     tell(name, end="\t")
     tell(space, end="\t")
     tell(" ".join(map(str, numbers)))
@@ -146,7 +146,7 @@ def _jobs(name: str) -> tuple[list[Job], list[tuple[str, str]]]:
 
 
 def _array(rows: list[np.ndarray | None]) -> bytes:
-    """A .npy file, float32 (N, D), a row for each input: NaN if it has no embedding."""
+    """Returns a .npy file, float32 (N, D), a row for each input: NaN if it has no embedding."""
     there = next(row for row in rows if row is not None)
     buffer = io.BytesIO()
     np.save(buffer, np.stack([np.full_like(there, np.nan) if row is None else row for row in rows]))

@@ -121,7 +121,7 @@ def encode(
 
 
 def _passed_over(unwanted: Counter[str]) -> str | None:
-    """What to say of files in folders that look like pictures and are not taken."""
+    """Returns what to say of files in folders that look like pictures and are not taken."""
     from facecodec import images, plugins
 
     found = {suffix: unwanted[suffix] for suffix in sorted(images.UNREAD_SUFFIXES & set(unwanted))}
@@ -135,7 +135,7 @@ def _passed_over(unwanted: Counter[str]) -> str | None:
 
 @dataclass(frozen=True)
 class Encode:
-    """From the bytes of an image file to those of a .fic file that meets the target."""
+    """Turns the bytes of an image file into those of a .fic file that meets the target."""
 
     model: Path
     target: Target
@@ -192,7 +192,7 @@ class Encode:
 
 @contextmanager
 def _bar(shown: bool) -> Iterator[Progress | None]:
-    """What a search reports to: a bar on the terminal, which each search begins again."""
+    """Yields what a search reports to: a progress bar, which begins again with each search."""
     if not shown:
         yield None
         return

@@ -9,7 +9,7 @@ from facecodec.errors import UsageError
 
 
 def require(packages: Sequence[str], remedy: str) -> None:
-    """Raise UsageError, naming what is missing and what to do, unless all can be imported."""
+    """Raises UsageError, naming what is missing and what to do, unless all can be imported."""
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
         raise UsageError(f"{', '.join(missing)} not installed: {remedy}")

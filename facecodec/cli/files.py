@@ -35,9 +35,10 @@ AnyPath = TypeVar("AnyPath", bound=PurePath)
 
 @dataclass(frozen=True)
 class Naming:
-    """How an output is called: as its input, with `suffix` for its own, or after it if it `keeps`.
+    """The naming of outputs.
 
-    That one prevents two inputs that differ in their suffix alone from having one output.
+    An output is called as its input, with `suffix` in place of its own, or after it if `keeps`. The
+    latter gives two inputs that differ in their suffix alone two outputs.
     """
 
     suffix: str
@@ -106,7 +107,7 @@ def plan(
     wanted: frozenset[str],
     kind: str,
 ) -> Plan:
-    """Pair inputs with outputs.
+    """Pairs inputs with outputs.
 
     Folders are searched for files of a `kind`, by the suffixes `wanted`; `listed` are the paths of
     --files0-from. Of several inputs, one that cannot be reached, whose output is an input too, or
@@ -192,7 +193,8 @@ def is_shard(path: Path) -> bool:
 def find(
     path: Path, wanted: frozenset[str], kind: str, unwanted: Counter[str] | None = None
 ) -> tuple[list[Path], list[tuple[str, str]]]:
-    """The file at `path`, or those in a folder with a suffix in `wanted`; failures as in Plan.
+    """Returns the file at `path`, or those in a folder with a suffix in `wanted`; failures as in
+    Plan.
 
     The suffixes of others in the folder are counted in `unwanted`.
     """
@@ -212,7 +214,7 @@ def find(
 
 
 def read_list(name: str) -> list[str]:
-    """The NUL-separated paths of --files0-from, '-' being standard input."""
+    """Returns the NUL-separated paths of --files0-from, '-' being standard input."""
     try:
         if name == STANDARD:
             data = sys.stdin.buffer.read()
@@ -235,14 +237,14 @@ def _is_folder(out: str) -> bool:
 
 
 def _base(paths: list[Path]) -> Path:
-    """The common folder of files here. A missing file does not count, and fails later."""
+    """Returns the common folder of files here. A missing file does not count, and fails later."""
     there = [path for path in paths if os.path.exists(path)]
     folders = [os.path.abspath(path if os.path.isdir(path) else path.parent) for path in there]
     return Path(os.path.commonpath(folders)) if folders else Path.cwd()
 
 
 def _remote_base(paths: list[Path]) -> list[str]:
-    """The common folder of URLs, in parts."""
+    """Returns the common folder of URLs, in parts."""
     folders = [path if is_folder(path) else path.parent for path in paths if is_url(path)]
     parts = zip(*(str(folder).rstrip("/").split("/") for folder in folders), strict=False)
     return [same[0] for same in takewhile(lambda each: len(set(each)) == 1, parts)]
@@ -255,13 +257,15 @@ def _remote_place(path: Path, base: list[str]) -> Path:
 
 
 def _place(path: Path, root: Path) -> Path:
-    """The place of a file below OUT: its path from `root`, or the whole one if it lies outside."""
+    """Returns the place of a file below OUT: its path from `root`, or the whole one if it lies
+    outside.
+    """
     absolute = Path(os.path.abspath(path))
     return absolute.relative_to(root if absolute.is_relative_to(root) else absolute.anchor)
 
 
 def _collisions(jobs: list[Job]) -> dict[Job, str]:
-    """The jobs whose output must not be written, each with the reason.
+    """Returns the jobs whose output must not be written, each with the reason.
 
     Of two with one output, it is the later one, as `cp` has it.
     """
@@ -293,7 +297,7 @@ def _collisions(jobs: list[Job]) -> dict[Job, str]:
 
 
 def _reached(names: Iterable[str], failures: list[tuple[str, str]] | None) -> list[Path]:
-    """The paths of names. One whose store cannot be reached goes to `failures`.
+    """Returns the paths of names. One whose store cannot be reached goes to `failures`.
 
     Without that list it raises UsageError or OSError.
     """

@@ -76,9 +76,10 @@ def info(
 
 
 def describe(data: bytes, escapes: bool = False) -> dict[str, Any]:
-    """The facts that `info --json` prints (docs/cli.md), less the input's name. Raises FormatError.
+    """Returns the facts that `info --json` prints (docs/cli.md), less the input's name.
 
-    `escapes` are counted if they are asked for and the model is there; this reads all symbols.
+    Raises FormatError. `escapes` are counted if they are asked for and the model is there; this
+    reads all symbols.
     """
     from facecodec import container
     from facecodec.codec import codec_of
@@ -118,7 +119,7 @@ def describe(data: bytes, escapes: bool = False) -> dict[str, Any]:
 
 
 def extract(data: bytes, source: Job, folder: Path) -> None:
-    """Write the images in a file to DIR/NAME-IMAGE. Raises OutputError.
+    """Writes the images in a file to DIR/NAME-IMAGE. Raises OutputError.
 
     Raises FormatError if the family's files hold no images.
     """
@@ -138,7 +139,8 @@ def extract(data: bytes, source: Job, folder: Path) -> None:
 
 
 def draw_allocation(data: bytes) -> bytes:
-    """The picture in grey under its allocation, as a PNG file: yellow keeps all samples, blue none.
+    """Returns the picture in grey under its allocation, as a PNG file: yellow keeps all samples,
+    blue none.
 
     Raises FormatError if the family keeps all samples everywhere.
     """

@@ -64,7 +64,7 @@ def _path(context: click.Context, option: click.Parameter, name: str | None) -> 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line for each model.")
 def models(as_json: bool) -> None:
-    """List the installed models: fingerprint, family, objective, training data, and rate and PSNR per quality.
+    """List the installed models: fingerprint, family, objective, training data, rate and PSNR.
 
     Rates were measured on held-back training people when the model was frozen. More models are
     found in the folders that FACECODEC_MODELS names.

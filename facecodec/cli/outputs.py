@@ -24,7 +24,7 @@ class OutputError(FacecodecError):
 
 
 def refuse_existing(job: Job, force: bool) -> None:
-    """Raise OutputError, before any work is done, where the output is there already."""
+    """Raises OutputError, before any work is done, if the output exists."""
     if job.target is None or (force and is_url(job.target)):
         return
     if not is_url(job.target) and os.path.isdir(job.target):
@@ -34,7 +34,10 @@ def refuse_existing(job: Job, force: bool) -> None:
 
 
 def outputs_there(jobs: Iterable[Job]) -> set[Job]:
-    """The jobs whose output is a file that exists. Each folder of a store is listed once."""
+    """Returns the jobs whose output is a file that exists.
+
+    Each folder of a store is listed once.
+    """
     listed: dict[str, set[str]] = {}
     found = set()
     for job in jobs:
@@ -72,16 +75,17 @@ def read_input(job: Job) -> bytes:
 
 
 def write_output(job: Job, data: bytes, force: bool) -> None:
-    """Put `data` under the output's name. Raises OutputError; leaves nothing partial."""
+    """Puts `data` under the output's name. Raises OutputError; leaves nothing partial."""
     with writing(job, force) as file:
         file.write(data)
 
 
 @contextmanager
 def writing(job: Job, force: bool) -> Iterator[IO[bytes]]:
-    """A file to write to. It gets the output's name at the end of the block, unless that raises.
+    """Yields a file to write to.
 
-    If it raises, the file is removed. Raises OutputError, also for an OSError of the block.
+    It gets the output's name at the end of the block, unless that raises. If it raises, the file is
+    removed. Raises OutputError, also for an OSError of the block.
     """
     try:
         if job.target is None:
@@ -111,7 +115,7 @@ def writing(job: Job, force: bool) -> Iterator[IO[bytes]]:
 
 
 def compare_output(job: Job, digest: bytes) -> None:
-    """Raise OutputError unless the output, read back, has this SHA-256.
+    """Raises OutputError unless the output, read back, has this SHA-256.
 
     Standard output and devices cannot be read, and are not.
     """
@@ -129,7 +133,8 @@ def compare_output(job: Job, digest: bytes) -> None:
 
 @contextmanager
 def _remote(target: Path, force: bool) -> Iterator[IO[bytes]]:
-    """A local file, which is sent to a store when it is whole: an object appears there at once.
+    """Yields a local file, which is sent to a store when it is whole: an object appears there at
+    once.
 
     Most stores cannot refuse to overwrite, so it is checked before whether the object exists.
     """
@@ -148,9 +153,10 @@ def _remote(target: Path, force: bool) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _whole(target: Path, force: bool, mode: int | None) -> Iterator[IO[bytes]]:
-    """A file that becomes `target`. Raises FileExistsError if that exists by then, unless `force`.
+    """Yields a file that becomes `target`.
 
-    `mode` are the input's permissions; the output gets no more than these.
+    Raises FileExistsError if that exists by then, unless `force`. `mode` are the input's
+    permissions; the output gets no more than these.
     """
     partial = target.with_name(f".facecodec-{os.urandom(8).hex()}.partial")
     try:  # around everything: Ctrl-C may come as soon as the file is there
@@ -190,7 +196,9 @@ def _limit(file: IO[bytes], mode: int | None) -> None:
 
 
 def _unnamed(folder: Path) -> IO[bytes] | None:
-    """A file without a name, which even kill -9 does not leave behind; None if there is no such."""
+    """Opens a file without a name, which even kill -9 does not leave behind; None if there is no
+    such.
+    """
     try:
         return open(os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o666), "w+b")
     except (AttributeError, OSError):  # not Linux, or not this file system
@@ -198,7 +206,10 @@ def _unnamed(folder: Path) -> IO[bytes] | None:
 
 
 def _link(file: IO[bytes], path: Path) -> bool:
-    """Give an unnamed file its name; False where the system cannot. Raises FileExistsError."""
+    """Gives an unnamed file its name; returns False if the system cannot.
+
+    Raises FileExistsError.
+    """
     try:  # with a directory, although the path is absolute, Python follows the link
         os.link(f"/proc/self/fd/{file.fileno()}", path, src_dir_fd=file.fileno())
     except FileExistsError:
@@ -209,7 +220,7 @@ def _link(file: IO[bytes], path: Path) -> bool:
 
 
 def _name(partial: Path, target: Path) -> None:
-    """Rename, but not over a file that exists; some file systems can only do the former."""
+    """Renames, but not over a file that exists; some file systems can only do the former."""
     try:
         os.link(partial, target)
     except FileExistsError:

@@ -15,16 +15,16 @@ from facecodec.errors import FacecodecError, UsageError
 
 
 def is_url(path: Path | str) -> bool:
-    """Whether a path, or the name of one, is a URL's.
+    """Returns whether a path, or the name of one, is a URL's.
 
-    A URL's path is a UPath, whose `protocol` names its store; before universal-pathlib 0.3 it is
-    a pathlib.Path too, so that its type says nothing.
+    A URL's path is a UPath, whose `protocol` names its store; before universal-pathlib 0.3 it is a
+    pathlib.Path too, so that its type says nothing.
     """
     return "://" in path if isinstance(path, str) else bool(getattr(path, "protocol", ""))
 
 
 def to_path(name: str) -> Path:
-    """The path of a name. Raises UsageError for a URL whose package is not installed."""
+    """Returns the path of a name. Raises UsageError for a URL whose package is not installed."""
     if name.startswith("file://"):
         return Path(name.removeprefix("file://"))
     if not is_url(name):
@@ -57,14 +57,14 @@ class LocalPath(click.Path):
 
 
 def in_store(path: Path) -> tuple[Any, str]:
-    """The fsspec file system of a URL's store, and the path in it."""
+    """Returns the fsspec file system of a URL's store, and the path in it."""
     remote: Any = path  # a UPath, which type checkers do not know
     return remote.fs, remote.path
 
 
 @contextmanager
 def reaching(path: Path | None) -> Iterator[None]:
-    """Turn what a URL's store raises into the OSError that a local file would have raised."""
+    """Turns what a URL's store raises into the OSError that a local file would have raised."""
     try:
         yield
     except Exception as error:
@@ -81,7 +81,10 @@ def exists(path: Path) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a folder is there. A URL with a suffix is taken for a file, without a request."""
+    """Returns whether a folder is there.
+
+    A URL with a suffix is taken for a file, without a request.
+    """
     if not is_url(path):
         return os.path.isdir(path)
     with reaching(path):
@@ -89,7 +92,7 @@ def is_folder(path: Path) -> bool:
 
 
 def is_special(path: Path) -> bool:
-    """A device or pipe, which is written to and never replaced."""
+    """Returns whether a path is a device or pipe, which is written to and never replaced."""
     return (
         not is_url(path)
         and os.path.exists(path)
@@ -99,12 +102,15 @@ def is_special(path: Path) -> bool:
 
 
 def real(path: Path) -> str:
-    """What all names of one file have in common."""
+    """Returns a path that all names of one file share."""
     return str(path) if is_url(path) else os.path.realpath(path)
 
 
 def walk(folder: Path, unreadable: list[tuple[str, str]]) -> Iterator[Path]:
-    """Files below a folder, in order. A folder that cannot be listed goes to `unreadable`."""
+    """Yields the files below a folder, in order.
+
+    A folder that cannot be listed goes to `unreadable`.
+    """
 
     def note(error: OSError) -> None:
         unreadable.append((str(error.filename or folder), explain(error)))
@@ -126,7 +132,7 @@ def walk(folder: Path, unreadable: list[tuple[str, str]]) -> Iterator[Path]:
 
 
 def explain(error: OSError) -> str:
-    """What went wrong and what to do about it, in a few words."""
+    """Returns what went wrong and what to do about it, in a few words."""
     remedies = {
         errno.ENOENT: "no such file or folder: check the path",
         errno.EACCES: "permission denied: check owner and mode of the file and its folder",

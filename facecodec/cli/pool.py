@@ -20,7 +20,7 @@ WINDOW = 16  # jobs of each process that run, or wait until an earlier one is re
 
 
 class Pool:
-    """Processes that run one task for every job. A context manager, which ends them."""
+    """A context manager of processes that run one task for every job, and end with it."""
 
     def __init__(self, task: Task, processes: int) -> None:
         self._task = task
@@ -34,7 +34,7 @@ class Pool:
         self._executor.shutdown(cancel_futures=True)
 
     def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Result]]:
-        """Every job with its result, in order; `jobs` are taken as they are needed."""
+        """Yields every job with its result, in order; `jobs` are taken as they are needed."""
         source, pending = iter(jobs), deque[_Pending]()
         while True:
             for job in islice(source, WINDOW * self._processes - len(pending)):
@@ -79,7 +79,7 @@ class _Pending:
 
 
 def _run_alone(pending: _Pending) -> Result:
-    """The result of a job in a process of its own."""
+    """Returns the result of a job in a process of its own."""
     executor = _start(1)
     try:
         return executor.submit(pending.retry, pending.job).result()

@@ -1,4 +1,8 @@
-"""A server of one page to one user: on the loopback address, for who knows the token, as long as the page is open."""
+"""A server of one page to one user.
+
+It listens on the loopback address, answers whoever knows the token, and runs as long as the page is
+open.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,14 @@ import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-LINGER = 3.0  # seconds after the last page was closed: one that is loaded again takes some
+LINGER = 3.0  # seconds after the last page was closed, so that it may be loaded again
 
 
 class PageServer(ThreadingHTTPServer):
-    """Serves what `make_page` makes of the address that keeps the server alive; everything else is 403."""
+    """Serves the page that `make_page` makes, and answers 403 to everything else.
+
+    `make_page` gets the address to which an open page keeps a connection.
+    """
 
     daemon_threads = True
 
@@ -34,7 +41,7 @@ class PageServer(ThreadingHTTPServer):
             self._open += 1
 
     def closed(self) -> None:
-        """End the server a little later, unless a page is open then."""
+        """Ends the server a little later, unless a page is open then."""
         with self._lock:
             self._open -= 1
         threading.Timer(LINGER, self._end_if_alone).start()
@@ -49,7 +56,8 @@ class _Handler(BaseHTTPRequestHandler):
     server_version, sys_version = "facecodec", ""
 
     def do_GET(self) -> None:
-        # A foreign page may reach the loopback address, by another name too; it has another origin or host then.
+        # A foreign page may reach the loopback address, even by another name. Its origin or host
+        # differs then.
         trusted = (
             self.headers.get("Host") == self.server.host
             and self.headers.get("Origin") in (None, f"http://{self.server.host}")
@@ -66,12 +74,12 @@ class _Handler(BaseHTTPRequestHandler):
         return hmac.compare_digest(self.path.encode(), path.encode())
 
     def _stay(self) -> None:
-        """Keep the connection until the page is closed."""
+        """Keeps the connection until the page is closed."""
         self.server.opened()
         try:
             self._send(200, "text/event-stream", b": here\n\n", ends=False)
             self.wfile.flush()
-            self.rfile.read(1)  # nothing comes; it returns when the page is gone
+            self.rfile.read(1)  # nothing is ever sent; this returns when the page is gone
         except OSError:
             pass
         finally:
@@ -91,4 +99,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Writes no log."""

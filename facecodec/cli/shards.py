@@ -32,7 +32,8 @@ class Recode:
     naming: Naming
 
     def __call__(self, shard: Job, run: Runner) -> Iterator[tuple[Job, Result]]:
-        """Every picture in the shard with its result from `run`, and the shard's failure, if any.
+        """Yields every picture in the shard with its result from `run`, and the shard's failure, if
+        any.
 
         A picture that fails is left out of the output.
         """
@@ -87,7 +88,7 @@ class Recode:
 
 
 class _Info(tarfile.TarInfo):
-    """A header that tarfile would take for the end of the archive is an error."""
+    """A tar header that raises an error where tarfile would take it for the end of the archive."""
 
     @classmethod
     def fromtarfile(cls, tar: tarfile.TarFile) -> _Info:
@@ -137,13 +138,13 @@ def _add(target: tarfile.TarFile, info: tarfile.TarInfo, content: bytes) -> None
 
 
 def _forget_members(archive: Any) -> None:
-    """Empty the list of members, which tarfile would keep all of."""
+    """Empties the list of members, of which tarfile would keep all."""
     archive.members.clear()
 
 
 @dataclass
 class _Hashed:
-    """A file to write to that knows what it was given."""
+    """A file to write to that hashes what it is given."""
 
     file: IO[bytes]
     digest: hashlib._Hash = field(default_factory=hashlib.sha256)

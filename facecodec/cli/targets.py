@@ -50,7 +50,7 @@ class Target(Protocol):
     """What a user asks of a file. It can be pickled."""
 
     def encode(self, picture: Analysed) -> Encoded:
-        """The file of a picture that meets the target. Raises ImageError if none does."""
+        """Returns the file of a picture that meets the target. Raises ImageError if none does."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,9 @@ def _open_likeness(recogniser: str) -> Likeness:
 
 
 def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say what to encode to; the command has a `target` for all of them."""
+    """Returns the options that say what to encode to; the command has a `target` for all of
+    them.
+    """
 
     @wraps(command)
     def with_target(
@@ -189,7 +191,7 @@ def _target(
     min_similarity: float | None,
     recogniser: str | None,
 ) -> Target:
-    """The one target that is given. Raises UsageError."""
+    """Returns the one target that is given. Raises UsageError."""
     if sum(given is not None for given in (quality, max_bytes, target_bpp, min_similarity)) > 1:
         raise UsageError(
             "-q, --max-bytes, --target-bpp and --min-similarity exclude each other: give one"

@@ -52,7 +52,10 @@ class Task(Protocol):
     def __call__(self, job: Job) -> Result: ...
 
     def retry(self, job: Job) -> Task:
-        """The task to run should the process die that runs this one. It is asked before it runs."""
+        """Returns the task to run should the process die that runs this one.
+
+        It is asked before it runs.
+        """
 
 
 Runner = Callable[[Iterable[Job]], Iterator[tuple[Job, Result]]]  # yields results in order
@@ -62,7 +65,7 @@ class Operation(Protocol):
     """Turns an input's bytes into an output's: encode, or decode."""
 
     def expect(self, content: bytes) -> None:
-        """Raise FormatError for content that is plainly of another kind.
+        """Raises FormatError for content that is plainly of another kind.
 
         This is called before the output's name is checked.
         """

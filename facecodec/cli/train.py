@@ -55,7 +55,7 @@ def train(
 
 
 def require_training_extra() -> None:
-    """Raise UsageError, naming the extra, where training's packages are missing."""
+    """Raises UsageError, naming the extra, where training's packages are missing."""
     require(
         ("torch", "compressai", "onnx", "pytorch_msssim", "matplotlib"),
         "pip install 'facecodec[train]'",

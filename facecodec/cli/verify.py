@@ -57,7 +57,7 @@ def verify(
 
 
 def _checked(name: str, max_pixels: int, model: Path | None) -> Iterator[tuple[str, str | None]]:
-    """Every file that an input stands for, and what is wrong with it."""
+    """Yields every file that an input stands for, and what is wrong with it."""
     if name == files.STANDARD:
         yield name, _wrong(partial(read_input, Job(None, None)), max_pixels, model)
         return
@@ -86,7 +86,7 @@ def _checked_shard(
 
 
 def _wrong(read: Callable[[], bytes], max_pixels: int, model: Path | None) -> str | None:
-    """What is wrong with the file that `read` returns, or None."""
+    """Returns what is wrong with the file that `read` returns, or None."""
     try:
         check(read(), max_pixels, model)
     except Exception as error:
@@ -95,7 +95,7 @@ def _wrong(read: Callable[[], bytes], max_pixels: int, model: Path | None) -> st
 
 
 def check(content: bytes, max_pixels: int, model: Path | None = None) -> None:
-    """Raise a FacecodecError unless these are the bytes of a whole .fic file that decodes."""
+    """Raises a FacecodecError unless these are the bytes of a whole .fic file that decodes."""
     from facecodec.codec import codec_of, open_container
 
     parsed = open_container(content, max_pixels)

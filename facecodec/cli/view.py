@@ -33,7 +33,8 @@ from facecodec.errors import UsageError
     "folder",
     metavar="DIR",
     type=LocalPath(),
-    help="Write into DIR what a page of yours needs to show <fic-image src=...>, with the models of FILEs.",
+    help="Write into DIR what a page of yours needs to show <fic-image src=...>, with the models "
+    "of FILEs.",
 )
 @click.option("-f", "--force", is_flag=True, help="Overwrite a page that exists.")
 def view(names: tuple[str, ...], out: Path | None, folder: Path | None, force: bool) -> None:
@@ -61,7 +62,10 @@ def view(names: tuple[str, ...], out: Path | None, folder: Path | None, force: b
 
 
 def read(names: tuple[str, ...]) -> tuple[list[tuple[str, bytes]], bool]:
-    """Name and bytes of every file that can be read, and whether one could not, which is told."""
+    """Returns the name and bytes of every file that can be read, and whether one could not.
+
+    It says on stderr why a file could not be read.
+    """
     found: list[tuple[str, bytes]] = []
     failures: list[tuple[str, str]] = []
     for name in names:
@@ -81,7 +85,7 @@ def read(names: tuple[str, ...]) -> tuple[list[tuple[str, bytes]], bool]:
 
 
 def show(make_page: Callable[[str], bytes]) -> None:
-    """Serve a page and open it in the user's browser; returns when it is closed, or at Ctrl-C."""
+    """Serves a page and opens it in the user's browser, until it is closed or Ctrl-C is pressed."""
     import webbrowser
 
     from facecodec.cli.serve import PageServer

@@ -40,18 +40,20 @@ class Symbols:
 
 
 def expected(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
-    """The tensors of a model."""
+    """Returns the tensors of a model."""
     return {f"{name}.onnx": GRAPH for name in REACH}
 
 
 class CompactPng:
-    """Built from the graphs, the tensors being nothing else."""
+    """The family's methods with one model's graphs, which are all of its tensors."""
 
     def __init__(self, tensors: dict[str, np.ndarray], transforms: Transforms) -> None:
         self._transforms = transforms
 
     def analyse(self, pixels: np.ndarray) -> Latents:
-        """The compact image of uint8 (H, W, 3) at the step that is asked for, each made once."""
+        """Returns the compact image of uint8 (H, W, 3) at the step that is asked for, each made
+        once.
+        """
 
         @cache
         def compact(step: int) -> np.ndarray:
@@ -63,7 +65,7 @@ class CompactPng:
         return compact
 
     def encode(self, latents: Latents, quality_byte: int) -> list[bytes]:
-        """The PNG file."""
+        """Returns the PNG file."""
         step, bits = step_of(quality_byte)
         return [png(latents(step), bits)]
 
@@ -107,7 +109,7 @@ class CompactPng:
         return self.decode_symbols(streams, size, quality_byte).escapes
 
     def decode(self, streams: list[bytes], size: tuple[int, int], quality_byte: int) -> np.ndarray:
-        """The picture, uint8 (*size, 3)."""
+        """Returns the picture, uint8 (*size, 3)."""
         step, _ = step_of(quality_byte)
         values = self.decode_latents(streams, size, quality_byte)
         return self._transforms.to_pixels(
@@ -117,24 +119,24 @@ class CompactPng:
     def decode_latents(
         self, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> np.ndarray:
-        """The compact image, 0..1, float32 (3, h, w)."""
+        """Returns the compact image, 0..1, float32 (3, h, w)."""
         _, bits = step_of(quality_byte)
         return self.decode_symbols(streams, size, quality_byte).image.astype(
             np.float32
         ) / np.float32(2**bits - 1)
 
     def images(self, streams: list[bytes]) -> dict[str, bytes]:
-        """The compact image, which any viewer shows."""
+        """Returns the compact image, which any viewer shows."""
         return {"compact.png": streams[0]}
 
 
 def step_of(quality_byte: int) -> tuple[int, int]:
-    """The step that a quality byte takes."""
+    """Returns the step that a quality byte takes."""
     return STEPS[round(quality_byte / QUALITY_STEPS)]
 
 
 def png(compact: np.ndarray, bits: int) -> bytes:
-    """A compact image (3, h, w), rounded to so many bits, as a file."""
+    """Returns a compact image (3, h, w), rounded to so many bits, as a file."""
     buffer = io.BytesIO()
     shown = _scaled(_rounded(compact, bits), bits)
     Image.fromarray(shown.transpose(1, 2, 0)).save(buffer, "PNG", optimize=True)
@@ -146,7 +148,7 @@ def _rounded(compact: np.ndarray, bits: int) -> np.ndarray:
 
 
 def _scaled(values: np.ndarray, bits: int) -> np.ndarray:
-    """As they stand in the PNG file, so that it looks like a picture."""
+    """Returns the values as they stand in the PNG file, scaled so that it looks like a picture."""
     return np.rint(values * (255 / (2**bits - 1))).astype(np.uint8)
 
 

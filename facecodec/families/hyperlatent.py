@@ -30,7 +30,7 @@ TABLES = {
 
 
 def expected(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
-    """The tensors of what codes z, and the tables that z and y share."""
+    """Returns the tensors of what codes z, and the tables that z and y share."""
     return (
         TABLES
         | expected_layers(tensors, "h_s")
@@ -42,9 +42,10 @@ def expected(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
 
 
 class HyperLatent:
-    """Built from the tensors that `expected` names. Raises ValueError where they do not fit.
+    """Codes z with the tensors that `expected` names.
 
-    `outputs` is the number of channels that the hyper-synthesis gives.
+    `outputs` is the number of channels that the hyper-synthesis gives. Raises ValueError for
+    tensors that do not fit together.
     """
 
     def __init__(self, tensors: dict[str, np.ndarray], tables: Tables) -> None:
@@ -59,12 +60,12 @@ class HyperLatent:
             raise ValueError("a table index is out of range")
 
     def rounded(self, z: np.ndarray, quality_byte: int) -> np.ndarray:
-        """The symbols of float z at a quality byte."""
+        """Returns the symbols of float z at a quality byte."""
         gain = 2.0**GAIN_FRACTION / self.inverse_gain[quality_byte]
         return as_integers(np.rint(z * gain[:, None, None]))
 
     def encode(self, symbols: np.ndarray, quality_byte: int) -> bytes:
-        """The stream of z's symbols."""
+        """Returns the stream of z's symbols."""
         encoder = Encoder(self._tables)
         for rows in reversed(bands(symbols.shape[1], BAND)):
             part = symbols[:, rows]
@@ -74,7 +75,10 @@ class HyperLatent:
     def decode(
         self, stream: bytes, size: tuple[int, int], quality_byte: int
     ) -> tuple[np.ndarray, int]:
-        """z's symbols for a y of a `size`, and how many of them are escapes. Raises FormatError."""
+        """Returns z's symbols for a y of a `size`, and how many of them are escapes.
+
+        Raises FormatError.
+        """
         height, width = (-(-side // HYPER) for side in size)
         decoder = Decoder(self._tables, stream)
         z = np.empty((self.channels, height, width), np.int32)
@@ -86,7 +90,8 @@ class HyperLatent:
     def says(
         self, symbols: np.ndarray, rows: slice, columns: slice, quality_byte: int
     ) -> np.ndarray:
-        """What the hyper-synthesis gives for some rows and columns of y: integers (outputs, ., .).
+        """Returns what the hyper-synthesis gives for some rows and columns of y: integers (outputs,
+        ., .).
 
         Both slices begin at a multiple of HYPER.
         """
@@ -106,5 +111,5 @@ class HyperLatent:
 
 
 def bands(length: int, size: int) -> list[slice]:
-    """A length in parts of a size, the last maybe shorter."""
+    """Returns a length in parts of a size, the last maybe shorter."""
     return [slice(start, min(start + size, length)) for start in range(0, length, size)]

@@ -1,9 +1,9 @@
 """Mean-scale hyperprior: latents y (M, h, w), z (C, ceil(h/4), ceil(w/4)) <-> streams "z" and "y".
 
-families/hyperlatent.py codes z. y, less its mean, is coded with the table that the hyper-synthesis of
-z selects: in bands of BAND rows, and the hyper-synthesis runs in strips of STRIP columns of a band,
-so that memory hardly grows with the size of the picture. The hyper-synthesis may also shift the
-quality from place to place.
+families/hyperlatent.py codes z. The hyper-synthesis of z gives each place of y a mean and a table:
+y, less its mean, is coded with that table. It may also shift the quality from place to place. y is
+coded in bands of BAND rows, and the hyper-synthesis runs in strips of STRIP columns of a band, so
+that memory hardly grows with the size of the picture.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Prediction:
 
 
 def expected(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
-    """The tensors of a model."""
+    """Returns the tensors of a model."""
     return (
         dict.fromkeys(("g_a.onnx", "h_a.onnx", "g_s.onnx"), GRAPH)
         | hyperlatent.expected(tensors)
@@ -77,10 +77,10 @@ def expected(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
 
 
 class BandPrediction:
-    """What z says of a band of y, strip by strip.
+    """The prediction of a band of y, strip by strip.
 
-    Only the strip made last is kept: a band of one strip is predicted once, and a wider one again
-    each time that it is gone through, which costs time and no memory.
+    Only the last strip is kept. A band of one strip is predicted once. A wider band is predicted
+    again each time that it is read, which costs time but no memory.
     """
 
     def __init__(
@@ -95,12 +95,12 @@ class BandPrediction:
         )
 
     def strips(self) -> Iterator[tuple[slice, Prediction]]:
-        """The columns of each strip, and what z says of them."""
+        """Yields the columns of each strip, and what z says of them."""
         for number, columns in enumerate(self._strips):
             yield columns, self._predict(number)
 
     def tables(self) -> np.ndarray:
-        """The table of each symbol of the band, (M, rows, w)."""
+        """Returns the table of each symbol of the band, (M, rows, w)."""
         tables = np.empty(self._shape, self._index)
         for columns, prediction in self.strips():
             tables[..., columns] = prediction.tables
@@ -114,25 +114,25 @@ class Sampling(Protocol):
     """
 
     def streams(self) -> list[bytes]:
-        """The streams between z and y, from which the sampling is read."""
+        """Returns the streams between z and y, from which the sampling is read."""
 
     def rounded(self, residual: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
-        """The symbols, as floats, of a part of a band, from `Hyperprior.residual`."""
+        """Returns the symbols, as floats, of a part of a band, from `Hyperprior.residual`."""
 
     def encode(
         self, encoder: Encoder, symbols: np.ndarray, tables: np.ndarray, rows: slice
     ) -> None:
-        """Write those symbols of a band that the file has."""
+        """Writes the symbols of a band that the file has."""
 
     def decode(self, decoder: Decoder, tables: np.ndarray, rows: slice) -> np.ndarray:
-        """Read the symbols of a band and fill in the others, int32 (M, rows, w)."""
+        """Reads the symbols of a band and fills in the others, int32 (M, rows, w)."""
 
     def skip(self, decoder: Decoder, tables: np.ndarray, rows: slice) -> None:
-        """Read the symbols of a band and keep none."""
+        """Reads the symbols of a band and keeps none."""
 
 
 class AllSamples:
-    """A file has all samples of y."""
+    """The sampling of a file that has all samples of y."""
 
     def streams(self) -> list[bytes]:
         return []
@@ -165,7 +165,7 @@ class Reading:
         self._family, self._quality, self._z_escapes = family, quality_byte, z_escapes
 
     def bands(self) -> Iterator[BandPrediction]:
-        """The bands of y from the top, each to be read before the next is asked for.
+        """Yields the bands of y from the top, each to be read before the next is asked for.
 
         Raises FormatError at the end, where the stream holds more than was read.
         """
@@ -175,16 +175,16 @@ class Reading:
         self.decoder.finish()
 
     def escapes(self) -> dict[str, int]:
-        """How many symbols of each stream lie beyond their table, of what was read."""
+        """Returns how many symbols of each stream lie beyond their table, of what was read."""
         found = dict.fromkeys(self._family.streams, 0)
         return found | {"z": self._z_escapes, "y": self.decoder.escapes}
 
 
 class Hyperprior:
-    """Built from the tensors that `expected` names, and graphs.
+    """The family's methods with one model's tensors and graphs.
 
-    Raises ValueError where they do not fit. A family that leaves samples of y out overrides the
-    two methods of the sampling.
+    Raises ValueError for tensors that do not fit together. A family that leaves samples of y out
+    overrides the two methods of the sampling.
     """
 
     streams: tuple[str, ...] = STREAMS
@@ -209,7 +209,7 @@ class Hyperprior:
         self.table_index = np.min_scalar_type(len(self.tables) - 1)
 
     def analyse(self, pixels: np.ndarray) -> Latents:
-        """y and z of uint8 (H, W, 3)."""
+        """Returns y and z of uint8 (H, W, 3)."""
         y = self._transforms.of_pixels("g_a.onnx", pixels, DOWNSAMPLING, REACH["g_a"])
         z = self._transforms.of_latents("h_a.onnx", y, DOWNSAMPLING, HYPER, REACH["h_a"])
         if (len(y), len(z)) != (self.channels, self.z.channels):
@@ -217,17 +217,17 @@ class Hyperprior:
         return y, z
 
     def synthesise(self, y_hat: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """uint8 (*size, 3) of y_hat (M, h, w)."""
+        """Returns the picture, uint8 (*size, 3), of y_hat (M, h, w)."""
         return self._transforms.to_pixels("g_s.onnx", y_hat, size, DOWNSAMPLING, REACH["g_s"])
 
     def choose_sampling(self, y: np.ndarray, z_symbols: np.ndarray, quality_byte: int) -> Sampling:
-        """The sampling of a picture that is encoded."""
+        """Returns the sampling of a picture that is encoded."""
         return AllSamples()
 
     def decode_sampling(
         self, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> Sampling:
-        """The sampling in these streams, of a y of a `size`. Raises FormatError."""
+        """Returns the sampling in these streams, of a y of a `size`. Raises FormatError."""
         return AllSamples()
 
     def encode(self, latents: Latents, quality_byte: int) -> list[bytes]:
@@ -245,7 +245,7 @@ class Hyperprior:
     def matches(
         self, streams: list[bytes], size: tuple[int, int], latents: Latents, quality_byte: int
     ) -> bool:
-        """Whether the streams decode to what the latents round to. Raises FormatError."""
+        """Returns whether the streams decode to what the latents round to. Raises FormatError."""
         y, z = latents
         z_symbols = self.z.rounded(z, quality_byte)
         reading = Reading(self, streams, size, quality_byte)
@@ -259,7 +259,7 @@ class Hyperprior:
         return same
 
     def rounded_y(self, y: np.ndarray, band: BandPrediction, sampling: Sampling) -> np.ndarray:
-        """The symbols of a band, as floats, of latents y."""
+        """Returns the symbols of a band, as floats, of latents y."""
         symbols = np.empty_like(y[:, band.rows])
         for columns, prediction in band.strips():
             residual = self.residual(y[:, band.rows, columns], prediction)
@@ -267,14 +267,14 @@ class Hyperprior:
         return symbols
 
     def residual(self, y: np.ndarray, prediction: Prediction) -> np.ndarray:
-        """y, less its mean, in steps of its place's quality, before rounding."""
+        """Returns y, less its mean, in steps of its place's quality, before rounding."""
         y_gain = self._by_channel["y_gain"][:, prediction.qualities] / 2.0**GAIN_FRACTION
         return y * y_gain - prediction.means * 2.0**-FRACTION
 
     def decode_symbols(
         self, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> Symbols:
-        """The integers in the streams of a picture of a `size`. Raises FormatError."""
+        """Returns the integers in the streams of a picture of a `size`. Raises FormatError."""
         reading = Reading(self, streams, size, quality_byte)
         y = np.empty((self.channels, *reading.size), np.int32)
         means = np.empty(y.shape, np.int64)
@@ -296,13 +296,16 @@ class Hyperprior:
         return reading.escapes()
 
     def decode(self, streams: list[bytes], size: tuple[int, int], quality_byte: int) -> np.ndarray:
-        """The picture, uint8 (*size, 3). Raises FormatError for streams no encoder writes."""
+        """Returns the picture, uint8 (*size, 3).
+
+        Raises FormatError for streams no encoder writes.
+        """
         return self.synthesise(self.decode_latents(streams, size, quality_byte), size)
 
     def decode_latents(
         self, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> np.ndarray:
-        """y_hat, float32 (M, h, w), of a picture of a `size`."""
+        """Returns y_hat, float32 (M, h, w), of a picture of a `size`."""
         reading = Reading(self, streams, size, quality_byte)
         y_hat = np.empty((self.channels, *reading.size), np.float32)
         for band in reading.bands():
@@ -321,13 +324,13 @@ class Hyperprior:
     def predict_band(
         self, z_symbols: np.ndarray, rows: slice, width: int, quality_byte: int
     ) -> BandPrediction:
-        """What z says of a band of a y that is `width` wide."""
+        """Returns what z says of a band of a y that is `width` wide."""
         return BandPrediction(self, z_symbols, rows, width, quality_byte)
 
     def prediction(
         self, z_symbols: np.ndarray, rows: slice, columns: slice, quality_byte: int
     ) -> Prediction:
-        """What z says of some rows and columns of y, which start at multiples of HYPER."""
+        """Returns what z says of some rows and columns of y, which start at multiples of HYPER."""
         out = self.z.says(z_symbols, rows, columns, quality_byte)
         half = 1 << (FRACTION - 1)
         scales, means = out[: self.channels], out[self.channels : 2 * self.channels]
@@ -350,7 +353,7 @@ class Hyperprior:
 
 
 def positions(size: tuple[int, int]) -> tuple[int, int]:
-    """Height and width of y for those of a picture."""
+    """Returns height and width of y for those of a picture."""
     return -(-size[0] // DOWNSAMPLING), -(-size[1] // DOWNSAMPLING)
 
 

@@ -38,7 +38,7 @@ REACH = 4  # positions of y to each side that the scores look at (networks/lfic.
 
 @dataclass(frozen=True)
 class Symbols(hyperprior.Symbols):
-    """As a hyperprior's, with `levels` (ceil(h/2), ceil(w/2)).
+    """A hyperprior's symbols, and `levels` (ceil(h/2), ceil(w/2)).
 
     All symbols of a pooled region are its mean.
     """
@@ -47,7 +47,7 @@ class Symbols(hyperprior.Symbols):
 
 
 def expected(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
-    """The tensors of a model: those of a hyperprior, and what chooses and codes the levels."""
+    """Returns the tensors of a model: a hyperprior's, and those that choose and code the levels."""
     return hyperprior.expected(tensors) | {
         "h_a.scores.onnx": GRAPH,
         "h_a.bias": Tensor("float32", (QUALITIES, 3), -LARGEST_SCORE, LARGEST_SCORE),
@@ -56,9 +56,9 @@ def expected(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
 
 
 class Pooling:
-    """A file has the samples of y that the levels of their regions say, (ceil(h/2), ceil(w/2)).
+    """The sampling of a file by levels: `levels`, (ceil(h/2), ceil(w/2)), are those of its regions.
 
-    `tables` are those of the levels.
+    `tables` are those that code the levels.
     """
 
     def __init__(self, levels: np.ndarray, tables: Tables, quality_byte: int) -> None:
@@ -94,9 +94,9 @@ class Pooling:
 
 
 class Lfic(Hyperprior):
-    """Built from the tensors that `expected` names, and graphs.
+    """The family's methods with one model's tensors and graphs.
 
-    Raises ValueError where they do not fit.
+    Raises ValueError for tensors that do not fit together.
     """
 
     streams = STREAMS
@@ -107,7 +107,9 @@ class Lfic(Hyperprior):
         self._level_tables = Tables(counts.ravel(), np.arange(0, counts.size + 1, 4))
 
     def choose_sampling(self, y: np.ndarray, z_symbols: np.ndarray, quality_byte: int) -> Pooling:
-        """The level of each region, by what y is and what it would take to keep all of it."""
+        """Returns the level of each region, by what y is and what it would take to keep all of
+        it.
+        """
         bits = np.empty((1, *y.shape[1:]), np.float32)
         for rows in bands(y.shape[1], BAND):
             band = self.predict_band(z_symbols, rows, y.shape[2], quality_byte)
@@ -137,13 +139,13 @@ class Lfic(Hyperprior):
     def allocation(
         self, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> np.ndarray:
-        """The share of its samples that each pixel's region keeps, 0..1 (*size)."""
+        """Returns the share of its samples that each pixel's region keeps, 0..1 (*size)."""
         shares = SHARES[self._decode_levels(streams[1], positions(size), quality_byte)]
         side = REGION * DOWNSAMPLING
         return shares.repeat(side, 0).repeat(side, 1)[: size[0], : size[1]]
 
     def _decode_levels(self, stream: bytes, size: tuple[int, int], quality_byte: int) -> np.ndarray:
-        """The level of each region, of a y of a `size`."""
+        """Returns the level of each region, of a y of a `size`."""
         decoder = Decoder(self._level_tables, stream)
         levels = np.empty([-(-side // REGION) for side in size], np.int64)
         for row in range(len(levels)):
@@ -155,18 +157,20 @@ class Lfic(Hyperprior):
 
 
 def _contexts(levels: np.ndarray, row: int, quality_byte: int) -> np.ndarray:
-    """The table of each level of a row: by the level above."""
+    """Returns the table of each level of a row: by the level above."""
     above = levels[row - 1] if row else np.full(levels.shape[1], NONE_ABOVE)
     return quality_byte * (NONE_ABOVE + 1) + above
 
 
 def _spread(regions: np.ndarray) -> np.ndarray:
-    """(..., h, w) of regions to (..., 2h, 2w) of positions."""
+    """Repeats values of regions (..., h, w) for their positions (..., 2h, 2w)."""
     return regions.repeat(REGION, -2).repeat(REGION, -1)
 
 
 def _coded(levels: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Which positions (rows, w) have samples: all of a region, or the first for all, or none."""
+    """Returns which positions (rows, w) have samples: all of a region, or the first for all, or
+    none.
+    """
     first = np.zeros(size, bool)
     first[::REGION, ::REGION] = True
     spread = _spread(levels)[: size[0], : size[1]]
@@ -174,7 +178,7 @@ def _coded(levels: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
 
 
 def _pooled(residual: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Rounded residuals (M, rows, w): the mean in pooled regions, 0 in dropped ones."""
+    """Returns rounded residuals (M, rows, w): the mean in pooled regions, 0 in dropped ones."""
     channels, height, width = residual.shape
     padded = np.zeros((channels, *(REGION * side for side in levels.shape)))
     padded[:, :height, :width] = residual
@@ -189,7 +193,7 @@ def _pooled(residual: np.ndarray, levels: np.ndarray) -> np.ndarray:
 
 
 def _read(decoder: Decoder, tables: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """A band's symbols, int32 (M, rows, w), pooled regions with theirs everywhere."""
+    """Returns a band's symbols, int32 (M, rows, w), pooled regions with theirs everywhere."""
     _, height, width = tables.shape
     coded = _coded(levels, (height, width))
     symbols = np.zeros(tables.shape, np.int32)

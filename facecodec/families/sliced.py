@@ -53,7 +53,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class Block:
-    """A part of y, what z says of it (units of 2^-10), and the quality byte of each of its places."""
+    """A part of y: its parameters from z (units of 2^-10), and the quality byte of each place."""
 
     rows: slice
     columns: slice
@@ -66,7 +66,7 @@ Source = Callable[[Block, slice, np.ndarray, np.ndarray], np.ndarray]
 
 
 def expected(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
-    """The tensors of a model; it has as many slices as `slices` has numbers."""
+    """Returns the tensors of a model; it has as many slices as `slices` has numbers."""
     wanted = dict.fromkeys((f"{name}.onnx" for name in GRAPHS), GRAPH)
     wanted |= {f"{name}.reach": REACH for name in GRAPHS} | hyperlatent.expected(tensors)
     for number in range(tensors["slices"].size if "slices" in tensors else 0):
@@ -81,8 +81,10 @@ def expected(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
 
 
 class Sliced:
-    """Built from the tensors that `expected` names, and graphs. Raises ValueError where they do not
-    fit."""
+    """The family's methods with one model's tensors and graphs.
+
+    Raises ValueError for tensors that do not fit together.
+    """
 
     def __init__(self, tensors: dict[str, np.ndarray], transforms: Transforms) -> None:
         self._transforms = transforms
@@ -112,7 +114,7 @@ class Sliced:
         self._index = np.min_scalar_type(len(self.tables) - 1)
 
     def analyse(self, pixels: np.ndarray) -> Latents:
-        """y and z of uint8 (H, W, 3)."""
+        """Returns y and z of uint8 (H, W, 3)."""
         y = self._transforms.of_pixels("g_a.onnx", pixels, DOWNSAMPLING, self.reach["g_a"])
         z = self._transforms.of_latents("h_a.onnx", y, DOWNSAMPLING, HYPER, self.reach["h_a"])
         if (len(y), len(z)) != (self.channels, self.z.channels):
@@ -133,7 +135,7 @@ class Sliced:
     def matches(
         self, streams: list[bytes], size: tuple[int, int], latents: Latents, quality_byte: int
     ) -> bool:
-        """Whether decoding gives what rounding float latents gives. Raises FormatError."""
+        """Returns whether decoding gives what rounding float latents gives. Raises FormatError."""
         y, z = latents
         reading = Reading(self, streams, size, quality_byte)
         same = np.array_equal(reading.z, self.z.rounded(z, quality_byte))
@@ -146,7 +148,7 @@ class Sliced:
     def decode_symbols(
         self, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> Symbols:
-        """The integers in the streams of a picture of a `size`. Raises FormatError."""
+        """Returns the integers in the streams of a picture of a `size`. Raises FormatError."""
         reading = Reading(self, streams, size, quality_byte)
         y = np.empty((self.channels, *reading.size), np.int32)
         means = np.empty(y.shape, np.int64)
@@ -167,7 +169,10 @@ class Sliced:
         return reading.escapes()
 
     def decode(self, streams: list[bytes], size: tuple[int, int], quality_byte: int) -> np.ndarray:
-        """The picture, uint8 (*size, 3). Raises FormatError for streams no encoder writes."""
+        """Returns the picture, uint8 (*size, 3).
+
+        Raises FormatError for streams no encoder writes.
+        """
         y_hat = self.decode_latents(streams, size, quality_byte)
         reach = self.reach["g_s"]
         return self._transforms.to_pixels("g_s.onnx", y_hat, size, DOWNSAMPLING, reach)
@@ -175,7 +180,9 @@ class Sliced:
     def decode_latents(
         self, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> np.ndarray:
-        """What the synthesis takes: y_hat and, last, q - 1 of each place; float32 (M + 1, h, w)."""
+        """Returns what the synthesis takes: y_hat and, last, q - 1 of each place; float32 (M + 1,
+        h, w).
+        """
         reading = Reading(self, streams, size, quality_byte)
         y_hat = np.empty((self.channels + 1, *reading.size), np.float32)
         for block, each in reading.slices():
@@ -185,13 +192,13 @@ class Sliced:
         return y_hat
 
     def block(self, z: np.ndarray, rows: slice, columns: slice, quality_byte: int) -> Block:
-        """What z says of some rows and columns of y."""
+        """Returns what z says of some rows and columns of y."""
         out = self.z.says(z, rows, columns, quality_byte)
         qualities = np.clip(quality_byte + rescale(out[-1], ONE, FRACTION), 0, MAX_QUALITY_BYTE)
         return Block(rows, columns, out[:-1], qualities)
 
     def code(self, block: Block, source: Source) -> Iterator[Slice]:
-        """The slices of a block one after the other, whose symbols come from `source`."""
+        """Yields the slices of a block one after the other, whose symbols come from `source`."""
         features = len(block.features)
         seen = np.empty((features + 1 + self.channels, *block.qualities.shape), np.int64)
         seen[:features] = block.features
@@ -224,7 +231,9 @@ class Sliced:
         return symbols
 
     def _restored(self, each: Slice, qualities: np.ndarray) -> np.ndarray:
-        """y_hat of a slice: symbols at their centroids and means, times the step; float32."""
+        """Returns y_hat of a slice: symbols at their centroids, plus means, times the step;
+        float32.
+        """
         values = each.symbols + self._shifts[self.tables.entries(each.symbols, each.tables)]
         values += each.means * np.float32(2.0**-FRACTION)
         return values.astype(np.float32) * self._steps[each.channels][:, qualities]
@@ -242,7 +251,7 @@ class Reading:
         self._family, self._quality_byte = family, quality_byte
 
     def slices(self) -> Iterator[tuple[Block, Slice]]:
-        """Every slice with its block, in the order in which they are coded.
+        """Yields every slice with its block, in the order in which they are coded.
 
         Raises FormatError at the end, where the stream holds more than was read.
         """
@@ -253,12 +262,12 @@ class Reading:
         self._decoder.finish()
 
     def escapes(self) -> dict[str, int]:
-        """How many symbols of each stream lie beyond their table, of what was read."""
+        """Returns how many symbols of each stream lie beyond their table, of what was read."""
         return {"z": self._z_escapes, "y": self._decoder.escapes}
 
 
 def _places(size: tuple[int, ...]) -> list[tuple[slice, slice]]:
-    """Rows and columns of the blocks of a y of a `size`, in the order in which they are coded."""
+    """Returns rows and columns of the blocks of a y of a `size`, in the order of coding."""
     return list(product(bands(size[0], BLOCK[0]), bands(size[1], BLOCK[1])))
 
 

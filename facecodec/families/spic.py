@@ -32,7 +32,7 @@ class Symbols:
 
 
 def expected(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
-    """The tensors of a model."""
+    """Returns the tensors of a model."""
     return (
         dict.fromkeys(("g_a.onnx", "g_s.onnx"), GRAPH)
         | TABLES
@@ -44,9 +44,9 @@ def expected(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
 
 
 class Spic:
-    """Built from the tensors that `expected` names, and graphs.
+    """The family's methods with one model's tensors and graphs.
 
-    Raises ValueError where they do not fit.
+    Raises ValueError for tensors that do not fit together.
     """
 
     def __init__(self, tensors: dict[str, np.ndarray], transforms: Transforms) -> None:
@@ -57,7 +57,7 @@ class Spic:
             raise ValueError("a table index is out of range")
 
     def analyse(self, pixels: np.ndarray) -> np.ndarray:
-        """y of uint8 (H, W, 3)."""
+        """Returns y of uint8 (H, W, 3)."""
         y = self._transforms.of_pixels("g_a.onnx", pixels, DOWNSAMPLING, REACH["g_a"])
         if len(y) != self._y_table.shape[1]:
             raise ModelError("the model's analysis gives other channels than its tables have")
@@ -103,13 +103,13 @@ class Spic:
     def decode_latents(
         self, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> np.ndarray:
-        """y_hat, float32 (M, h, w)."""
+        """Returns y_hat, float32 (M, h, w)."""
         y_hat = self.decode_symbols(streams, size, quality_byte).y.astype(np.float32)
         y_hat *= self._step[quality_byte]
         return y_hat
 
     def decode(self, streams: list[bytes], size: tuple[int, int], quality_byte: int) -> np.ndarray:
-        """The picture, uint8 (*size, 3)."""
+        """Returns the picture, uint8 (*size, 3)."""
         y_hat = self.decode_latents(streams, size, quality_byte)
         return self._transforms.to_pixels("g_s.onnx", y_hat, size, DOWNSAMPLING, REACH["g_s"])
 

@@ -1,4 +1,4 @@
-"""The search for the best file: better latents for one picture, in the same format, for the same decoder.
+"""The search for the best file: better latents for one picture, in the same format.
 
 The analysis transform only guesses the latents. Given time, `efforts.improve` finds better ones.
 NumPy and ONNX Runtime are enough: the gradients are graphs, made when a model is frozen

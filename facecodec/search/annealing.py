@@ -1,5 +1,6 @@
 """Stochastic Gumbel annealing (Yang, Bamler and Mandt, "Improving Inference for Neural Image
-Compression", NeurIPS 2020): descend over latents that are rounded up or down at random, ever less so.
+Compression", NeurIPS 2020): descend over latents that are rounded up or down at random, ever less
+so.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ Gradient = Callable[[list[np.ndarray], "Rounding", np.random.Generator], list[np
 
 @dataclass(frozen=True)
 class Schedule:
-    """`steps` of Adam at `rate`, in units of the quantisation step, at temperatures from `hot` down to `cold`."""
+    """`steps` of Adam at `rate`, at temperatures from `hot` down to `cold`.
+
+    `rate` is in units of the quantisation step.
+    """
 
     steps: int
     rate: float = 0.02
@@ -33,7 +37,11 @@ class Rounding:
         self._temperature, self._rng = np.float32(temperature), rng
 
     def __call__(self, values: np.ndarray) -> Softened:
-        """The whole number below, how much of the way to the one above, and this way's derivative."""
+        """Rounds at random at the temperature.
+
+        Returns the whole number below, the share of the way to the one above, and this share's
+        derivative.
+        """
         low = np.floor(values)
         part = np.clip(values - low, EDGE, 1 - EDGE)
         # atanh(part) - atanh(1 - part), and its derivative
@@ -50,9 +58,9 @@ class Rounding:
 def anneal(
     start: list[np.ndarray], gradient: Gradient, schedule: Schedule, rng: np.random.Generator
 ) -> list[np.ndarray]:
-    """Variables, float32 in units of their steps, from `start` to where the annealed descent ends.
+    """Takes `steps` of Adam at `rate`, at temperatures from `hot` down to `cold`.
 
-    `gradient` takes them and a Rounding and gives the loss's gradient with respect to each.
+    `rate` is in units of the quantisation step.
     """
     values = [each.copy() for each in start]
     first = [np.zeros_like(each) for each in values]

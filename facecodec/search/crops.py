@@ -14,12 +14,15 @@ from facecodec.template import MAX_OVERSAMPLING, SIZE
 
 
 def scale_of(matrix: np.ndarray) -> float:
-    """Pixels of the image that a pixel of the crop spans."""
+    """Returns how many pixels of the image a pixel of the crop spans."""
     return math.hypot(matrix[0, 0], matrix[1, 0])
 
 
 def jitter(matrix: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The matrix as if landmarks had been found a little differently; half the time mirrored."""
+    """Returns the matrix as if the landmarks had been found a little differently.
+
+    Half the time the crop is mirrored.
+    """
     angle, scale = rng.normal(0, 0.05), math.exp(rng.normal(0, 0.04))
     a, b = scale * math.cos(angle), scale * math.sin(angle)
     turn = np.array([[a, -b], [b, a]])

@@ -1,7 +1,7 @@
-"""Where the main face is: MTCNN (Zhang et al., 2016), its three networks by ONNX Runtime, the rest in NumPy.
+"""Finds the main face by MTCNN (Zhang et al., 2016), with ONNX Runtime and NumPy.
 
-The networks and the steps between them are facenet-pytorch's (MIT), which training and measuring find
-faces by (facecodec/faces/detection.py), so that the search looks at the same crops.
+The networks and the steps between them are facenet-pytorch's (MIT), which training and measuring
+find faces by (facecodec/faces/detection.py), so that the search looks at the same crops.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ class Detector:
         self._first, self._second, self._third = (Graph(tensors[name]) for name in NETWORKS)
 
     def landmarks(self, pixels: np.ndarray) -> np.ndarray | None:
-        """Five points (5, 2), (x, y), of the large and central face in uint8 (H, W, 3); None without one."""
+        """Returns the five points (5, 2), (x, y), of the large and central face, or None.
+
+        `pixels` is uint8 (H, W, 3).
+        """
         size = (pixels.shape[0], pixels.shape[1])
         if min(size) < MIN_FACE:
             return None
@@ -103,7 +106,7 @@ def _centred(values: np.ndarray) -> np.ndarray:
 
 
 def _resized(sums: np.ndarray, size: tuple[int, int], boxes: np.ndarray, side: int) -> np.ndarray:
-    """What is in each box, as far as it lies in the picture, (N, 3, side, side)."""
+    """Returns what is in each box, as far as it lies in the picture, (N, 3, side, side)."""
     whole = np.trunc(boxes).astype(int)
     start = np.maximum(whole[:, :2], 1) - 1
     stop = np.minimum(whole[:, 2:], size[::-1])
@@ -132,8 +135,10 @@ def _moved(boxes: np.ndarray, moves: np.ndarray) -> np.ndarray:
 def _suppressed(
     boxes: np.ndarray, scores: np.ndarray, most: float, by_smaller: bool = False
 ) -> np.ndarray:
-    """Indices of boxes, the best first, that overlap none better by more than `most`: of the union's area,
-    or of the smaller one's."""
+    """Returns the indices of boxes, best first, that overlap no better box by more than `most`.
+
+    The overlap is a share of the union's area, or of the smaller box's.
+    """
     extra = 1.0 if by_smaller else 0.0
     area = np.prod(boxes[:, 2:] - boxes[:, :2] + extra, axis=1)
     order, kept = np.argsort(-scores, kind="stable"), []

@@ -132,13 +132,16 @@ class Search:
             np.copyto(view, new, where=mask > 0)
 
     def _weights(self, quality_byte: int) -> Weights:
-        """The training loss at a quality byte, divided by what it weighs a bit."""
+        """Returns the training loss at a quality byte, divided by what it weighs a bit."""
         low, high = self._file.rate_weights
         weight = low * (high / low) ** (quality_byte / MAX_QUALITY_BYTE)
         return Weights(self._file.pixels / weight, 1 / weight if self._keeps_identity else 0.0)
 
     def _matrix(self, pixels: np.ndarray) -> np.ndarray | None:
-        """The alignment of the face, (2, 3); None without one, or where the model is not for faces."""
+        """Returns the alignment of the face, (2, 3).
+
+        It is None if there is no face, or if the model is not for faces.
+        """
         if not self._keeps_identity:
             return None
         landmarks = self._detector.landmarks(pixels)

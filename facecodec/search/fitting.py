@@ -27,10 +27,11 @@ def fit(
     pack: Callable[[Any, int], bytes],
     trim: Trim,
 ) -> tuple[bytes, int] | None:
-    """A file of at most `limit` bytes, and its quality byte; None where even the lowest quality gives more.
+    """Returns a file of at most `limit` bytes and its quality byte, or None if q 1 needs more.
 
-    By quality byte, `plain` tells the size without a search and `searched` gives latents; `pack` makes a
-    file of latents and a quality byte, and `trim` gives latents that need some bits less.
+    By quality byte, `plain` returns the size without a search and `searched` returns latents.
+    `pack` makes a file of latents and a quality byte, and `trim` returns latents that need some
+    bits less.
     """
     tried: dict[int, tuple[int, Any]] = {}
     share = 1 - SAVED

@@ -1,4 +1,4 @@
-"""Gradient graphs as ONNX Runtime sessions of one thread, so that the same input gives the same file."""
+"""Gradient graphs as ONNX Runtime sessions of one thread: the same input gives the same file."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ class Graph:
         self.inputs = [each.name for each in self._session.get_inputs()]
 
     def __call__(self, *values: np.ndarray) -> list[np.ndarray]:
-        """The outputs, for inputs in the graph's order."""
+        """Returns the outputs, for inputs in the graph's order."""
         return run_session(self._session, WHAT, *values)
 
 
 class Transform:
-    """A transform and its gradient: one forward and one backward graph, which share what is between."""
+    """A transform and its gradient: a forward and a backward graph that share intermediate
+    results.
+    """
 
     def __init__(self, tensors: dict[str, np.ndarray], name: str) -> None:
         self._forward = Graph(tensors[f"{name}.forward.onnx"])

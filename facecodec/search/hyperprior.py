@@ -1,4 +1,4 @@
-"""The relaxed hyperprior: bits, and the gradient of bits and picture, of latents that are not yet whole.
+"""The relaxed hyperprior: bits of latents that are not yet whole numbers, and the gradients.
 
 Bits are those of the real integer tables, interpolated: between the two neighbours of a symbol, and
 between the two tables nearest to its scale.
@@ -28,7 +28,7 @@ Graphs = tuple[Transform, Transform]
 
 
 def graphs(tensors: dict[str, np.ndarray]) -> Graphs:
-    """The synthesis and the hyper-synthesis of a model's search file. Raises ModelError."""
+    """Returns the synthesis and the hyper-synthesis of a model's search file. Raises ModelError."""
     try:
         return Transform(tensors, "g_s"), Transform(tensors, "h_s")
     except KeyError as error:
@@ -72,7 +72,7 @@ class Relaxed:
     def __call__(
         self, values: list[np.ndarray], soften: Rounding, rng: np.random.Generator
     ) -> list[np.ndarray]:
-        """The gradient, in bits a step, with respect to y and z."""
+        """Returns the gradient, in bits a step, with respect to y and z."""
         channels = self._family.channels
         z_low, z_share, z_slope = soften(values[1])
         out = self._hyper((z_low + z_share) * self._z_step)
@@ -113,7 +113,9 @@ class Relaxed:
     def _rate(
         self, low: np.ndarray, share: np.ndarray, index: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The derivatives of the bits by how much of the symbol above is taken, and by the table's index."""
+        """Returns the derivatives of the bits by how much of the symbol above is taken, and by the
+        table's index.
+        """
         count, width = self._costs.shape
         index = np.clip(index, 0, count - 1)
         first = np.minimum(index.astype(np.int64), count - 2)
@@ -128,7 +130,10 @@ class Relaxed:
 
 
 def _costs(tables: Tables) -> np.ndarray:
-    """Bits of a symbol's magnitude by each table, float32 (tables, LARGEST + 1), escapes included."""
+    """Returns the bits of a symbol's magnitude by each table, float32 (tables, LARGEST + 1).
+
+    The bits of escapes are included.
+    """
     costs = np.empty((len(tables), LARGEST + 1), np.float32)
     magnitudes = np.arange(LARGEST + 1)
     for table, reach in enumerate(tables.reach):
@@ -140,9 +145,9 @@ def _costs(tables: Tables) -> np.ndarray:
 
 
 def trimmed(family: Hyperprior, latents: Latents, quality_byte: int, bits: float) -> Latents:
-    """Latents that need `bits` fewer: symbols move by one towards zero where that costs least for a bit.
+    """Returns latents that need `bits` fewer.
 
-    The cost is the square of the rounding error, in steps.
+    Symbols move by one towards zero where that costs least for a bit.
     """
     y, z = latents
     symbols = family.z.rounded(z, quality_byte)

@@ -22,26 +22,38 @@ class Teacher:
         self._nothing = np.zeros((1, size), np.float32)
 
     def embedding(self, crop: np.ndarray) -> np.ndarray:
-        """Of a crop (3, 112, 112) of values 0..1 and its mirror image together, (D,), of length 1."""
+        """Returns the embedding (D,), of length 1, of a crop and its mirror image together.
+
+        The crop is (3, 112, 112), of values 0..1.
+        """
         both = [self._graph(255 * c[None], self._nothing)[0][0] for c in (crop, crop[:, :, ::-1])]
         return sum(both) / np.linalg.norm(sum(both))
 
     def gradient(self, crop: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-        """Of 1 - cosine of the crop's embedding and the wanted one, with respect to the crop."""
+        """Returns the gradient of 1 - cosine with respect to the crop.
+
+        The cosine is between the crop's embedding and the wanted one.
+        """
         return 255 * self._graph(255 * crop[None], wanted[None])[2][0]
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The training loss at one quality, in bits: what the squared error of a pixel's mean value 0..1 costs,
-    and what 1 - cosine of a face costs for each pixel that it stands for."""
+    """The weights of the training loss at one quality, in bits.
+
+    `pixels` is that of a pixel's mean squared error, of values 0..1; `identity` that of 1 - cosine
+    of a face, for each pixel that the face stands for.
+    """
 
     pixels: float
     identity: float
 
 
 class Target:
-    """Gives the gradient of the loss of a decoded picture. `matrix` is the face's alignment, or None."""
+    """Computes the gradient of the loss of a decoded picture.
+
+    `matrix` is the face's alignment, or None.
+    """
 
     def __init__(
         self,
@@ -63,7 +75,10 @@ class Target:
         self._turn = 0
 
     def __call__(self, decoded: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """float32 (3, 16h, 16w) of values 0..1 -> the gradient of its loss in bits, of the same shape."""
+        """Returns the gradient of the loss in bits, in the shape of `decoded`.
+
+        `decoded` is float32 (3, 16h, 16w) of values 0..1.
+        """
         height, width = self._original.shape[1:]
         seen = decoded[:, :height, :width]
         gradient = np.zeros_like(decoded)

@@ -1,4 +1,4 @@
-"""The parts of a large picture that are searched one after the other, the face's surroundings first.
+"""The parts of a large picture, searched one after the other, the face's surroundings first.
 
 Units are positions of y, 16 pixels each. Parts begin at whole positions of z, four of y.
 """
@@ -38,7 +38,7 @@ class Window:
 
 
 def windows(height: int, width: int, matrix: np.ndarray | None) -> Iterator[Window]:
-    """All windows of a picture whose face, if it has one, is aligned by `matrix`."""
+    """Yields all windows of a picture whose face, if it has one, is aligned by `matrix`."""
     if max(height, width) <= WHOLE:
         whole = (slice(0, height), slice(0, width))
         yield Window(whole, whole, matrix is not None)
@@ -56,7 +56,7 @@ def windows(height: int, width: int, matrix: np.ndarray | None) -> Iterator[Wind
 
 
 def hyper(part: slice) -> slice:
-    """The positions of z of some of y."""
+    """Returns the positions of z for a range of positions of y."""
     return slice(part.start // BLOCK, -(-part.stop // BLOCK))
 
 

@@ -1,6 +1,7 @@
 """`facecodec desktop`: what it tells the desktop, and that it takes all of it away again."""
 
 import configparser
+import os
 import shlex
 import shutil
 import subprocess
@@ -94,17 +95,18 @@ def test_without_a_folder_of_its_own_the_home_folder_has_it(run_cli, tmp_path):
 def test_the_thumbnailer_makes_a_small_picture(run_cli, home, tmp_path):
     assert run_cli("desktop", "install", XDG_DATA_HOME=str(home)).returncode == 0
     command = entry(home / "thumbnailers/facecodec.thumbnailer")["Exec"]
-    out = tmp_path / "of the desktop.tmp"
-    out.touch()
-    source = tmp_path / "-a face.fic"
+    source = tmp_path / "it's -a face.fic"
     shutil.copyfile(DATA / "smooth-q4.fic", source)
+    out = tmp_path / "of the desktop"
     values = {"%s": "32", "%o": str(out), "%i": str(source)}
-    program, *arguments = [values.get(word, word) for word in shlex.split(command)]
-    assert Path(program).is_absolute()
-    assert Path(program).is_file()
-    assert run_cli(*arguments).returncode == 0
-    with Image.open(out) as image:
-        assert (image.format, image.size) == ("PNG", (25, 32))
+    environment = {**os.environ, "FACECODEC_MODELS": str(DATA)}
+    with out.open("w+b") as opened:  # before, as tumbler does
+        arguments = [values.get(word, word) for word in shlex.split(command)]
+        subprocess.run(arguments, cwd=tmp_path, env=environment, check=True)
+        with Image.open(opened) as image:
+            assert (image.format, image.size) == ("PNG", (25, 32))
+    source.write_bytes(b"damaged")
+    assert subprocess.run(arguments, cwd=tmp_path, env=environment, capture_output=True).returncode
 
 
 def test_desktops_know_files_by_content_and_by_name(run_cli, home, tmp_path):

@@ -39,8 +39,9 @@ MAGIC = f"""\
 !:ext   fic
 >>1     byte&0x0f       x       \\b, version %d
 """
+# A thumbnailer's output is there already, opened by who will read it: a new file in its place is not seen.
 THUMBNAILER = f"""[Thumbnailer Entry]
-Exec="{{program}}" decode --quiet --format png --max-side %s -f -o %o %i
+Exec=sh -c '"{{program}}" decode --quiet --max-side "$1" -o - "$2" > "$3"' facecodec %s %i %o
 MimeType={MIME_TYPE};
 """
 ENTRY = f"""[Desktop Entry]
@@ -131,7 +132,7 @@ def _program() -> str:
     if found is None:
         raise FacecodecError("no program facecodec beside Python or on the path: pip install it")
     path = os.path.abspath(found)
-    if any(letter in '"`$\\' or not letter.isprintable() for letter in path):
+    if any(letter in "\"'`$\\" or not letter.isprintable() for letter in path):
         raise FacecodecError(f"{path}: the desktop cannot start a program of that name: move it")
     return path.replace("%", "%%")
 

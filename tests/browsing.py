@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -74,7 +75,7 @@ def serve(page: Any, folder: Path) -> None:
     """Answer a page's requests to ORIGIN from a folder, and open an empty page there."""
 
     def answer(route: Any) -> None:
-        path = folder / route.request.url.removeprefix(ORIGIN + "/")
+        path = folder / unquote(route.request.url.removeprefix(ORIGIN + "/"))
         if not path.is_file():
             route.fulfill(status=404)
         else:

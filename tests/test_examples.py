@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import browsing
 import facecodec
 from conftest import CHECKOUT
 
@@ -154,3 +155,25 @@ def test_the_notebook_runs_and_ends_with_pictures(shell, face):
     assert kind == ("RGB", (256, 256), (256, 256, 3), np.dtype("uint8"))
     for picture in (shown[0], shown[2], shown[4]):
         assert picture._repr_png_().startswith(b"\x89PNG")
+
+
+def test_a_web_page_shows_thirty_faces(shell, face, browser, tmp_path):
+    (tmp_path / "photos").mkdir()
+    for number in range(30):
+        side = 48 + 4 * number
+        face.resize((side, side)).save(tmp_path / "photos" / f'{number} & "more".png')
+    run(sys.executable, EXAMPLES / "page.py", "photos", "site")
+    page = browser.new_page()
+    browsing.serve(page, tmp_path / "site")
+    page.goto(f"{browsing.ORIGIN}/index.html")
+    page.wait_for_function(
+        "[...document.querySelectorAll('fic-image')].every((e) => e.shadowRoot.firstChild.width || e.title)",
+        timeout=240_000,
+    )
+    images = page.get_by_role("img", name='& "more"')
+    assert images.count() == 30
+    shown = images.evaluate_all(
+        "all => all.map((e) => [e.title, parseInt(e.ariaLabel), e.shadowRoot.firstChild.width])"
+    )
+    assert sorted(shown) == sorted(["", number, 48 + 4 * number] for number in range(30))
+    page.close()

@@ -3,27 +3,71 @@
 import re
 import subprocess
 import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import pytest
 
+import facecodec
 from conftest import CHECKOUT
 from facecodec.cli import COMMANDS
 
 
-def test_the_site_builds_without_a_warning(tmp_path):
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
     pytest.importorskip("mkdocs", reason="the 'dev' extra is not installed")
+    folder = tmp_path_factory.mktemp("site")
     done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(tmp_path)],
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(folder)],
         cwd=CHECKOUT,
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert "encode_within" in (tmp_path / "api" / "index.html").read_text()
-    reference = (tmp_path / "cli-reference" / "index.html").read_text()
+    return folder
+
+
+def test_the_site_builds_without_a_warning(site):
+    assert "encode_within" in (site / "api.html").read_text()
+    reference = (site / "cli-reference.html").read_text()
     for command in COMMANDS:
         assert f"facecodec {command} [OPTIONS]" in reference
     assert "--max-bytes" in reference
+
+
+class Links(HTMLParser):
+    """Where the elements of a page lead."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.feed(page.read_text())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [value for name, value in attrs if name in ("href", "src") and value]
+
+
+def test_links_of_the_site_lead_to_files_so_that_they_work_from_a_disk(site):
+    pages = [page for page in site.rglob("*.html") if page.name not in ("404.html", "page.html")]
+    for page in pages:
+        for link in map(urlsplit, Links(page).found):
+            leads = link.scheme or not link.path or (page.parent / unquote(link.path)).is_file()
+            assert leads, f"{page.name}: {link.path}"
+    assert "page.html" in Links(site / "view.html").found
+
+
+def test_the_page_of_the_site_decodes_from_a_disk(site, browser):
+    page = browser.new_context(offline=True).new_page()
+    page.set_default_timeout(120_000)
+    page.goto((site / "page.html").as_uri())
+    data = facecodec.encode(np.full((40, 30, 3), 99, np.uint8))
+    page.locator("#files").set_input_files(
+        {"name": "face.fic", "mimeType": "image/x-facecodec", "buffer": data}
+    )
+    assert page.locator("canvas").evaluate("e => [e.width, e.height]") == [30, 40]
+    page.context.close()
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])

@@ -11,11 +11,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from facecodec.errors import ModelError, UsageError
+from facecodec.tensors import REACH
 from facecodec.text import printable
 
 if TYPE_CHECKING:
@@ -32,15 +34,17 @@ class Transforms:
 
     `threads` is how many tiles of a picture run at a time; 0 means $FACECODEC_THREADS, or one per
     core. The `step` of a graph is the pixels, along a side, for each position of its latents. Its
-    `reach` is how many positions to each side, beyond its own, a result depends on.
+    reach is how many of these positions to each side, beyond its own, a result depends on. The
+    model says it in the tensor NAME.reach, or it is measured when a picture first needs tiles.
     """
 
     def __init__(self, tensors: dict[str, np.ndarray], threads: int = 0) -> None:
         self._tensors = tensors
         self._threads = threads or _threads()
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}
+        self._measured: dict[str, int] = {}
 
-    def of_pixels(self, name: str, pixels: np.ndarray, step: int, reach: int) -> np.ndarray:
+    def of_pixels(self, name: str, pixels: np.ndarray, step: int) -> np.ndarray:
         """Runs a graph on uint8 (H, W, 3), to float32 (M, ceil(H/step), ceil(W/step)).
 
         The graph takes values in 0..1.
@@ -56,11 +60,10 @@ class Transforms:
 
         height, width = pixels.shape[:2]
         size = (-(-height // step), -(-width // step))
+        reach = partial(self._reach, name, pixels.shape[2], down=step)
         return self._tiled(part, size, TILE // step, reach)
 
-    def of_latents(
-        self, name: str, latents: np.ndarray, step: int, down: int, reach: int
-    ) -> np.ndarray:
+    def of_latents(self, name: str, latents: np.ndarray, step: int, down: int) -> np.ndarray:
         """Runs a graph on latents (M, h, w) with this `step`, to float32 (C, ceil(h/down),
         ceil(w/down)).
         """
@@ -70,11 +73,12 @@ class Transforms:
             extra = [(0, -side % down) for side in seen.shape[1:]]
             return self._run(name, np.pad(seen, ((0, 0), *extra), mode="edge")[None], 1, down)
 
-        _, height, width = latents.shape
+        channels, height, width = latents.shape
+        reach = partial(self._reach, name, channels, down=down, unit=down)
         return self._tiled(part, (height, width), TILE // step, reach, down=down)
 
     def to_pixels(
-        self, name: str, latents: np.ndarray, size: tuple[int, int], step: int, reach: int
+        self, name: str, latents: np.ndarray, size: tuple[int, int], step: int
     ) -> np.ndarray:
         """Runs a graph on latents (M, h, w), to uint8 (*size, 3), without the padding.
 
@@ -90,8 +94,9 @@ class Transforms:
             return np.rint(image, out=image).astype(np.uint8)
 
         pixels = np.empty((*size, 3), np.uint8)
-        _, height, width = latents.shape
+        channels, height, width = latents.shape
         out = pixels.transpose(2, 0, 1)
+        reach = partial(self._reach, name, channels, up=step)
         self._tiled(part, (height, width), TILE // step, reach, up=step, out=out)
         return pixels
 
@@ -107,18 +112,18 @@ class Transforms:
         work: Callable[[slice, slice], np.ndarray],
         size: tuple[int, int],
         core: int,
-        reach: int,
+        reach: Callable[[], int],
         up: int = 1,
         down: int = 1,
         out: np.ndarray | None = None,
     ) -> np.ndarray:
         """Runs `work` over a `size` in tiles of `core` positions, and put the results together.
 
-        `work` takes rows and columns, and gives `up`/`down` times as many. Tiles get `reach` more
-        positions to each side, rounded up to `down`, whose results are cut off. The result is
-        written to `out` if that is given; what lies beyond its edges is dropped.
+        `work` takes rows and columns, and gives `up`/`down` times as many. Several tiles each get
+        `reach()` more positions to each side, rounded up to `down`, whose results are cut off. The
+        result is written to `out` if that is given; what lies beyond its edges is dropped.
         """
-        margin = -(-reach // down) * down
+        margin = -(-reach() // down) * down if max(size) > core else 0
         tiles = [
             (rows, columns)
             for rows in _tiles(size[0], core, margin)
@@ -152,6 +157,42 @@ class Transforms:
                 pass
         self._sessions.clear()  # each keeps as much memory as its tiles took
         return result
+
+    def _reach(self, name: str, channels: int, up: int = 1, down: int = 1, unit: int = 1) -> int:
+        """Returns the reach of a graph in positions, of which a cell (see `measured_reach`) has `unit`."""
+        told = self._tensors.get(f"{name.removesuffix('.onnx')}.reach")
+        if told is not None:
+            return int(told[0])
+        if name not in self._measured:
+            self._measured[name] = unit * self.measured_reach(name, channels, up, down)
+        return self._measured[name]
+
+    def measured_reach(self, name: str, channels: int, up: int = 1, down: int = 1) -> int:
+        """Returns how many cells to each side, beyond its own, a result of a graph depends on.
+
+        A cell is a square of the input, with sides of `down`, or the square of the output that it
+        becomes, with sides of `up`. One cell of an input is NaN, and so is all that depends on it:
+        a sum that NaN goes into is NaN, whatever the weights. Raises ModelError for a graph whose
+        reach is larger than the tensor for it can say.
+        """
+        for far in (16, int(REACH.most) + 1):  # most look less far, and are done with the first
+            found = [self._spread(name, channels, up, down, axis, far) for axis in (2, 3)]
+            if max(found) < far:
+                return max(found)
+        raise ModelError(f"the model's {name} graph looks too far for pictures above {TILE} pixels")
+
+    def _spread(self, name: str, channels: int, up: int, down: int, axis: int, far: int) -> int:
+        """Does `measured_reach` along one axis of a strip that has `far` cells to each side."""
+        shape, cell = [1, channels, down, down], [slice(None)] * 4
+        shape[axis] *= 2 * far + 1
+        cell[axis] = slice(far * down, (far + 1) * down)
+        values = np.zeros(shape, np.float32)
+        values[tuple(cell)] = np.nan
+        result = np.moveaxis(self._run(name, values, up, down), axis - 1, 0)
+        cells = np.flatnonzero(np.isnan(result).any((1, 2))) // up - far
+        if not len(cells):
+            raise ModelError(f"the model's {name} graph gives what does not depend on its input")
+        return int(max(-cells[0], cells[-1]))
 
     def _run(self, name: str, values: np.ndarray, up: int, down: int) -> np.ndarray:
         """Returns the result of a graph for (1, ., h, w): float32 (C, h up/down, w up/down).

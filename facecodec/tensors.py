@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,14 @@ class Tensor:
 
 
 GRAPH = Tensor("uint8", (None,))  # the bytes of an ONNX file
+REACH = Tensor("uint8", (1,), 0, 64)  # positions to each side that a graph looks at
+
+
+def graphs(tensors: Mapping[str, np.ndarray], names: Iterable[str]) -> dict[str, Tensor]:
+    """Returns graphs of a model, and the reach of those that have one: older models have none."""
+    return {f"{name}.onnx": GRAPH for name in names} | {
+        f"{name}.reach": REACH for name in names if f"{name}.reach" in tensors
+    }
 
 
 def check(tensors: Mapping[str, np.ndarray], expected: Mapping[str, Tensor]) -> None:

@@ -11,7 +11,6 @@ from facecodec import container, frozen, sessions
 from facecodec.codec import Codec, codec_of, open_container
 from facecodec.container import quality_byte
 from facecodec.errors import FormatError, ImageError, ModelError, UsageError
-from facecodec.families.hyperprior import REACH
 
 GOLDEN = sorted(path.stem for path in DATA.glob("*.fic"))
 
@@ -58,7 +57,7 @@ def test_tiles_change_nothing(shipped, monkeypatch, size):
 def test_a_tile_that_saw_less_of_its_surroundings_would_differ(shipped, monkeypatch, part):
     picture = np.random.default_rng(1).integers(0, 256, (250, 250, 3), np.uint8)
     y, z, pixels = coded_in_tiles(shipped, picture, monkeypatch, 1024)
-    monkeypatch.setitem(REACH, part, 0)
+    monkeypatch.setitem(shipped._tensors, f"{part}.reach", np.zeros(1, np.uint8))
     tiled_y, tiled_z, tiled_pixels = coded_in_tiles(shipped, picture, monkeypatch, 64)
     differs = {
         "g_a": np.abs(tiled_y - y).max() > 1e-3,

@@ -18,14 +18,13 @@ from PIL import Image
 from facecodec.container import QUALITY_STEPS
 from facecodec.errors import FormatError, ModelError
 from facecodec.sessions import Transforms
-from facecodec.tensors import GRAPH, Tensor
+from facecodec.tensors import Tensor, graphs
 
 STREAMS = ("png",)
 # For q = 1, 2 and so on: pixels of the picture for one of the compact image, along a side, and the
 # bits of each of its values.
 STEPS = ((16, 5), (16, 6), (16, 8), (8, 3), (8, 4), (8, 5), (8, 6), (8, 8))
-# Positions of the compact image to each side that a graph looks at (networks/compact_png.py).
-REACH = {"g_a8": 3, "g_a16": 5, "g_s8": 6, "g_s16": 6}
+GRAPHS = ("g_a8", "g_a16", "g_s8", "g_s16")
 
 # From pixels to a position: the compact image (3, h, w) before rounding, 0..1.
 Latents = Callable[[int], np.ndarray]
@@ -41,7 +40,7 @@ class Symbols:
 
 def expected(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
     """Returns the tensors of a model."""
-    return {f"{name}.onnx": GRAPH for name in REACH}
+    return graphs(tensors, GRAPHS)
 
 
 class CompactPng:
@@ -57,7 +56,7 @@ class CompactPng:
 
         @cache
         def compact(step: int) -> np.ndarray:
-            image = self._transforms.of_pixels(f"g_a{step}.onnx", pixels, step, REACH[f"g_a{step}"])
+            image = self._transforms.of_pixels(f"g_a{step}.onnx", pixels, step)
             if len(image) != 3 or not np.isfinite(image).all():
                 raise ModelError(f"the model's g_a{step}.onnx graph gives no image")
             return image
@@ -112,9 +111,7 @@ class CompactPng:
         """Returns the picture, uint8 (*size, 3)."""
         step, _ = step_of(quality_byte)
         values = self.decode_latents(streams, size, quality_byte)
-        return self._transforms.to_pixels(
-            f"g_s{step}.onnx", values, size, step, REACH[f"g_s{step}"]
-        )
+        return self._transforms.to_pixels(f"g_s{step}.onnx", values, size, step)
 
     def decode_latents(
         self, streams: list[bytes], size: tuple[int, int], quality_byte: int

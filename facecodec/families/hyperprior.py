@@ -22,13 +22,10 @@ from facecodec.exact import FRACTION, GAIN_FRACTION, rescale
 from facecodec.families import hyperlatent
 from facecodec.families.hyperlatent import HYPER, QUALITIES, HyperLatent, bands
 from facecodec.sessions import Transforms
-from facecodec.tensors import GRAPH, Tensor
+from facecodec.tensors import Tensor, graphs
 
 STREAMS = ("z", "y")
 DOWNSAMPLING = 16  # pixels per position of y
-# Positions of y to each side that a graph looks at: three blocks of 3x3 at 1/16 and three at 1/8;
-# the hyper-analysis has two layers of stride 2 (networks/hyperprior.py).
-REACH = {"g_a": 5, "h_a": 3, "g_s": 5}
 BAND = 16  # rows of y coded together
 STRIP = 64  # columns of y that the hyper-synthesis predicts together; a multiple of HYPER
 
@@ -67,7 +64,7 @@ class Prediction:
 def expected(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
     """Returns the tensors of a model."""
     return (
-        dict.fromkeys(("g_a.onnx", "h_a.onnx", "g_s.onnx"), GRAPH)
+        graphs(tensors, ("g_a", "h_a", "g_s"))
         | hyperlatent.expected(tensors)
         | {
             "y_log_gain": Tensor("int32", (QUALITIES, "M")),
@@ -210,15 +207,15 @@ class Hyperprior:
 
     def analyse(self, pixels: np.ndarray) -> Latents:
         """Returns y and z of uint8 (H, W, 3)."""
-        y = self._transforms.of_pixels("g_a.onnx", pixels, DOWNSAMPLING, REACH["g_a"])
-        z = self._transforms.of_latents("h_a.onnx", y, DOWNSAMPLING, HYPER, REACH["h_a"])
+        y = self._transforms.of_pixels("g_a.onnx", pixels, DOWNSAMPLING)
+        z = self._transforms.of_latents("h_a.onnx", y, DOWNSAMPLING, HYPER)
         if (len(y), len(z)) != (self.channels, self.z.channels):
             raise ModelError("the model's analysis gives other channels than its tables have")
         return y, z
 
     def synthesise(self, y_hat: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """Returns the picture, uint8 (*size, 3), of y_hat (M, h, w)."""
-        return self._transforms.to_pixels("g_s.onnx", y_hat, size, DOWNSAMPLING, REACH["g_s"])
+        return self._transforms.to_pixels("g_s.onnx", y_hat, size, DOWNSAMPLING)
 
     def choose_sampling(self, y: np.ndarray, z_symbols: np.ndarray, quality_byte: int) -> Sampling:
         """Returns the sampling of a picture that is encoded."""

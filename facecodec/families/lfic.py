@@ -23,7 +23,7 @@ from facecodec.families.hyperprior import (
     positions,
 )
 from facecodec.sessions import Transforms
-from facecodec.tensors import GRAPH, Tensor
+from facecodec.tensors import Tensor, graphs
 
 STREAMS = ("z", "levels", "y")
 REGION = 2  # positions of y along each side of a region
@@ -33,7 +33,6 @@ SHARES = np.array(
 )  # of its samples that a region keeps at each level
 NONE_ABOVE = 3  # what the topmost regions have above them
 LARGEST_SCORE = 1e30  # far above any, and finite
-REACH = 4  # positions of y to each side that the scores look at (networks/lfic.py)
 
 
 @dataclass(frozen=True)
@@ -48,11 +47,14 @@ class Symbols(hyperprior.Symbols):
 
 def expected(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
     """Returns the tensors of a model: a hyperprior's, and those that choose and code the levels."""
-    return hyperprior.expected(tensors) | {
-        "h_a.scores.onnx": GRAPH,
-        "h_a.bias": Tensor("float32", (QUALITIES, 3), -LARGEST_SCORE, LARGEST_SCORE),
-        "level_counts": Tensor("int32", (QUALITIES, NONE_ABOVE + 1, 4), 1, 1 << PRECISION),
-    }
+    return (
+        hyperprior.expected(tensors)
+        | graphs(tensors, ("h_a.scores",))
+        | {
+            "h_a.bias": Tensor("float32", (QUALITIES, 3), -LARGEST_SCORE, LARGEST_SCORE),
+            "level_counts": Tensor("int32", (QUALITIES, NONE_ABOVE + 1, 4), 1, 1 << PRECISION),
+        }
+    )
 
 
 class Pooling:
@@ -119,7 +121,7 @@ class Lfic(Hyperprior):
                 bits[0, band.rows, columns] = taken.sum(0)
         relative = np.log2((1 + bits) / (1 + bits.mean()))
         seen = np.concatenate([y, relative])
-        scores = self._transforms.of_latents("h_a.scores.onnx", seen, DOWNSAMPLING, REGION, REACH)
+        scores = self._transforms.of_latents("h_a.scores.onnx", seen, DOWNSAMPLING, REGION)
         levels = (scores + self._bias[quality_byte][:, None, None]).argmax(0)
         return Pooling(levels, self._level_tables, quality_byte)
 

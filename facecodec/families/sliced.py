@@ -28,13 +28,12 @@ from facecodec.families import hyperlatent
 from facecodec.families.hyperlatent import HYPER, QUALITIES, HyperLatent, bands
 from facecodec.families.hyperprior import DOWNSAMPLING, Latents, Symbols, positions
 from facecodec.sessions import Transforms
-from facecodec.tensors import GRAPH, Tensor
+from facecodec.tensors import GRAPH, REACH, Tensor
 
 STREAMS = ("z", "y")
 BLOCK = (16, 64)  # rows and columns of y; multiples of HYPER
 GAINS = ("y_log_gain", "y_gain", "y_inverse_gain")
 GRAPHS = ("g_a", "h_a", "g_s")
-REACH = Tensor("uint8", (1,), 0, 64)
 LARGEST_VALUE = 1 << 31  # in units of 2^-10 of a step, of what later slices see; beyond is cut
 ONE = np.array(1)  # a factor that only rounds away the bits after the point
 UNIT = (1 << FRACTION) // QUALITY_STEPS  # a step of the quality byte in units of 2^-10
@@ -88,7 +87,6 @@ class Sliced:
 
     def __init__(self, tensors: dict[str, np.ndarray], transforms: Transforms) -> None:
         self._transforms = transforms
-        self.reach = {name: int(tensors[f"{name}.reach"][0]) for name in GRAPHS}
         self.tables = Tables(tensors["table_counts"], tensors["table_starts"])
         self.z = HyperLatent(tensors, self.tables)
         self._gains = {name: tensors[name].astype(np.int64).T for name in GAINS}
@@ -115,8 +113,8 @@ class Sliced:
 
     def analyse(self, pixels: np.ndarray) -> Latents:
         """Returns y and z of uint8 (H, W, 3)."""
-        y = self._transforms.of_pixels("g_a.onnx", pixels, DOWNSAMPLING, self.reach["g_a"])
-        z = self._transforms.of_latents("h_a.onnx", y, DOWNSAMPLING, HYPER, self.reach["h_a"])
+        y = self._transforms.of_pixels("g_a.onnx", pixels, DOWNSAMPLING)
+        z = self._transforms.of_latents("h_a.onnx", y, DOWNSAMPLING, HYPER)
         if (len(y), len(z)) != (self.channels, self.z.channels):
             raise ModelError("the model's analysis gives other channels than its tables have")
         return y, z
@@ -174,8 +172,7 @@ class Sliced:
         Raises FormatError for streams no encoder writes.
         """
         y_hat = self.decode_latents(streams, size, quality_byte)
-        reach = self.reach["g_s"]
-        return self._transforms.to_pixels("g_s.onnx", y_hat, size, DOWNSAMPLING, reach)
+        return self._transforms.to_pixels("g_s.onnx", y_hat, size, DOWNSAMPLING)
 
     def decode_latents(
         self, streams: list[bytes], size: tuple[int, int], quality_byte: int

@@ -14,9 +14,9 @@ import numpy as np
 from facecodec.entropy import Decoder, Encoder, Tables
 from facecodec.errors import ModelError
 from facecodec.families.hyperlatent import QUALITIES, TABLES, bands
-from facecodec.families.hyperprior import BAND, DOWNSAMPLING, REACH
+from facecodec.families.hyperprior import BAND, DOWNSAMPLING
 from facecodec.sessions import Transforms
-from facecodec.tensors import GRAPH, Tensor
+from facecodec.tensors import Tensor, graphs
 
 STREAMS = ("y",)
 STEPS = (1e-30, 1e30)  # between them lies any step, and so zero and infinity are none
@@ -34,7 +34,7 @@ class Symbols:
 def expected(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
     """Returns the tensors of a model."""
     return (
-        dict.fromkeys(("g_a.onnx", "g_s.onnx"), GRAPH)
+        graphs(tensors, ("g_a", "g_s"))
         | TABLES
         | {
             "y_table": Tensor("uint8", (QUALITIES, None)),
@@ -58,7 +58,7 @@ class Spic:
 
     def analyse(self, pixels: np.ndarray) -> np.ndarray:
         """Returns y of uint8 (H, W, 3)."""
-        y = self._transforms.of_pixels("g_a.onnx", pixels, DOWNSAMPLING, REACH["g_a"])
+        y = self._transforms.of_pixels("g_a.onnx", pixels, DOWNSAMPLING)
         if len(y) != self._y_table.shape[1]:
             raise ModelError("the model's analysis gives other channels than its tables have")
         return y
@@ -111,7 +111,7 @@ class Spic:
     def decode(self, streams: list[bytes], size: tuple[int, int], quality_byte: int) -> np.ndarray:
         """Returns the picture, uint8 (*size, 3)."""
         y_hat = self.decode_latents(streams, size, quality_byte)
-        return self._transforms.to_pixels("g_s.onnx", y_hat, size, DOWNSAMPLING, REACH["g_s"])
+        return self._transforms.to_pixels("g_s.onnx", y_hat, size, DOWNSAMPLING)
 
     def _rounded(self, y: np.ndarray, quality_byte: int) -> np.ndarray:
         return np.rint(y / self._step[quality_byte])

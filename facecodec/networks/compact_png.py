@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from facecodec.families.compact_png import STEPS, png
 from facecodec.networks.coded import Coded, FamilyNetwork
-from facecodec.networks.export import graph
+from facecodec.networks.export import of_pixels, to_pixels
 from facecodec.networks.transforms import (
     Centred,
     DepthwiseBlock,
@@ -117,11 +117,11 @@ class CompactPngNetwork(FamilyNetwork):
         return Coded(x_hat, bits, torch.zeros_like(bits))
 
     def frozen(self) -> dict[str, np.ndarray]:
-        """The four graphs."""
-        tensors = {}
+        """The four graphs, and how far each looks."""
+        tensors: dict[str, np.ndarray] = {}
         for step in (8, 16):
-            tensors[f"g_a{step}.onnx"] = graph(self.analysis(step), torch.zeros(1, 3, 64, 64))
-            tensors[f"g_s{step}.onnx"] = graph(self.synthesis(step), torch.zeros(1, COLOURS, 4, 4))
+            tensors |= of_pixels(f"g_a{step}", self.analysis(step), step)
+            tensors |= to_pixels(f"g_s{step}", self.synthesis(step), COLOURS, step)
         return tensors
 
 

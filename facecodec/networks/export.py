@@ -1,9 +1,8 @@
-"""Torch modules -> ONNX graphs in half precision."""
+"""Torch modules -> ONNX graphs in half precision, and how far these look."""
 
 from __future__ import annotations
 
 import io
-import math
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,10 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
+
+from facecodec.errors import UsageError
+from facecodec.sessions import Transforms
+from facecodec.tensors import REACH
 
 
 def graph(module: nn.Module, example: Tensor) -> np.ndarray:
@@ -49,18 +52,36 @@ def halve(model: onnx.ModelProto) -> None:
             model.graph.node.insert(0, cast)
 
 
-def reach(network: nn.Module, pixels: float, step: int) -> np.ndarray:
-    """How many latent positions to each side a result depends on beyond its own place, uint8.
+def of_pixels(name: str, module: nn.Module, step: int) -> dict[str, np.ndarray]:
+    """Exports a module from pictures to latents, a position for `step` pixels.
 
-    `pixels` is what a position of the input stands for along a side, `step` what one of the latents
-    does. Tiles see so much of their surroundings (facecodec/sessions.py).
+    Returns NAME.onnx and NAME.reach.
     """
-    total = 0.0
-    layer: Any
-    for layer in network.modules():  # in the order in which they run
-        if isinstance(layer, nn.Conv2d):
-            total += float(layer.padding[0]) * pixels
-            pixels *= layer.stride[0]
-        elif isinstance(layer, nn.PixelShuffle):
-            pixels /= layer.upscale_factor
-    return np.array([math.ceil(total / step)], np.uint8)
+    frozen = graph(module, torch.zeros(1, 3, 64, 64))
+    return _with_reach(name, frozen, 3, down=step)
+
+
+def of_latents(name: str, module: nn.Module, channels: int, down: int) -> dict[str, np.ndarray]:
+    """Exports a module from latents to fewer by `down` along each side, as `of_pixels` does."""
+    frozen = graph(module, torch.zeros(1, channels, 8, 8))
+    return _with_reach(name, frozen, channels, down=down, unit=down)
+
+
+def to_pixels(name: str, module: nn.Module, channels: int, step: int) -> dict[str, np.ndarray]:
+    """Exports a module from latents to pictures, `step` pixels for a position, likewise."""
+    frozen = graph(module, torch.zeros(1, channels, 4, 4))
+    return _with_reach(name, frozen, channels, up=step)
+
+
+def _with_reach(
+    name: str, frozen: np.ndarray, channels: int, up: int = 1, down: int = 1, unit: int = 1
+) -> dict[str, np.ndarray]:
+    """Returns a graph, and the positions to each side that it looks at; a cell has `unit` of them.
+
+    Raises UsageError where these are more than a model can say.
+    """
+    tensors = {f"{name}.onnx": frozen}
+    reach = unit * Transforms(tensors).measured_reach(f"{name}.onnx", channels, up, down)
+    if reach > REACH.most:
+        raise UsageError(f"{name} looks at {reach} positions to each side, not {REACH.most:g}")
+    return tensors | {f"{name}.reach": np.array([reach], REACH.dtype)}

@@ -25,7 +25,7 @@ from compressai.ops import LowerBound, quantize_ste
 from torch import Tensor, nn
 
 from facecodec.networks.coded import Coded, FamilyNetwork
-from facecodec.networks.export import graph, reach
+from facecodec.networks.export import of_latents, of_pixels, to_pixels
 from facecodec.networks.integers import (
     SCALE_MIN,
     frozen_gains,
@@ -198,26 +198,16 @@ class HyperpriorNetwork(GainedNetwork):
         counts, starts = gaussian_tables()
         anchors = (self.y_log_gain, self.z_log_gain, self.z_log_scale)
         quality = stored_qualities()[:, None, None]
-        tensors = {
-            "g_a.onnx": graph(self.g_a, torch.zeros(1, 3, 64, 64)),
-            "h_a.onnx": graph(self.h_a, torch.zeros(1, latents, 8, 8)),
-            "g_s.onnx": graph(self.g_s, torch.zeros(1, latents, 4, 4)),
-            "table_counts": counts,
-            "table_starts": starts,
-        }
+        graphs = (
+            of_pixels("g_a", self.g_a, DOWNSAMPLING)
+            | of_latents("h_a", self.h_a, latents, HYPER_DOWNSAMPLING)
+            | to_pixels("g_s", self.g_s, latents, DOWNSAMPLING)
+        )
+        tables = {"table_counts": counts, "table_starts": starts}
         gains = frozen_gains(
             *(interpolate(each.double(), quality)[..., 0, 0].numpy() for each in anchors)
         )
-        return tensors | gains | frozen_network("h_s", self.h_s, scales=latents, maps=1)
-
-
-def reaches(network: Any) -> dict[str, np.ndarray]:
-    """How far the graphs of a network with a hyperprior look."""
-    return {
-        "g_a.reach": reach(network.g_a, 1, DOWNSAMPLING),
-        "h_a.reach": reach(network.h_a, DOWNSAMPLING, DOWNSAMPLING),
-        "g_s.reach": reach(network.g_s, DOWNSAMPLING, DOWNSAMPLING),
-    }
+        return graphs | tables | gains | frozen_network("h_s", self.h_s, scales=latents, maps=1)
 
 
 def interpolate(anchors: Tensor, quality: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from facecodec.entropy import PRECISION
 from facecodec.families.lfic import KEEP, NONE_ABOVE, POOL, REGION, SHARES
-from facecodec.networks.export import graph
+from facecodec.networks.export import of_latents
 from facecodec.networks.hyperprior import ANCHORS, HyperpriorNetwork, interpolate, pad_to
 from facecodec.networks.integers import stored_qualities
 from facecodec.networks.transforms import LATENT_SCALE, linear
@@ -147,7 +147,7 @@ class LficNetwork(HyperpriorNetwork):
         rest = 2**PRECISION - counts.sum(2, keepdims=True)
         np.put_along_axis(counts, likeliest, np.take_along_axis(counts, likeliest, 2) + rest, 2)
         return super().frozen() | {
-            "h_a.scores.onnx": graph(self.scores, torch.zeros(1, self.channels + 1, 8, 8)),
+            **of_latents("h_a.scores", self.scores, self.channels + 1, REGION),
             "h_a.bias": interpolate(self._bias(), quality.float())[..., 0, 0].numpy(),
             "level_counts": counts.astype(np.int32),
         }

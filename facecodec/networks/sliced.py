@@ -20,12 +20,12 @@ from compressai.ops import quantize_ste
 from torch import Tensor, nn
 
 from facecodec.networks.coded import Coded
-from facecodec.networks.export import graph
+from facecodec.networks.export import of_latents, of_pixels, to_pixels
 from facecodec.networks.hyperprior import (
+    HYPER_DOWNSAMPLING,
     GainedNetwork,
     four_times,
     interpolate,
-    reaches,
 )
 from facecodec.networks.integers import (
     SCALE_MIN,
@@ -38,6 +38,7 @@ from facecodec.networks.integers import (
     towards_mean,
 )
 from facecodec.networks.transforms import (
+    DOWNSAMPLING,
     Centred,
     FullPrecision,
     Uncentred,
@@ -151,10 +152,9 @@ class SlicedNetwork(GainedNetwork):
             for each in (self.y_log_gain, self.z_log_gain, self.z_log_scale)
         )
         tensors = {
-            "g_a.onnx": graph(self.g_a, torch.zeros(1, 3, 64, 64)),
-            "h_a.onnx": graph(self.h_a, torch.zeros(1, self.channels - 1, 8, 8)),
-            "g_s.onnx": graph(self.g_s, torch.zeros(1, self.channels, 4, 4)),
-            **reaches(self),
+            **of_pixels("g_a", self.g_a, DOWNSAMPLING),
+            **of_latents("h_a", self.h_a, self.channels - 1, HYPER_DOWNSAMPLING),
+            **to_pixels("g_s", self.g_s, self.channels, DOWNSAMPLING),
             "table_counts": counts,
             "table_starts": starts,
             "table_shifts": centroid_shifts(),

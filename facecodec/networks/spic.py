@@ -16,10 +16,15 @@ from torch import Tensor, nn
 
 from facecodec.families.spic import FINEST
 from facecodec.networks.coded import QUALITIES, Coded, FamilyNetwork
-from facecodec.networks.export import graph
+from facecodec.networks.export import of_pixels, to_pixels
 from facecodec.networks.hyperprior import LIKELIHOOD_MIN, interpolate
 from facecodec.networks.integers import SCALE_MIN, laplace_tables, stored_qualities, table_indices
-from facecodec.networks.transforms import Centred, Uncentred, depthwise_transforms
+from facecodec.networks.transforms import (
+    DOWNSAMPLING,
+    Centred,
+    Uncentred,
+    depthwise_transforms,
+)
 
 QUICK = 16  # how many times as fast as other parameters scales are learned, which start from another network's
 
@@ -82,8 +87,8 @@ class SpicNetwork(FamilyNetwork):
             QUICK * interpolate(self.y_log_scale.double(), quality[:, None, None])[..., 0, 0]
         )
         return {
-            "g_a.onnx": graph(self.g_a, torch.zeros(1, 3, 64, 64)),
-            "g_s.onnx": graph(self.g_s, torch.zeros(1, self.channels, 4, 4)),
+            **of_pixels("g_a", self.g_a, DOWNSAMPLING),
+            **to_pixels("g_s", self.g_s, self.channels, DOWNSAMPLING),
             "table_counts": counts,
             "table_starts": starts,
             "y_table": table_indices((log_scale - log_step[:, None]).numpy()),

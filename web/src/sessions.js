@@ -6,6 +6,7 @@ import { ModelError } from "./errors.js";
 import { cut } from "./planes.js";
 
 const TILE = 1024; // pixels along a side of what runs at once, so that memory is bounded
+const MOST = 64; // positions to each side that a graph may look at
 
 /**
  * Hand over ONNX Runtime's wasm, before the first picture.
@@ -27,33 +28,26 @@ export class Transforms {
   }
 
   /**
-   * Latents to pixels, the padding cropped away. Large pictures run in tiles, each with `reach` positions more to
-   * each side, which are cut off again.
+   * Latents to pixels, the padding cropped away. Large pictures run in tiles, each with as many positions more to
+   * each side as the graph looks at, which are cut off again.
    * @param {string} name of the graph
    * @param {import("./planes.js").Planes<Float32Array>} latents
    * @param {{width: number, height: number}} size of the picture
    * @param {number} step pixels to a position, along a side
-   * @param {number} reach positions to each side that a result depends on
    * @returns {Promise<ImageData>}
    */
-  async toPixels(name, latents, size, step, reach) {
-    const session = await this.session(name);
+  async toPixels(name, latents, size, step) {
     const image = new ImageData(size.width, size.height);
     const core = TILE / step;
+    const large = Math.max(latents.height, latents.width) > core;
+    const reach = large ? await this.reach(name, latents.channels, step) : 0;
     for (let top = 0; top < latents.height; top += core) {
       for (let left = 0; left < latents.width; left += core) {
         const rows = around(top, core, reach, latents.height);
         const columns = around(left, core, reach, latents.width);
         const seen = cut(latents, rows, columns);
         const dims = [1, seen.channels, seen.height, seen.width];
-        const input = new ort.Tensor("float32", seen.values, dims);
-        let output;
-        try {
-          output = (await session.run({ [session.inputNames[0]]: input }))[session.outputNames[0]];
-        } catch (error) {
-          throw new ModelError(`the model's ${name} graph does not run: ${error}`);
-        }
-        paint(image, /** @type {Float32Array} */ (output.data), {
+        paint(image, await this.run(name, seen.values, dims), {
           top: top * step,
           left: left * step,
           side: TILE,
@@ -62,12 +56,60 @@ export class Transforms {
           height: seen.height * step,
           width: seen.width * step,
         });
-        input.dispose();
-        output.dispose();
         await new Promise((go) => setTimeout(go)); // the page stays alive between tiles
       }
     }
     return image;
+  }
+
+  /**
+   * Positions to each side that a result of a graph depends on: what the model says, or what becomes NaN around a
+   * position that is NaN.
+   * @param {string} name
+   * @param {number} channels
+   * @param {number} step
+   */
+  async reach(name, channels, step) {
+    const told = this.tensors[name.replace(/onnx$/, "reach")];
+    if (told) return Number(told.values[0]);
+    for (const far of [16, MOST + 1]) {
+      let found = 0;
+      for (const down of [true, false]) {
+        const length = 2 * far + 1;
+        const values = new Float32Array(channels * length);
+        for (let c = 0; c < channels; c++) values[c * length + far] = NaN;
+        const dims = [1, channels, down ? length : 1, down ? 1 : length];
+        const shown = await this.run(name, values, dims);
+        const width = dims[3] * step;
+        for (let at = 0; at < shown.length; at++) {
+          if (!Number.isNaN(shown[at])) continue;
+          const pixel = down ? Math.floor(at / width) % (dims[2] * step) : at % width;
+          found = Math.max(found, Math.abs(Math.floor(pixel / step) - far));
+        }
+      }
+      if (found < far) return found;
+    }
+    throw new ModelError(`the model's ${name} graph looks too far for pictures above ${TILE} pixels`);
+  }
+
+  /**
+   * @param {string} name
+   * @param {Float32Array} values
+   * @param {number[]} dims
+   */
+  async run(name, values, dims) {
+    const session = await this.session(name);
+    const input = new ort.Tensor("float32", values, dims);
+    try {
+      const output = (await session.run({ [session.inputNames[0]]: input }))[session.outputNames[0]];
+      const data = /** @type {Float32Array} */ (output.data).slice();
+      output.dispose();
+      return data;
+    } catch (error) {
+      throw new ModelError(`the model's ${name} graph does not run: ${error}`);
+    } finally {
+      input.dispose();
+    }
   }
 
   /** @param {string} name */

@@ -8,7 +8,6 @@ import { Transforms } from "../sessions.js";
 export const STREAMS = ["png"];
 // Pixels of the picture to one of the compact image along a side, and bits of each of its values; q = 1, 2 and so on.
 const STEPS = [[16, 5], [16, 6], [16, 8], [8, 3], [8, 4], [8, 5], [8, 6], [8, 8]];
-const REACH = 6; // positions of the compact image to each side that the synthesis looks at
 
 /** @typedef {import("../container.js").Container} Container */
 
@@ -43,7 +42,7 @@ class CompactPng {
     const { image } = await this.symbols(file);
     const values = Float32Array.from(image, (v) => v / (2 ** bits - 1));
     const latents = { channels: 3, height, width, values };
-    return this.transforms.toPixels(`g_s${step}.onnx`, latents, file, step, REACH);
+    return this.transforms.toPixels(`g_s${step}.onnx`, latents, file, step);
   }
 }
 

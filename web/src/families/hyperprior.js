@@ -11,7 +11,6 @@ import { HyperLatent } from "./hyperlatent.js";
 
 export const STREAMS = ["z", "y"];
 export const DOWNSAMPLING = 16; // pixels per position of y
-export const REACH = 5; // positions of y to each side that the synthesis looks at
 export const BAND = 16; // rows of y coded together
 const QUALITIES = MAX_QUALITY_BYTE + 1;
 
@@ -68,7 +67,7 @@ export class Hyperprior {
    * @param {Container} file
    */
   synthesise(yHat, file) {
-    return this.transforms.toPixels("g_s.onnx", yHat, file, DOWNSAMPLING, REACH);
+    return this.transforms.toPixels("g_s.onnx", yHat, file, DOWNSAMPLING);
   }
 
   /**

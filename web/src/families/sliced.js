@@ -29,7 +29,6 @@ class Sliced {
   /** @param {import("../frozen.js").Tensors} tensors */
   constructor(tensors) {
     this.transforms = new Transforms(tensors);
-    this.reach = tensor(tensors, "g_s.reach", 1)[0];
     this.tables = Tables.of(tensors);
     this.shifts = tensor(tensors, "table_shifts", tensors.table_counts.values.length);
     this.starts = tensors.table_starts.values;
@@ -78,7 +77,7 @@ class Sliced {
       const q = Float32Array.from(qualities, (quality) => quality / QUALITY_STEPS);
       paste(yHat, q, rows, columns, this.channels);
     });
-    return this.transforms.toPixels("g_s.onnx", yHat, file, DOWNSAMPLING, this.reach);
+    return this.transforms.toPixels("g_s.onnx", yHat, file, DOWNSAMPLING);
   }
 
   /**

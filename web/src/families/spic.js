@@ -6,7 +6,7 @@ import { ModelError } from "../errors.js";
 import { tensor } from "../frozen.js";
 import { bands, paste } from "../planes.js";
 import { Transforms } from "../sessions.js";
-import { BAND, DOWNSAMPLING, positions, REACH } from "./hyperprior.js";
+import { BAND, DOWNSAMPLING, positions } from "./hyperprior.js";
 
 export const STREAMS = ["y"];
 const BYTES = MAX_QUALITY_BYTE + 1;
@@ -56,7 +56,7 @@ class Spic {
     const y = this.decodeY(file);
     const step = this.step[file.quality];
     const latents = { ...y, values: Float32Array.from(y.values, (v) => Math.fround(v) * step) };
-    return this.transforms.toPixels("g_s.onnx", latents, file, DOWNSAMPLING, REACH);
+    return this.transforms.toPixels("g_s.onnx", latents, file, DOWNSAMPLING);
   }
 }
 

@@ -1,31 +1,83 @@
 """Make what `encode --effort` needs for models that are frozen already: weights/search/.
 
     .venv/bin/python benchmarks/freeze_search.py
+    .venv/bin/python benchmarks/freeze_search.py --check 20
 
-`facecodec freeze` writes a new model's file itself; that of faces is made here alone.
+`facecodec freeze` writes a new model's file itself; that of faces is made here alone. `--check` makes
+nothing: for so many training people, decoded at q 2, it compares the gradients of the file for faces
+with those of the recognisers in single precision.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from facecodec import frozen
+import click
+import numpy as np
+import onnx
+
+from facecodec import open_model
+from facecodec.datasets import photographs
+from facecodec.faces.recognisers import recogniser_file
+from facecodec.images import load
+from facecodec.networks.gradients import taught
+from facecodec.search.crops import Crop
+from facecodec.search.files import FACES, search_file
+from facecodec.search.graphs import Graph
+from facecodec.search.target import Teacher
+from facecodec.template import similarity
 from facecodec.training.config import load_config
-from facecodec.training.gradients import write_faces, write_model
+from facecodec.training.gradients import TEACHERS, write_faces, write_model
 
 ROOT = Path(__file__).parents[1]
 MODELS = ("l2-ipr", "l2-rec", "hq-ipr")
 
 
-def main() -> None:
+@click.command()
+@click.option("--check", "people", type=int, help="Compare, with so many people.")
+def main(people: int | None) -> None:
     """Write one file for each of MODELS and one for faces, and tell their sizes."""
+    if people is not None:
+        compare(people)
+        return
     for name in MODELS:
         model = ROOT / "weights" / f"{name}.safetensors"
         path = write_model(model, load_config(ROOT / "configs" / f"{name}.toml"))
         print(f"{path.relative_to(ROOT)}: {path.stat().st_size} bytes")
-    path = frozen.search_file(model).with_name(frozen.FACES)
-    write_faces(path)
+    path = search_file(model).with_name(FACES)
+    write_faces(path, ROOT / "weights" / "recognisers" / "mobilefacenet-ms1m.onnx")
     print(f"{path.relative_to(ROOT)}: {path.stat().st_size} bytes")
+
+
+def compare(people: int) -> None:
+    """Print the cosine of each teacher's gradient with that in single precision: mean and least."""
+    codec = open_model(None)
+    search = codec.search
+    kept = dict(zip(TEACHERS, search._teachers, strict=True))
+    whole = {}
+    for name in TEACHERS:
+        bare = taught(onnx.load(recogniser_file(name, None)))
+        whole[name] = Teacher(Graph(bare.content, bare.weights), search._faces.sizes[name])
+    cosines: dict[str, list[float]] = {name: [] for name in TEACHERS}
+    photos = photographs("lfw", "train", None)
+    for photo in photos[:: len(photos) // people][:people]:
+        pixels = load(photo.path)
+        points = search._detector.landmarks(pixels)
+        if points is None:
+            continue
+        warp = Crop(similarity(points), (pixels.shape[0], pixels.shape[1]))
+        decoded = np.asarray(codec.decode(codec.encode(pixels, 2)))
+        original, found = (
+            warp(each.transpose(2, 0, 1).astype(np.float32) / 255) for each in (pixels, decoded)
+        )
+        for name in TEACHERS:
+            a, b = (
+                each.gradient(found, each.embedding(original)).ravel()
+                for each in (kept[name], whole[name])
+            )
+            cosines[name].append(float(a @ b / np.linalg.norm(a) / np.linalg.norm(b)))
+    for name, values in cosines.items():
+        print(f"{name}: mean {np.mean(values):.4f}, least {min(values):.4f} of {len(values)}")
 
 
 if __name__ == "__main__":

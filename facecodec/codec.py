@@ -168,7 +168,7 @@ class Codec:
         """
         from facecodec.search.efforts import Search
 
-        return Search(self.card, self.family)
+        return Search(self.card, self._tensors, self.family)
 
     def embed(self, parsed: container.Container) -> np.ndarray:
         """Returns the embedding of the face in a file, float32 (D,) of length 1.

@@ -29,9 +29,6 @@ FORMAT = "facecodec-1"
 TYPES = ("U8", "I16", "I32", "I64", "F16", "F32")  # of tensors, as safetensors calls them
 HEADS = "heads"  # the folder, beside models, of their heads
 HEAD_FORMAT = "facecodec-head-1"
-SEARCH = "search"  # the folder, beside models, of what the search for the best file needs
-SEARCH_FORMAT = "facecodec-search-1"
-FACES = "faces.safetensors"  # in that folder: what finds faces and compares them, for every model
 
 
 @dataclass(frozen=True)
@@ -253,7 +250,7 @@ def load_head(card: ModelCard) -> HeadFile:
         raise ModelError(
             f"model {card.name} has no head ({path}): decode the file and embed the picture"
         )
-    facts, tensors = _load_beside(path, HEAD_FORMAT, "head", card.fingerprint)
+    facts, tensors = load_beside(path, HEAD_FORMAT, "head", card.fingerprint)
     try:
         head = HeadFile(facts["space"], facts["classes"], tensors)
         _check_head(head)
@@ -275,86 +272,7 @@ def _check_head(head: HeadFile) -> None:
     check(head.tensors, expected)
 
 
-@dataclass(frozen=True)
-class SearchFile:
-    """The gradient graphs with which a model's latents are searched, as `tensors`.
-
-    `rate_weights` are the weights of a bit per pixel at q 1 and at q 8, and `pixels` is the weight
-    of the mean squared error, in the loss that the model was trained for.
-    """
-
-    rate_weights: tuple[float, float]
-    pixels: float
-    tensors: dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class FacesFile:
-    """The networks that find and compare faces, and the size of each recogniser's embeddings."""
-
-    sizes: dict[str, int]
-    tensors: dict[str, np.ndarray]
-
-
-def search_file(model: Path) -> Path:
-    """Returns where the gradient graphs of a model lie."""
-    return model.parent / SEARCH / model.name
-
-
-def load_search(card: ModelCard) -> SearchFile:
-    """Returns the search file of a model.
-
-    Raises ModelError, which names the file, where there is none.
-    """
-    path = search_file(card.path)
-    facts, tensors = _load_search(path, card.fingerprint)
-    try:
-        low, high = (float(each) for each in facts["rate_weights"])
-        pixels = float(facts["pixels"])
-        if not (0 < low < np.inf and 0 < high < np.inf and 0 <= pixels < np.inf):
-            raise ValueError("a weight is out of range")
-        return SearchFile((low, high), pixels, tensors)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{path}: the search file is malformed: {error}") from None
-
-
-def load_faces(card: ModelCard) -> FacesFile:
-    """Returns the file for faces, from beside a model's search file.
-
-    Raises ModelError, which names it.
-    """
-    path = search_file(card.path).with_name(FACES)
-    facts, tensors = _load_search(path, "")
-    try:
-        sizes = {str(name): int(size) for name, size in facts["sizes"].items()}
-        return FacesFile(sizes, tensors)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ModelError(f"{path}: the search file is malformed: {error}") from None
-
-
-def _load_search(path: Path, model: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    if not path.exists():
-        raise ModelError(f"an effort above 1 needs {path}, which is not there: use effort 1")
-    facts, tensors = _load_beside(path, SEARCH_FORMAT, "search file", model)
-    try:
-        check(tensors, dict.fromkeys(tensors, GRAPH))
-    except ValueError as error:
-        raise ModelError(f"{path}: the search file is malformed: {error}") from None
-    return facts, _Graphs(path, tensors)
-
-
-class _Graphs(dict[str, np.ndarray]):
-    """The graphs of a file. One that is asked for and missing is a ModelError."""
-
-    def __init__(self, path: Path, tensors: dict[str, np.ndarray]) -> None:
-        super().__init__(tensors)
-        self._path = path
-
-    def __missing__(self, name: str) -> np.ndarray:
-        raise ModelError(f"{self._path}: it has no graph {name}")
-
-
-def _load_beside(
+def load_beside(
     path: Path, form: str, kind: str, model: str
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Returns the card and the tensors of a file that lies beside a model. Raises ModelError."""
@@ -444,17 +362,10 @@ def save_head(path: Path, model: str, card: dict[str, Any], tensors: dict[str, n
 
     `card` has `space`, `classes` and `runs`.
     """
-    _save_beside(path, HEAD_FORMAT, "head", model, card, tensors)
+    save_beside(path, HEAD_FORMAT, "head", model, card, tensors)
 
 
-def save_search(
-    path: Path, model: str, card: dict[str, Any], tensors: dict[str, np.ndarray]
-) -> None:
-    """Writes the search file of the model with a fingerprint, or, for '', the one for faces."""
-    _save_beside(path, SEARCH_FORMAT, "search file", model, card, tensors)
-
-
-def _save_beside(
+def save_beside(
     path: Path,
     form: str,
     kind: str,
@@ -462,6 +373,7 @@ def _save_beside(
     card: dict[str, Any],
     tensors: dict[str, np.ndarray],
 ) -> None:
+    """Write a file that lies beside the model with a fingerprint, whole or not at all."""
     mark = _short(_hash(kind, tensors, list(tensors)))
     metadata = {"format": form, "model": model, "hash": mark, "card": json.dumps(card)}
     _write(path, tensors, metadata)

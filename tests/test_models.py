@@ -18,6 +18,7 @@ from facecodec import frozen
 from facecodec.codec import Codec, open_container
 from facecodec.errors import FacecodecError, ModelError
 from facecodec.families import FAMILIES, family_module
+from facecodec.search import files
 
 MODELS = sorted(DATA.glob("tiny*.safetensors"))
 
@@ -309,12 +310,12 @@ def test_malformed_search_files_are_refused(change, match, tmp_path):
     card = frozen.read_card(path)
     facts = {"rate_weights": [2.0, 1.0], "pixels": 1.0}
     graph = {"x.onnx": np.zeros(5, np.uint8)}
-    frozen.save_search(frozen.search_file(path), card.fingerprint, facts, graph)
+    files.save(files.search_file(path), card.fingerprint, facts, graph, {})
     with pytest.raises(ModelError, match=r"has no graph y\.onnx"):
-        frozen.load_search(card).tensors["y.onnx"]
-    frozen.save_search(frozen.search_file(path), card.fingerprint, facts | change, graph)
+        files.load_search(card, {}).graphs.open("y.onnx")
+    files.save(files.search_file(path), card.fingerprint, facts | change, graph, {})
     with pytest.raises(ModelError, match=match):
-        frozen.load_search(card)
+        files.load_search(card, {})
 
 
 def test_names_in_a_model_that_are_no_line_are_escaped_or_refused(tmp_path):

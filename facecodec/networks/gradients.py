@@ -8,6 +8,9 @@ without a rule is an error, never a wrong gradient.
 Where a rule needs a value of the forward pass, `split` makes it an output of the forward graph and
 an input of the backward graph, so that nothing is computed twice. `taught` puts both passes into
 one graph, with the distance of two embeddings between them.
+
+Large weights are left out of the graphs and given beside them, each once, whatever uses it: what a
+rule wants of a weight turned or mirrored is made of it in the graph, when ONNX Runtime loads it.
 """
 
 from __future__ import annotations
@@ -24,9 +27,17 @@ from onnx import TensorProto, helper, numpy_helper
 from facecodec.errors import UsageError
 
 OPSET = 17
-LARGE = 4096  # numbers from which a constant is kept in half precision
+LARGE = 512  # numbers from which a constant is a weight that is left out
 COTANGENT = "cotangent"
 GRADIENT = "gradient"
+
+
+@dataclass(frozen=True)
+class Bare:
+    """An ONNX graph without its large weights, uint8, and these by name, float32."""
+
+    content: np.ndarray
+    weights: dict[str, np.ndarray]
 
 
 @dataclass
@@ -61,11 +72,11 @@ class _Tape:
         return self.constant(np.array(value, np.float32))
 
 
-def split(model: onnx.ModelProto, example: tuple[int, ...]) -> tuple[bytes, bytes, list[str]]:
-    """A network of one input and one output -> forward graph, backward graph, values between them.
+def split(model: onnx.ModelProto, example: tuple[int, ...]) -> tuple[Bare, Bare]:
+    """A network of one input and one output -> forward graph and backward graph.
 
-    The forward graph gives the output and then the values; the backward graph takes `cotangent`,
-    of the output's shape, and the values, and gives `gradient`, of the input's shape. `example` is
+    The forward graph gives the output and then values between the two; the backward graph takes
+    `cotangent`, of the output's shape, and these values, and gives `gradient`, of the input's shape. `example` is
     a shape of the input; height and width may be others later. Raises UsageError for an operator
     without a rule.
     """
@@ -83,10 +94,10 @@ def split(model: onnx.ModelProto, example: tuple[int, ...]) -> tuple[bytes, byte
         [_free(COTANGENT), *(_free(name) for name in kept)],
         {GRADIENT: 4},
     )
-    return forward, backward, kept
+    return forward, backward
 
 
-def taught(model: onnx.ModelProto, side: int = 112) -> bytes:
+def taught(model: onnx.ModelProto, side: int = 112) -> Bare:
     """A recogniser -> one graph that says how far a face is from a wanted one, and which way to go.
 
     The recogniser takes `image` (B, 3, side, side) and gives embeddings (B, D). The graph takes
@@ -257,7 +268,8 @@ def _conv(tape: _Tape, node: onnx.NodeProto, gradient: str) -> Pieces:
         )
         extra -= stride - 1
     start = kernel - 1 - pads[0]
-    flipped = tape.constant(np.ascontiguousarray(w[:, :, ::-1, ::-1]))
+    turn = (_ints(-1, -1), _ints(-kernel - 1, -kernel - 1), _ints(2, 3), _ints(-1, -1))
+    flipped = tape.emit("Slice", weight, *map(tape.constant, turn))
     attributes = {"kernel_shape": [kernel] * 2, "pads": [start] * 2 + [start + extra] * 2}
     return [(name, tape.emit("Conv", gradient, flipped, group=group, **attributes))]
 
@@ -361,8 +373,9 @@ def _mean(tape: _Tape, node: onnx.NodeProto, gradient: str) -> Pieces:
     if list(has.get("axes", [])) != [2, 3] or not has.get("keepdims", 1) or not tape.static:
         raise UsageError("this kind of mean has no gradient here")
     height, width = tape.shapes[node.input[0]][2:]
-    share = np.full((1, 1, height, width), 1 / (height * width), np.float32)
-    return [(node.input[0], tape.emit("Mul", gradient, tape.constant(share)))]
+    share = tape.emit("Mul", gradient, tape.number(1 / (height * width)))
+    whole = tape.constant(_ints(1, 1, height, width))
+    return [(node.input[0], tape.emit("Expand", share, whole))]
 
 
 def _resize(tape: _Tape, node: onnx.NodeProto, gradient: str) -> Pieces:
@@ -381,8 +394,9 @@ def _resize(tape: _Tape, node: onnx.NodeProto, gradient: str) -> Pieces:
     matrix = np.zeros((high, rows), np.float32)
     matrix[np.arange(high), below] = 1 - (place - below)
     matrix[np.arange(high), below + 1] += place - below
-    across = tape.emit("MatMul", gradient, tape.constant(matrix))
-    back = tape.emit("MatMul", tape.constant(np.ascontiguousarray(matrix.T)), across)
+    along = tape.constant(matrix)
+    across = tape.emit("MatMul", gradient, along)
+    back = tape.emit("MatMul", tape.emit("Transpose", along, perm=[1, 0]), across)
     return [(node.input[0], back)]
 
 
@@ -453,22 +467,9 @@ def _model(
     constants: dict[str, np.ndarray],
     inputs: list[onnx.ValueInfoProto],
     outputs: dict[str, int],
-) -> bytes:
-    """A graph as bytes; `outputs` says how many axes each has.
-
-    Large constants are kept in half precision.
-    """
+) -> Bare:
+    """A graph; `outputs` says how many axes each has."""
     asked = {name for node in nodes for name in node.input}
-    initializers, casts = [], []
-    for name, value in sorted(constants.items()):
-        if name not in asked:
-            continue
-        if value.dtype == np.float32 and value.size >= LARGE:
-            half = numpy_helper.from_array(value.astype(np.float16), f"{name}.half")
-            initializers.append(half)
-            casts.append(helper.make_node("Cast", [half.name], [name], to=TensorProto.FLOAT))
-        else:
-            initializers.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
     plain = []
     for node in nodes:
         copy = onnx.NodeProto()
@@ -479,7 +480,27 @@ def _model(
         helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * axes)
         for name, axes in outputs.items()
     ]
-    graph = helper.make_graph([*casts, *plain], "gradient", inputs, ends, initializers)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
+    initializers = [
+        numpy_helper.from_array(np.ascontiguousarray(value), name)
+        for name, value in sorted(constants.items())
+        if name in asked
+    ]
+    graph = helper.make_graph(plain, "gradient", inputs, ends, initializers)
+    return bare(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
+    )
+
+
+def bare(model: onnx.ModelProto) -> Bare:
+    """A model, which is changed, without its large weights."""
     onnx.checker.check_model(model)
-    return model.SerializeToString(deterministic=True)
+    weights = {}
+    for each in model.graph.initializer:
+        value = numpy_helper.to_array(each)
+        if value.dtype != np.float32 or value.size < LARGE:
+            continue
+        weights[each.name] = value
+    kept = [each for each in model.graph.initializer if each.name not in weights]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    return Bare(np.frombuffer(model.SerializeToString(deterministic=True), np.uint8), weights)

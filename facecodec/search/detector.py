@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from facecodec.search.graphs import Graph
+from facecodec.search.files import Graphs
 
 MIN_FACE = 40  # pixels
 FACTOR = 0.709  # from one level of the pyramid to the next
@@ -17,10 +17,10 @@ NETWORKS = ("pnet.onnx", "rnet.onnx", "onet.onnx")
 
 
 class Detector:
-    """The three networks, from tensors of those names."""
+    """The three networks, of those names. Raises ModelError where one does not load."""
 
-    def __init__(self, tensors: dict[str, np.ndarray]) -> None:
-        self._first, self._second, self._third = (Graph(tensors[name]) for name in NETWORKS)
+    def __init__(self, graphs: Graphs) -> None:
+        self._first, self._second, self._third = (graphs.open(name) for name in NETWORKS)
 
     def landmarks(self, pixels: np.ndarray) -> np.ndarray | None:
         """Returns the five points (5, 2), (x, y), of the large and central face, or None.

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from importlib import import_module
 
 import numpy as np
 
-from facecodec import frozen
 from facecodec.container import MAX_QUALITY_BYTE
 from facecodec.errors import ModelError
 from facecodec.families import Family
-from facecodec.frozen import FacesFile, ModelCard
+from facecodec.frozen import ModelCard
 from facecodec.search.annealing import Rounding, Schedule, anneal
 from facecodec.search.detector import Detector
+from facecodec.search.files import FacesFile, load_faces, load_search
 from facecodec.search.target import Target, Teacher, Weights
 from facecodec.search.windows import BLOCK, STEP, Window, hyper, windows
 from facecodec.template import similarity
@@ -38,17 +38,17 @@ Progress = Callable[[float], None]  # called with the share of the work that is 
 
 
 class Search:
-    """The search of one model, from its search file and that of the recognisers.
+    """The search of one model, from its tensors, its search file and that of the recognisers.
 
     Raises ModelError naming the file that a model, or its family, does not have.
     """
 
-    def __init__(self, card: ModelCard, family: Family) -> None:
+    def __init__(self, card: ModelCard, tensors: Mapping[str, np.ndarray], family: Family) -> None:
         if card.family not in RELAXED:
             raise ModelError(f"family {card.family} has no search: use --effort 1")
         self._relaxed = import_module(RELAXED[card.family])
-        self._file = frozen.load_search(card)
-        self._graphs = self._relaxed.graphs(self._file.tensors)
+        self._file = load_search(card, tensors)
+        self._transforms = self._relaxed.transforms(self._file.graphs)
         self._family = family
         self._card = card
         if self._keeps_identity:
@@ -113,7 +113,7 @@ class Search:
             target = Target(seen, self._weights(quality_byte))
         boxes = [window.seen, (hyper(rows), hyper(columns))]
         views = [each[:, a, b] for each, (a, b) in zip(latents, boxes, strict=True)]
-        relaxed = self._relaxed.Relaxed(self._family, self._graphs, views, quality_byte, target)
+        relaxed = self._relaxed.Relaxed(self._family, self._transforms, views, quality_byte, target)
         own = np.zeros_like(free)
         own[window.own] = free[window.own]
         free[window.own] = 0
@@ -153,13 +153,15 @@ class Search:
 
     @cached_property
     def _faces(self) -> FacesFile:
-        return frozen.load_faces(self._card)
+        return load_faces(self._card)
 
     @cached_property
     def _teachers(self) -> list[Teacher]:
         faces = self._faces
-        return [Teacher(faces.tensors[f"{name}.onnx"], size) for name, size in faces.sizes.items()]
+        return [
+            Teacher(faces.graphs.open(f"{name}.onnx"), size) for name, size in faces.sizes.items()
+        ]
 
     @cached_property
     def _detector(self) -> Detector:
-        return Detector(self._faces.tensors)
+        return Detector(self._faces.graphs)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from facecodec.sessions import open_session, run_session
 
 WHAT = "a graph of the search file"
+FLOAT = 1  # of ONNX's TensorProto.DataType
 
 
 class Graph:
-    """One graph. Raises ModelError where it does not load, and where it does not run."""
+    """One graph, and by name the weights that it is without.
 
-    def __init__(self, content: np.ndarray) -> None:
-        self._session = open_session(content.tobytes(), WHAT)
+    Raises ModelError where it does not load, and where it does not run.
+    """
+
+    def __init__(self, content: np.ndarray, weights: Mapping[str, np.ndarray]) -> None:
+        self._session = open_session(content.tobytes() + _initializers(weights), WHAT)
         self.inputs = [each.name for each in self._session.get_inputs()]
 
     def __call__(self, *values: np.ndarray) -> list[np.ndarray]:
@@ -21,14 +27,40 @@ class Graph:
         return run_session(self._session, WHAT, *values)
 
 
+def _initializers(weights: Mapping[str, np.ndarray]) -> bytes:
+    """What makes, at the end of an ONNX model's bytes, initializers of float32 weights.
+
+    Two messages of Protocol Buffers one after the other are one that has the parts of both. The
+    numbers are those of the fields in onnx.proto.
+    """
+    graph = b""
+    for name, weight in weights.items():
+        tensor = b"".join(_integer(1, side) for side in weight.shape) + _integer(2, FLOAT)
+        tensor += _bytes(8, name.encode()) + _bytes(9, weight.astype("<f4").tobytes())
+        graph += _bytes(5, tensor)
+    return _bytes(7, graph)
+
+
+def _integer(field: int, value: int) -> bytes:
+    return _varint(field << 3) + _varint(value)
+
+
+def _bytes(field: int, value: bytes) -> bytes:
+    return _varint(field << 3 | 2) + _varint(len(value)) + value
+
+
+def _varint(value: int) -> bytes:
+    low, rest = value & 127, value >> 7
+    return bytes([low | 128]) + _varint(rest) if rest else bytes([low])
+
+
 class Transform:
     """A transform and its gradient: a forward and a backward graph that share intermediate
     results.
     """
 
-    def __init__(self, tensors: dict[str, np.ndarray], name: str) -> None:
-        self._forward = Graph(tensors[f"{name}.forward.onnx"])
-        self._backward = Graph(tensors[f"{name}.backward.onnx"])
+    def __init__(self, forward: Graph, backward: Graph) -> None:
+        self._forward, self._backward = forward, backward
         self._between: list[np.ndarray] = []
 
     def __call__(self, values: np.ndarray) -> np.ndarray:

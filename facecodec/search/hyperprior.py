@@ -12,10 +12,10 @@ import numpy as np
 
 from facecodec.container import MAX_QUALITY_BYTE
 from facecodec.entropy import Tables
-from facecodec.errors import ModelError
 from facecodec.exact import FRACTION, GAIN_FRACTION
 from facecodec.families.hyperprior import Hyperprior, Latents
 from facecodec.search.annealing import Rounding
+from facecodec.search.files import Graphs
 from facecodec.search.graphs import Transform
 
 LARGEST = 1023  # magnitude beyond which a symbol is taken to cost what this one does
@@ -24,15 +24,12 @@ LN2 = np.float32(np.log(2))
 # From the picture, float32 (3, 16h, 16w) of values 0..1, to the gradient of its loss, in bits.
 PictureGradient = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
-Graphs = tuple[Transform, Transform]
+Transforms = tuple[Transform, Transform]
 
 
-def graphs(tensors: dict[str, np.ndarray]) -> Graphs:
-    """Returns the synthesis and the hyper-synthesis of a model's search file. Raises ModelError."""
-    try:
-        return Transform(tensors, "g_s"), Transform(tensors, "h_s")
-    except KeyError as error:
-        raise ModelError(f"the search file has no {error}") from None
+def transforms(graphs: Graphs) -> Transforms:
+    """The synthesis and the hyper-synthesis of a model's search file. Raises ModelError."""
+    return graphs.transform("g_s"), graphs.transform("h_s")
 
 
 class Relaxed:
@@ -41,13 +38,13 @@ class Relaxed:
     def __init__(
         self,
         family: Hyperprior,
-        graphs: Graphs,
+        transforms: Transforms,
         latents: Latents,
         quality_byte: int,
         picture: PictureGradient,
     ) -> None:
         self._family, self._picture = family, picture
-        self._g_s, self._h_s = graphs
+        self._g_s, self._h_s = transforms
         self._quality = quality_byte
         y, z = latents
         self._rows, self._columns = y.shape[1:]

@@ -16,9 +16,9 @@ SURROUNDINGS = 4.0  # areas of the crop that a face stands for in the loss, whic
 class Teacher:
     """A recogniser that says which way a face becomes more like a wanted one."""
 
-    def __init__(self, content: np.ndarray, size: int) -> None:
+    def __init__(self, graph: Graph, size: int) -> None:
         """`size` is that of its embeddings."""
-        self._graph = Graph(content)
+        self._graph = graph
         self._nothing = np.zeros((1, size), np.float32)
 
     def embedding(self, crop: np.ndarray) -> np.ndarray:

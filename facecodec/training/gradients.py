@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import warnings
 from pathlib import Path
@@ -18,12 +19,15 @@ from facecodec.errors import UsageError
 from facecodec.exact import FRACTION
 from facecodec.faces import INSTALL
 from facecodec.faces.recognisers import recogniser_file
-from facecodec.networks.gradients import split, taught
+from facecodec.networks.gradients import bare, split, taught
 from facecodec.search.detector import NETWORKS
+from facecodec.search.files import Place, save, search_file
 from facecodec.training.config import Config
 from facecodec.training.losses import DISTORTION_WEIGHT
+from facecodec.training.packing import Packing
 
 TEACHERS = ("mobilefacenet-ms1m", "espressif-mbf", "retail-0095")
+EIGHT_BITS = ("retail-0095",)  # teachers whose gradients bear it (docs/effort.md)
 
 
 def is_searched(config: Config) -> bool:
@@ -47,22 +51,31 @@ def write_model(model: Path, config: Config) -> Path:
         "rate_weights": list(config.rate_weights),
         "pixels": DISTORTION_WEIGHT[config.distortion],
     }
-    path = frozen.search_file(model)
-    frozen.save_search(path, card.fingerprint, facts, of_model(tensors))
+    path = search_file(model)
+    packing = of_model(tensors)
+    save(path, card.fingerprint, facts, packing.tensors(), packing.places)
     return path
 
 
-def write_faces(path: Path) -> None:
-    """Write what finds faces and compares them: MTCNN's networks and the TEACHERS with their gradients."""
-    tensors, sizes = _detector(), {}
-    for name in TEACHERS:
-        network = onnx.load(recogniser_file(name, None))
-        sizes[name] = network.graph.output[0].type.tensor_type.shape.dim[1].dim_value
-        tensors[f"{name}.onnx"] = np.frombuffer(taught(network), np.uint8)
-    frozen.save_search(path, "", {"sizes": sizes}, tensors)
+def write_faces(path: Path, shared: Path) -> None:
+    """Write what finds faces and compares them: MTCNN's networks and the TEACHERS with their gradients.
+
+    `shared` is the file of the first teacher that comes with models: its weights are taken from there.
+    """
+    name = f"{shared.parent.name}/{shared.name}"
+    content = shared.read_bytes()
+    packing, sizes = Packing({name: np.frombuffer(content, np.uint8)}), {}
+    for network, model in _detector().items():
+        packing.add(network, bare(model))
+    for teacher in TEACHERS:
+        model = onnx.load(shared if teacher == shared.stem else recogniser_file(teacher, None))
+        sizes[teacher] = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+        packing.add(f"{teacher}.onnx", taught(model), eight_bits=teacher in EIGHT_BITS)
+    facts = {"sizes": sizes, "files": {name: hashlib.sha256(content).hexdigest()}}
+    save(path, "", facts, packing.tensors(), packing.places)
 
 
-def _detector() -> dict[str, np.ndarray]:
+def _detector() -> dict[str, onnx.ModelProto]:
     try:
         from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
     except ImportError:
@@ -78,7 +91,7 @@ def _detector() -> dict[str, np.ndarray]:
 
 def _exported(
     network: nn.Module, side: int, outputs: list[str], axes: dict[str, dict[int, str]]
-) -> np.ndarray:
+) -> onnx.ModelProto:
     buffer: Any = io.BytesIO()  # which the exporter takes, though its types say otherwise
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -95,38 +108,41 @@ def _exported(
     model = onnx.load_from_string(buffer.getvalue())
     for node in model.graph.node:
         node.doc_string = ""
-    return np.frombuffer(model.SerializeToString(deterministic=True), np.uint8)
+    return model
 
 
-def of_model(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The gradient graphs of a frozen hyperprior, from its own tensors: of g_s and, in floats, of h_s."""
+def of_model(tensors: dict[str, np.ndarray]) -> Packing:
+    """The gradient graphs of a frozen hyperprior, whose weights are its own: g_s and, in floats, h_s."""
     synthesis = onnx.load_from_string(tensors["g_s.onnx"].tobytes())
     latents = tensors["y_gain"].shape[1]
     hyper = tensors["z_table"].shape[1]
-    graphs = {}
-    for name, model, channels in (
-        ("g_s", synthesis, latents),
-        ("h_s", _hyper_synthesis(tensors), hyper),
+    packing = Packing({"g_s.onnx": tensors["g_s.onnx"]})
+    for name, (model, places), channels in (
+        ("g_s", (synthesis, {}), latents),
+        ("h_s", floats(tensors, "h_s"), hyper),
     ):
-        forward, backward, _ = split(model, (1, channels, 4, 4))
-        graphs[f"{name}.forward.onnx"] = np.frombuffer(forward, np.uint8)
-        graphs[f"{name}.backward.onnx"] = np.frombuffer(backward, np.uint8)
-    return graphs
+        forward, backward = split(model, (1, channels, 4, 4))
+        packing.add(f"{name}.forward.onnx", forward, places)
+        packing.add(f"{name}.backward.onnx", backward, places)
+    return packing
 
 
-def _hyper_synthesis(tensors: dict[str, np.ndarray]) -> onnx.ModelProto:
-    """The integer hyper-synthesis of facecodec/exact.py as a network of floats, without its rounding.
+def floats(tensors: dict[str, np.ndarray], name: str) -> tuple[onnx.ModelProto, dict[str, Place]]:
+    """An integer network of facecodec/exact.py as one of floats, without its rounding.
 
-    It takes z_hat and gives table indices, means and, where there is one, the quality map in steps of
-    the quality byte.
+    Its weights, and where they lie in the model. Values that were integers in units of 2^-10 are
+    themselves.
     """
-    nodes, initializers, x = [], [], "z_hat"
-    shifts, upsample = tensors["h_s.shifts"], tensors["h_s.upsample"]
+    nodes, initializers, places, x = [], [], {}, "values"
+    shifts, upsample = tensors[f"{name}.shifts"], tensors[f"{name}.upsample"]
     for i, (shift, up) in enumerate(zip(shifts, upsample, strict=True)):
-        weight = tensors[f"h_s.{i}.weight"] * 2.0 ** -float(shift)
-        bias = tensors[f"h_s.{i}.bias"] * 2.0 ** -(float(shift) + FRACTION)
-        for name, value in ((f"w{i}", weight), (f"b{i}", bias)):
-            initializers.append(numpy_helper.from_array(value.astype(np.float32), name))
+        scale = 2.0 ** -float(shift)
+        source = f"{name}.{i}.weight"
+        weight = tensors[source] * scale
+        bias = tensors[f"{name}.{i}.bias"] * scale * 2.0**-FRACTION
+        places[f"w{i}"] = Place(source, 0, tensors[source].dtype.name, weight.shape, scale)
+        for constant, value in ((f"w{i}", weight), (f"b{i}", bias)):
+            initializers.append(numpy_helper.from_array(value.astype(np.float32), constant))
         pad = weight.shape[2] // 2
         nodes.append(
             helper.make_node(
@@ -148,9 +164,10 @@ def _hyper_synthesis(tensors: dict[str, np.ndarray]) -> onnx.ModelProto:
             x = f"{x}.up"
     graph = helper.make_graph(
         nodes,
-        "h_s",
-        [helper.make_tensor_value_info("z_hat", TensorProto.FLOAT, [None] * 4)],
+        name,
+        [helper.make_tensor_value_info("values", TensorProto.FLOAT, [None] * 4)],
         [helper.make_tensor_value_info(x, TensorProto.FLOAT, [None] * 4)],
         initializers,
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return model, places

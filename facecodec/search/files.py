@@ -1,0 +1,196 @@
+"""Search files: gradient graphs, and where the weights of each lie.
+
+A search file lies beside a model, in the folder `search`; that for faces is for all models. What
+the model or a recogniser beside it holds already is not stored again: the file says of each weight
+where it is found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facecodec import frozen
+from facecodec.errors import ModelError
+from facecodec.frozen import ModelCard
+from facecodec.search.graphs import Graph, Transform
+from facecodec.tensors import GRAPH, check
+from facecodec.text import printable
+
+FOLDER = "search"  # beside models
+FORMAT = "facecodec-search-1"
+KIND = "search file"
+FACES = "faces.safetensors"
+OWN = "weights"  # the tensor of a search file with the weights that lie nowhere else
+TYPES = ("int8", "int16", "float16", "float32")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a weight lies: numbers of a `type` and a `shape`, from byte `at` of a `source` on.
+
+    They are multiplied by `scale` and, where `scales` is given, by a float32 for each output
+    channel, from that byte of the same source on.
+    """
+
+    source: str
+    at: int
+    type: str
+    shape: tuple[int, ...]
+    scale: float = 1.0
+    scales: int | None = None
+
+    def read(self, sources: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The weight, float32. Raises KeyError, TypeError or ValueError if it is not there."""
+        if self.type not in TYPES or min(self.shape) < 1 or self.at < 0:
+            raise ValueError("a weight's place is malformed")
+        there = sources[self.source].reshape(-1).view(np.uint8)
+        values = np.frombuffer(there, self.type, math.prod(self.shape), self.at)
+        weight = values.reshape(self.shape).astype(np.float32) * np.float32(self.scale)
+        if self.scales is not None:
+            each = np.frombuffer(there, np.float32, self.shape[0], self.scales)
+            weight *= each.reshape(-1, *[1] * (len(self.shape) - 1))
+        return weight
+
+
+Places = dict[str, dict[str, Place]]  # by graph and weight
+
+
+class Graphs:
+    """The graphs of a search file. Raises KeyError, TypeError or ValueError for malformed `facts`."""
+
+    def __init__(
+        self,
+        path: Path,
+        facts: dict[str, Any],
+        tensors: dict[str, np.ndarray],
+        sources: Mapping[str, np.ndarray],
+    ) -> None:
+        self._path, self._tensors, self._sources = path, tensors, {**sources, **tensors}
+        self._places = {
+            str(graph): {
+                str(name): Place(**place | {"shape": tuple(place["shape"])})
+                for name, place in weights.items()
+            }
+            for graph, weights in facts["weights"].items()
+        }
+
+    def open(self, name: str) -> Graph:
+        """The graph of a name. Raises ModelError where it is not there or does not load."""
+        if name not in self._tensors or name not in self._places:
+            raise ModelError(f"{self._path}: it has no graph {name}")
+        try:
+            places = self._places[name].items()
+            weights = {weight: place.read(self._sources) for weight, place in places}
+            return Graph(self._tensors[name], weights)
+        except (KeyError, TypeError, ValueError, ModelError) as error:
+            raise ModelError(f"{self._path}: {name}: {printable(str(error))}") from None
+
+    def transform(self, name: str) -> Transform:
+        """The transform whose forward and backward graphs have this name. Raises ModelError."""
+        return Transform(self.open(f"{name}.forward.onnx"), self.open(f"{name}.backward.onnx"))
+
+
+@dataclass(frozen=True)
+class SearchFile:
+    """What the search needs for a model.
+
+    `rate_weights` are those of a bit per pixel at q 1 and at q 8, and `pixels` that of the mean
+    squared error, in the loss that the model was trained for.
+    """
+
+    rate_weights: tuple[float, float]
+    pixels: float
+    graphs: Graphs
+
+
+@dataclass(frozen=True)
+class FacesFile:
+    """What finds faces and compares them: the graphs, and the size of each recogniser's embeddings."""
+
+    sizes: dict[str, int]
+    graphs: Graphs
+
+
+def search_file(model: Path) -> Path:
+    """Where the search file of a model lies."""
+    return model.parent / FOLDER / model.name
+
+
+def save(
+    path: Path,
+    model: str,
+    facts: dict[str, Any],
+    tensors: dict[str, np.ndarray],
+    places: Places,
+) -> None:
+    """Write the search file of the model with a fingerprint, or that for faces, for ''."""
+    listed = {graph: {n: asdict(p) for n, p in each.items()} for graph, each in places.items()}
+    frozen.save_beside(path, FORMAT, KIND, model, facts | {"weights": listed}, tensors)
+
+
+def load_search(card: ModelCard, model: Mapping[str, np.ndarray]) -> SearchFile:
+    """The search file of a model with these tensors. Raises ModelError, which names the file."""
+    path = search_file(card.path)
+    facts, tensors = _load(path, card.fingerprint)
+    try:
+        low, high = (float(each) for each in facts["rate_weights"])
+        graphs = Graphs(path, facts, tensors, model)
+        pixels = float(facts["pixels"])
+        if not (0 < low < np.inf and 0 < high < np.inf and 0 <= pixels < np.inf):
+            raise ValueError("a weight is out of range")
+        return SearchFile((low, high), pixels, graphs)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _malformed(path, error) from None
+
+
+def load_faces(card: ModelCard) -> FacesFile:
+    """The file for faces, beside a model's search file or installed. Raises ModelError naming it."""
+    folders = [card.path.parent, *frozen.search_path()]
+    beside = [folder / FOLDER / FACES for folder in folders]
+    path = next((each for each in beside if each.exists()), beside[0])
+    facts, tensors = _load(path, "")
+    try:
+        sizes = {str(name): int(size) for name, size in facts["sizes"].items()}
+        sources = {
+            str(name): _other_file(folders, str(name), digest)
+            for name, digest in facts["files"].items()
+        }
+        return FacesFile(sizes, Graphs(path, facts, tensors, sources))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _malformed(path, error) from None
+
+
+def _other_file(folders: list[Path], name: str, digest: str) -> np.ndarray:
+    """The bytes of a file in one of the folders that has this SHA-256. Raises ModelError."""
+    for folder in folders:
+        path = folder / name
+        if path.is_file():
+            content = path.read_bytes()
+            if hashlib.sha256(content).hexdigest() == digest:
+                return np.frombuffer(content, np.uint8)
+    raise ModelError(
+        f"an effort above 1 needs {folders[0] / name}, which is not there or another one: "
+        "use effort 1"
+    )
+
+
+def _load(path: Path, model: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    if not path.exists():
+        raise ModelError(f"an effort above 1 needs {path}, which is not there: use effort 1")
+    facts, tensors = frozen.load_beside(path, FORMAT, KIND, model)
+    try:
+        check(tensors, dict.fromkeys(tensors, GRAPH))
+    except ValueError as error:
+        raise _malformed(path, error) from None
+    return facts, tensors
+
+
+def _malformed(path: Path, error: Exception) -> ModelError:
+    return ModelError(f"{path}: the search file is malformed: {printable(str(error))}")

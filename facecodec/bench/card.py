@@ -1,4 +1,4 @@
-"""A model's card: how it was trained and what it was measured to do, as Markdown."""
+"""Writes a model's card in Markdown: how it was trained, and what was measured."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ COLUMNS = (("bpp", ".3f"), ("psnr", ".2f"), ("ms_ssim", ".4f"))
 
 
 def render(card: ModelCard, rows: list[dict[str, Any]], seen: str, size: int, command: str) -> str:
-    """The card of a model from its points' numbers, a row for each q; `command` made it."""
+    """Returns the card of a model from its points' numbers, a row for each q; `command` made it."""
     recognisers = list(rows[0]["recognition"])
     heads = ["q", "bpp", "PSNR", "MS-SSIM"]
     for name in recognisers:
@@ -54,8 +54,9 @@ def render(card: ModelCard, rows: list[dict[str, Any]], seen: str, size: int, co
         "",
         "## Measured on the LFW test people",
         "",
-        f"{rows[0]['images']:,} photographs of people that training never saw, through real files. FRR at FAR = 1% by "
-        "identification with one gallery image a person; cosine is the mean to the original's embedding.",
+        f"{rows[0]['images']:,} photographs of people that training never saw, through real files. "
+        "FRR at FAR = 1% by identification with one gallery image a person; cosine is the mean to "
+        "the original's embedding.",
         "",
         *_table(heads, [_cells(row, recognisers) for row in rows]),
         "",

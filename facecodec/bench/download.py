@@ -1,4 +1,4 @@
-"""LFW by scikit-learn's fetcher, into the user's cache."""
+"""Downloads LFW by scikit-learn's fetcher into the user's cache."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ LISTS = (
 
 
 def download_lfw() -> tuple[Path, list[str]]:
-    """The folder that LFW lies in now, and those of LISTS that are still missing there.
+    """Downloads LFW.
 
-    Raises UsageError where it cannot be downloaded.
+    Returns its folder, and those of LISTS that are still missing there. Raises UsageError if it
+    cannot be downloaded.
     """
     from sklearn.datasets import fetch_lfw_people
 
@@ -31,8 +32,8 @@ def download_lfw() -> tuple[Path, list[str]]:
             fetch_lfw_people(data_home=scratch, min_faces_per_person=500, resize=0.1)
         except (URLError, OSError) as error:
             raise UsageError(
-                f"LFW could not be downloaded: {error}. Put its folder and {' and '.join(LISTS)} into {place}, "
-                "or name another folder of data (docs/data.md)"
+                f"LFW could not be downloaded: {error}. Put its folder and {' and '.join(LISTS)} "
+                f"into {place}, or name another folder of data (docs/data.md)"
             ) from None
         place.mkdir(parents=True, exist_ok=True)
         for item in (scratch / "lfw_home").iterdir():

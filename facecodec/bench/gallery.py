@@ -48,9 +48,9 @@ def add_pictures(results: dict[str, Any], subjects: Sequence[Subject], out: Path
 
 
 def telling(entry: dict[str, Any], results: dict[str, Any]) -> float:
-    """A codec's coarsest setting that is recognised as well as the baseline, or its finest.
+    """Returns a codec's coarsest setting that is recognised as well as the baseline, or its finest.
 
-    That is by the recogniser that training has seen.
+    That is measured by the recogniser that training has seen.
     """
     by_rate = sorted(entry["points"], key=lambda point: point["bpp"])
     baseline = results["baseline"]
@@ -65,7 +65,7 @@ def telling(entry: dict[str, Any], results: dict[str, Any]) -> float:
 
 
 def with_pictures(node: Any, change: Callable[[str], str]) -> Any:
-    """`node` of the results with every name of a picture changed."""
+    """Returns `node` of the results with every name of a picture changed."""
     if isinstance(node, list):
         return [with_pictures(each, change) for each in node]
     if isinstance(node, dict):
@@ -79,9 +79,10 @@ def with_pictures(node: Any, change: Callable[[str], str]) -> Any:
 
 
 def gallery(subjects: Sequence[Subject], codecs: Sequence[str], out: Path) -> list[dict[str, Any]]:
-    """Some of the faces, evenly spread, as decoded by each codec from the file nearest to BPP.
+    """Returns some of the faces, evenly spread, as each codec decodes them.
 
-    Pictures go to out/pictures; each entry names its file, and the setting and bytes it has.
+    Each is decoded from the file nearest to BPP. Pictures go to out/pictures; each entry names its
+    file, and its setting and bytes.
     """
     step = max(1, len(subjects) // FACES)
     faces = []
@@ -105,7 +106,9 @@ def gallery(subjects: Sequence[Subject], codecs: Sequence[str], out: Path) -> li
 def rejected_pictures(
     rejected: Sequence[dict[str, Any]], subjects: Sequence[Subject], out: Path
 ) -> list[dict[str, Any]]:
-    """`rejected` with pictures: the query, and the query and the enrolled photograph as decoded."""
+    """Returns `rejected` with pictures: the query, and the query and the enrolled photograph as
+    decoded.
+    """
     shown, by_name = [], {subject.name: subject for subject in subjects}
     for number, each in enumerate(rejected):
         codec = find_codec(each["codec"])
@@ -125,7 +128,7 @@ def rejected_pictures(
 
 
 def keep(pixels: np.ndarray, out: Path, name: str) -> str:
-    """Write a picture, without loss, and say where it lies below `out`."""
+    """Writes a picture, without loss, and returns its place below `out`."""
     place = Path("pictures", f"{name}.webp")
     (out / place).parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(out / place, lossless=True)

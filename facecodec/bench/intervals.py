@@ -1,4 +1,7 @@
-"""Intervals by bootstrap over the people who ask, with the gallery fixed: faces of one person are not independent."""
+"""Bootstrap intervals over the people who ask, with the gallery fixed.
+
+Photographs of one person are not independent, so people are drawn, not photographs.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,9 @@ Distances = tuple[
 
 
 def draws(people: Sequence[str], count: int = DRAWS, seed: int = 0) -> list[np.ndarray]:
-    """Indices of the queries in each of `count` samples of people with replacement; `people` of each query."""
+    """Indices of the queries in each of `count` samples of people with replacement; `people` of
+    each query.
+    """
     by_person: dict[str, list[int]] = {}
     for index, person in enumerate(people):
         by_person.setdefault(person, []).append(index)
@@ -31,15 +36,18 @@ def draws(people: Sequence[str], count: int = DRAWS, seed: int = 0) -> list[np.n
 
 
 def frr_draws(measured: Distances, samples: list[np.ndarray], far: float = FAR) -> np.ndarray:
-    """FRR at FAR in each sample, (len(samples),); differences of two codecs' are paired if the samples are the same."""
+    """Returns FRR at FAR in each sample, (len(samples),).
+
+    With the same samples, differences of two codecs are paired.
+    """
     same, other = measured
     return np.array([frr_at_far(same[sample], other[sample], far, least=1) for sample in samples])
 
 
 def parity_draws(rates: Sequence[float], frr: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Where the monotone fit of FRR over rate crosses the target in each sample; NaN where it does not.
+    """Returns where the monotone fit of FRR over rate crosses the target in each sample.
 
-    `frr` (len(rates), samples), `target` (samples,).
+    It is NaN where there is no crossing. `frr` is (len(rates), samples), `target` (samples,).
     """
     crossings = [
         rate_at(rates, values, wanted) for values, wanted in zip(frr.T, target, strict=True)
@@ -48,7 +56,7 @@ def parity_draws(rates: Sequence[float], frr: np.ndarray, target: np.ndarray) ->
 
 
 def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float] | None:
-    """The middle `level` of the values; None where too many are NaN to say."""
+    """Returns the middle `level` of the values, or None if too many are NaN to say."""
     tail = (1 - level) / 2
     if np.isnan(values).mean() > tail:
         return None

@@ -1,4 +1,7 @@
-"""One codec at one setting over many photographs, on all cores: rate, quality and recognition."""
+"""Measures one codec at one setting over many photographs: rate, quality and recognition.
+
+All cores share the photographs.
+"""
 
 from __future__ import annotations
 
@@ -43,9 +46,9 @@ ALIGNMENT = 2
 
 @dataclass(frozen=True)
 class EmbeddingSpec:
-    """Which embedding to take: the recogniser, and whose landmarks it is given.
+    """Which embedding to compute: by which recogniser, on whose landmarks.
 
-    With `found_again` they are those found on the decoded picture, otherwise the original's.
+    With `found_again` the landmarks are found on the decoded picture, otherwise on the original.
     """
 
     recogniser: str
@@ -144,7 +147,9 @@ class Bench:
         ]
 
     def _keys(self, coded: tuple[str, ...], subject: Subject) -> dict[Part, bytes]:
-        """The key of each part of a measurement; `coded` says how the photograph is coded."""
+        """Returns the key of each part of a measurement; `coded` says how the photograph is
+        coded.
+        """
         read = (*coded, READING, _digest(subject.path))
         keys: dict[Part, bytes] = {PICTURE: key(*read, PICTURE)}
         for spec in self.specs:
@@ -168,14 +173,14 @@ class Bench:
 
 
 def open_bench(recognisers: Sequence[str], data: Path | None, find_again: bool = False) -> Bench:
-    """A bench with the user's own store; `recognisers` are names or files."""
+    """Returns a bench with the user's own store; `recognisers` are names or files."""
     found = {Path(name).stem: find_recogniser(name, data) for name in recognisers}
     return Bench(found, Store(cache_folder() / "bench.sqlite"), find_again)
 
 
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Keep processes that start meanwhile from Ctrl-C: a terminal sends it to all of them."""
+    """Keeps Ctrl-C from processes that start meanwhile: a terminal sends it to all of them."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -193,7 +198,7 @@ def _digest(path: Path) -> str:
 
 @cache
 def _identity(recogniser: str) -> list[str]:
-    """What an embedding depends on of a recogniser as recognisers.find_recogniser gives it."""
+    """Returns what an embedding depends on, of a recogniser from recognisers.find_recogniser."""
     if not recogniser.endswith(".onnx"):
         return [recogniser]
     path = Path(recogniser)
@@ -226,7 +231,10 @@ def _start(recognisers: dict[str, str]) -> None:
 def _measure(
     codec: str, setting: float, work: tuple[Subject, list[Part]]
 ) -> dict[Part, bytes] | None:
-    """The wanted parts of a photograph's measurement, as stored; None if it cannot be read."""
+    """Returns the wanted parts of a photograph's measurement, as stored, or None.
+
+    It is None if the photograph cannot be read.
+    """
     import torch
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""Numbers from pictures and from curves."""
+"""Metrics of pictures, and of curves over rate."""
 
 from __future__ import annotations
 
@@ -13,13 +13,19 @@ if TYPE_CHECKING:
 
 
 def psnr(x: np.ndarray, x_hat: np.ndarray) -> float:
-    """Over RGB, in dB; equal pictures give 78.13, as a mean squared error of 0.001."""
+    """Returns the PSNR over RGB in dB.
+
+    Equal pictures have 78.13, as for a mean squared error of 0.001.
+    """
     error = np.square(x.astype(float) - x_hat).mean()
     return 10 * math.log10(255**2 / max(error, 1e-3))
 
 
 def ssim(x: np.ndarray, x_hat: np.ndarray) -> float:
-    """pytorch-msssim over RGB; pictures narrower than its window of 11 pixels are extended at their edges."""
+    """Returns pytorch-msssim's SSIM over RGB.
+
+    Pictures narrower than its window of 11 pixels are extended at their edges.
+    """
     import pytorch_msssim
 
     pad = [(0, max(0, 11 - side)) for side in x.shape[:2]] + [(0, 0)]
@@ -29,7 +35,7 @@ def ssim(x: np.ndarray, x_hat: np.ndarray) -> float:
 
 
 def ms_ssim(x: np.ndarray, x_hat: np.ndarray) -> float | None:
-    """pytorch-msssim over RGB; None where a side is 160 pixels or less."""
+    """Returns pytorch-msssim's MS-SSIM over RGB, or None if a side is 160 pixels or less."""
     import pytorch_msssim
 
     if min(x.shape[:2]) <= 160:
@@ -44,7 +50,7 @@ def _tensor(image: np.ndarray) -> Tensor:
 
 
 def rate_at(rates: Sequence[float], values: Sequence[float], target: float) -> float | None:
-    """The rate where a falling curve first reaches `target`, None where it never does.
+    """Returns the rate where a falling curve first reaches `target`, or None if it never does.
 
     The curve is the monotone (isotonic) fit of `values`, straight in log rate between its points.
     """
@@ -65,9 +71,9 @@ def rate_at(rates: Sequence[float], values: Sequence[float], target: float) -> f
 def bd_rate(
     anchor: Sequence[tuple[float, float]], test: Sequence[tuple[float, float]]
 ) -> float | None:
-    """Percent more bits than `anchor` at equal quality (Bjontegaard), from (bpp, quality) points.
+    """Returns how many percent more bits than `anchor` equal quality takes (Bjontegaard).
 
-    None where the curves have no quality in common.
+    Points are (bpp, quality). It is None if the curves have no quality in common.
     """
     import bjontegaard
 

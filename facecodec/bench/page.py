@@ -1,4 +1,4 @@
-"""The report as one HTML page that opens from disk, with its pictures and script."""
+"""Writes the report as one HTML page with pictures and script, which opens from disk."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from facecodec.bench.gallery import with_pictures
 
 
 def page(results: dict[str, Any], folder: Path) -> str:
-    """`results` as a page; `folder` is where the pictures that it names lie."""
+    """Returns `results` as a page; `folder` has the pictures that it names."""
 
     def embedded(name: str) -> str:
         return "data:image/webp;base64," + base64.b64encode((folder / name).read_bytes()).decode()

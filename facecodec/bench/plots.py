@@ -1,4 +1,4 @@
-"""The report's curves as pictures: recognition, PSNR and MS-SSIM over rate."""
+"""Draws the report's curves: recognition, PSNR and MS-SSIM over rate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from facecodec.bench.tables import CURVES, marked, recognisers_of
 
 
 def draw(results: dict[str, Any], out: Path) -> None:
-    """curves.png and curves.svg, a panel for each recogniser and two for the pictures."""
+    """Draws curves.png and curves.svg: a panel for each recogniser, and two for the pictures."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 

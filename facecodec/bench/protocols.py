@@ -1,6 +1,6 @@
 """Protocols: identification after Xiao et al. (2022), section 4.2.2, and verification as on LFW.
 
-Distances and people in, rates of error out; no network has a part in it.
+They turn distances and people into error rates; no network takes part.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ FAR = 0.01
 
 
 def galleries(people: Sequence[str], size: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of gallery images and of queries: each person's first `size` images, and every later one."""
+    """Indices of gallery images and of queries: each person's first `size` images, and every later
+    one.
+    """
     seen: dict[str, int] = {}
     is_gallery = np.zeros(len(people), bool)
     for index, person in enumerate(people):
@@ -29,11 +31,12 @@ def galleries(people: Sequence[str], size: int = 1) -> tuple[np.ndarray, np.ndar
 def distances(
     embeddings: np.ndarray, people: Sequence[str], size: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cosine distances of each query to its own gallery, and to the nearest other person's.
+    """Returns the cosine distances of each query to its own gallery, and to the nearest other
+    person's.
 
-    `embeddings` (N, D), unit vectors, in the order of file names; a person's first `size` images are the
-    gallery, the nearest of which counts, every later one a query. Where an embedding is NaN, no face was
-    found: such an image is infinitely far from every other.
+    `embeddings` (N, D) are unit vectors, in the order of file names. A person's first `size` images
+    are the gallery, of which the nearest counts; every later one is a query. Where an embedding is
+    NaN, no face was found: such an image is infinitely far from every other.
     """
     gallery, queries = galleries(people, size)
     distance = np.nan_to_num(1 - embeddings[queries] @ embeddings[gallery].T, nan=np.inf)
@@ -45,9 +48,10 @@ def distances(
 def frr_at_far(
     same: np.ndarray, other: np.ndarray, far: float = FAR, least: int = MIN_QUERIES
 ) -> float:
-    """Share of `same` distances that are not below the threshold which `far` of the `other` distances pass.
+    """Returns the share of `same` distances that are rejected at a FAR.
 
-    Raises UsageError for fewer than `least` queries.
+    Those are the ones not below the threshold that `far` of the `other` distances pass. Raises
+    UsageError for fewer than `least` queries.
     """
     if len(other) < least:
         raise UsageError(
@@ -57,12 +61,15 @@ def frr_at_far(
 
 
 def threshold_at_far(other: np.ndarray, far: float = FAR) -> float:
-    """The distance below which `far` of the distances to somebody else lie."""
+    """Returns the distance below which `far` of the distances to somebody else lie."""
     return float(np.sort(other)[math.floor(far * len(other))])
 
 
 def roc(same: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """FAR and FRR at every threshold that changes one of them, FAR rising: two arrays of one length."""
+    """Returns FAR and FRR at every threshold that changes one of them.
+
+    They are two arrays of one length, FAR rising.
+    """
     thresholds = np.unique(np.concatenate([same, other]))
     far = np.searchsorted(np.sort(other), thresholds) / len(other)
     frr = 1 - np.searchsorted(np.sort(same), thresholds) / len(same)
@@ -70,9 +77,10 @@ def roc(same: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def verification(distances: np.ndarray, same: np.ndarray, fold: np.ndarray) -> list[float]:
-    """Accuracy on each fold of pairs with the threshold that is best on the others (LFW's protocol).
+    """Returns the accuracy on each fold of pairs, with the threshold that is best on the others.
 
-    Of each pair (P,): its distance, whether it is of one person, and its fold.
+    This is LFW's protocol. Of each pair (P,) it takes the distance, whether it is of one person,
+    and the fold.
     """
     accuracies = []
     for number in np.unique(fold):

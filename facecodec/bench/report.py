@@ -1,4 +1,4 @@
-"""What the bench found, as files."""
+"""Writes and reads the bench's results as files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from facecodec.errors import UsageError
 
 
 def write(results: dict[str, Any], out: Path) -> None:
-    """Write the report: results.json, report.html, results.md; of codecs also results.csv, curves.
+    """Writes the report: results.json, report.html and results.md; for codecs also results.csv and
+    curves.
 
     Pictures that the results name lie in `out`.
     """
@@ -44,7 +45,7 @@ def write(results: dict[str, Any], out: Path) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A results.json. Raises UsageError for what is none, or of another schema."""
+    """Reads a results.json. Raises UsageError for anything else, or another schema."""
     try:
         results = json.loads(path.read_text())
         schema = results["schema"]
@@ -56,7 +57,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def redraw(many: Sequence[dict[str, Any]], folders: Sequence[Path], out: Path) -> None:
-    """The report of several results as one; the pictures that each names lie in its folder.
+    """Writes the report of several results as one; the pictures of each lie in its folder.
 
     If several have a codec at the same setting, or its parity, the first counts. Raises UsageError
     for results of different photographs, or of a codec in different versions.
@@ -87,7 +88,7 @@ def redraw(many: Sequence[dict[str, Any]], folders: Sequence[Path], out: Path) -
 
 
 def _merged(codecs: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
-    """Both, of a codec that is in both the settings, recognisers and parities of both."""
+    """Returns both results; a codec in both has the settings, recognisers and parities of both."""
     merged = codecs | more
     for name in codecs.keys() & more.keys():
         entry, other = codecs[name], more[name]

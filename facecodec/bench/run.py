@@ -1,4 +1,4 @@
-"""The bench: codecs over photographs, and the statistics of it.
+"""Runs codecs over photographs and computes the statistics.
 
 Its result is a dictionary, whose schema is in docs/bench.md.
 """
@@ -55,10 +55,10 @@ class Point:
 def summarise(
     measured: Sequence[Measured], originals: Sequence[Measured], specs: Sequence[EmbeddingSpec]
 ) -> dict[str, Any]:
-    """bpp, and means of PSNR, SSIM, MS-SSIM and the cosine to the original's embedding.
+    """Returns bpp, and the means of PSNR, SSIM, MS-SSIM and the cosine to the original's embedding.
 
-    bpp is total bits over total pixels. MS-SSIM is over the pictures that are large enough, None
-    if none is; cosines are over the faces that were found.
+    bpp is total bits over total pixels. MS-SSIM is over the pictures that are large enough, None if
+    none is; cosines are over the faces that were found.
     """
     structure = [m.ms_ssim for m in measured if m.ms_ssim is not None]
     numbers: dict[str, Any] = {
@@ -86,9 +86,10 @@ def measure(
     gallery: int = 1,
     report: Report = lambda codec, setting, done: None,
 ) -> list[Point]:
-    """Every codec at each of its settings. Points have an FRR if there are queries enough.
+    """Measures every codec at each of its settings.
 
-    All files must be readable, see `readable`; otherwise it raises ImageError.
+    Points have an FRR if there are queries enough. All files must be readable, see `readable`;
+    otherwise it raises ImageError.
     """
     originals = _photographs(bench, "original", 0, subjects)
     people = [subject.person for subject in subjects]
@@ -121,7 +122,10 @@ def _photographs(
     subjects: list[Subject],
     report: Callable[[int], None] = lambda done: None,
 ) -> list[Measured]:
-    """As Bench.photographs, of readable files. Raises ImageError if one cannot be read any more."""
+    """Returns what Bench.photographs does, of readable files.
+
+    Raises ImageError if one cannot be read any more.
+    """
     measured = []
     for subject, each in zip(
         subjects, bench.photographs(codec, setting, subjects, report), strict=True
@@ -133,7 +137,7 @@ def _photographs(
 
 
 def readable(bench: Bench, dataset: Dataset) -> tuple[Dataset, list[str]]:
-    """The dataset without the files that cannot be read, and those files."""
+    """Returns the dataset without the files that cannot be read, and those files."""
     found = bench.photographs("original", 0, dataset.subjects)
     unreadable = [
         str(subject.path)
@@ -147,7 +151,9 @@ def readable(bench: Bench, dataset: Dataset) -> tuple[Dataset, list[str]]:
 def verify(
     bench: Bench, dataset: Dataset, codec: str, setting: float
 ) -> dict[str, dict[str, float]]:
-    """Accuracy on the dataset's pairs by recogniser: mean over folds, and its standard error."""
+    """Returns the accuracy on the dataset's pairs by recogniser: mean over folds, and standard
+    error.
+    """
     measured = _photographs(bench, codec, setting, dataset.subjects)
     first, second, same, fold = (
         np.array([getattr(pair, name) for pair in dataset.pairs]) for name in PAIR
@@ -173,10 +179,10 @@ def bench_results(
     report: Report,
     leave_out: Callable[[dict[str, str]], None] = lambda skipped: None,
 ) -> dict[str, Any]:
-    """Measure everything, or the named `parts`: quality, identify, verify, budget.
+    """Measures everything, or the named `parts`: quality, identify, verify, budget.
 
-    Each codec is tried first. `leave_out` gets the reason of each that fails, which is measured no
-    further. `budget` is for codecs made to fit a limit in bytes.
+    Each codec is tried first. `leave_out` gets the reason for each that fails, and it is measured
+    no further. `budget` is for codecs made to fit a limit in bytes.
     """
     skipped = {codec: reason for codec in settings if (reason := unusable(codec))}
     leave_out(skipped)
@@ -220,7 +226,7 @@ def bench_results(
 def rejected_queries(
     point: Point, original: Point, spec: EmbeddingSpec, dataset: Dataset
 ) -> list[dict[str, Any]]:
-    """The queries that are accepted undecoded and rejected decoded.
+    """Returns the queries that are accepted undecoded and rejected decoded.
 
     Those farthest beyond the threshold come first.
     """
@@ -244,9 +250,9 @@ def rejected_queries(
 
 
 def differences(points: list[Point], people: Sequence[str], gallery: int) -> list[dict[str, Any]]:
-    """FRR of each reference codec less that of each model at the same setting, with intervals.
+    """Returns each reference codec's FRR less that of each model at the same setting.
 
-    The two are paired: they are of the same people.
+    They have intervals, and are paired: they are of the same people.
     """
     queries = [people[index] for index in galleries(people, gallery)[1]]
     chosen = draws(queries)
@@ -296,7 +302,7 @@ def environment() -> dict[str, Any]:
 def results(
     points: list[Point], people: Sequence[str], gallery: int = 1, samples: int = DRAWS
 ) -> dict[str, Any]:
-    """The points with their statistics: intervals, ROC curves, and bits at parity.
+    """Returns the points with their statistics: intervals, ROC curves, and bits at parity.
 
     `people` says who is on each photograph, in the order measured; without it there is no
     recognition.
@@ -356,7 +362,7 @@ def results(
 
 
 def bd_rates(anchor: dict[str, Any] | None, entry: dict[str, Any]) -> dict[str, float]:
-    """Percent more bits than the anchor at equal PSNR and MS-SSIM.
+    """Returns how many percent more bits than the anchor equal PSNR and MS-SSIM take.
 
     Both curves need FEWEST_BD points.
     """
@@ -381,7 +387,7 @@ def parity(
     target: np.ndarray,
     spec: EmbeddingSpec,
 ) -> dict[str, Any]:
-    """The rate at which a codec's FRR is the baseline's.
+    """Returns the rate at which a codec's FRR is the baseline's.
 
     It is given as bpp, the share of the baseline's bits, and the interval of bpp. If there is no
     such rate, `reason` says why.

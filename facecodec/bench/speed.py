@@ -1,4 +1,4 @@
-"""The time that codecs take: a process for each picture, and all pictures in a batch."""
+"""Times codecs: a process for each picture, and all pictures in a batch."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def speed_results(
 
 
 def summary(seconds: list[float]) -> dict[str, float]:
-    """Median and interquartile range."""
+    """Returns median and interquartile range."""
     low, median, high = np.quantile(seconds, [0.25, 0.5, 0.75])
     return {"median": float(median), "spread": float(high - low)}
 

@@ -1,4 +1,4 @@
-"""Measurements kept on disk, so that none is made twice."""
+"""Keeps measurements on disk, so that none is made twice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ BATCH = 500  # keys of one query; SQLite takes no more than a thousand
 
 
 def key(*parts: object) -> bytes:
-    """Sixteen bytes for what a measurement depends on; parts are told apart by their text."""
+    """Returns sixteen bytes for what a measurement depends on; parts are told apart by their
+    text.
+    """
     return hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=16).digest()
 
 
@@ -28,7 +30,7 @@ class Store:
             )
 
     def get(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
-        """The values of those keys that are there."""
+        """Returns the values of those keys that exist."""
         wanted = list(keys)
         found: dict[bytes, bytes] = {}
         for start in range(0, len(wanted), BATCH):

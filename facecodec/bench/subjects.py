@@ -1,4 +1,7 @@
-"""The photographs that codecs are measured on, with people, landmarks and pairs. Test people alone."""
+"""The photographs that codecs are measured on, with people, landmarks and pairs.
+
+They show test people only.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,10 @@ FOLDS = 10
 
 @dataclass(frozen=True)
 class Subject:
-    """A photograph: its file, who is on it, and the five landmarks (5, 2) of the original, None without a face."""
+    """A photograph: its file, who is on it, and the five landmarks (5, 2) of the original.
+
+    The landmarks are None without a face.
+    """
 
     path: Path
     person: str
@@ -29,7 +35,7 @@ class Subject:
 
     @property
     def name(self) -> str:
-        """The file and its folder, which LFW's names are."""
+        """Returns the file and its folder, as LFW names photographs."""
         return f"{self.path.parent.name}/{self.path.name}"
 
 
@@ -56,11 +62,12 @@ class Dataset:
 def load_dataset(
     name: str, data: Path | None, limit: int | None = None, faces: bool = True
 ) -> Dataset:
-    """The test people of a dataset of facecodec/datasets.py, any with -align, or a folder of photographs.
+    """Returns the test people of a dataset of facecodec/datasets.py, or a folder of photographs.
 
-    `data` is the folder of datasets, see folders.data_folder. `limit` takes whole people, the first
-    ones, until so many photographs are reached. Without `faces` nobody looks for them, and no
-    subject has landmarks. Raises UsageError for a dataset that is not there.
+    A dataset's name may end in -align. `data` is the folder of datasets, see folders.data_folder.
+    `limit` takes whole people, the first ones, until so many photographs are reached. Without
+    `faces` nobody looks for them, and no subject has landmarks. Raises UsageError for a dataset
+    that is not there.
     """
     if name.endswith(ALIGNED):
         return aligned(load_dataset(name.removesuffix(ALIGNED), data, limit))
@@ -83,7 +90,9 @@ def load_dataset(
 
 
 def chosen(dataset: Dataset, indices: Sequence[int]) -> Dataset:
-    """The photographs at `indices`, in their order, and the pairs of which both are among them."""
+    """Returns the photographs at `indices`, in their order, and the pairs of which both are among
+    them.
+    """
     place = {index: number for number, index in enumerate(indices)}
     pairs = [
         replace(pair, first=place[pair.first], second=place[pair.second])
@@ -94,7 +103,10 @@ def chosen(dataset: Dataset, indices: Sequence[int]) -> Dataset:
 
 
 def aligned(dataset: Dataset) -> Dataset:
-    """The same people as 448x448 pictures, cut out by alignment and kept in the user's cache; faceless ones go."""
+    """Returns the same people as aligned 448x448 pictures, kept in the user's cache.
+
+    Photographs without a face are left out.
+    """
     place = cache_folder() / "aligned" / Path(dataset.name).name
     place.mkdir(parents=True, exist_ok=True)
     subjects = []
@@ -108,7 +120,10 @@ def aligned(dataset: Dataset) -> Dataset:
 
 
 def lfw_pairs(root: Path, subjects: Sequence[Subject]) -> list[Pair]:
-    """pairsDevTest.txt, pairs of test people alone, in ten folds alike, but for those with a photograph missing."""
+    """Returns the pairs of pairsDevTest.txt, of test people only, in ten equal folds.
+
+    Pairs with a missing photograph are left out.
+    """
     places = [root / name / "pairsDevTest.txt" for name in LFW_FOLDERS] + [
         root / "pairsDevTest.txt"
     ]

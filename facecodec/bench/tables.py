@@ -1,4 +1,4 @@
-"""What the bench found, as tables: for the terminal, and as Markdown."""
+"""Shows the bench's results as tables, on the terminal and as Markdown."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Numbers:
 
 
 def show(results: dict[str, Any]) -> None:
-    """Tables and remarks on stdout."""
+    """Prints tables and remarks on stdout."""
     console = Console(markup=False, emoji=False)  # names are no commands
     if not console.is_terminal:
         console.width = PIPED_WIDTH  # numbers that are cut off tell nothing
@@ -51,7 +51,7 @@ def show(results: dict[str, Any]) -> None:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """A page of the same, with the commands that made it."""
+    """Returns a page of the same tables, with the commands that made them."""
     lines = ["# facecodec bench", "", "Written by `facecodec bench`, by these commands:", ""]
     lines += [f"    facecodec {' '.join(words)}" for words in results["commands"]]
     lines += ["", LEGEND]
@@ -89,7 +89,7 @@ def tables(results: dict[str, Any]) -> list[Numbers]:
 
 
 def remarks(results: dict[str, Any]) -> list[str]:
-    """BD-rate, and what was left out and why."""
+    """Returns remarks on BD-rate, and on what was left out and why."""
     lines = []
     for codec, entry in results.get("codecs", {}).items():
         lines += [
@@ -167,7 +167,7 @@ def _measured(results: dict[str, Any]) -> list[Numbers]:
 
 
 def _without_empty(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Numbers:
-    """A table less the columns in which nothing stands."""
+    """Returns a table without its empty columns."""
     kept = [
         column for column, head in enumerate(heads) if not head or any(row[column] for row in rows)
     ]
@@ -213,7 +213,7 @@ def _speed(speed: dict[str, Any]) -> Numbers:
 
 
 def recognisers_of(results: dict[str, Any]) -> list[str]:
-    """Every recogniser of the results, those with faces found again behind the others."""
+    """Returns every recogniser of the results, those with faces found again last."""
     points = [point for entry in results.get("codecs", {}).values() for point in entry["points"]]
     found = list(
         dict.fromkeys(recogniser for point in points for recogniser in point.get("recognition", {}))
@@ -222,7 +222,7 @@ def recognisers_of(results: dict[str, Any]) -> list[str]:
 
 
 def marked(recogniser: str) -> str:
-    """A recogniser's name, and whether training saw it."""
+    """Returns a recogniser's name, and whether training saw it."""
     name, _, again = recogniser.partition(", ")
     mark = "seen in training" if name == SEEN else "never seen"
     return f"{name} ({mark}{', faces ' + again if again else ''})"

@@ -1,9 +1,9 @@
 """Five-point alignment to the ArcFace template: fitting, and a differentiable, area-correct warp.
 
-Coordinates are (x, y) in pixels, whole numbers at pixel centres. A face of 1024 pixels is not sampled
-at 112 points a side, which would alias, but at a power-of-two multiple of it and averaged down, as
-figure 3 of Xiao et al. (2022) has it. A face under twice the template's size, as on LFW, is sampled plainly,
-which is what recognisers are commonly tested with.
+Coordinates are (x, y) in pixels, whole numbers at pixel centres. A face of 1024 pixels is not
+sampled at 112 points a side, which would alias, but at a power-of-two multiple of it and averaged
+down, as figure 3 of Xiao et al. (2022) has it. A face under twice the template's size, as on LFW,
+is sampled plainly, which is what recognisers are commonly tested with.
 """
 
 from __future__ import annotations
@@ -22,18 +22,24 @@ CUT = 448  # pixels along a side of a face that is cut out as a picture
 
 
 def oversampling(matrix: np.ndarray) -> int:
-    """Sampling points along each side of a crop pixel: the largest power of two that the image's own pixels fill."""
+    """Returns the sampling points along each side of a crop pixel.
+
+    It is the largest power of two that the image's own pixels fill.
+    """
     step = math.hypot(matrix[0, 0], matrix[1, 0])  # image pixels a crop pixel spans
     return min(MAX_OVERSAMPLING, 2 ** max(0, math.floor(math.log2(step) + 1e-6)))
 
 
 def scaled_template(side: int) -> np.ndarray:
-    """The five points of the template in a crop of `side` pixels."""
+    """Returns the five points of the template in a crop of `side` pixels."""
     return (TEMPLATE + 0.5) * side / SIZE - 0.5
 
 
 def jitter(matrices: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """`matrices` (B, 2, 3) as if the landmarks had been found a little differently: some pixels, degrees, percent."""
+    """Returns `matrices` (B, 2, 3) as if the landmarks had been found a little differently.
+
+    They move by some pixels, degrees and percent.
+    """
     count = len(matrices)
     angle, scale = rng.normal(0, 0.05, count), np.exp(rng.normal(0, 0.04, count))
     a, b = scale * np.cos(angle), scale * np.sin(angle)
@@ -47,7 +53,8 @@ def jitter(matrices: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def align(images: Tensor, matrices: np.ndarray, side: int = SIZE) -> Tensor:
-    """Crops (B, C, side, side) of `images` (B, C, H, W) by `matrices` (B, 2, 3), differentiable in the images.
+    """Crops (B, C, side, side) of `images` (B, C, H, W) by `matrices` (B, 2, 3), differentiable in
+    the images.
 
     Beyond the image's edge lie zeros.
     """
@@ -82,6 +89,6 @@ def crop(images: Tensor, matrices: np.ndarray, contract: Contract) -> Tensor:
 
 
 def cut_face(pixels: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """The face at five `points` (5, 2) as an aligned picture, uint8 (CUT, CUT, 3)."""
+    """Returns the face at five `points` (5, 2) as an aligned picture, uint8 (CUT, CUT, 3)."""
     image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float()
     return align(image, similarity(points)[None], CUT)[0].round().byte().permute(1, 2, 0).numpy()

@@ -1,4 +1,4 @@
-"""Landmarks of the main face of each image, by facenet-pytorch's MTCNN, found once and kept on disk."""
+"""Landmarks of the main face of each image, by facenet-pytorch's MTCNN, cached on disk."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ CHUNK = 100  # files that a process takes at a time
 
 
 def find_landmarks(pictures: Iterable[Image.Image]) -> Iterable[np.ndarray | None]:
-    """Five points (5, 2), (x, y) in pixels, of the face that is large and central; None without a face."""
+    """Returns the five points (5, 2), (x, y) in pixels, of the face that is large and central.
+
+    The result for a picture without a face is None.
+    """
     try:
         from facenet_pytorch import MTCNN
     except ImportError:
@@ -40,7 +43,10 @@ def find_landmarks(pictures: Iterable[Image.Image]) -> Iterable[np.ndarray | Non
 
 
 def _main(boxes: np.ndarray, size: tuple[int, int]) -> int:
-    """Area less twice the squared distance of the box from the centre, as InsightFace chooses."""
+    """Returns the index of the main face, chosen as InsightFace does.
+
+    Its score is the area less twice the squared distance of the box from the centre.
+    """
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     offset = (boxes[:, :2] + boxes[:, 2:]) / 2 - np.array(size) / 2
     return int(np.argmax(area - 2 * np.square(offset).sum(axis=1)))
@@ -51,7 +57,8 @@ def cached_landmarks(
     cache: Path | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[np.ndarray | None]:
-    """Landmarks of each file, upright, from `cache` where it has them; what is found is added to it.
+    """Landmarks of each file, upright, from `cache` where it has them; what is found is added to
+    it.
 
     The cache is a JSON file by content, in the user's cache folder unless another is given.
     """
@@ -69,7 +76,7 @@ def cached_landmarks(
 
 
 def _in_files(files: list[Path]) -> Iterator[np.ndarray | None]:
-    """`find_landmarks` of files, by a process for each core where there are many."""
+    """Finds landmarks in files, with a process for each core if there are many."""
     chunks = [files[i : i + CHUNK] for i in range(0, len(files), CHUNK)]
     if len(chunks) <= 1:
         yield from find_landmarks(map(_readable, files)) if files else ()
@@ -91,7 +98,10 @@ def _in_chunk(files: list[Path]) -> list[np.ndarray | None]:
 
 
 def _readable(file: Path) -> Image.Image:
-    """The picture in a file; an empty one, in which no face is found, for a file that cannot be read."""
+    """Returns the picture in a file.
+
+    For a file that cannot be read it is an empty picture, in which no face is found.
+    """
     try:
         return Image.fromarray(images.load(file))
     except (ImageError, OSError):

@@ -1,4 +1,6 @@
-"""MobileFaceNet (Chen et al., 2018) with ReLU6, as a torch module whose gradient reaches the image."""
+"""MobileFaceNet (Chen et al., 2018) with ReLU6, as a torch module whose gradient reaches the
+image.
+"""
 
 from __future__ import annotations
 
@@ -55,9 +57,9 @@ class GlobalDepthwise(nn.Module):
 
 
 class MobileFaceNet(nn.Module):
-    """RGB crops (B, 3, 112, 112) in 0..1, aligned to the ArcFace template -> embeddings (B, 128).
+    """Turns RGB crops (B, 3, 112, 112) in 0..1 into embeddings (B, 128).
 
-    The embeddings are not normalised.
+    Crops are aligned to the ArcFace template. Embeddings are not normalised.
     """
 
     mean: Tensor

@@ -49,7 +49,7 @@ class Contract:
     source: str = ""
 
     def departures(self) -> list[str]:
-        """What changes embeddings and is not as by default, for the key of stored ones."""
+        """Returns what changes embeddings and is not the default, as a part of a cache key."""
         plain, text = Contract(), ("licence", "source")
         return [
             f"{f.name} {getattr(self, f.name)}"
@@ -59,7 +59,10 @@ class Contract:
 
 
 def read_contract(file: Path) -> Contract:
-    """The contract of an ONNX file. Raises UsageError naming the key of its TOML that is wrong."""
+    """Returns the contract of an ONNX file.
+
+    Raises UsageError, which names the key of its TOML file that is wrong.
+    """
     path = file.with_suffix(".toml")
     if not path.is_file():
         return Contract()
@@ -111,8 +114,10 @@ class Recogniser:
         self._input = self._session.get_inputs()[0].name
 
     def __call__(self, crop: np.ndarray) -> np.ndarray:
-        """The unit vector (D,) of a crop (3, size, size), RGB float32 in 0..255, aligned to the
-        contract's template; see alignment.crop."""
+        """Returns the unit vector (D,) of a crop (3, size, size), RGB float32 in 0..255.
+
+        The crop is aligned to the contract's template; see alignment.crop.
+        """
         low, high = self.contract.range
         image = crop if self.contract.channels == "rgb" else crop[::-1]
         image = image * np.float32((high - low) / 255) + np.float32(low)
@@ -122,9 +127,10 @@ class Recogniser:
 
 
 class FacenetRecogniser:
-    """InceptionResnetV1 of facenet-pytorch on crops by the default contract, enlarged to its 160 pixels.
+    """InceptionResnetV1 of facenet-pytorch, on crops of the default contract.
 
-    Its weights are downloaded at the first use. Raises UsageError where they cannot be.
+    Crops are enlarged to its 160 pixels. Its weights are downloaded at the first use. Raises
+    UsageError if they cannot be.
     """
 
     contract = Contract()
@@ -138,7 +144,7 @@ class FacenetRecogniser:
             raise UsageError(f"the weights of {name} could not be downloaded: {error}") from None
 
     def __call__(self, crop: np.ndarray) -> np.ndarray:
-        """As Recogniser does."""
+        """Returns the unit vector (D,) of a crop, as Recogniser does."""
         import torch
         from torch.nn.functional import interpolate
 
@@ -157,10 +163,10 @@ def with_mirror(crop: np.ndarray) -> np.ndarray:
 
 
 def recogniser_folders(data: Path | None) -> list[Path]:
-    """Where recognisers lie, the first that has one counts.
+    """Returns the folders in which recognisers are sought; the first that has one counts.
 
-    $FACECODEC_RECOGNIZERS, `recognizers` beside the data and in the user's cache, and those that
-    come with the package. `data` is the folder of datasets, see folders.data_folder.
+    They are $FACECODEC_RECOGNIZERS, `recognizers` beside the data and in the user's cache, and the
+    package's own. `data` is the folder of datasets, see folders.data_folder.
     """
     folders = [data_folder(data).resolve().parent / "recognizers", cache_folder() / "recognizers"]
     if "FACECODEC_RECOGNIZERS" in os.environ:
@@ -170,7 +176,10 @@ def recogniser_folders(data: Path | None) -> list[Path]:
 
 
 def recogniser_file(name: str, data: Path | None) -> Path:
-    """The file of a recogniser by name, or NAME.onnx itself. Raises UsageError saying where it was sought."""
+    """Returns the file of a recogniser by name, or NAME.onnx itself.
+
+    Raises UsageError, which says where it was sought.
+    """
     if name.endswith(".onnx"):
         return Path(name)
     folders = recogniser_folders(data)
@@ -184,9 +193,9 @@ def recogniser_file(name: str, data: Path | None) -> Path:
 
 
 def find_recogniser(name: str, data: Path | None) -> str:
-    """What `load_recogniser` takes, for a name, a file NAME.onnx, or a name of FACENET.
+    """Returns what `load_recogniser` takes, for a name, a file NAME.onnx, or a name of FACENET.
 
-    Loads it once, so that what is wrong shows before work begins. Raises UsageError.
+    Loads it once, so that errors show before work begins. Raises UsageError.
     """
     found = name if name in FACENET else str(recogniser_file(name, data))
     load_recogniser(found)
@@ -194,5 +203,5 @@ def find_recogniser(name: str, data: Path | None) -> str:
 
 
 def load_recogniser(found: str) -> Recogniser | FacenetRecogniser:
-    """The recogniser that `find_recogniser` found."""
+    """Returns the recogniser that `find_recogniser` found."""
     return FacenetRecogniser(found) if found in FACENET else Recogniser(Path(found))

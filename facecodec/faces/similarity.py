@@ -1,4 +1,4 @@
-"""How like a decoded face is to its original: the cosine between what a recogniser makes of both."""
+"""The similarity of a decoded face to its original: the cosine of a recogniser's embeddings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ class Likeness:
         self._embed = load_recogniser(recogniser)
 
     def to(self, pixels: np.ndarray) -> Callable[[np.ndarray], float]:
-        """Cosine, -1..1, of other pixels' face to that in `pixels`, uint8 (H, W, 3). Raises ImageError without one."""
+        """Returns the cosine, -1..1, of other pixels' face to that in `pixels`, uint8 (H, W, 3).
+
+        Raises ImageError if there is no face.
+        """
         points = next(iter(find_landmarks([Image.fromarray(pixels)])))
         if points is None:
             raise ImageError(

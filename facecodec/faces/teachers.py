@@ -23,7 +23,10 @@ NEVER_TAUGHT = ("mobileface-v2", "edgeface-xs")
 
 
 class Teacher(nn.Module):
-    """RGB crops (B, 3, size, size) in 0..1, by the contract's template, -> embeddings (B, D)."""
+    """Turns RGB crops (B, 3, size, size) in 0..1 into embeddings (B, D).
+
+    Crops are aligned to the contract's template.
+    """
 
     def __init__(self, network: nn.Module, contract: Contract) -> None:
         super().__init__()
@@ -36,7 +39,7 @@ class Teacher(nn.Module):
         return self.network(crops * (high - low) + low)
 
     def layer(self, name: str) -> nn.Module:
-        """The layer of an ONNX node's name. Raises UsageError for one that is not there."""
+        """Returns the layer of an ONNX node's name. Raises UsageError if there is none."""
         try:
             return self.network.get_submodule(name.strip("/").replace(".", "/"))
         except AttributeError:
@@ -44,7 +47,7 @@ class Teacher(nn.Module):
 
 
 def load_teacher(name: str, data: Path | None) -> Teacher:
-    """A frozen teacher by name or file, in evaluation mode. Raises UsageError.
+    """Returns a frozen teacher by name or file, in evaluation mode. Raises UsageError.
 
     Its gradients are those of onnx2torch's modules, where slopes of PRelu have none.
     """
@@ -67,7 +70,7 @@ def load_teacher(name: str, data: Path | None) -> Teacher:
 
 
 def _simplified(path: Path) -> onnx.ModelProto:
-    """The ONNX model with constants folded and added ones made a convolution's bias.
+    """Returns the ONNX model with constants folded and added ones made a convolution's bias.
 
     onnx2torch takes no Casts of weights, and what is folded need not be done in each step.
     """
@@ -124,10 +127,10 @@ def _with_frozen_slopes(network: nn.Module) -> nn.Module:
 
 
 def load_head_teacher(data: Path | None) -> MobileFaceNet:
-    """HEAD_SPACE as the layers that a head is built of, frozen.
+    """Returns HEAD_SPACE as the layers of which a head is built, frozen.
 
-    Its parameters lie in NAME.safetensors beside the ONNX file, in which normalisations are parts
-    of the convolutions before them and no layers any more.
+    Its parameters lie in NAME.safetensors beside the ONNX file, where normalisations are separate
+    layers. In the ONNX file they are parts of the convolutions before them.
     """
     from safetensors.torch import load_file
 
@@ -147,7 +150,7 @@ def load_head_teacher(data: Path | None) -> MobileFaceNet:
 
 
 def export_teacher(teacher: Teacher, path: Path) -> None:
-    """Write a teacher that was trained along as an ONNX file by the default contract."""
+    """Writes a teacher that was trained along as an ONNX file of the default contract."""
     torch.onnx.export(
         _Default(teacher.eval().to(memory_format=torch.contiguous_format)),
         (torch.zeros(2, 3, 112, 112),),

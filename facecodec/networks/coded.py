@@ -1,4 +1,4 @@
-"""What every family's network is called with, and what it gives."""
+"""The interface of every family's network."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class FamilyNetwork(nn.Module):
     """The network of a codec family.
 
     Families whose latents a head can read have `channels`, the channels M of y, the synthesis `g_s`
-    and the method `latents`; `head` is there where the configuration asks for one.
+    and the method `latents`. `head` exists if the configuration asks for one.
     """
 
     channels: int
@@ -40,16 +40,16 @@ class FamilyNetwork(nn.Module):
     head: HeadNetwork
 
     def forward(self, x: Tensor, quality: Tensor, noisy_rate: bool = False) -> Coded:
-        """Code images x (B, 3, H, W) in 0..1, sides multiples of 16, at `quality` (B,) in 1..8.
+        """Codes images x (B, 3, H, W) in 0..1, sides multiples of 16, at `quality` (B,) in 1..8.
 
         With `noisy_rate` the rate is that of latents with uniform noise, otherwise of rounded ones.
         """
         raise NotImplementedError
 
     def latents(self, x: Tensor, quality: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """y_hat and the bits of y and z, as in Coded."""
+        """Returns y_hat and the bits of y and z, as in Coded."""
         raise NotImplementedError
 
     def frozen(self) -> dict[str, np.ndarray]:
-        """The tensors of a frozen model by name (docs/format.md)."""
+        """Returns the tensors of a frozen model by name (docs/format.md)."""
         raise NotImplementedError

@@ -1,7 +1,8 @@
 """Analysis to a compact image of three channels, and its reconstruction: families/compact_png.py.
 
-Bian et al., "A Deep Image Compression Framework for Face Recognition" (2019), with this project's depthwise blocks in
-place of theirs. A fresh network's compact image is the mean colour of each block, and its picture those blocks.
+Bian et al., "A Deep Image Compression Framework for Face Recognition" (2019), with this project's
+depthwise blocks in place of theirs. A fresh network's compact image is the mean colour of each
+block, and its picture those blocks.
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ COLOURS = 3
 
 
 class CompactPngNetwork(FamilyNetwork):
-    """Images are (B, 3, H, W) in 0..1, H and W multiples of 16; the compact image is (B, 3, H/8, W/8) or half of that.
+    """Images are (B, 3, H, W) in 0..1, H and W multiples of 16; the compact image is (B, 3, H/8,
+    W/8) or half of that.
 
-    `fine` channels at 1/8 and `coarse` at 1/16, so many blocks of each: analysis 3 and 2, synthesis 4 and 3.
+    `fine` channels at 1/8 and `coarse` at 1/16, so many blocks of each: analysis 3 and 2, synthesis
+    4 and 3.
     """
 
     def __init__(
@@ -63,7 +66,11 @@ class CompactPngNetwork(FamilyNetwork):
         self._start(fine, coarse)
 
     def _start(self, fine: int, coarse: int) -> None:
-        """Mean colours on the way in, blocks of them on the way out; both in terms of an orthonormal transform."""
+        """Sets the weights so that the compact image is mean colours, and the picture blocks of
+        them.
+
+        Both are expressed in an orthonormal transform.
+        """
         stem, merge, _ = markov_transform(fine, coarse)
         mean = (
             torch.eye(COLOURS).repeat_interleave(64, 1) / 64
@@ -82,19 +89,20 @@ class CompactPngNetwork(FamilyNetwork):
             set_linear(layer, weight)
 
     def analysis(self, step: int) -> nn.Module:
-        """Image -> compact image, before rounding."""
+        """Turns an image into a compact image, before rounding."""
         parts = [self.stem] if step == 8 else [self.stem, self.down]
         return Uncentred(Centred(nn.Sequential(*parts, self.to_compact[str(step)])))
 
     def synthesis(self, step: int) -> nn.Module:
-        """Compact image -> image."""
+        """Turns a compact image into an image."""
         parts = [] if step == 8 else [self.up]
         return Uncentred(Centred(nn.Sequential(self.from_compact[str(step)], *parts, self.root)))
 
     def forward(self, x: Tensor, quality: Tensor, noisy_rate: bool = False) -> Coded:
-        """Code `x` at the steps nearest to `quality` (B,). Rounding is straight-through.
+        """Codes `x` at the steps nearest to `quality` (B,). Rounding is straight-through.
 
-        The size of a PNG file has no gradient: where there is one the rate is 0, elsewhere that of the files.
+        The size of a PNG file has no gradient. With gradients the rate is 0, otherwise that of the
+        files.
         """
         steps = [STEPS[round(q) - 1] for q in quality.tolist()]
         x_hat = torch.empty_like(x)
@@ -117,7 +125,7 @@ class CompactPngNetwork(FamilyNetwork):
         return Coded(x_hat, bits, torch.zeros_like(bits))
 
     def frozen(self) -> dict[str, np.ndarray]:
-        """The four graphs, and how far each looks."""
+        """Returns the four graphs, and how far each looks."""
         tensors: dict[str, np.ndarray] = {}
         for step in (8, 16):
             tensors |= of_pixels(f"g_a{step}", self.analysis(step), step)
@@ -126,5 +134,5 @@ class CompactPngNetwork(FamilyNetwork):
 
 
 def build(span: float, **options: Any) -> CompactPngNetwork:
-    """A network; there are no gains that `span` could set."""
+    """Returns a network; there are no gains that `span` could set."""
     return CompactPngNetwork(**options)

@@ -17,7 +17,9 @@ from facecodec.tensors import REACH
 
 
 def graph(module: nn.Module, example: Tensor) -> np.ndarray:
-    """The module as ONNX bytes with free height and width and half-precision constants, as uint8."""
+    """Returns the module as ONNX bytes with free height and width and half-precision constants, as
+    uint8.
+    """
     buffer: Any = io.BytesIO()  # which the exporter takes, though its types say otherwise
     axes = {2: "height", 3: "width"}
     torch.onnx.export(
@@ -41,7 +43,7 @@ def graph(module: nn.Module, example: Tensor) -> np.ndarray:
 
 
 def halve(model: onnx.ModelProto) -> None:
-    """Store the constants of an ONNX model in half precision; it computes in single as before."""
+    """Stores the constants of an ONNX model in half precision; it still computes in single."""
     for initializer in list(model.graph.initializer):
         if initializer.data_type == TensorProto.FLOAT and len(initializer.dims) > 0:
             half = numpy_helper.from_array(numpy_helper.to_array(initializer).astype(np.float16))

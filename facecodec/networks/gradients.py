@@ -54,7 +54,7 @@ class _Tape:
     names: int = 0
 
     def emit(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """Append a node of one output to the backward pass; gives its output's name."""
+        """Appends a node of one output to the backward pass; returns its output's name."""
         self.names += 1
         name = f"gradient.{self.names}"
         self.used.update(inputs)
@@ -62,7 +62,7 @@ class _Tape:
         return name
 
     def constant(self, value: np.ndarray) -> str:
-        """The name of a constant of the backward pass."""
+        """Returns the name of a constant of the backward pass."""
         self.names += 1
         name = f"gradient.constant.{self.names}"
         self.weights[name] = value
@@ -73,12 +73,12 @@ class _Tape:
 
 
 def split(model: onnx.ModelProto, example: tuple[int, ...]) -> tuple[Bare, Bare]:
-    """A network of one input and one output -> forward graph and backward graph.
+    """Returns a network of one input and one output -> forward graph and backward graph.
 
     The forward graph gives the output and then values between the two; the backward graph takes
-    `cotangent`, of the output's shape, and these values, and gives `gradient`, of the input's shape. `example` is
-    a shape of the input; height and width may be others later. Raises UsageError for an operator
-    without a rule.
+    `cotangent`, of the output's shape, and these values, and gives `gradient`, of the input's
+    shape. `example` is a shape of the input; height and width may be others later. Raises
+    UsageError for an operator without a rule.
     """
     tape, entrance, output = _read(model, example, static=False)
     result = _differentiate(tape, entrance, output, COTANGENT)
@@ -98,7 +98,7 @@ def split(model: onnx.ModelProto, example: tuple[int, ...]) -> tuple[Bare, Bare]
 
 
 def taught(model: onnx.ModelProto, side: int = 112) -> Bare:
-    """A recogniser -> one graph that says how far a face is from a wanted one, and which way to go.
+    """Turns a recogniser into a graph of the distance between a face and a wanted one.
 
     The recogniser takes `image` (B, 3, side, side) and gives embeddings (B, D). The graph takes
     `image` and `wanted` (B, D), of length 1, and gives `embedding` (B, D), of length 1, `distance`
@@ -132,7 +132,7 @@ def taught(model: onnx.ModelProto, side: int = 112) -> Bare:
 
 
 def _read(model: onnx.ModelProto, example: tuple[int, ...], static: bool) -> tuple[_Tape, str, str]:
-    """What is computed from the input, the input's name and the output's.
+    """Returns what is computed from the input, the input's name and the output's.
 
     Nodes that depend on constants and shapes alone become constants: their values under `example`.
     """
@@ -173,7 +173,7 @@ def _read(model: onnx.ModelProto, example: tuple[int, ...], static: bool) -> tup
 
 
 def _differentiate(tape: _Tape, entrance: str, output: str, cotangent: str) -> str:
-    """Append the backward pass; gives the name of the input's gradient."""
+    """Appends the backward pass; returns the name of the input's gradient."""
     pieces: dict[str, list[str]] = {output: [cotangent]}
     slices: dict[str, list[tuple[int, int, str]]] = {}
     for node in reversed(tape.nodes):
@@ -200,7 +200,10 @@ def _sum(
     pieces: dict[str, list[str]],
     slices: dict[str, list[tuple[int, int, str]]],
 ) -> str | None:
-    """What the users of a value send back, added up; slices of channels that fill it, joined."""
+    """Returns the sum of what the users of a value send back.
+
+    Slices of channels that fill the value are joined.
+    """
     parts = sorted(slices.pop(name, []))
     if parts:
         edges = [0, *(last for _, last, _ in parts)]
@@ -216,7 +219,10 @@ def _sum(
 
 
 def _part(tape: _Tape, node: onnx.NodeProto) -> tuple[int, int] | None:
-    """The channels, first and after the last, that a Slice takes; None where it reverses them."""
+    """Returns the first channel that a Slice takes and the one after its last.
+
+    It is None for a Slice that reverses the channels.
+    """
     first, last, axis = (int(tape.constants[name].ravel()[0]) for name in node.input[1:4])
     step = int(tape.constants[node.input[4]].ravel()[0]) if len(node.input) > 4 else 1
     if axis != 1 or tape.constants[node.input[1]].size != 1 or step not in (1, -1):
@@ -309,7 +315,7 @@ def _div(tape: _Tape, node: onnx.NodeProto, gradient: str) -> Pieces:
 
 
 def _like(tape: _Tape, name: str, made: str, gradient: str) -> str:
-    """The gradient summed over the axes along which a value was repeated."""
+    """Returns the gradient summed over the axes along which a value was repeated."""
     axes = [
         axis
         for axis, (own, whole) in enumerate(zip(tape.shapes[name], tape.shapes[made], strict=True))
@@ -321,7 +327,7 @@ def _like(tape: _Tape, name: str, made: str, gradient: str) -> str:
 
 
 def _rectified(tape: _Tape, node: onnx.NodeProto, gradient: str) -> Pieces:
-    """Relu and LeakyRelu, whose output has the sign of their input."""
+    """Differentiates Relu and LeakyRelu, whose output has the sign of their input."""
     slope = next((each.f for each in node.attribute if each.name == "alpha"), 0.01)
     slope = slope if node.op_type == "LeakyRelu" else 0.0
     positive = tape.emit("Greater", node.output[0], tape.number(0))
@@ -363,7 +369,7 @@ def _depth_to_space(tape: _Tape, node: onnx.NodeProto, gradient: str) -> Pieces:
 
 
 def _reversed(tape: _Tape, node: onnx.NodeProto, gradient: str) -> Pieces:
-    """A Slice that reverses the channels; others never come here."""
+    """Differentiates a Slice that reverses the channels; other slices never come here."""
     order = np.arange(tape.shapes[node.input[0]][1])[::-1].copy()
     return [(node.input[0], tape.emit("Gather", gradient, tape.constant(order), axis=1))]
 
@@ -379,7 +385,10 @@ def _mean(tape: _Tape, node: onnx.NodeProto, gradient: str) -> Pieces:
 
 
 def _resize(tape: _Tape, node: onnx.NodeProto, gradient: str) -> Pieces:
-    """Bilinear, of half pixels, without anti-aliasing: two products with one matrix."""
+    """Differentiates a bilinear Resize of half pixels, without anti-aliasing.
+
+    It is two products with one matrix.
+    """
     has = {each.name: helper.get_attribute_value(each) for each in node.attribute}
     known = has.get("mode") == b"linear" and not has.get("antialias", 0)
     if not known or has.get("coordinate_transformation_mode", b"half_pixel") != b"half_pixel":
@@ -449,7 +458,7 @@ def _ints(*values: int) -> np.ndarray:
 
 
 def _free(name: str) -> onnx.ValueInfoProto:
-    """A picture-like value of any size."""
+    """Returns the description of a picture-like value of any size."""
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * 4)
 
 
@@ -468,7 +477,7 @@ def _model(
     inputs: list[onnx.ValueInfoProto],
     outputs: dict[str, int],
 ) -> Bare:
-    """A graph; `outputs` says how many axes each has."""
+    """Returns a graph; `outputs` says how many axes each has."""
     asked = {name for node in nodes for name in node.input}
     plain = []
     for node in nodes:
@@ -492,7 +501,7 @@ def _model(
 
 
 def bare(model: onnx.ModelProto) -> Bare:
-    """A model, which is changed, without its large weights."""
+    """Returns a model, which is changed, without its large weights."""
     onnx.checker.check_model(model)
     weights = {}
     for each in model.graph.initializer:

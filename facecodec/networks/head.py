@@ -1,9 +1,10 @@
 """A head: the embedding of the face in a picture from its latents alone, without making pixels.
 
-It finds the face's landmarks, begins around them as the synthesis does, goes on to half of the resolution, looks there
-at the points of the recogniser's template, sees how far off they are, looks again, and goes on as the recogniser does
-after its first convolution; all of it is trained to give the recogniser's embedding. SPIC (Patwa et al., "Semantic
-Preserving Image Compression", ICIP 2020) solves its task on the latents like this.
+It finds the face's landmarks, begins around them as the synthesis does, goes on to half of the
+resolution, looks there at the points of the recogniser's template, sees how far off they are, looks
+again, and goes on as the recogniser does after its first convolution; all of it is trained to give
+the recogniser's embedding. SPIC (Patwa et al., "Semantic Preserving Image Compression", ICIP 2020)
+solves its task on the latents like this.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from facecodec.networks.export import graph
 from facecodec.networks.transforms import DOWNSAMPLING, LATENT_SCALE, Mixing, linear
 from facecodec.template import SIZE, TEMPLATE
 
-GRID = 56  # points along a side at which the face is looked at, as the recogniser's first convolution gives them
-FEATURES = 64  # of the recogniser there
-WINDOW = 12  # latent positions along a side around the face that are gone on with, enough for LFW's and somewhat more
-CELL = 2  # pixels along a side of a place where it is looked at
+GRID = 56  # sampling points along a side of a face, as many as the recogniser's first layer gives
+FEATURES = 64  # channels of the recogniser's first layer
+WINDOW = 12  # latent positions along a side of the window around the face; LFW's faces fit
+CELL = 2  # pixels along a side of a sampling point
 COLOURS = 3
 FINDING = (
     64,
@@ -40,9 +41,12 @@ POINTS = torch.from_numpy(
 
 @dataclass
 class Reading:
-    """What a head gives: landmarks (B, 5, 2) in pixels at first sight and at second, embeddings (B, 128), features as
-    the recogniser's first layer has them (B, FEATURES, GRID, GRID), scores of the classes (B, C). What was not asked
-    for is None."""
+    """The outputs of a head; what was not asked for is None.
+
+    They are landmarks (B, 5, 2) in pixels, at first sight and at second; embeddings (B, 128);
+    features of the recogniser's first layer (B, FEATURES, GRID, GRID); and scores of the classes
+    (B, C).
+    """
 
     landmarks: Tensor
     closer: Tensor
@@ -52,9 +56,10 @@ class Reading:
 
 
 class HeadNetwork(nn.Module):
-    """y_hat (B, M, h, w) -> Reading. `fine` is the synthesis's width at 1/8 of the resolution; `classes` people.
+    """Turns y_hat (B, M, h, w) into a Reading.
 
-    Its blocks are without the gated half, from which it gains nothing.
+    `fine` is the synthesis's width at 1/8 of the resolution; `classes` is the number of people. Its
+    blocks lack the gated half, which gains it nothing.
     """
 
     # Buffers: the recogniser's first grid and its template, to be moved by matrices; landmarks of a
@@ -116,7 +121,10 @@ class HeadNetwork(nn.Module):
 
     @torch.no_grad()
     def start_from(self, recogniser: MobileFaceNet, synthesis: nn.Module) -> None:
-        """Begin as a trained synthesis of the same width, of whose blocks half of one stays, and as a recogniser."""
+        """Begins with the parameters of a trained synthesis of the same width, and of a recogniser.
+
+        Of the synthesis's blocks, half of one stays.
+        """
         taught = (recogniser.conv1[1:], *_last(recogniser))
         for part, teacher in zip((self.first, *self.last), taught, strict=False):
             part.load_state_dict(teacher.state_dict())
@@ -142,7 +150,8 @@ class HeadNetwork(nn.Module):
         self.up[-2].load_state_dict(
             {name: value[order] for name, value in synthesis[-2].state_dict().items()}
         )
-        # The first convolution, of stride 2, on places of 2x2; what the synthesis gives is centred on zero.
+        # The recogniser's first convolution has stride 2, so it reads places of 2x2 pixels. The
+        # synthesis's output is centred on zero.
         weight = linear(recogniser.conv1[0]).weight / recogniser.std
         taps = (
             F.pad(weight, (1, 0, 1, 0))
@@ -154,14 +163,18 @@ class HeadNetwork(nn.Module):
         look.bias.copy_((weight * (0.5 - recogniser.mean)).sum((1, 2, 3)))
 
     def train(self, mode: bool = True) -> HeadNetwork:
-        """The recogniser's normalisation stays as it was trained: batches here are small."""
+        """Keeps the recogniser's normalisation as it was trained: batches here are small."""
         super().train(mode)
         self.first.eval()
         self.last.eval()
         return self
 
     def forward(self, y_hat: Tensor, matrices: Tensor | None = None) -> Reading:
-        """With `matrices` (B, 2, 3) it looks there first, and not where it finds the face; NaN says nowhere."""
+        """Reads latents.
+
+        With `matrices` (B, 2, 3) it looks there first instead of where it finds the face; NaN
+        stands for nowhere.
+        """
         landmarks, closer, window = self.look_twice(y_hat, matrices)
         features = self.first(self.look(self._sample(*window, self.similarity(closer))))
         embedding = self.last(features)
@@ -176,7 +189,9 @@ class HeadNetwork(nn.Module):
     def look_twice(
         self, y_hat: Tensor, matrices: Tensor | None = None
     ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
-        """Landmarks at first sight and at second, (B, 5, 2) each, and what is seen around: see `_window`."""
+        """Landmarks at first sight and at second, (B, 5, 2) each, and what is seen around: see
+        `_window`.
+        """
         landmarks = self.landmarks(y_hat)
         about = self.similarity(landmarks)
         if matrices is not None:
@@ -187,7 +202,10 @@ class HeadNetwork(nn.Module):
         return landmarks, closer, window
 
     def landmarks(self, y_hat: Tensor) -> Tensor:
-        """The face's five points, (B, 5, 2): every position votes for where each lies; the sum by their weights."""
+        """Returns the face's five points, (B, 5, 2).
+
+        Every position votes for where each point lies; the result is the weighted sum of votes.
+        """
         found = (
             self.find(y_hat).flatten(2).unflatten(1, (3, -1))
         )  # weights, and offsets across and down
@@ -199,14 +217,17 @@ class HeadNetwork(nn.Module):
         return DOWNSAMPLING * (votes.transpose(1, 2) + 0.5) - 0.5 + self.typical
 
     def similarity(self, landmarks: Tensor) -> Tensor:
-        """The similarity from the template that fits landmarks best, (B, 2, 3)."""
+        """Returns the similarity from the template that fits landmarks best, (B, 2, 3)."""
         return _product(landmarks.flatten(1), self.fit).unflatten(1, (2, 3))
 
     def _window(self, y_hat: Tensor, matrices: Tensor) -> tuple[Tensor, Tensor]:
-        """What the latents become around a face, (B, 3 CELL^2, 8 WINDOW, 8 WINDOW), and where its centre is, (B, 2)."""
+        """Returns the latents around a face, (B, 3 CELL^2, 8 WINDOW, 8 WINDOW), and their centre,
+        (B, 2).
+        """
         height, width = y_hat.shape[2:]
         centre = _product(matrices, self.centre)
-        # The window's centre lies between positions, as it has an even number of them; beyond the picture are zeros.
+        # The window has an even number of positions, so its centre lies between two. Beyond the
+        # picture are zeros.
         corner = torch.round((centre.detach() + 0.5) / DOWNSAMPLING) - WINDOW // 2
         across, down = (corner[:, :, None] + self.cells).long().unbind(1)
         inside = ((down >= 0) & (down < height))[:, :, None] & ((across >= 0) & (across < width))[
@@ -222,14 +243,18 @@ class HeadNetwork(nn.Module):
         return seen, DOWNSAMPLING * (corner + WINDOW // 2) - 0.5
 
     def _sample(self, seen: Tensor, middle: Tensor, matrices: Tensor) -> Tensor:
-        """A window at the template's points, (B, 3 CELL^2, GRID, GRID)."""
+        """Samples a window at the template's points, (B, 3 CELL^2, GRID, GRID)."""
         within = (matrices - F.pad(middle[:, :, None], (2, 0))) * (2 / (WINDOW * DOWNSAMPLING))
         return F.grid_sample(
             seen, _moved(self.points, within).unflatten(1, (GRID, GRID)), align_corners=False
         )
 
     def frozen(self) -> dict[str, np.ndarray]:
-        """The graph from y_hat (1, M, h, w) to the embedding (1, 128), and the classes' linear layer after it."""
+        """Returns the graph from y_hat (1, M, h, w) to the embedding (1, 128), and the classes'
+        layer.
+
+        The latter is the linear layer that turns embeddings into scores.
+        """
         example = torch.zeros(1, self.channels, 8, 8)
         tensors = {"head.onnx": graph(_Embedding(self), example)}
         if self.classes is not None:
@@ -259,7 +284,7 @@ def _moved(points: Tensor, matrices: Tensor) -> Tensor:
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
-    """Of matrices that say where things are: autocast would round places to whole pixels."""
+    """Multiplies matrices of positions in float32: autocast would round them to whole pixels."""
     with torch.autocast(a.device.type, enabled=False):
         return a.float() @ b.float()
 
@@ -274,8 +299,9 @@ class _Embedding(nn.Module):
 
 
 def landmark_error(landmarks: Tensor, matrices: Tensor) -> Tensor:
-    """Mean distance of landmarks (B, 5, 2) from where `matrices` (B, 2, 3) lay the template's, in its pixels, (B,).
+    """Returns the mean distance of landmarks (B, 5, 2) from their true places, (B,).
 
+    `matrices` (B, 2, 3) give these as those of the template, in whose pixels the distance is. It is
     NaN where `matrices` are.
     """
     off = landmarks - _moved(POINTS.to(landmarks), matrices)
@@ -284,7 +310,9 @@ def landmark_error(landmarks: Tensor, matrices: Tensor) -> Tensor:
 
 
 def _least_squares() -> np.ndarray:
-    """Landmarks as one row x, y, x, y... (10) to the similarity [[a, -b, c], [b, a, d]] as one row, (10, 6)."""
+    """Landmarks as one row x, y, x, y... (10) to the similarity [[a, -b, c], [b, a, d]] as one row,
+    (10, 6).
+    """
     x, y = TEMPLATE.T
     one, zero = np.ones(len(x)), np.zeros(len(x))
     equations = np.stack(

@@ -1,16 +1,16 @@
 """Mean-scale hyperprior with learned per-channel gains: one network for a whole range of rates.
 
-Ballé et al., "Variational image compression with a scale hyperprior" (2018); means after Minnen
-et al. (2018); gains after Cui et al., "Asymmetric Gained Deep Image Compression With Continuous
-Rate Adaptation" (CVPR 2021): the latents are scaled by a gain per channel before rounding and by
-its inverse after it, and qualities between two learned anchors interpolate the log-gains.
+Ballé et al., "Variational image compression with a scale hyperprior" (2018); means after Minnen et
+al. (2018); gains after Cui et al., "Asymmetric Gained Deep Image Compression With Continuous Rate
+Adaptation" (CVPR 2021): the latents are scaled by a gain per channel before rounding and by its
+inverse after it, and qualities between two learned anchors interpolate the log-gains.
 
 Not every place of a picture deserves the same quality: beside scales and means the hyper-synthesis
-gives a map of what to add to q at each place of y, whose gains are then those of that quality. (DCVC-DC,
-Li et al., CVPR 2023, predicts quantisation steps there; here the gains are the steps.)
+gives a map of what to add to q at each place of y, whose gains are then those of that quality.
+(DCVC-DC, Li et al., CVPR 2023, predicts quantisation steps there; here the gains are the steps.)
 
-The hyper-synthesis and the gains are later frozen to integers (facecodec/exact.py); the layers
-here are chosen so that this is possible: convolutions, ReLU and pixel shuffles only.
+The hyper-synthesis and the gains are later frozen to integers (facecodec/exact.py); the layers here
+are chosen so that this is possible: convolutions, ReLU and pixel shuffles only.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ LIKELIHOOD_MIN = 1e-9
 
 @dataclass
 class Parts:
-    """y (B, M, h, w); in steps of its gain its residual, mean and scale; the bits of z (B,)."""
+    """The parts of a pass: y (B, M, h, w); in steps of its gain, its residual, mean and scale; the
+    bits of z (B,).
+    """
 
     y: Tensor
     residual: Tensor
@@ -59,7 +61,7 @@ class Parts:
 
 
 class GainedNetwork(FamilyNetwork):
-    """Gains of y and z by quality, and the bits of what is rounded."""
+    """A network with gains of y and z by quality, which counts the bits of rounded values."""
 
     h_a: nn.Module
 
@@ -75,14 +77,14 @@ class GainedNetwork(FamilyNetwork):
         self.lower_likelihood = LowerBound(LIKELIHOOD_MIN)
 
     def hyper_latent(self, y: Tensor, quality: Tensor, noisy_rate: bool) -> tuple[Tensor, Tensor]:
-        """z_hat (B, C, h / 4, w / 4) of y, and its bits (B,); `quality` is (B, 1, 1)."""
+        """Returns z_hat (B, C, h / 4, w / 4) of y, and its bits (B,); `quality` is (B, 1, 1)."""
         gain = torch.exp2(interpolate(self.z_log_gain, quality))
         z = self.h_a(pad_to(y, HYPER_DOWNSAMPLING)) * gain
         scale = torch.exp2(interpolate(self.z_log_scale, quality))
         return quantize_ste(z) / gain, self.bits(z, scale, noisy_rate).flatten(1).sum(1)
 
     def bits(self, values: Tensor, scale: Tensor, noisy: bool) -> Tensor:
-        """-log2 of the zero-mean Gaussian mass of each rounded value."""
+        """Returns -log2 of the zero-mean Gaussian mass of each rounded value."""
         values = values.float()
         values = (
             values + torch.empty_like(values).uniform_(-0.5, 0.5) if noisy else quantize_ste(values)
@@ -96,7 +98,10 @@ class GainedNetwork(FamilyNetwork):
 
 
 def four_times(width: int, outputs: int) -> list[nn.Module]:
-    """The end of a hyper-synthesis: from z's resolution to y's, `width` channels to `outputs`."""
+    """Returns the end of a hyper-synthesis, from z's resolution to y's.
+
+    It takes `width` channels and gives `outputs`.
+    """
     return [
         nn.Conv2d(width, 4 * width, 1),
         nn.PixelShuffle(2),
@@ -154,9 +159,9 @@ class HyperpriorNetwork(GainedNetwork):
         self.add_gains(latents, hyper, span)
 
     def forward(self, x: Tensor, quality: Tensor, noisy_rate: bool = False) -> Coded:
-        """Code `x` at `quality` (B,), real numbers from 1 to 8.
+        """Codes `x` at `quality` (B,), real numbers from 1 to 8.
 
-        Rounding is straight-through for the decoder; with `noisy_rate` the rate is taken from
+        Rounding is straight-through for the decoder. With `noisy_rate` the rate is taken from
         additive uniform noise instead (Xiao et al. 2022, section 3.1).
         """
         y_hat, y_bits, z_bits = self.latents(x, quality, noisy_rate)
@@ -165,13 +170,15 @@ class HyperpriorNetwork(GainedNetwork):
     def latents(
         self, x: Tensor, quality: Tensor, noisy_rate: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What `forward` gives but the picture: y_hat, and the bits of y and of z."""
+        """Returns the result of `forward` without the picture: y_hat, and the bits of y and of
+        z.
+        """
         parts = self.predicted(x, quality, noisy_rate)
         y_bits = self.bits(parts.residual, parts.scale, noisy_rate).flatten(1).sum(1)
         return (quantize_ste(parts.residual) + parts.mean) / parts.gain, y_bits, parts.z_bits
 
     def predicted(self, x: Tensor, quality: Tensor, noisy_rate: bool) -> Parts:
-        """y, and what z says of it."""
+        """Returns y and its prediction from z."""
         y = self.g_a(x).float()
         quality = quality[:, None, None]
         z_hat, z_bits = self.hyper_latent(y, quality, noisy_rate)
@@ -185,7 +192,11 @@ class HyperpriorNetwork(GainedNetwork):
     def hyper_synthesis(
         self, z_hat: Tensor, size: tuple[int, int]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """log2 of the scale and the mean of y before its gain, (B, M, *size), and what to add to q, (B, *size)."""
+        """Returns the prediction from z_hat.
+
+        It is log2 of the scale and the mean of y before its gain, (B, M, *size), and what to add to
+        q, (B, *size).
+        """
         with torch.autocast(z_hat.device.type, enabled=False):
             out = self.h_s(z_hat.float())[..., : size[0], : size[1]]
         log_scale, mean = out[:, :-1].chunk(2, 1)
@@ -193,7 +204,7 @@ class HyperpriorNetwork(GainedNetwork):
 
     @torch.no_grad()
     def frozen(self) -> dict[str, np.ndarray]:
-        """Everything that coding needs, by name (docs/format.md, "The model")."""
+        """Returns the tensors that coding needs, by name (docs/format.md, "The model")."""
         latents = self.y_log_gain.shape[1]
         counts, starts = gaussian_tables()
         anchors = (self.y_log_gain, self.z_log_gain, self.z_log_scale)
@@ -211,7 +222,10 @@ class HyperpriorNetwork(GainedNetwork):
 
 
 def interpolate(anchors: Tensor, quality: Tensor) -> Tensor:
-    """Rows of `anchors` (8, C) at `quality` (B, h, w), limited to 1..8, linear between anchors: (B, C, h, w)."""
+    """Returns rows of `anchors` (8, C) at `quality` (B, h, w): (B, C, h, w).
+
+    They are linear between anchors, and quality is limited to 1..8.
+    """
     position = (quality - 1).clamp(0, ANCHORS - 1)
     lower = position.detach().floor().long().clamp(max=ANCHORS - 2)
     weight = (position - lower)[..., None]
@@ -219,7 +233,7 @@ def interpolate(anchors: Tensor, quality: Tensor) -> Tensor:
 
 
 def pad_to(y: Tensor, multiple: int) -> Tensor:
-    """Repeat the last row and column of y until both sides are multiples."""
+    """Repeats the last row and column of y until both sides are multiples."""
     height, width = y.shape[-2:]
     return F.pad(y, (0, -width % multiple, 0, -height % multiple), mode="replicate")
 

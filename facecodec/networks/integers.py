@@ -1,4 +1,7 @@
-"""What must be exact, as integers: probability tables, gains and the hyper-synthesis (docs/format.md, "The model")."""
+"""Turns what must be exact into integers: probability tables, gains and the hyper-synthesis.
+
+See docs/format.md, "The model".
+"""
 
 from __future__ import annotations
 
@@ -18,17 +21,23 @@ SCALE_STEPS = 8  # tables per octave of the standard deviation
 SCALE_OCTAVES = 10
 TAIL = 5.0  # a Gaussian's table reaches this many standard deviations
 LAPLACE_TAIL = 10.0  # a Laplace distribution's, this many mean magnitudes
-ESCAPE_COUNT = 16  # least count, of 2^24, of "beyond the table": real latents have heavier tails than Gaussians
+# The least count, of 2^24, of an escape: real latents have heavier tails than Gaussians.
+ESCAPE_COUNT = 16
 WEIGHT_BITS = 15
 
 
 def gaussian_tables() -> tuple[np.ndarray, np.ndarray]:
-    """Counts of rounded zero-mean Gaussians of every scale, each table with its escape; and their starts."""
+    """Counts of rounded zero-mean Gaussians of every scale, each table with its escape; and their
+    starts.
+    """
     return _tables(torch.special.ndtr, TAIL)
 
 
 def centroid_shifts() -> np.ndarray:
-    """From each symbol of `gaussian_tables` to its interval's centroid, in their order, float32."""
+    """Returns the shift from each symbol of `gaussian_tables` to its interval's centroid.
+
+    They are in the order of the tables, float32.
+    """
     shifts = []
     for scale, reach in _supports(TAIL):
         symbols = torch.arange(-reach, reach + 1, dtype=torch.float64)
@@ -38,7 +47,10 @@ def centroid_shifts() -> np.ndarray:
 
 
 def towards_mean(symbols: Tensor, scale: Tensor) -> Tensor:
-    """From the middle of a symbol's interval to its centroid under a zero-mean Gaussian."""
+    """Returns the shift from the middle of a symbol's interval to its centroid.
+
+    The distribution is a zero-mean Gaussian.
+    """
     magnitude = symbols.abs()
     low, high = (magnitude - 0.5) / scale, (magnitude + 0.5) / scale
     mass = torch.special.ndtr(-low) - torch.special.ndtr(-high)
@@ -51,18 +63,21 @@ def towards_mean(symbols: Tensor, scale: Tensor) -> Tensor:
 
 
 def laplace_tables() -> tuple[np.ndarray, np.ndarray]:
-    """The same of Laplace distributions, whose scale is their mean magnitude."""
+    """Returns tables as `gaussian_tables` does, of Laplace distributions.
+
+    Their scale is their mean magnitude.
+    """
     return _tables(lambda x: torch.where(x < 0, x.exp() / 2, 1 - (-x).exp() / 2), LAPLACE_TAIL)
 
 
 def table_indices(log_scale: np.ndarray) -> np.ndarray:
-    """The table nearest to log2 of a scale, uint8."""
+    """Returns the table nearest to log2 of a scale, uint8."""
     index = np.rint(SCALE_STEPS * (log_scale - np.log2(SCALE_MIN)))
     return np.clip(index, 0, SCALE_STEPS * SCALE_OCTAVES).astype(np.uint8)
 
 
 def _supports(tail: float) -> Iterator[tuple[float, int]]:
-    """The scale of each table, and the largest symbol that it has."""
+    """Returns the scale of each table, and the largest symbol that it has."""
     for i in range(SCALE_STEPS * SCALE_OCTAVES + 1):
         scale = SCALE_MIN * 2 ** (i / SCALE_STEPS)
         yield scale, max(1, int(np.ceil(tail * scale)))
@@ -83,14 +98,17 @@ def _tables(distribution: Callable[[Tensor], Tensor], tail: float) -> tuple[np.n
 
 
 def stored_qualities() -> Tensor:
-    """q of every quality byte, (225,)."""
+    """Returns the q of every quality byte, (225,)."""
     return 1 + torch.arange(MAX_QUALITY_BYTE + 1, dtype=torch.float64) / QUALITY_STEPS
 
 
 def frozen_gains(
     y_log: np.ndarray, z_log: np.ndarray, z_scale: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """What gains add to scale indices and multiply means and z by; from log2 of gains and scales, (225, channels)."""
+    """Returns the tensors of gains of a frozen model, each (225, channels).
+
+    `y_log` and `z_log` are log2 of the gains of y and z, and `z_scale` is log2 of z's scales.
+    """
     return {
         "y_log_gain": np.rint(y_log * SCALE_STEPS * 2**FRACTION).astype(np.int32),
         "y_gain": np.rint(2 ** (y_log + GAIN_FRACTION)).astype(np.int32),
@@ -100,17 +118,18 @@ def frozen_gains(
 
 
 def inverse_gains(log_gain: np.ndarray) -> np.ndarray:
-    """What undoes gains, from log2 of them, in units of 2^-GAIN_FRACTION."""
+    """Returns the inverse of gains, from log2 of them, in units of 2^-GAIN_FRACTION."""
     return np.rint(2 ** (GAIN_FRACTION - log_gain)).astype(np.int32)
 
 
 def frozen_network(
     name: str, network: nn.Sequential, scales: int = 0, maps: int = 0
 ) -> dict[str, np.ndarray]:
-    """Integer weights of convolutions, ReLUs and pixel shuffles; values are in units of 2^-FRACTION.
+    """Returns the integer weights of convolutions, ReLUs and pixel shuffles.
 
-    Of the last layer's outputs, the first `scales` are log2 of scales and become table indices, and
-    the last `maps` are in q and become steps of the quality byte: decoding needs no logarithm.
+    Values are in units of 2^-FRACTION. Of the last layer's outputs, the first `scales` are log2 of
+    scales and become table indices, and the last `maps` are in q and become steps of the quality
+    byte: decoding needs no logarithm.
     """
     tensors: dict[str, Any] = {}
     shifts, upsample = [], []

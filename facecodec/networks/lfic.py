@@ -1,10 +1,11 @@
 """Hyperprior with regionally adaptive pooling of what it has left to code: families/lfic.py.
 
-Chen and He, "Learning based Facial Image Compression with Semantic Fidelity Metric" (2018): which regions keep their
-samples is learned from the gradient of the metric. Each region's level is a choice forward and its softmax backward,
-so that both the metric and the rate say what a level would have been worth. In training the choice is drawn: where a
-region always kept its samples, the gradient there would say that the last of them is worth nothing, and only the mean
-over levels says what all are worth.
+Chen and He, "Learning based Facial Image Compression with Semantic Fidelity Metric" (2018): which
+regions keep their samples is learned from the gradient of the metric. Each region's level is a
+choice forward and its softmax backward, so that both the metric and the rate say what a level would
+have been worth. In training the choice is drawn: where a region always kept its samples, the
+gradient there would say that the last of them is worth nothing, and only the mean over levels says
+what all are worth.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from facecodec.networks.hyperprior import ANCHORS, HyperpriorNetwork, interpolat
 from facecodec.networks.integers import stored_qualities
 from facecodec.networks.transforms import LATENT_SCALE, linear
 
-# By how much keeping all must be the best choice at each of the eight anchors: the price of training, a multiple of the
-# mean bits, is too low where everything is worth many bits. Chosen on training people at q 4 (docs/related-methods.md).
+# By how much keeping all samples must win at each of the eight anchors. The price of a sample in
+# training is a multiple of the mean bits, which is too low where everything is worth many bits.
+# Chosen on training people at q 4 (docs/related-methods.md).
 MARGIN = torch.tensor([0, 0, 0, 0.04, 0.04, 0.04, 0.04, 0.04])
 QUICK = (
     8  # how many times as fast as other parameters scores are learned, which all else then follows
@@ -33,9 +35,9 @@ QUICK = (
 
 
 class Scores(nn.Module):
-    """y and `relative` (B, M + 1, h, w), even sides, to the scores of each region's levels, (B, 3, h/2, w/2).
+    """Turns y and `relative` (B, M + 1, h, w), even sides, into scores of levels (B, 3, h/2, w/2).
 
-    At first what would take many bits is kept, and what would take few is not.
+    A fresh network keeps what would take many bits, and drops what would take few.
     """
 
     def __init__(self, channels: int, width: int) -> None:
@@ -60,14 +62,16 @@ class Scores(nn.Module):
 
 
 def relative(bits: Tensor) -> Tensor:
-    """log2 of each place's bits, over the picture's mean; (B, 1, h, w)."""
+    """Returns log2 of each place's bits over the picture's mean; (B, 1, h, w)."""
     return torch.log2((1 + bits) / (1 + bits.mean((2, 3), keepdim=True)))
 
 
 class LficNetwork(HyperpriorNetwork):
-    """As HyperpriorNetwork; `score_width` channels inside what scores the levels of a region.
+    """A HyperpriorNetwork whose regions have levels.
 
-    `sample_price` is what a sample costs in training beside its own bits, in the mean bits of a sample of that picture.
+    `score_width` is the number of channels inside the network that scores the levels.
+    `sample_price` is what a sample costs in training beside its own bits, in the mean bits of a
+    sample of that picture.
     """
 
     margin: Tensor  # of the scores of each anchor, (8, 3)
@@ -85,7 +89,9 @@ class LficNetwork(HyperpriorNetwork):
     def latents(
         self, x: Tensor, quality: Tensor, noisy_rate: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As HyperpriorNetwork's; the bits of the levels are among those of z."""
+        """Returns latents as HyperpriorNetwork does; the bits of the levels are among those of
+        z.
+        """
         parts = self.predicted(x, quality, noisy_rate)
         height, width = parts.y.shape[-2:]
         each = self.bits(parts.residual, parts.scale, noisy_rate).sum(1, keepdim=True)
@@ -121,18 +127,18 @@ class LficNetwork(HyperpriorNetwork):
         )
 
     def _bias(self) -> Tensor:
-        """Of each anchor's scores, (8, 3)."""
+        """Returns the bias of each anchor's scores, (8, 3)."""
         return self.score_bias if self.training else self.score_bias - self.margin
 
     def level_bits(self, levels: Tensor, quality: Tensor) -> Tensor:
-        """Of levels (B, h, w), each coded by the one above it, (B,)."""
+        """Returns the bits of levels (B, h, w), each coded by the one above it, (B,)."""
         above = F.pad(levels, (0, 0, 1, 0), value=NONE_ABOVE)[:, :-1]
         mass = self._level_mass(interpolate(self.level_scores, quality[:, None, None])[..., 0, 0])
         index = torch.arange(len(levels), device=levels.device)[:, None, None]
         return -torch.log2(mass[index, above, levels]).flatten(1).sum(1)
 
     def _level_mass(self, scores: Tensor) -> Tensor:
-        """(B, 4 * 3) -> (B, level above, level)."""
+        """Reshapes (B, 4 * 3) to (B, level above, level)."""
         return scores.reshape(-1, NONE_ABOVE + 1, len(SHARES)).softmax(2)
 
     @torch.no_grad()
@@ -154,7 +160,7 @@ class LficNetwork(HyperpriorNetwork):
 
 
 def _spread(regions: Tensor) -> Tensor:
-    """(B, C, h, w) of regions to (B, C, 2h, 2w) of positions."""
+    """Repeats values of regions (B, C, h, w) for their positions (B, C, 2h, 2w)."""
     return regions.repeat_interleave(REGION, 2).repeat_interleave(REGION, 3)
 
 

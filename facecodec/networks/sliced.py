@@ -109,14 +109,17 @@ class SlicedNetwork(GainedNetwork):
         self.add_gains(latents, hyper, span)
 
     def forward(self, x: Tensor, quality: Tensor, noisy_rate: bool = False) -> Coded:
-        """Code `x` at `quality` (B,), real numbers from 1 to 8."""
+        """Codes `x` at `quality` (B,), real numbers from 1 to 8."""
         y_hat, y_bits, z_bits = self.latents(x, quality, noisy_rate)
         return Coded(self.g_s(y_hat), y_bits, z_bits, y_hat)
 
     def latents(
         self, x: Tensor, quality: Tensor, noisy_rate: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What the synthesis takes, y_hat and q - 1 of each place (B, M + 1, h, w); bits of y and z."""
+        """Returns the input of the synthesis, (B, M + 1, h, w), and the bits of y and z.
+
+        The input is y_hat and, last, q - 1 of each place.
+        """
         y = self.g_a(x).float()
         quality = quality[:, None, None]
         z_hat, z_bits = self.hyper_latent(y, quality, noisy_rate)
@@ -144,7 +147,7 @@ class SlicedNetwork(GainedNetwork):
 
     @torch.no_grad()
     def frozen(self) -> dict[str, np.ndarray]:
-        """Everything that coding needs, by name (docs/format.md, "Family `sliced`")."""
+        """Returns the tensors that coding needs, by name (docs/format.md, "Family `sliced`")."""
         counts, starts = gaussian_tables()
         quality = stored_qualities()[:, None, None]
         y_log, z_log, z_scale = (
@@ -169,7 +172,7 @@ class SlicedNetwork(GainedNetwork):
 
 
 def _passing(channels: int) -> nn.Conv2d:
-    """A 3x3 layer that starts as the identity."""
+    """Returns a 3x3 layer that starts as the identity."""
     layer = linear(nn.Conv2d(channels, channels, 3, padding=1))
     with torch.no_grad():
         layer.weight.mul_(0.1)
@@ -179,7 +182,10 @@ def _passing(channels: int) -> nn.Conv2d:
 
 
 def _with_quality(layer: Any) -> nn.Conv2d:
-    """The same layer with one more input, the quality of each place, which starts without weight."""
+    """Returns the layer with one more input, the quality of each place.
+
+    The input starts without weight.
+    """
     wider = linear(FullPrecision(layer.in_channels + 1, layer.out_channels, 1))
     with torch.no_grad():
         wider.weight.zero_()
@@ -189,7 +195,11 @@ def _with_quality(layer: Any) -> nn.Conv2d:
 
 
 def _predictor(seen: int, width: int, size: int, log_scale: Tensor) -> nn.Sequential:
-    """From the features, the quality and the slices before to log2 of scales and means, (2 * size)."""
+    """Returns the network that predicts a slice.
+
+    It turns the features, the quality and the earlier slices into log2 of scales and means, (2 *
+    size).
+    """
     network = nn.Sequential(
         nn.Conv2d(seen, width, 1),
         nn.ReLU(),

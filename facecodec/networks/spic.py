@@ -1,8 +1,9 @@
 """Quantised autoencoder with a task on its latents: one network for all step sizes QF.
 
-Patwa et al., "Semantic Preserving Image Compression" (ICIP 2020): latents divided by QF and rounded, the identity as
-the rounding's gradient, and L = L_d + alpha L_r + beta L_c. The transforms are this project's, leaky ReLU and all;
-their Huffman code is a range coder here, with a Laplace distribution for each channel and quality.
+Patwa et al., "Semantic Preserving Image Compression" (ICIP 2020): latents divided by QF and
+rounded, the identity as the rounding's gradient, and L = L_d + alpha L_r + beta L_c. The transforms
+are this project's, leaky ReLU and all; their Huffman code is a range coder here, with a Laplace
+distribution for each channel and quality.
 """
 
 from __future__ import annotations
@@ -26,14 +27,16 @@ from facecodec.networks.transforms import (
     depthwise_transforms,
 )
 
-QUICK = 16  # how many times as fast as other parameters scales are learned, which start from another network's
+# Scales start from another network's, and are learned this many times as fast as other parameters.
+QUICK = 16
 
 
 class SpicNetwork(FamilyNetwork):
     """Images are (B, 3, H, W) in 0..1, H and W multiples of 16; `latents` is M, the channels of y.
 
-    `coarsest` is the QF of q = 1. `span` is the ratio of the largest to the smallest rate weight; from end to end QF
-    falls by its fourth root, which is what the gains of a hyperprior that is trained so come to.
+    `coarsest` is the QF of q = 1. `span` is the ratio of the largest to the smallest rate weight;
+    from end to end QF falls by its fourth root, which is what the gains of a hyperprior that is
+    trained so come to.
     """
 
     ends: Tensor  # log2 of the step at the lowest and the highest quality
@@ -54,12 +57,12 @@ class SpicNetwork(FamilyNetwork):
         self.lower_likelihood = LowerBound(LIKELIHOOD_MIN)
 
     def log_step(self, quality: Tensor) -> Tensor:
-        """log2 of the step in units of y: QF FINEST, at `quality` (B,)."""
+        """Returns log2 of the step in units of y, QF FINEST, at `quality` (B,)."""
         low, high = self.ends.double().unbind()
         return low + (quality.double() - 1) / (QUALITIES - 1) * (high - low) + np.log2(FINEST)
 
     def forward(self, x: Tensor, quality: Tensor, noisy_rate: bool = False) -> Coded:
-        """Code `x` at `quality` (B,) in 1..8; the rate is that of rounded latents always."""
+        """Codes `x` at `quality` (B,) in 1..8; the rate is always that of rounded latents."""
         y = self.g_a(x).float()
         step = torch.exp2(self.log_step(quality)).float()[:, None, None, None]
         symbols = quantize_ste(y / step)
@@ -69,7 +72,10 @@ class SpicNetwork(FamilyNetwork):
         return Coded(self.g_s(y_hat), bits, torch.zeros_like(bits), y_hat)
 
     def bits(self, symbols: Tensor, scale: Tensor) -> Tensor:
-        """-log2 of the zero-mean Laplace mass of integers, summed per image (B,); `scale` is its mean magnitude."""
+        """Returns -log2 of the zero-mean Laplace mass of integers, summed per image (B,).
+
+        `scale` is the mean magnitude.
+        """
         scale = self.lower_scale(scale)
         magnitude = symbols.abs()
         inner = -torch.expm1(-0.5 / scale)
@@ -79,7 +85,7 @@ class SpicNetwork(FamilyNetwork):
 
     @torch.no_grad()
     def frozen(self) -> dict[str, np.ndarray]:
-        """Everything that coding needs, by name (docs/format.md, "Family `spic`")."""
+        """Returns the tensors that coding needs, by name (docs/format.md, "Family `spic`")."""
         counts, starts = laplace_tables()
         quality = stored_qualities()
         log_step = self.log_step(quality)

@@ -25,7 +25,10 @@ Parts = tuple[nn.Module, nn.Module, Tensor]
 
 
 class Mixing(nn.Module):
-    """The first half of a DepthwiseBlock, a residual one: pointwise, depthwise 3x3, pointwise, which starts at zero."""
+    """A residual block: pointwise, depthwise 3x3, pointwise, which starts at zero.
+
+    It is the first half of a DepthwiseBlock.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -77,13 +80,13 @@ def _from_zero(layer: nn.Conv2d) -> nn.Conv2d:
 
 
 def linear(layer: nn.Module) -> Any:
-    """A convolution of a Sequential, as a type that has a weight and a bias."""
+    """Returns a convolution of a Sequential, as a type that has a weight and a bias."""
     return layer
 
 
 @torch.no_grad()
 def set_linear(layer: nn.Module, weight: Tensor) -> None:
-    """Give a convolution these weights, in whatever shape, and no bias."""
+    """Gives a convolution these weights, in whatever shape, and no bias."""
     linear(layer).weight.copy_(weight.reshape(linear(layer).weight.shape))
     linear(layer).bias.zero_()
 
@@ -132,11 +135,12 @@ def depthwise_transforms(
 
 
 def markov_transform(fine: int, coarse: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows of the Karhunen-Loève transform of a first-order Markov image, close to a DCT, in two stages.
+    """Returns the Karhunen-Loève transform of a first-order Markov image in two stages.
 
-    The first, (fine, 3 * 64), keeps the strongest components of 8x8 blocks of RGB; the second,
-    (coarse, fine * 4), the strongest of four such blocks. Both have orthonormal rows. Last comes log2
-    of the standard deviation, (coarse,), that the result has on photographs.
+    It is close to a DCT. The first stage, (fine, 3 * 64), keeps the strongest components of 8x8
+    blocks of RGB; the second, (coarse, fine * 4), the strongest of four such blocks. Both have
+    orthonormal rows. Last comes log2 of the standard deviation, (coarse,), that the result has on
+    photographs.
     """
     distance = (torch.arange(16)[:, None] - torch.arange(16)).abs().double()
     along = 0.95**distance
@@ -159,7 +163,10 @@ def markov_transform(fine: int, coarse: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def gdn_transforms(latents: int, width: int = 128) -> Parts:
-    """The four 5x5 convolutions with GDN of Ballé et al. (2018), figure 4, from CompressAI's layers."""
+    """Returns the four 5x5 convolutions with GDN of Ballé et al. (2018), figure 4.
+
+    Their layers are CompressAI's.
+    """
     analysis = nn.Sequential(
         conv(3, width), GDN(width), conv(width, width), GDN(width),
         conv(width, width), GDN(width), conv(width, latents),

@@ -58,9 +58,10 @@ class Rounding:
 def anneal(
     start: list[np.ndarray], gradient: Gradient, schedule: Schedule, rng: np.random.Generator
 ) -> list[np.ndarray]:
-    """Takes `steps` of Adam at `rate`, at temperatures from `hot` down to `cold`.
+    """Returns the variables where the annealed descent from `start` ends.
 
-    `rate` is in units of the quantisation step.
+    They are float32, in units of their steps. `gradient` takes them and a Rounding, and returns the
+    loss's gradient with respect to each.
     """
     values = [each.copy() for each in start]
     first = [np.zeros_like(each) for each in values]

@@ -70,7 +70,7 @@ class Detector:
             )
             picked = _suppressed(box, score, 0.5)
             side = box[:, 2:] - box[:, :2]
-            # The regressions are applied after suppression across levels, which needs the plain boxes.
+            # Suppression across levels needs the plain boxes, so the regressions come after it.
             moved = box + moves[0][:, rows, columns].T * np.concatenate([side, side], 1)
             found.append(np.concatenate([box, moved], 1)[picked])
             scores.append(score[picked])

@@ -47,7 +47,10 @@ class Place:
     scales: int | None = None
 
     def read(self, sources: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The weight, float32. Raises KeyError, TypeError or ValueError if it is not there."""
+        """Returns the weight, float32.
+
+        Raises KeyError, TypeError or ValueError if it is not there.
+        """
         if self.type not in TYPES or min(self.shape) < 1 or self.at < 0:
             raise ValueError("a weight's place is malformed")
         there = sources[self.source].reshape(-1).view(np.uint8)
@@ -63,7 +66,9 @@ Places = dict[str, dict[str, Place]]  # by graph and weight
 
 
 class Graphs:
-    """The graphs of a search file. Raises KeyError, TypeError or ValueError for malformed `facts`."""
+    """The graphs of a search file. Raises KeyError, TypeError or ValueError for malformed
+    `facts`.
+    """
 
     def __init__(
         self,
@@ -82,7 +87,7 @@ class Graphs:
         }
 
     def open(self, name: str) -> Graph:
-        """The graph of a name. Raises ModelError where it is not there or does not load."""
+        """Returns the graph of a name. Raises ModelError where it is not there or does not load."""
         if name not in self._tensors or name not in self._places:
             raise ModelError(f"{self._path}: it has no graph {name}")
         try:
@@ -93,7 +98,10 @@ class Graphs:
             raise ModelError(f"{self._path}: {name}: {printable(str(error))}") from None
 
     def transform(self, name: str) -> Transform:
-        """The transform whose forward and backward graphs have this name. Raises ModelError."""
+        """Returns the transform whose forward and backward graphs have this name.
+
+        Raises ModelError.
+        """
         return Transform(self.open(f"{name}.forward.onnx"), self.open(f"{name}.backward.onnx"))
 
 
@@ -112,14 +120,16 @@ class SearchFile:
 
 @dataclass(frozen=True)
 class FacesFile:
-    """What finds faces and compares them: the graphs, and the size of each recogniser's embeddings."""
+    """What finds faces and compares them: the graphs, and the size of each recogniser's
+    embeddings.
+    """
 
     sizes: dict[str, int]
     graphs: Graphs
 
 
 def search_file(model: Path) -> Path:
-    """Where the search file of a model lies."""
+    """Returns where the search file of a model lies."""
     return model.parent / FOLDER / model.name
 
 
@@ -130,13 +140,16 @@ def save(
     tensors: dict[str, np.ndarray],
     places: Places,
 ) -> None:
-    """Write the search file of the model with a fingerprint, or that for faces, for ''."""
+    """Writes the search file of the model with a fingerprint, or that for faces, for ''."""
     listed = {graph: {n: asdict(p) for n, p in each.items()} for graph, each in places.items()}
     frozen.save_beside(path, FORMAT, KIND, model, facts | {"weights": listed}, tensors)
 
 
 def load_search(card: ModelCard, model: Mapping[str, np.ndarray]) -> SearchFile:
-    """The search file of a model with these tensors. Raises ModelError, which names the file."""
+    """Returns the search file of a model with these tensors.
+
+    Raises ModelError, which names the file.
+    """
     path = search_file(card.path)
     facts, tensors = _load(path, card.fingerprint)
     try:
@@ -151,7 +164,10 @@ def load_search(card: ModelCard, model: Mapping[str, np.ndarray]) -> SearchFile:
 
 
 def load_faces(card: ModelCard) -> FacesFile:
-    """The file for faces, beside a model's search file or installed. Raises ModelError naming it."""
+    """Returns the file for faces, beside a model's search file or installed.
+
+    Raises ModelError naming it.
+    """
     folders = [card.path.parent, *frozen.search_path()]
     beside = [folder / FOLDER / FACES for folder in folders]
     path = next((each for each in beside if each.exists()), beside[0])
@@ -168,7 +184,10 @@ def load_faces(card: ModelCard) -> FacesFile:
 
 
 def _other_file(folders: list[Path], name: str, digest: str) -> np.ndarray:
-    """The bytes of a file in one of the folders that has this SHA-256. Raises ModelError."""
+    """Returns the bytes of a file in one of the folders that has this SHA-256.
+
+    Raises ModelError.
+    """
     for folder in folders:
         path = folder / name
         if path.is_file():

@@ -28,7 +28,7 @@ class Graph:
 
 
 def _initializers(weights: Mapping[str, np.ndarray]) -> bytes:
-    """What makes, at the end of an ONNX model's bytes, initializers of float32 weights.
+    """Returns what makes, at the end of an ONNX model's bytes, initializers of float32 weights.
 
     Two messages of Protocol Buffers one after the other are one that has the parts of both. The
     numbers are those of the fields in onnx.proto.

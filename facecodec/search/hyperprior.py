@@ -28,7 +28,7 @@ Transforms = tuple[Transform, Transform]
 
 
 def transforms(graphs: Graphs) -> Transforms:
-    """The synthesis and the hyper-synthesis of a model's search file. Raises ModelError."""
+    """Returns the synthesis and the hyper-synthesis of a model's search file. Raises ModelError."""
     return graphs.transform("g_s"), graphs.transform("h_s")
 
 

@@ -37,14 +37,14 @@ class Adversary:
         )
 
     def judge(self, x_hat: Tensor) -> Tensor:
-        """How far decoded pictures (B, 3, H, W) are from passing for originals, (B,)."""
+        """Returns how far decoded pictures (B, 3, H, W) are from passing for originals, (B,)."""
         self._plain.requires_grad_(False)
         judged = self._plain(x_hat.float() - 0.5).flatten(1).mean(1)
         self._plain.requires_grad_(True)
         return -judged
 
     def learn(self, x: Tensor, x_hat: Tensor) -> None:
-        """One step towards telling originals from decoded pictures."""
+        """Takes one step towards telling originals from decoded pictures."""
         judged = self._network(torch.cat([x.float(), x_hat.detach().float()]) - 0.5)
         real, fake = judged.chunk(2)
         self._optimizer.zero_grad(set_to_none=True)

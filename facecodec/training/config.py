@@ -18,10 +18,11 @@ else:
 
 @dataclass(frozen=True)
 class Source:
-    """A share of the crops: `set` names a dataset of facecodec/datasets.py or a folder.
+    """A dataset, and its share of the crops.
 
-    `faces` is what becomes of the main face: "any" takes crops anywhere, "none" only those without
-    it, "cut" aligns each face to a 448x448 picture first, and "aligned" says that the pictures are such.
+    `set` names a dataset of facecodec/datasets.py or a folder. `faces` says what is done with the
+    main face: "any" takes crops anywhere, "none" only those without it, "cut" aligns each face to a
+    448x448 picture first, and "aligned" means that the pictures are aligned already.
     """
 
     set: str
@@ -95,12 +96,16 @@ MSSSIM_CROP = 192  # five scales need sides above 160
 
 
 def parse_config(values: dict[str, Any]) -> Config:
-    """Config from parsed TOML (or `to_dict` output). Raises UsageError naming the key that is wrong."""
+    """Returns the Config of parsed TOML, or of `to_dict` output.
+
+    Raises UsageError, which names the key that is wrong.
+    """
     known = {f.name for f in fields(Config)}
     for key in values:
         if key not in known:
             raise UsageError(
-                f"unknown key '{key}' in the training configuration; known: {', '.join(sorted(known))}"
+                f"unknown key '{key}' in the training configuration; "
+                f"known: {', '.join(sorted(known))}"
             )
     for key in ("name", "steps", "data"):
         if key not in values:
@@ -160,7 +165,8 @@ def parse_config(values: dict[str, Any]) -> Config:
         raise UsageError("trains_recogniser takes one recogniser alone")
     if config.trains_head_alone and not config.head:
         raise UsageError(
-            f"the objective '{config.objective}' trains a head: say how wide it is in a [head] table"
+            f"the objective '{config.objective}' trains a head: "
+            "say how wide it is in a [head] table"
         )
     if (
         not config.data
@@ -187,7 +193,7 @@ def parse_config(values: dict[str, Any]) -> Config:
 
 
 def _recogniser(given: str | dict[str, Any]) -> Recogniser:
-    """A recogniser by its name alone, or with what else a table says of it."""
+    """Returns a recogniser from its name alone, or from a table with its other keys."""
     if isinstance(given, str):
         return Recogniser(given)
     return Recogniser(**(given | {"features": tuple(map(str, given.get("features", ())))}))
@@ -197,7 +203,7 @@ FORMER_LAYERS = {"conv2": "/net/head/head.2/Clip"}  # of mobilefacenet-ms1m, onc
 
 
 def stored_config(values: dict[str, Any]) -> dict[str, Any]:
-    """The configuration that a run or a start was stored with, in today's words."""
+    """Returns the configuration that a run or a start was stored with, in today's keys."""
     values = dict(values)
     features, name = values.pop("features", ()), values.pop("recogniser", None)
     if name is not None:

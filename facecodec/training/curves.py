@@ -1,4 +1,4 @@
-"""A picture of a run: its loss over the steps, and rate against quality at each validation."""
+"""Draws a run: its loss over the steps, and rate against quality at each validation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def draw_curves(log: Path, out: Path) -> None:
-    """Write `out` (PNG) from a run's log.jsonl; whole or not at all."""
+    """Writes `out` (PNG) from a run's log.jsonl, whole or not at all."""
     from matplotlib.figure import Figure
 
     rows = [json.loads(line) for line in log.read_text().splitlines()]

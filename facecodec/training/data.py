@@ -1,7 +1,7 @@
 """Batches of crops to train on, and the photographs to validate on.
 
-Crops lie on the 16-pixel grid of the image they come from: cameras write JPEGs on that grid, users
-encode whole files, and so the network meets the grid where it will meet it later.
+Crops lie on the 16-pixel grid of their image. Cameras write JPEGs on that grid and users encode
+whole files, so the network meets the grid in training where it will meet it in use.
 """
 
 from __future__ import annotations
@@ -30,14 +30,17 @@ CLEARANCE = 1.2  # times the landmarks' extent that a crop without the face keep
 
 @dataclass(frozen=True)
 class ClosedSet:
-    """People to be told apart, and those of their photographs that are for testing."""
+    """People to tell apart, and those of their photographs that are for testing."""
 
     people: list[str]
     tests: frozenset[Photo]
 
 
 def closed_set(photos: list[Photo], count: int) -> ClosedSet:
-    """The `count` people with the most photographs, of whom three in ten are for testing; held-back people apart."""
+    """Returns the `count` people with the most photographs, without held-back people.
+
+    Three in ten of their photographs are for testing.
+    """
     often = Counter(photo.person for photo in photos if not is_held_back(photo))
     people = sorted(often, key=lambda person: (-often[person], person))[:count]
     chosen = set(people)
@@ -48,7 +51,7 @@ def closed_set(photos: list[Photo], count: int) -> ClosedSet:
 
 
 def extend(pixels: np.ndarray, minimum: int) -> np.ndarray:
-    """Mirrored outwards at the right and bottom to the grid and to `minimum`."""
+    """Returns the picture, mirrored at the right and bottom up to the grid and to `minimum`."""
     height, width = (max(minimum, side + -side % GRID) for side in pixels.shape[:2])
     return np.pad(
         pixels,
@@ -62,9 +65,10 @@ MIRRORED = [1, 0, 2, 4, 3]  # left and right of the five points change places in
 
 @dataclass(frozen=True)
 class Batch:
-    """Crops as uint8 (B, crop, crop, 3), and the alignment of the face in each, (B, 2, 3), NaN without one.
+    """Crops, uint8 (B, crop, crop, 3), and the alignment of the face in each, (B, 2, 3).
 
-    `labels` (B,) are the numbers of the people of a closed set, -1 for others.
+    The alignment is NaN without a face. `labels` (B,) are the numbers of the people of a closed
+    set, -1 for others.
     """
 
     pixels: np.ndarray
@@ -74,7 +78,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Picture:
-    """What crops are taken from: uint8 (H, W, 3), its face's five points (5, 2) or None, and who it shows."""
+    """A picture to take crops from, uint8 (H, W, 3).
+
+    `points` are its face's five, (5, 2), or None; `person` is who it shows.
+    """
 
     pixels: np.ndarray
     points: np.ndarray | None
@@ -84,7 +91,10 @@ class Picture:
 def load_pictures(
     photos: list[Photo], points: list[np.ndarray | None], faces: str
 ) -> list[Picture]:
-    """The photos as a source's `faces` says; those without a face are missing where it needs one."""
+    """Returns the photos, prepared as a source's `faces` says.
+
+    Photos without a face are left out if it needs one.
+    """
     found = list(zip(photos, points, strict=True))
     if faces == "cut":
         found = [(photo, place) for photo, place in found if place is not None]
@@ -100,10 +110,11 @@ def load_pictures(
 
 
 class CropSampler:
-    """Random crops on the grid, mirrored half of the time; a function of the generator alone.
+    """Draws random crops on the grid, mirrored half of the time.
 
-    With `landmarks`, a function from files to five points each or None, crops lie so that the face
-    is inside where it fits, or outside where the source wants none.
+    Its batches are a function of the generator alone. `landmarks` is a function from files to five
+    points each or None. With it, crops contain the face if it fits, or avoid it if the source wants
+    none.
     """
 
     def __init__(
@@ -114,7 +125,10 @@ class CropSampler:
         landmarks: LandmarkFinder | None = None,
         classes: int = 0,
     ) -> None:
-        """`classes` people of the first source are a closed set, whose test photographs are left out."""
+        """Loads the pictures of all sources.
+
+        `classes` people of the first source are a closed set, whose test photographs are left out.
+        """
         self.crop = crop
         closed = closed_set(photographs(sources[0].set, "train", data), classes)
         self.labels = {person: number for number, person in enumerate(closed.people)}
@@ -139,7 +153,8 @@ class CropSampler:
             kept = [i for i in range(len(pictures)) if len(corners[i])]
             if not kept:
                 raise UsageError(
-                    f"dataset '{source.set}' has nothing to train on: too few people, or no such crops"
+                    f"dataset '{source.set}' has nothing to train on: "
+                    "too few people, or no such crops"
                 )
             self.pictures.append([pictures[i] for i in kept])
             self.corners.append([corners[i] for i in kept])
@@ -174,7 +189,10 @@ class CropSampler:
 
 
 def crop_corners(picture: Picture, crop: int, faces: str) -> np.ndarray:
-    """Corners (N, 2), (y, x), of the crops that a source may give: with the face where it fits, or clear of it."""
+    """Returns the corners (N, 2), (y, x), of the crops that a source may give.
+
+    The crops contain the face if it fits, or avoid it if `faces` is "none".
+    """
     rows, columns = (np.arange(0, side - crop + 1, GRID) for side in picture.pixels.shape[:2])
     corners = np.stack(np.meshgrid(rows, columns, indexing="ij"), -1).reshape(-1, 2)
     if picture.points is None:
@@ -189,7 +207,7 @@ def crop_corners(picture: Picture, crop: int, faces: str) -> np.ndarray:
 
 
 def validation_photos(sources: tuple[Source, ...], data: Path | None, count: int) -> list[Photo]:
-    """`count` photos of held-back people, one a person, of the first source."""
+    """Returns `count` photos of held-back people of the first source, one of each person."""
     held = [p for p in photographs(sources[0].set, "train", data) if is_held_back(p)]
     if not held:
         raise UsageError(

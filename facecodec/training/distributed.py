@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 @dataclass(frozen=True)
 class Processes:
-    """This process's number, how many there are, and the device it computes on."""
+    """This process's number, the number of processes, and the device it computes on."""
 
     rank: int
     count: int
@@ -24,7 +24,7 @@ class Processes:
         return self.rank == 0
 
     def distribute(self, network: nn.Module) -> nn.Module:
-        """The network, or its wrapper that averages gradients over all processes."""
+        """Returns the network, or a wrapper that averages gradients over all processes."""
         return DistributedDataParallel(network) if self.count > 1 else network
 
     def wait(self) -> None:
@@ -32,7 +32,7 @@ class Processes:
             dist.barrier()
 
     def agree(self, flag: bool) -> bool:
-        """The first process's flag, in all of them."""
+        """Returns the first process's flag in all processes."""
         if self.count == 1:
             return flag
         answer = torch.tensor(float(flag), device=self.device)
@@ -41,7 +41,7 @@ class Processes:
 
 
 def join() -> Processes:
-    """This process's place among those that torchrun started, or alone without it."""
+    """Returns this process's place among those that torchrun started, or alone without it."""
     gpu = torch.cuda.is_available()
     count = int(os.environ.get("WORLD_SIZE", 1))
     device = (

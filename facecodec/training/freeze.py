@@ -1,4 +1,4 @@
-"""A training run -> a frozen model, and the start for runs after it."""
+"""Turns a training run into a frozen model, and into the start for later runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from facecodec.training.starts import CHECKPOINT, build_network, data_of, past_r
 
 
 def freeze(run: Path, out: Path, force: bool = False) -> str:
-    """Write the frozen model `out` and the start train/NAME beside it; returns the fingerprint.
+    """Writes the frozen model `out` and the start train/NAME beside it; returns the fingerprint.
 
     A recogniser that was trained along becomes RUN/recogniser.onnx, and a head heads/NAME. What the
     search for the best file needs goes into search/NAME, for a model that it can follow. Of a run

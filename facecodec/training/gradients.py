@@ -1,4 +1,4 @@
-"""Frozen networks -> the graphs that the search for the best file descends by (facecodec/search)."""
+"""Writes the gradient graphs by which the search (facecodec/search) descends."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EIGHT_BITS = ("retail-0095",)  # teachers whose gradients bear it (docs/effort.m
 
 
 def is_searched(config: Config) -> bool:
-    """Whether the search can follow the loss of a configuration."""
+    """Returns whether the search can follow the loss of a configuration."""
     return (
         config.family == "hyperprior"
         and config.distortion == "l2"
@@ -40,7 +40,7 @@ def is_searched(config: Config) -> bool:
 
 
 def write_model(model: Path, config: Config) -> Path:
-    """Write the search file of a frozen model that a configuration has trained; gives its path.
+    """Writes the search file of a frozen model that a configuration has trained; returns its path.
 
     Raises UsageError for a model that the search cannot follow.
     """
@@ -58,9 +58,11 @@ def write_model(model: Path, config: Config) -> Path:
 
 
 def write_faces(path: Path, shared: Path) -> None:
-    """Write what finds faces and compares them: MTCNN's networks and the TEACHERS with their gradients.
+    """Writes what finds faces and compares them: MTCNN's networks and the TEACHERS with their
+    gradients.
 
-    `shared` is the file of the first teacher that comes with models: its weights are taken from there.
+    `shared` is the file of the first teacher that comes with models: its weights are taken from
+    there.
     """
     name = f"{shared.parent.name}/{shared.name}"
     content = shared.read_bytes()
@@ -112,7 +114,9 @@ def _exported(
 
 
 def of_model(tensors: dict[str, np.ndarray]) -> Packing:
-    """The gradient graphs of a frozen hyperprior, whose weights are its own: g_s and, in floats, h_s."""
+    """Returns the gradient graphs of a frozen hyperprior, whose weights are its own: g_s and, in
+    floats, h_s.
+    """
     synthesis = onnx.load_from_string(tensors["g_s.onnx"].tobytes())
     latents = tensors["y_gain"].shape[1]
     hyper = tensors["z_table"].shape[1]
@@ -128,7 +132,7 @@ def of_model(tensors: dict[str, np.ndarray]) -> Packing:
 
 
 def floats(tensors: dict[str, np.ndarray], name: str) -> tuple[onnx.ModelProto, dict[str, Place]]:
-    """An integer network of facecodec/exact.py as one of floats, without its rounding.
+    """Returns an integer network of facecodec/exact.py as one of floats, without its rounding.
 
     Its weights, and where they lie in the model. Values that were integers in units of 2^-10 are
     themselves.

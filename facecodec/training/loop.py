@@ -34,7 +34,11 @@ Report = Callable[[dict[str, Any]], None]
 
 
 def learning_rate(config: Config, step: int) -> float:
-    """Warm-up, a constant, then a straight line to zero over the last `decay` of the steps."""
+    """Returns the learning rate of a step.
+
+    It warms up, stays constant, and falls in a straight line to zero over the last `decay` of the
+    steps.
+    """
     rising = (step + 1) / config.warmup
     falling = (config.steps - step) / (config.decay * config.steps)
     return config.learning_rate * min(1.0, rising, falling)
@@ -47,7 +51,7 @@ def save_atomically(state: dict[str, Any], path: Path) -> None:
 
 
 def landmark_finder(config: Config, processes: Processes) -> LandmarkFinder | None:
-    """A function that finds faces, and caches them; None if the configuration does not need it."""
+    """Returns a function that finds faces and caches them, or None if none is needed."""
     seeks = any(source.faces in ("none", "cut") for source in config.data)
     if not (seeks or config.keeps_identity or config.head):
         return None
@@ -65,7 +69,7 @@ def landmark_finder(config: Config, processes: Processes) -> LandmarkFinder | No
 
 
 def hardware(processes: Processes) -> str:
-    """The hardware of a run, for the model's card."""
+    """Returns the hardware of a run, for the model's card."""
     name = (
         torch.cuda.get_device_name()
         if processes.device.type == "cuda"
@@ -75,7 +79,10 @@ def hardware(processes: Processes) -> str:
 
 
 def uses_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 pays: on CPUs without matrix instructions for it, it is 15 times slower."""
+    """Returns whether bfloat16 pays.
+
+    On CPUs without matrix instructions for it, it is 15 times slower.
+    """
     if device.type == "cuda":
         return True
     return getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
@@ -90,7 +97,7 @@ def train(
     resume: bool = False,
     report: Report = lambda row: None,
 ) -> None:
-    """Train until `config.steps` or for `minutes`; `report` gets each row of log.jsonl.
+    """Trains until `config.steps` or for `minutes`; `report` gets each row of log.jsonl.
 
     `data` is the folder of datasets, see folders.data_folder. With `resume` the run goes on from
     its last checkpoint; with `start` it begins with these parameters instead of random ones. Under
@@ -115,7 +122,7 @@ def train(
 
 
 class Trainer:
-    """One run: its network, what is trained beside that, its data, and the steps it has made."""
+    """One run: its network, the networks trained beside it, its data, and its steps."""
 
     def __init__(
         self,
@@ -169,7 +176,7 @@ class Trainer:
         self._trained_from = time.monotonic()
 
     def run_until(self, end: float | None) -> None:
-        """Make the steps that are left, or those before `end`, in seconds of time.monotonic."""
+        """Makes the remaining steps, or those before `end`, in seconds of time.monotonic."""
         saved_at = time.monotonic()
         recent: list[dict[str, float]] = []
         while self._step < self._config.steps and not self._is_over(end):
@@ -193,7 +200,7 @@ class Trainer:
         self._processes.wait()
 
     def make_step(self) -> dict[str, Tensor]:
-        """Make one step; returns the terms of its loss, (B,), and the gradient's norm."""
+        """Makes one step; returns the terms of its loss, (B,), and the gradient's norm."""
         config, device = self._config, self._device
         rng = np.random.default_rng([config.seed, self._step, self._processes.rank])
         torch.manual_seed(int(rng.integers(2**63)))
@@ -222,9 +229,9 @@ class Trainer:
         return values | {"gradient": norm}
 
     def _looked_at(self, batch: Batch, rng: np.random.Generator) -> Tensor:
-        """Where the head looks, (B, 2, 3): about where every other face is, else where it finds it.
+        """Returns where the head looks, (B, 2, 3): half of the time around the true face.
 
-        NaN stands for the latter, which is what it does when it is used.
+        Otherwise it is NaN, and the head looks where it finds the face, as in use.
         """
         about = jitter(batch.matrices, rng)
         about[1::2] = np.nan
@@ -234,7 +241,7 @@ class Trainer:
         return end is not None and self._processes.agree(time.monotonic() > end)
 
     def _seconds(self) -> float:
-        """How long the run has trained, before it was resumed as well."""
+        """Returns how long the run has trained, including the time before it was resumed."""
         return self._earlier_seconds + time.monotonic() - self._trained_from
 
     def _log(self, row: dict[str, Any]) -> None:
@@ -265,7 +272,7 @@ class Trainer:
         save_atomically(state, self._run / CHECKPOINT)
 
     def _load(self) -> None:
-        """Take over the last checkpoint."""
+        """Continues from the last checkpoint."""
         path = self._run / CHECKPOINT
         saved = torch.load(path, map_location=self._device, weights_only=True)
         if parse_config(stored_config(saved["config"])) != self._config:

@@ -1,4 +1,4 @@
-"""Objectives. Rate is in bits per pixel of the original image."""
+"""Loss functions. Rate is in bits per pixel of the original image."""
 
 from __future__ import annotations
 
@@ -24,15 +24,19 @@ MSSSIM_MIN_SIDE = 161  # five scales of an 11-pixel window
 
 
 def rate_weight(quality: Tensor, ends: tuple[float, float]) -> Tensor:
-    """lambda_rate at `quality` (B,) in 1..8: geometric from ends[0] at 1 to ends[1] at 8."""
+    """Returns lambda_rate at `quality` (B,) in 1..8.
+
+    It is geometric, from ends[0] at 1 to ends[1] at 8.
+    """
     low, high = ends
     return low * torch.exp((quality - 1) / 7 * torch.log(torch.tensor(high / low)))
 
 
 def distortion(x_hat: Tensor, x: Tensor, kind: str) -> Tensor:
-    """Weighted distortion of each image, (B,), of values 0..1.
+    """Returns the weighted distortion of each image, (B,), of values 0..1.
 
-    l2: k times the mean squared error; msssim: k times 1 - MS-SSIM, sides at least MSSSIM_MIN_SIDE.
+    l2: k times the mean squared error; msssim: k times 1 - MS-SSIM, for sides of at least
+    MSSSIM_MIN_SIDE.
     """
     x_hat, x = x_hat.float(), x.float()
     if kind == "l2":
@@ -43,7 +47,7 @@ def distortion(x_hat: Tensor, x: Tensor, kind: str) -> Tensor:
 
 
 class IdentityLoss:
-    """How far decoded faces are from the originals for frozen teachers.
+    """The distance of decoded faces from their originals, as frozen teachers see it.
 
     A teacher's `features` are layers whose outputs are compared as well: a face that looks the same
     to its inner layers looks the same to networks that were never seen.
@@ -57,9 +61,10 @@ class IdentityLoss:
         varied: bool = False,
         adapted: nn.Module | None = None,
     ) -> None:
-        """`drawn` teachers look in each step, at `varied` views or plain ones, and with `dropout`.
+        """Sets up the teachers.
 
-        `adapted` is what looks at decoded faces instead of the only teacher, and is trained along.
+        `drawn` teachers look in each step, at `varied` views or plain ones, and with `dropout`.
+        `adapted` looks at decoded faces instead of the only teacher, and is trained along.
         """
         self._teachers = teachers
         self._weights = np.array([recogniser.weight for recogniser, _ in teachers])
@@ -116,7 +121,7 @@ class IdentityLoss:
     def _distances(
         self, index: int, x_hat: Tensor, x: Tensor, matrices: np.ndarray, view: View
     ) -> tuple[Tensor, Tensor | None]:
-        """Both distances of one teacher, of images that all have a face."""
+        """Returns both distances of one teacher, of images that all have a face."""
         _, teacher = self._teachers[index]
         with torch.autocast(x.device.type, enabled=False):
             with torch.no_grad():
@@ -137,7 +142,7 @@ class IdentityLoss:
 
 
 class HeadLoss:
-    """What a head learns: the recogniser's embedding, its inner layer, and where the face is.
+    """The loss of a head: the recogniser's embedding, its inner layer, and where the face is.
 
     The embedding is that of the original and its mirror image together, as the bench takes it.
     """

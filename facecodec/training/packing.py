@@ -1,4 +1,5 @@
-"""Graphs and weights -> the tensors of a search file (facecodec/search/files.py), as small as may be.
+"""Graphs and weights -> the tensors of a search file (facecodec/search/files.py), as small as may
+be.
 
 A weight that the model or another file holds is only pointed at. Of the others, those whose numbers
 are whole multiples of a power of two are kept as these, in eight bits; the rest in half precision,
@@ -36,7 +37,10 @@ class Packing:
         known: Mapping[str, Place] | None = None,
         eight_bits: bool = False,
     ) -> None:
-        """Add a graph. `known` are weights whose place is known; `eight_bits` says that eight will do."""
+        """Adds a graph.
+
+        `known` are weights whose place is known; `eight_bits` says that eight will do.
+        """
         self._graphs[name] = bare.content
         self.places[name] = {
             weight: known[weight] if known and weight in known else self._place(value, eight_bits)
@@ -44,7 +48,7 @@ class Packing:
         }
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """The graphs by name, and under OWN what was found nowhere; all uint8."""
+        """Returns the graphs by name, and under OWN what was found nowhere; all uint8."""
         own = {OWN: np.frombuffer(bytes(self._own), np.uint8)} if self._own else {}
         return self._graphs | own
 
@@ -84,7 +88,9 @@ class Packing:
 
 
 def _exact_scale(value: np.ndarray) -> float | None:
-    """The power of two of which all numbers are multiples by -128..127; None where there is none."""
+    """Returns the power of two of which all numbers are multiples by -128..127; None where there is
+    none.
+    """
     for power in range(FINEST + 1):
         multiples = value * np.float32(2.0**power)
         if multiples.min() < -128 or multiples.max() > 127:

@@ -1,4 +1,4 @@
-"""What a run starts from: a fresh network, or the parameters that an earlier run has learned."""
+"""The start of a run: a fresh network, or parameters that an earlier run has learned."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHECKPOINT = "checkpoint.pt"
 
 
 def build_network(config: Config) -> FamilyNetwork:
-    """A fresh network. Raises UsageError for a [network] table that does not describe one."""
+    """Returns a fresh network. Raises UsageError for a [network] table that describes none."""
     low, high = config.rate_weights
     family = import_module(f"facecodec.networks.{module_name(config.family)}")
     try:
@@ -36,7 +36,7 @@ def build_network(config: Config) -> FamilyNetwork:
 
 
 def fill(network: nn.Module, state: dict[str, Tensor], origin: Path) -> None:
-    """Load parameters. Raises UsageError where they are of another network."""
+    """Loads parameters. Raises UsageError for those of another network."""
     try:
         network.load_state_dict(state)
     except RuntimeError:
@@ -46,9 +46,10 @@ def fill(network: nn.Module, state: dict[str, Tensor], origin: Path) -> None:
 
 
 def begin(network: nn.Module, state: dict[str, Tensor], origin: Path) -> None:
-    """Take over the parameters that a start has. Parts that it lacks, such as a head, stay fresh.
+    """Takes over the parameters that a start has.
 
-    Raises UsageError where a part is of another shape or the start has no part of the network.
+    Parts that the start lacks, such as a head, stay fresh. Raises UsageError if a part has another
+    shape, or if the start has no part of the network.
     """
     mine = network.state_dict()
     theirs = {part(name) for name in state}
@@ -61,14 +62,14 @@ def begin(network: nn.Module, state: dict[str, Tensor], origin: Path) -> None:
 
 
 def part(name: str) -> str:
-    """g_a.body of g_a.body.0.weight."""
+    """Returns the part of a parameter's name: g_a.body of g_a.body.0.weight."""
     return ".".join(name.split(".")[:2])
 
 
 def load_start(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[dict[str, Any]]]:
-    """State dict (float32), configuration and past runs of a training start.
+    """Returns state dict (float32), configuration and past runs of a training start.
 
-    That is a file weights/train/NAME.safetensors, or RUN/checkpoint.pt. Raises UsageError.
+    A start is a file weights/train/NAME.safetensors, or RUN/checkpoint.pt. Raises UsageError.
     """
     if path.name == CHECKPOINT and path.exists():
         saved = torch.load(path, map_location="cpu", weights_only=True)
@@ -89,7 +90,7 @@ def load_start(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[dict
 
 
 def past_runs(saved: dict[str, Any]) -> list[dict[str, Any]]:
-    """The runs that led to a checkpoint, its own last, in the form of a model's card."""
+    """Returns the runs that led to a checkpoint, its own last, in the form of a model's card."""
     config = parse_config(stored_config(saved["config"]))
     this = {
         key: saved["config"][key]
@@ -104,7 +105,7 @@ def past_runs(saved: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def data_of(config: Config) -> str:
-    """The datasets, each with what was done to its faces if that is not the default."""
+    """Returns the datasets, each with what was done to its faces if that is not the default."""
     return ", ".join(
         s.set if s.faces == "any" else f"{s.set} (faces: {s.faces})" for s in config.data
     )

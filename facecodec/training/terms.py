@@ -1,4 +1,4 @@
-"""The terms of a configuration's loss, and the networks that are trained along for them."""
+"""The terms of a configuration's loss, and the networks that are trained for them."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Terms:
         batch: Batch,
         rng: np.random.Generator,
     ) -> dict[str, Tensor]:
-        """Each term by name, (B,), the weighted sum of all as `loss`."""
+        """Returns each term by name, (B,), the weighted sum of all as `loss`."""
         config = self._config
         bpp = (coded.y_bits + coded.z_bits) / config.crop**2
         weight = rate_weight(quality, config.rate_weights)
@@ -105,7 +105,7 @@ class Terms:
         return {"loss": loss} | terms
 
     def step(self, x: Tensor, coded: Coded) -> None:
-        """Make the steps of the networks that are trained along, after that of the network."""
+        """Updates the networks that are trained beside the codec's, after its own step."""
         if self.adapted is not None:
             self._optimizer.step()
             self._optimizer.zero_grad(set_to_none=True)
@@ -113,7 +113,7 @@ class Terms:
             self.adversary.learn(x, coded.x_hat)
 
     def state(self) -> dict[str, Any]:
-        """The state for the checkpoint; empty if nothing is trained beside the network."""
+        """Returns the state for the checkpoint; empty if nothing is trained beside the network."""
         state = {}
         if self.adapted is not None:
             state["adapted"] = {
@@ -133,9 +133,9 @@ class Terms:
 
 
 class Pass(nn.Module):
-    """One pass of all that is trained: a family's network and, where it has one, its head.
+    """One pass of all that is trained: a family's network and its head, if it has one.
 
-    Where the head alone is trained, no pictures are made.
+    If the head alone is trained, no pictures are made.
     """
 
     def __init__(self, network: FamilyNetwork, config: Config) -> None:

@@ -1,4 +1,4 @@
-"""Rate, quality and kept identity of a network on held-back people, by rounded latents."""
+"""Validation: rate, quality and identity on held-back people, with rounded latents."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from facecodec.training.terms import Terms
 
 
 def to_tensor(pixels: np.ndarray, device: torch.device) -> Tensor:
-    """uint8 (B, H, W, 3) to float (B, 3, H, W) in 0..1, channels last in memory."""
+    """Turns uint8 (B, H, W, 3) into float (B, 3, H, W) in 0..1, channels last in memory."""
     return torch.tensor(pixels, device=device).permute(0, 3, 1, 2).float() / 255
 
 
@@ -60,11 +60,11 @@ def load_held_back(
 def validate(
     network: FamilyNetwork, images: list[HeldBack], device: torch.device, terms: Terms | None = None
 ) -> list[dict[str, float]]:
-    """bpp, PSNR and MS-SSIM at q = 1..8, with rounded latents, on whole images.
+    """Returns bpp, PSNR and MS-SSIM at q = 1..8, with rounded latents, on whole images.
 
     Images are padded as the codec pads them. MS-SSIM is missing if no image is large enough. With
-    `terms` there is also what these measure of images with a face: `identity` and `features`, and
-    what a head has learned, which must find the face by itself here.
+    `terms`, the result also has what these measure on images with a face: `identity`, `features`,
+    and the terms of a head, which must find the face by itself here.
     """
     network.eval()
     identity, head = (terms.identity, terms.head) if terms else (None, None)
@@ -101,7 +101,7 @@ def validate(
 
 
 def validation_loss(rows: list[dict[str, float]], config: Config) -> float:
-    """The objective over the whole range, from the means at each quality."""
+    """Returns the objective over the whole range, from the means at each quality."""
     losses = []
     for row in rows:
         error = 10 ** (-row["psnr"] / 10) if config.distortion == "l2" else 1 - row["ms_ssim"]

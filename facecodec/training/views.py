@@ -1,5 +1,6 @@
-"""How teachers look at crops in training: each step a little differently, so that gradients do not
-chase one way of sampling or a single channel of one network.
+"""Random views: teachers see each step's crops a little differently.
+
+So gradients do not follow one way of sampling, or a single channel of one network.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ def plain_view(images: Tensor, matrices: np.ndarray, contract: Contract) -> Tens
 
 
 def random_view(rng: np.random.Generator) -> View:
-    """One view, the same for originals and decoded faces that are to be compared.
+    """Returns one view, the same for originals and for the decoded faces that are compared.
 
-    Half of the time it is mirrored and half of the time blurred; the kernel that crops are sampled
-    with changes, and blocks of 8x8 get noise that looks like a coder's.
+    It is mirrored half of the time and blurred half of the time. The kernel that samples crops
+    changes, and blocks of 8x8 get noise like a coder's.
     """
     mirror, kernel = rng.random() < 0.5, rng.choice(KERNELS)
     blur = rng.uniform(0.3, MOST_BLUR) if rng.random() < 0.5 else 0.0
@@ -66,7 +67,9 @@ def random_view(rng: np.random.Generator) -> View:
 
 
 def blocks(count: int, size: int, seed: int) -> Tensor:
-    """Grey noise (count, 1, size, size) of unit variance, of one frequency in each block of 8x8."""
+    """Returns grey noise (count, 1, size, size) of unit variance, of one frequency in each 8x8
+    block.
+    """
     rng = np.random.default_rng(seed)
     along = np.cos(np.pi * (2 * np.arange(BLOCK)[:, None] + 1) * np.arange(BLOCK) / (2 * BLOCK))
     along /= np.sqrt((along**2).mean(0))
@@ -94,7 +97,7 @@ class ChannelDropout:
 
     @torch.no_grad()
     def draw(self, rng: np.random.Generator | None) -> None:
-        """Draw channels anew, or with None drop none any more."""
+        """Draws channels anew; with None, drops none any more."""
         for module, whole in self._whole:
             scale = torch.ones(module.out_channels)
             if rng is not None:

@@ -22,21 +22,24 @@ TRIAL = 64  # pixels on each side of the picture that a codec is tried with
 
 @cache
 def references() -> dict[str, BenchCodec]:
-    """Every reference codec by name."""
+    """Returns every reference codec by name."""
     modules = (import_module(f"facecodec.bench.codecs.{name}") for name in MODULES)
     return {codec.name: codec for module in modules for codec in module.CODECS}
 
 
 def is_reference(name: str) -> bool:
-    """Whether a name is a reference codec's, perhaps made to fit, and not a model of ours."""
+    """Returns whether a name is a reference codec's, perhaps made to fit, and not a model of
+    ours.
+    """
     return name.partition("@")[0] in references()
 
 
 @cache
 def find_codec(name: str) -> BenchCodec:
-    """A reference codec, or a model of ours by name or file. Raises UsageError for neither.
+    """Returns a reference codec, or a model of ours by name or file.
 
-    With `@fit` or `@SCALE` behind its name, that codec made to fit a limit in bytes: fit.py.
+    Raises UsageError for neither. With `@fit` or `@SCALE` behind its name, that codec made to fit a
+    limit in bytes: fit.py.
     """
     base, at, scale = name.rpartition("@")
     if at:
@@ -75,7 +78,8 @@ def unusable(name: str) -> str | None:
 
 
 def code(name: str, pixels: np.ndarray, setting: float, file: Path) -> tuple[int, np.ndarray]:
-    """The size of the file that codec `name` writes to `file`, and the pixels read back from it.
+    """Returns the size of the file that codec `name` writes to `file`, and the pixels read back
+    from it.
 
     These are uint8 (H, W, 3).
     """

@@ -1,4 +1,4 @@
-"""What the bench asks of a codec."""
+"""The interface of a codec that the bench measures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Commands:
-    """Command lines: from an image file at a setting to the codec's file, and on to a PNG file.
+    """Command lines from an image file at a setting to the codec's file, and on to a PNG file.
 
     The two for many files go from a folder to a folder, on all cores. Without them each file takes
     a process.

@@ -28,7 +28,7 @@ class Format:
     demuxer: str
 
     def missing(self) -> str | None:
-        """Why no ffmpeg here writes and reads this format, or None if one does."""
+        """Returns why no ffmpeg here writes and reads this format, or None if one does."""
         _, reasons = _chosen(self)
         return reasons
 
@@ -38,23 +38,26 @@ class Format:
         return shown.split(" Copyright")[0]
 
     def encode(self, pixels: np.ndarray, options: list[str]) -> bytes:
-        """The file of one frame, from uint8 (H, W, 3). Raises RuntimeError with ffmpeg's words."""
+        """Returns the file of one frame, from uint8 (H, W, 3).
+
+        Raises RuntimeError with ffmpeg's words.
+        """
         return _encode(self._executable(), self, pixels, options)
 
     def decode(self, data: bytes, shape: tuple[int, int]) -> np.ndarray:
-        """The frame in a file, uint8 (H, W, 3).
+        """Returns the frame in a file, uint8 (H, W, 3).
 
-        Raises RuntimeError with ffmpeg's words, ValueError where the frame has another size.
+        Raises RuntimeError with ffmpeg's words, and ValueError for a frame of another size.
         """
         return _decode(self._executable(), self, data, shape)
 
     def encode_command(self, options: list[str], source: Path, target: Path) -> list[str]:
-        """As `encode`, from a file to a file."""
+        """Returns the command that encodes a file to a file."""
         frame = ["-frames:v", "1", "-c:v", self.encoder, *options, "-f", self.muxer]
         return _command(self._executable(), ["-i", str(source), *frame, "-y", str(target)])
 
     def decode_command(self, source: Path, target: Path) -> list[str]:
-        """As `decode`, from a file to a PNG file."""
+        """Returns the command that decodes a file to a PNG file."""
         files = ["-f", self.demuxer, "-i", str(source), "-y", str(target)]
         return _command(self._executable(), files)
 
@@ -67,7 +70,7 @@ class Format:
 
 @cache
 def _chosen(kind: Format) -> tuple[str | None, str | None]:
-    """The first ffmpeg that writes and reads `kind`, or why none does."""
+    """Returns the first ffmpeg that writes and reads `kind`, or why none does."""
     paths, reasons = _candidates()
     for path in paths:
         try:
@@ -79,13 +82,13 @@ def _chosen(kind: Format) -> tuple[str | None, str | None]:
 
 
 def _try(path: str, kind: Format) -> None:
-    """Send a small picture there and back. Raises what `decode` raises, or OSError."""
+    """Sends a small picture there and back. Raises what `decode` raises, or OSError."""
     ramp = np.linspace(0, 255, TRIAL * TRIAL * 3).astype(np.uint8).reshape(TRIAL, TRIAL, 3)
     _decode(path, kind, _encode(path, kind, ramp, []), (TRIAL, TRIAL))
 
 
 def _candidates() -> tuple[list[str], list[str]]:
-    """The paths of the ffmpegs that are here, the system's first, and what to say of others."""
+    """Returns the paths of the ffmpegs that exist, the system's first, and remarks on others."""
     system = shutil.which("ffmpeg")
     paths, reasons = ([system], []) if system else ([], ["none is on the path"])
     try:
@@ -114,7 +117,7 @@ def _decode(path: str, kind: Format, data: bytes, shape: tuple[int, int]) -> np.
 
 
 def _command(path: str, arguments: list[str]) -> list[str]:
-    """One thread: the bench runs many processes at once."""
+    """Returns a command of one thread: the bench runs many processes at once."""
     return [path, "-v", "error", "-threads", "1", *arguments]
 
 

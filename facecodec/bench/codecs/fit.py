@@ -32,9 +32,10 @@ RULES: dict[str, dict[float, float]] = {
 
 
 def within(codec: BenchCodec, scale: float | None = None) -> BenchCodec:
-    """`codec` with a limit in bytes as its setting, at a scale of SCALES or by default of RULES.
+    """Returns `codec` with a limit in bytes as its setting.
 
-    If the coarsest setting has too many bytes, a smaller scale is taken.
+    The picture is scaled by one of SCALES or, by default, of RULES. If the coarsest setting has too
+    many bytes, a smaller scale is taken.
     """
     rule: Mapping[float, float] = {0: scale} if scale else RULES.get(codec.name, {0: 1})
 
@@ -71,14 +72,16 @@ def within(codec: BenchCodec, scale: float | None = None) -> BenchCodec:
 
 
 def _finest(codec: BenchCodec, pixels: np.ndarray, limit: float) -> bytes | None:
-    """The file of the finest setting that has at most `limit` bytes, or None if none has."""
+    """Returns the file of the finest setting that has at most `limit` bytes, or None if none
+    has.
+    """
     at = cache(lambda index: codec.encode(pixels, codec.fine[index]))
     fitting = bisect_right(range(len(codec.fine)), limit, key=lambda index: len(at(index)))
     return at(fitting - 1) if fitting else None
 
 
 def nearest(codec: BenchCodec, pixels: np.ndarray, size: float) -> tuple[float, bytes]:
-    """The setting whose file is nearest to `size` bytes, and that file."""
+    """Returns the setting whose file is nearest to `size` bytes, and that file."""
     at = cache(lambda index: codec.encode(pixels, codec.fine[index]))
     last = len(codec.fine) - 1
     above = bisect_right(range(last), size, key=lambda index: len(at(index)))
@@ -87,7 +90,7 @@ def nearest(codec: BenchCodec, pixels: np.ndarray, size: float) -> tuple[float, 
 
 
 def scale_at(rule: Mapping[float, float], bpp: float) -> float:
-    """The scale of the rate that is nearest, in ratio."""
+    """Returns the scale of the rate that is nearest, in ratio."""
     return rule[min(rule, key=lambda rate: abs(math.log(max(rate, 1e-9) / bpp)))]
 
 

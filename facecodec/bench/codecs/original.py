@@ -1,4 +1,4 @@
-"""No coding at all, 24 bits a pixel: what recognition gives at best."""
+"""No coding, 24 bits a pixel: the best that recognition can give."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ QUALITIES = tuple(1 + byte / QUALITY_STEPS for byte in range(MAX_QUALITY_BYTE + 
 
 
 def model_codec(name: str) -> BenchCodec:
-    """A model by name or file. Raises UsageError if there is none."""
+    """Returns a model by name or file. Raises UsageError if there is none."""
     from facecodec import codec as facecodec
     from facecodec.frozen import model_path
 

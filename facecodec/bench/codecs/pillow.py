@@ -1,4 +1,4 @@
-"""What the codecs that come with Pillow share."""
+"""Shared parts of the codecs that come with Pillow."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ def codec(
     options: Options,
     feature: str,
 ) -> BenchCodec:
-    """A codec that Pillow has if `feature` was built in: its name there, and what `save` takes for a setting."""
+    """Returns a codec that Pillow has if `feature` was built in.
+
+    It has its name there, and what `save` takes for a setting.
+    """
     return BenchCodec(
         name,
         label,
@@ -64,7 +67,7 @@ def decode(data: bytes, shape: tuple[int, int]) -> np.ndarray:
 
 
 def commands(kind: str, options: Options) -> Commands:
-    """Python and Pillow alone, the plainest program there is."""
+    """Returns commands of Python and Pillow alone, the plainest program there is."""
 
     def saved(setting: float) -> str:
         return f"{kind!r}, **{options(setting)!r}"

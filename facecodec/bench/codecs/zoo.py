@@ -1,4 +1,5 @@
-"""CompressAI's pretrained hyperprior of Ballé et al. (2018), for general images; the setting is its quality, 1 to 8.
+"""CompressAI's pretrained hyperprior of Ballé et al. (2018), for general images; the setting is its
+quality, 1 to 8.
 
 Its entropy decoder trusts its input, so that it sees files of this bench alone.
 """

@@ -1,11 +1,12 @@
-"""Where lfic keeps its samples: inside the face against outside, on photographs and on faces laid somewhere else.
+"""Measures where lfic keeps its samples: inside the face or outside.
 
-    python benchmarks/allocation.py [--model NAME] [-q Q]... [--limit N] [--data DIR] [-o docs/images/lfic.png]
+    python benchmarks/allocation.py [--model NAME] [-q Q]... [--limit N] [--data DIR]
+        [-o docs/images/lfic.png]
 
-The face is the square that recognisers see (the template's crop), upright. First the CelebA wild test images; then LFW
-test faces, 140 pixels around them, laid into a corner of a Kodak picture, each corner in turn; and the same share in
-the opposite corner, which shows that the allocation moves with the face. Intervals are 95%, by bootstrap over
-pictures.
+The face is the square that recognisers see (the template's crop), upright. It is measured first on
+the CelebA wild test images. Then LFW test faces, with 140 pixels around them, are laid into each
+corner of a Kodak picture in turn. The same share in the opposite corner shows that the allocation
+moves with the face. Intervals are 95%, by bootstrap over pictures.
 """
 
 from __future__ import annotations
@@ -60,9 +61,9 @@ def main() -> None:
     print("| --- | --- | --- | --- |")
     for quality in arguments.qualities or (1, 2, 3, 4, 5, 6):
         cells = [
-            told(codec, quality, photographs),
-            told(codec, quality, [(pixels, face) for pixels, face, _ in laid]),
-            told(codec, quality, [(pixels, elsewhere) for pixels, _, elsewhere in laid]),
+            ratio(codec, quality, photographs),
+            ratio(codec, quality, [(pixels, face) for pixels, face, _ in laid]),
+            ratio(codec, quality, [(pixels, elsewhere) for pixels, _, elsewhere in laid]),
         ]
         print(f"| {quality:g} | {' | '.join(cells)} |", flush=True)
     if arguments.output:
@@ -73,7 +74,7 @@ Box = tuple[slice, slice]
 
 
 def box(points: np.ndarray) -> Box:
-    """Rows and columns of the square that recognisers see of a face."""
+    """Returns rows and columns of the square that recognisers see of a face."""
     matrix = similarity(points)
     corners = np.array([[0, 0, 1], [SIZE, 0, 1], [0, SIZE, 1], [SIZE, SIZE, 1]]) @ matrix.T
     centre, half = corners.mean(0), SIZE / 2 * np.hypot(*matrix[:, 0])
@@ -84,7 +85,7 @@ def box(points: np.ndarray) -> Box:
 
 
 def lay(root: Path, count: int) -> list[tuple[np.ndarray, Box, Box]]:
-    """Pictures with a face in a corner, its square, and the opposite corner's."""
+    """Yields pictures with a face in a corner, its square, and the opposite corner's."""
     backgrounds = sorted((root / "kodak").glob("*.png"))
     subjects = [
         s for s in load_dataset("lfw", root, limit=count).subjects if s.landmarks is not None
@@ -105,7 +106,7 @@ def lay(root: Path, count: int) -> list[tuple[np.ndarray, Box, Box]]:
     return laid
 
 
-def told(codec: Codec, quality: float, pictures: list[tuple[np.ndarray, Box]]) -> str:
+def ratio(codec: Codec, quality: float, pictures: list[tuple[np.ndarray, Box]]) -> str:
     """Mean share of samples kept inside, over that outside, with its interval."""
     shares = []
     for pixels, face in pictures:
@@ -122,7 +123,9 @@ def told(codec: Codec, quality: float, pictures: list[tuple[np.ndarray, Box]]) -
 
 
 def portraits() -> list[np.ndarray]:
-    """scikit-image's astronaut, and her face laid into other pictures of it; all free to show."""
+    """Returns scikit-image's astronaut, and pictures with her face laid elsewhere; all free to
+    show.
+    """
     from skimage import data
 
     face = Image.fromarray(data.astronaut()[20:220, 120:320]).resize(
@@ -139,7 +142,7 @@ def portraits() -> list[np.ndarray]:
 
 
 def sheet(codec: Codec, pictures: list[np.ndarray], path: Path) -> None:
-    """Pictures above what `facecodec info --heatmap` draws of them at q 3."""
+    """Draws pictures above what `facecodec info --heatmap` draws of them at q 3."""
     import io
 
     tiles = []

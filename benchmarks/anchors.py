@@ -1,8 +1,9 @@
-"""The bench beside the independent measurement that accompanies the data: the same codecs, settings and photographs.
+"""Compares the bench with the independent measurement that accompanies the data.
 
     python benchmarks/anchors.py build/lfw/results.json [--anchors ../shared/anchors.json]
 
-Rates are to agree within 1%, PSNR within 0.1 dB, FRR within one percentage point; what does not is marked.
+Both have the same codecs, settings and photographs. Rates should agree within 1%, PSNR within 0.1
+dB, FRR within one percentage point; other values are marked.
 """
 
 from __future__ import annotations

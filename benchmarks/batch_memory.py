@@ -1,6 +1,8 @@
-"""Peak memory of a batch over its length: that of the command and of its processes, LFW photographs.
+"""Measures the peak memory of batches of LFW photographs of several lengths.
 
-python benchmarks/batch_memory.py [--counts 1000 10000] [--data DIR]
+    python benchmarks/batch_memory.py [--counts 1000 10000] [--data DIR]
+
+It is the memory of the command, and of the command with its processes.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from facecodec.folders import data_root
 
 
 def tree(pid: int) -> list[int]:
-    """A process and all below it."""
+    """Returns a process and all below it."""
     found = [pid]
     for each in found:
         try:
@@ -28,7 +30,7 @@ def tree(pid: int) -> list[int]:
 
 
 def peaks(pid: int) -> dict[int, int]:
-    """Bytes at most so far, by process."""
+    """Returns bytes at most so far, by process."""
     found = {}
     for each in tree(pid):
         try:

@@ -1,8 +1,8 @@
-"""The decoder for browsers beside Python's: symbols, pixels, time, and damaged files, in real Chromium.
+"""Compares the browser's decoder with Python's in real Chromium: symbols, pixels, time.
 
 python benchmarks/browser.py symbols --limit 200     # LFW test people, every family
 python benchmarks/browser.py damaged --count 10000   # mutations of the golden files
-python benchmarks/browser.py time --limit 50         # the first picture, those after it, and what is loaded
+python benchmarks/browser.py time --limit 50         # the first picture, later ones, and sizes
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ def main() -> None:
 
 
 def photos(limit: int) -> list[Image.Image]:
-    """So many photographs of LFW test people, spread over all of them."""
+    """Returns `count` photographs of LFW test people, spread over all of them."""
     found = photographs("lfw", "test", None)
     return [Image.open(photo.path) for photo in found[:: max(1, len(found) // limit)][:limit]]
 
 
 def compare(browser: Any, folder: Path, model: str, limit: int) -> None:
-    """Print how many symbols and pixels differ between the browser's decoder and Python's."""
+    """Prints how many symbols and pixels differ between the browser's decoder and Python's."""
     codec = Codec(frozen.model_path(model), threads=1)
     viewer.write_script(folder, [frozen.model_path(model)])
     page = browser.new_page()
@@ -90,14 +90,17 @@ def compare(browser: Any, folder: Path, model: str, limit: int) -> None:
 
 
 def damaged(browser: Any, folder: Path, count: int) -> None:
-    """Print what becomes of damaged files, and how long the slowest took; raise where Python disagrees."""
+    """Decodes damaged files; prints the outcomes, and the time of the slowest.
+
+    Raises an error where Python disagrees.
+    """
     data = ROOT / "tests" / "data"
     os.environ["FACECODEC_MODELS"] = str(data)
     viewer.write_script(folder, sorted(data.glob("*.safetensors")))
     page = browser.new_page()
     browsing.serve(page, folder)
     seeds = [path.read_bytes() for path in sorted(data.glob("*.fic"))]
-    files, told, slowest = browsing.mutations(seeds, count, seed=2), Counter(), 0.0
+    files, outcomes, slowest = browsing.mutations(seeds, count, seed=2), Counter(), 0.0
     while batch := list(islice(files, 200)):
         for each, result in zip(
             batch, browsing.decode(page, batch, LIMIT, whole=False), strict=True
@@ -108,17 +111,19 @@ def damaged(browser: Any, folder: Path, count: int) -> None:
             strict = result.get("error", "").startswith("its compact image is damaged")
             if not strict and decodes(each) != ("error" not in result):
                 raise SystemExit(f"{each.hex()}: {result} in the browser, otherwise in Python")
-            told["an error" if "error" in result else "a picture"] += 1
+            outcomes["an error" if "error" in result else "a picture"] += 1
             slowest = max(slowest, result["milliseconds"])
     if slowest > 1000 * SECONDS:
         raise SystemExit(f"one took {slowest:.0f} ms")
     whole = all("error" not in result for result in browsing.decode(page, seeds))
-    print(f"{count} damaged files: {dict(told)}, as in Python; the slowest took {slowest:.0f} ms")
+    print(
+        f"{count} damaged files: {dict(outcomes)}, as in Python; the slowest took {slowest:.0f} ms"
+    )
     print(f"the same page decodes all {len(seeds)} whole files after them: {whole}")
 
 
 def decodes(data: bytes) -> bool:
-    """Whether Python makes a picture of a file."""
+    """Returns whether Python makes a picture of a file."""
     try:
         parsed = open_container(data, LIMIT)
         codec_of(parsed).decode_container(parsed)
@@ -128,7 +133,9 @@ def decodes(data: bytes) -> bool:
 
 
 def times(browser: Any, folder: Path, limit: int) -> None:
-    """Print the time to the first picture of a page of its own, and after that, and what it loads."""
+    """Prints the time to a page's first picture and to later ones, and the size of what it
+    loads.
+    """
     model = frozen.model_path(None)
     codec = Codec(model)
     files = [(f"{i}.fic", codec.encode(photo, 4)) for i, photo in enumerate(photos(limit))]

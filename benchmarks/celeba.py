@@ -1,10 +1,13 @@
-"""High-resolution faces: the CelebA test people at full resolution and as 448x448 aligned faces, beside HEVC CRF 23.
+"""Measures high-resolution faces of the CelebA test people beside HEVC CRF 23.
 
-    python benchmarks/celeba.py --model l2-rec --model l2-ipr [-q 2 -q 3 ...] [--data DIR] [-o docs/images/celeba.png]
+    python benchmarks/celeba.py --model l2-rec --model l2-ipr [-q 2 -q 3 ...] [--data DIR]
+        [-o docs/images/celeba.png]
 
-Mean cosine is between the embeddings of the decoded and the original face, under the recogniser that training saw and
-under the one it did not. For each model also the rate where that cosine is HEVC's, from a monotone fit over its q.
-There are too few people here for an FRR. The picture is figure 5 of Xiao et al. (2022) from these numbers.
+Faces are at full resolution, and aligned as 448x448 pictures. Mean cosine is between the embeddings
+of the decoded and the original face, under the recogniser that training saw and under the one it
+did not. For each model, the rate where that cosine is HEVC's comes from a monotone fit over its q.
+There are too few people for an FRR. The picture is figure 5 of Xiao et al. (2022) from these
+numbers.
 """
 
 from __future__ import annotations
@@ -76,12 +79,12 @@ def main() -> None:
                 rate = rate_at(
                     [row["bpp"] for row in rows], far, 1 - hevc["recognition"][recogniser]["cosine"]
                 )
-                told = (
+                text = (
                     "not reached"
                     if rate is None
                     else f"{rate:.3f} bpp, {rate / hevc['bpp']:.0%} of HEVC's bits"
                 )
-                equal.append(f"`{model}` has HEVC's cosine under {recogniser} at {told}")
+                equal.append(f"`{model}` has HEVC's cosine under {recogniser} at {text}")
         print("\n" + "\n".join(equal), flush=True)
     bench.close()
     if arguments.output:
@@ -89,7 +92,7 @@ def main() -> None:
 
 
 def draw(results: dict[str, dict[str, list[dict[str, Any]]]], out: Path) -> None:
-    """A row for each set: PSNR, and cosine under each recogniser, over rate."""
+    """Draws a row for each set: PSNR, and cosine under each recogniser, over rate."""
     figure = Figure(figsize=(13, 8), layout="constrained")
     panels = figure.subplots(len(results), 3)
     for line_of, (title, codecs) in zip(panels, results.items(), strict=True):

@@ -1,14 +1,16 @@
-"""The claims of related methods beside what was measured: LFIC's savings, the compact image's accuracy.
+"""Tests the claims of related methods: LFIC's savings, and the compact image's accuracy.
 
     python benchmarks/claims.py [--limit N] [--data DIR] [--lfic NAME] [--compact NAME]
         [--joint MODEL RECOGNISER.onnx]
 
-LFW test people, FRR at FAR 1% by the bench's protocol with the recogniser that was trained against and with the one
-that was not. A saving is 1 - rate / the rate at which the other codec's FRR is as low, at each of lfic's qualities;
-where the other codec's FRR never is, the saving is at least that against its highest rate. At equal rate, the other
-codec's numbers are interpolated between its settings, in log rate. Intervals are 95%, by bootstrap over the people who
-ask. Verification is by LFW's protocol over the 1,000 pairs of test people in ten folds, with 1.96 standard errors. With
-`--joint`, the same for a compact image and the recogniser that was trained along with it, and with the others.
+Photographs are of the LFW test people. FRR at FAR 1% is by the bench's protocol, with the
+recogniser that was trained against and with the one that was not. A saving is 1 - rate / the rate
+at which the other codec's FRR is as low, at each of lfic's qualities. If the other codec's FRR
+never is, the saving is at least that against its highest rate. At equal rate, the other codec's
+numbers are interpolated between its settings, in log rate. Intervals are 95%, by bootstrap over the
+people who ask. Verification is by LFW's protocol over the 1,000 pairs of test people in ten folds,
+with 1.96 standard errors. With `--joint`, the same is measured for a compact image and the
+recogniser that was trained along with it.
 """
 
 from __future__ import annotations
@@ -103,15 +105,15 @@ def main() -> None:
             f"\n| accuracy over {len(paired.pairs)} pairs | {arguments.compact} | jpeg2000 | jpeg |"
         )
         print("| --- | --- | --- | --- |")
-        for rate, told in verified[arguments.compact]:
+        for rate, result in verified[arguments.compact]:
             cells = [accuracy_at(rate, verified[name], spec) for name in ("jpeg2000", "jpeg")]
-            print(f"| {rate:.3f} bpp | {accuracy(told, spec)} | {' | '.join(cells)} |")
+            print(f"| {rate:.3f} bpp | {accuracy(result, spec)} | {' | '.join(cells)} |")
     if arguments.joint:
         joint(paired, *arguments.joint, root)
 
 
 def joint(paired: Dataset, model: str, recogniser: str, root: Path) -> None:
-    """Print accuracies of a model and the recogniser that was trained along with it."""
+    """Prints accuracies of a model and the recogniser that was trained along with it."""
     bench = open_bench([recogniser, SEEN, UNSEEN], root)
     try:
         verified = accuracies(bench, paired, model, COMPACT)
@@ -120,12 +122,12 @@ def joint(paired: Dataset, model: str, recogniser: str, root: Path) -> None:
     print(
         f"\n| {model} | {' | '.join(map(str, bench.specs))} |\n|{' --- |' * (1 + len(bench.specs))}"
     )
-    for rate, told in verified:
-        print(f"| {rate:.3f} bpp | {' | '.join(accuracy(told, spec) for spec in bench.specs)} |")
+    for rate, result in verified:
+        print(f"| {rate:.3f} bpp | {' | '.join(accuracy(result, spec) for spec in bench.specs)} |")
 
 
-def accuracy(told: dict[str, dict[str, float]], spec: EmbeddingSpec) -> str:
-    return within(told[str(spec)]["accuracy"], told[str(spec)]["standard_error"])
+def accuracy(result: dict[str, dict[str, float]], spec: EmbeddingSpec) -> str:
+    return within(result[str(spec)]["accuracy"], result[str(spec)]["standard_error"])
 
 
 def within(mean: float, error: float) -> str:
@@ -135,13 +137,13 @@ def within(mean: float, error: float) -> str:
 def accuracies(
     bench: Bench, dataset: Dataset, codec: str, settings: Sequence[float]
 ) -> list[Accuracies]:
-    """Rates, rising, and what `verify` tells at each."""
-    told = []
+    """Returns rates, rising, and the result of `verify` at each."""
+    result = []
     for setting in settings:
         measured = bench.photographs(codec, setting, dataset.subjects)
         rate = 8 * sum(each.bytes for each in measured) / sum(each.pixels for each in measured)
-        told.append((rate, verify(bench, dataset, codec, setting)))
-    return sorted(told, key=lambda each: each[0])
+        result.append((rate, verify(bench, dataset, codec, setting)))
+    return sorted(result, key=lambda each: each[0])
 
 
 def accuracy_at(rate: float, curve: list[Accuracies], spec: EmbeddingSpec) -> str:
@@ -149,7 +151,7 @@ def accuracy_at(rate: float, curve: list[Accuracies], spec: EmbeddingSpec) -> st
     if not rates[0] <= rate <= rates[-1]:
         return f"has {rates[0]:.3f} to {rates[-1]:.3f} bpp"
     values = np.array(
-        [[told[str(spec)][key] for key in ("accuracy", "standard_error")] for _, told in curve]
+        [[result[str(spec)][key] for key in ("accuracy", "standard_error")] for _, result in curve]
     )
     mean, error = (np.interp(np.log(rate), np.log(rates), column) for column in values.T)
     return within(mean, error)
@@ -166,7 +168,9 @@ def curve(points: list[Point], spec: EmbeddingSpec, samples: list[np.ndarray]) -
 
 
 def saving(rate: float, wanted: float, drawn: np.ndarray, other: Curve) -> str:
-    """Share of the other codec's bits that are saved where its FRR is as low, with its interval."""
+    """Returns the share of the other codec's bits that are saved at equal FRR, with its
+    interval.
+    """
     rates, frr, theirs = other
     needed = rate_at(rates, frr, wanted)
     if needed is None:

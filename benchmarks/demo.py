@@ -1,7 +1,7 @@
-"""`make demo`: one real face through the command line, a table of what it cost, and a picture.
+"""`make demo`: codes one real face by the command line; prints a table and draws a picture.
 
 The face is the crop around astronaut Eileen Collins's head in scikit-image's public-domain
-portrait. AVIF is Pillow's; HEVC is there where an ffmpeg with x265 is.
+portrait. AVIF is Pillow's. HEVC is measured if there is an ffmpeg with x265.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ def psnr(a: Image.Image, b: Image.Image) -> float:
 
 
 def jpeg_of_equal_psnr(face: Image.Image, target: float) -> int:
-    """Bytes of the smallest JPEG (Pillow, optimised) that is at least as close to the face."""
+    """Returns bytes of the smallest JPEG (Pillow, optimised) that is at least as close to the
+    face.
+    """
     for quality in range(1, 101):
         buffer = io.BytesIO()
         face.save(buffer, "JPEG", quality=quality, optimize=True)
@@ -96,13 +98,13 @@ def main() -> None:
 
 
 def fitted(face: Image.Image, name: str, limit: int) -> Image.Image:
-    """The face under codec `name` in at most `limit` bytes."""
+    """Returns the face under codec `name` in at most `limit` bytes."""
     _, decoded = code(f"{name}@1", np.asarray(face), limit, OUT / f"face.{name}")
     return Image.fromarray(decoded)
 
 
 def smallest_fitting_jpeg(face: Image.Image, budget: int) -> tuple[str, Image.Image]:
-    """The best JPEG of at most `budget` bytes, or quality 1 if none is that small."""
+    """Returns the best JPEG of at most `budget` bytes, or quality 1 if none is that small."""
     best = b""
     for quality in range(1, 101):
         buffer = io.BytesIO()

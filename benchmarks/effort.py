@@ -1,11 +1,11 @@
-"""What each level of `encode --effort` costs and gives, on LFW: real files, one photograph a person.
+"""Measures what each level of `encode --effort` costs and gives on LFW.
 
     .venv/bin/python benchmarks/effort.py --limit 24 -q 2 -q 4 -e 2 -e 4 -e 6 --out runs/effort.jsonl
     .venv/bin/python benchmarks/effort.py --out runs/effort.jsonl --tables
 
-Every file is a line of the JSONL file. A run that was broken off goes on where it ended, and several
-may share one file. Seconds are those of one core. `--split train` measures training people, by
-whom alone levels are chosen.
+It makes real files of one photograph a person. Every file is a line of the JSONL file. A run that
+was broken off continues where it ended, and several may share one file. Seconds are those of one
+core. `--split train` measures training people, on whom alone levels are chosen.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def main(
 
 
 def chosen(split: str, limit: int) -> list[Photo]:
-    """The first photograph of people drawn by a seed."""
+    """Returns the first photograph of people drawn by a seed."""
     people: dict[str, Photo] = {}
     for photo in photographs("lfw", split, None):
         people.setdefault(photo.person, photo)
@@ -110,7 +110,9 @@ def _measure(photos: list[Photo], model: str, wanted: list[tuple[int, float]], o
 
 
 def _treatments(decoded: np.ndarray) -> dict[str, tuple[np.ndarray, float]]:
-    """What may happen to a decoded picture before its face is recognised, and how large it is then."""
+    """Yields what may happen to a decoded picture before its face is recognised, and its size
+    then.
+    """
     image = Image.fromarray(decoded)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)
@@ -185,7 +187,7 @@ def _levels(mean: dict) -> Iterator[str]:
 
 
 def _saved(mean: dict, curve: list[dict], names: tuple[str, ...]) -> list[str]:
-    """Bits less than effort 1 needs for the same mean PSNR and the same mean 1 - cosine."""
+    """Returns how many bits fewer than effort 1 are needed for the same mean PSNR or 1 - cosine."""
     bits = np.log([each["bpp"] for each in curve])
 
     def against(value: float, there: list[float]) -> str:

@@ -1,10 +1,11 @@
-"""Faces found again by embeddings from latents, beside decoding and recognising: FRR, and pictures a second.
+"""Compares embeddings from latents with decoding and recognising: FRR, and time.
 
     python benchmarks/embed.py [--model NAME] [-q Q]... [--limit N] [--timed N] [--data DIR]
 
-LFW test people. FRR at FAR 1% is over all photographs, by the bench's protocol: decoded pictures are aligned by the
-landmarks of their originals, which only a bench has. Time is of one core, file by file, over the first photographs: a
-server finds the face in what it has decoded, by MTCNN; without that is told too.
+Photographs are of the LFW test people. FRR at FAR 1% is over all of them, by the bench's protocol:
+decoded pictures are aligned by the landmarks of their originals, which only a bench has. Time is of
+one core, file by file, over the first photographs. A server finds the face in the decoded picture
+by MTCNN; the time without that is printed too.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def main() -> None:
 
 
 def timed(codec: Codec, subjects: list, recogniser: str) -> None:
-    """Print milliseconds a picture, by turns of ten files, as a server goes through many of them in one way."""
+    """Prints milliseconds a picture, by turns of ten files, as a server uses one way for many."""
     embed = load_recogniser(recogniser)
     files = [codec.encode(images.load(subject.path), 4) for subject in subjects]
     shown = [codec.decode(files[0])]

@@ -2,9 +2,10 @@
 
     python benchmarks/exactness.py [--images N] [--data DIR]
 
-N faces of the LFW test people at qualities spread over the range, the Kodak photographs at q 8, white noise, a
-checkerboard and a flat picture: with 1 and 2 threads, all in one process and each in a process of its own,
-under other BLAS kernels, and with the hyper-synthesis replaced by a loop over int64. Prints one line a variation.
+Files are N faces of the LFW test people at qualities spread over the range, the Kodak photographs
+at q 8, white noise, a checkerboard and a flat picture. They are decoded with 1 and 2 threads, in
+one process and each in a process of its own, under other BLAS kernels, and with the hyper-synthesis
+replaced by a loop over int64. Each way has a line.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def in_a_process(files: list[Path], threads: int, **environment: str) -> list[st
 
 
 def int64_hyper_synthesis(tensors: dict[str, np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
-    """The hyper-synthesis of docs/format.md in int64, without a matrix product."""
+    """Runs the hyper-synthesis of docs/format.md in int64, without a matrix product."""
     layers = [
         (
             tensors[f"h_s.{i}.weight"].astype(np.int64),

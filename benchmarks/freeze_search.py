@@ -3,9 +3,9 @@
     .venv/bin/python benchmarks/freeze_search.py
     .venv/bin/python benchmarks/freeze_search.py --check 20
 
-`facecodec freeze` writes a new model's file itself; that of faces is made here alone. `--check` makes
-nothing: for so many training people, decoded at q 2, it compares the gradients of the file for faces
-with those of the recognisers in single precision.
+`facecodec freeze` writes a new model's file itself; that of faces is made here alone. `--check`
+makes nothing: for so many training people, decoded at q 2, it compares the gradients of the file
+for faces with those of the recognisers in single precision.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MODELS = ("l2-ipr", "l2-rec", "hq-ipr")
 @click.command()
 @click.option("--check", "people", type=int, help="Compare, with so many people.")
 def main(people: int | None) -> None:
-    """Write one file for each of MODELS and one for faces, and tell their sizes."""
+    """Writes one file for each of MODELS and one for faces, and prints their sizes."""
     if people is not None:
         compare(people)
         return
@@ -50,7 +50,9 @@ def main(people: int | None) -> None:
 
 
 def compare(people: int) -> None:
-    """Print the cosine of each teacher's gradient with that in single precision: mean and least."""
+    """Prints the cosine of each teacher's gradient with that in single precision: mean and
+    least.
+    """
     codec = open_model(None)
     search = codec.search
     kept = dict(zip(TEACHERS, search._teachers, strict=True))

@@ -1,9 +1,9 @@
-"""Write a recogniser with its constants in half precision, as the package ships one, and compare the two.
+"""Stores a recogniser's constants in half precision, as the package ships one.
 
     python benchmarks/halve_recogniser.py FILE.onnx weights/recognisers/NAME.onnx [--data DIR]
 
-Prints sizes, and the cosine between both embeddings of the first LFW training photographs: mean and
-least. Nothing is written where the least is further than 0.001 from one.
+Prints sizes, and the mean and least cosine between both embeddings of the first LFW training
+photographs. Nothing is written if the least is below 0.999.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
-"""Rate and PSNR on the LFW test people, really encoded and decoded through files, beside HEVC intra.
+"""Measures rate and PSNR on the LFW test people through real files, beside HEVC intra.
 
-    python benchmarks/lfw_rate.py [-q 1 2 ...] [--crf 23 28 33] [--limit N] [--model NAME] [--data DIR]
+    python benchmarks/lfw_rate.py [-q 1 2 ...] [--crf 23 28 33] [--limit N] [--model NAME]
+        [--data DIR]
 
-For each quality one `facecodec encode` and one `facecodec decode` over all images. bpp is total bits over
-total pixels, PSNR is over RGB per image and then the mean. HEVC is ffmpeg's libx265, preset medium, 4:2:0,
-without the text that x265 writes about its settings, the size of the raw stream. Prints a JSON object a line.
+Each quality takes one `facecodec encode` and one `facecodec decode` over all images. bpp is total
+bits over total pixels. PSNR is over RGB for each image, and then the mean. HEVC is ffmpeg's
+libx265, preset medium, 4:2:0, as a raw stream without x265's text about its settings. Prints a JSON
+object a line.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ FACECODEC = [sys.executable, "-m", "facecodec"]
 
 
 def facecodec(files: list[Path], q: float, model: list[str]) -> Iterator[tuple[int, np.ndarray]]:
-    """Bytes and decoded pixels of each file, by two processes in all."""
+    """Yields bytes and decoded pixels of each file, by two processes in all."""
     with tempfile.TemporaryDirectory() as work:
         root = files[0].parents[1]
         names = b"\0".join(str(file.relative_to(root)).encode() for file in files)

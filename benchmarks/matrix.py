@@ -1,17 +1,19 @@
-"""Files encoded in many ways, each decoded in all of them: how many symbols differ; and how many would, in float.
+"""Encodes files in many ways, decodes each in all of them, and counts differing symbols.
 
     python benchmarks/matrix.py [--images N] [--python NAME=PATH/TO/python ...] [--data DIR]
 
-Ways are threads, BLAS kernels, ONNX Runtime's optimisation levels, sizes of tiles, and other interpreters in which
-facecodec is installed with other releases of what it depends on. For the oldest and the newest:
+Ways are threads, BLAS kernels, ONNX Runtime's optimisation levels, sizes of tiles, and interpreters
+with other releases of the packages. For the oldest and the newest:
 
-    python3.10 -m venv old && old/bin/pip install . numpy==1.23.5 onnxruntime==1.17.0 constriction==0.4.0 pillow==10.3.0
+    python3.10 -m venv old && old/bin/pip install . numpy==1.23.5 onnxruntime==1.17.0 \\
+        constriction==0.4.0 pillow==10.3.0
     python3.13 -m venv new && new/bin/pip install .
     python benchmarks/matrix.py --python oldest=old/bin/python --python newest=new/bin/python
 
-Pictures are N faces of the LFW test people at qualities spread over the range, and white noise, a checkerboard and a
-flat picture at q 8. The drill computes in float32 what selects the tables, as a codec without an integer path would: a
-file whose tables differ anywhere decodes to something else.
+Pictures are N faces of the LFW test people at qualities spread over the range, and white noise, a
+checkerboard and a flat picture at q 8. For comparison, the tables are also computed in float32, as
+a codec without an integer path would: a file whose tables differ anywhere decodes to something
+else.
 """
 
 from __future__ import annotations
@@ -59,7 +61,10 @@ WAYS = {
 
 
 def worker(task: str, folder: Path, way: str, options: dict[str, int]) -> None:
-    """In a process of its own: encode pictures.npz into folder/way, or tell digests of all files below folder."""
+    """Encodes pictures.npz into folder/way, or prints digests of all files below folder.
+
+    It runs in a process of its own.
+    """
     if "tile" in options:
         sessions.TILE = options["tile"]
     if "level" in options:
@@ -89,7 +94,7 @@ def worker(task: str, folder: Path, way: str, options: dict[str, int]) -> None:
         return
     if task == "drill":
         codec.family.z.h_s.__class__ = FloatSynthesis
-    told = {}
+    digests = {}
     for path in sorted(folder.glob("*/*.fic")):
         parsed = open_container(path.read_bytes())
         if task == "decode":
@@ -104,12 +109,12 @@ def worker(task: str, folder: Path, way: str, options: dict[str, int]) -> None:
                 ).tables,
             )
         content = b"".join(np.ascontiguousarray(part).astype(np.int64).tobytes() for part in parts)
-        told[f"{path.parent.name}/{path.name}"] = hashlib.sha256(content).hexdigest()
-    json.dump(told, sys.stdout)
+        digests[f"{path.parent.name}/{path.name}"] = hashlib.sha256(content).hexdigest()
+    json.dump(digests, sys.stdout)
 
 
 class FloatSynthesis:
-    """The same hyper-synthesis in float32, nothing rounded before its end."""
+    """The same hyper-synthesis in float32, rounded only at its end."""
 
     def __call__(self, z_hat: np.ndarray) -> np.ndarray:
         x = z_hat.astype(np.float32)

@@ -1,12 +1,14 @@
-"""What the cards' numbers come to beside HEVC: bits at recognition parity, PSNR, BD-rate, and the curves as a picture.
+"""Compares the numbers of models' cards with HEVC's: bits at parity, PSNR, BD-rate, curves.
 
-    python benchmarks/parity.py weights/l2-ipr.json weights/l2-rec.json [--anchors FILE] [-o docs/images/lfw.png]
+    python benchmarks/parity.py weights/l2-ipr.json weights/l2-rec.json [--anchors FILE]
+        [-o docs/images/lfw.png]
 
-The JSON files are what `facecodec card` writes. HEVC's numbers are those of anchors.json, measured over the same
-photographs by the same protocol (`python benchmarks/lfw_rate.py --crf 23` measures its rate and PSNR again). Parity is
-the rate where a monotone fit of FRR over rate crosses HEVC's at CRF 23; "<" where the lowest rate measured is below it.
-BD-rate on PSNR is against HEVC and against the models named later. The picture is figure 4 of Xiao et al. (2022) from
-these numbers, with the other codecs of anchors.json.
+`facecodec card` writes the JSON files. HEVC's numbers are those of anchors.json, measured over the
+same photographs by the same protocol (`python benchmarks/lfw_rate.py --crf 23` measures its rate
+and PSNR again). Parity is the rate where a monotone fit of FRR over rate crosses HEVC's at CRF 23;
+"<" means that it is below the lowest rate measured. BD-rate on PSNR is against HEVC and against the
+models named later. The picture is figure 4 of Xiao et al. (2022) from these numbers, with the other
+codecs of anchors.json.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ HONEST, WITH_TEXT = (
 
 
 def at(rows: list[dict], rate: float, key: str) -> float:
-    """`key` at a rate, straight in log rate between the points."""
+    """Returns `key` at a rate, straight in log rate between the points."""
     rates = [row["bpp"] for row in rows]
     return float(np.interp(np.log(rate), np.log(rates), [row[key] for row in rows]))
 
@@ -77,25 +79,27 @@ def main() -> None:
                 continue
             rate = rate_at(rates, frr, target[key])
             sign = "<" if rate == rates[0] else ""
-            told = (
+            text = (
                 "not reached"
                 if rate is None
                 else f"{sign}{rate:.3f} bpp, {sign}{rate / HONEST:.0%} of HEVC's bits"
             )
-            told += "" if rate is None else f" ({sign}{rate / WITH_TEXT:.0%} with x265's text)"
-            print(f"  parity, {mark} ({recogniser}, FRR {target[key]:.2%}): {told}")
+            text += "" if rate is None else f" ({sign}{rate / WITH_TEXT:.0%} with x265's text)"
+            print(f"  parity, {mark} ({recogniser}, FRR {target[key]:.2%}): {text}")
         later = list(models)[list(models).index(name) + 1 :]
         for other, points in {"HEVC": hevc, **{other: models[other] for other in later}}.items():
             rate = bd_rate(within(points), within(rows))
-            told = "no PSNR in common" if rate is None else f"{rate:+.1f}%"
-            print(f"  BD-rate on PSNR against {other}: {told}")
+            text = "no PSNR in common" if rate is None else f"{rate:+.1f}%"
+            print(f"  BD-rate on PSNR against {other}: {text}")
         print(f"  at 0.3 bpp: {at(rows, 0.3, 'psnr'):.2f} dB")
     if arguments.output:
         draw(models, others, target, arguments.output)
 
 
 def within(rows: list[dict]) -> list[tuple[float, float]]:
-    """(bpp, PSNR) at the rates that BD-rate is over, and a little more, so that they are covered."""
+    """Returns (bpp, PSNR) at the rates of the BD-rate, and a little beyond, so that they are
+    covered.
+    """
     return [(row["bpp"], row["psnr"]) for row in rows if 0.1 <= row["bpp"] <= 0.9]
 
 
@@ -133,7 +137,9 @@ def over_rate(
 
 
 def curves(axes: Axes, models: dict, others: dict, key: str, factor: float = 1) -> None:
-    """One value over rate: that of the models, as (bpp, value), and that of the other codecs by its key."""
+    """Draws one value over rate: that of the models, as (bpp, value), and of other codecs by
+    key.
+    """
     drawn = [
         ([(row["bpp"], row[key]) for row in rows], *OTHERS[codec], "s--", 1)
         for codec, rows in others.items()

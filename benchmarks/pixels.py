@@ -1,9 +1,9 @@
-"""Time and peak memory of one call over the size of the picture, from 0.06 to 100 megapixels.
+"""Measures time and peak memory of one call, for pictures of 0.06 to 100 megapixels.
 
     python benchmarks/pixels.py [-o docs/images/pixels.png]
 
-A whole process each, `facecodec encode` of a PPM file and `facecodec decode` to one. It is scikit-image's astronaut,
-enlarged and laid side by side, mirrored.
+Each call is a whole process: `facecodec encode` of a PPM file, or `facecodec decode` to one. The
+picture is scikit-image's astronaut, enlarged, and mirrored side by side.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Draw PSNR over rate from what lfw_rate.py printed.
+"""Draws PSNR over rate from the output of lfw_rate.py.
 
 python benchmarks/plot_rate.py RESULTS.jsonl -o docs/images/lfw-psnr.png
 """

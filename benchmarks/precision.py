@@ -1,8 +1,9 @@
-"""What 8-bit integers in the synthesis would save, and what they would cost in pixels.
+"""Measures what 8-bit integers in the synthesis would save, and cost in pixels.
 
     python benchmarks/precision.py [--model NAME] [--images N] [--data DIR]
 
-ONNX Runtime's static quantisation, per channel, calibrated on training people; both run on one thread by turns.
+The integers are ONNX Runtime's static quantisation, per channel, calibrated on training people.
+Both run on one thread by turns.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ class Latents(CalibrationDataReader):
 
 
 def session(path: Path, basic: Path | None = None) -> onnxruntime.InferenceSession:
-    """With `basic`, the graph is also written there, its constants folded."""
+    """Returns a session of a graph.
+
+    With `basic`, the graph is also written there, its constants folded.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     if basic is not None:

@@ -1,10 +1,10 @@
-"""Where a model spends its bits: the quality it gives to the face and to the rest, and a picture of it.
+"""Measures the quality that a model gives to the face and to the rest, and draws it.
 
     python benchmarks/quality_map.py [--model NAME] [-q Q] [--data DIR] [-o MAP.png]
 
-Over the 48 held-back LFW training people, split by the square that a recogniser sees (the crop of 112x112, aligned):
-mean quality of the places of y, share of them, share of their bits. The picture shows scikit-image's astronaut, the
-decoded face, and its qualities.
+Places of y, of the 48 held-back LFW training people, are split by the square that a recogniser sees
+(the crop of 112x112, aligned). Printed are their mean quality, their share, and the share of their
+bits. The picture shows scikit-image's astronaut, the decoded face, and its qualities.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from rate_gap import ideal_bits
 
 
 def in_crop(landmarks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Which places of y have their centre in the aligned crop, (h, w)."""
+    """Returns which places of y have their centre in the aligned crop, (h, w)."""
     rows, columns = np.mgrid[: shape[0], : shape[1]] * DOWNSAMPLING + DOWNSAMPLING / 2
     to_image = np.vstack([similarity(landmarks), [0, 0, 1]])
     x, y, _ = np.einsum(
@@ -91,8 +91,8 @@ def main() -> None:
     inside = inside.astype(bool)
     for name, chosen in (("in the crop", inside), ("elsewhere", ~inside)):
         mean, share = 1 + quality[chosen].mean() / QUALITY_STEPS, bits[chosen].sum() / bits.sum()
-        told = f"q {mean:.2f}, {chosen.mean():.0%} of the places, {share:.0%} of y's bits"
-        print(f"{codec.card.name} at q {arguments.quality:g}, {name}: {told}")
+        text = f"q {mean:.2f}, {chosen.mean():.0%} of the places, {share:.0%} of y's bits"
+        print(f"{codec.card.name} at q {arguments.quality:g}, {name}: {text}")
     if arguments.output:
         draw(codec, arguments.quality, arguments.output)
 

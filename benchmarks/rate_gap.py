@@ -1,11 +1,12 @@
-"""What exactness costs: real file sizes against -log2 p of the torch network's rounded latents.
+"""Measures what exactness costs: real file sizes against the torch network's ideal.
 
     python benchmarks/rate_gap.py [--images N] [--model NAME] [--data DIR]
 
-For each quality: bytes a file of the network's ideal (float hyper-synthesis and continuous scales), of the
-files' streams, and of whole files; and the ideal size of the same symbols under the integer tables, which
-isolates what going from float to integers costs. Last, those bits against what the predicted distributions
-would cost if the latents were drawn from them: how well the entropy model knows these pictures (Xiao et al. 2022,
+The ideal is -log2 p of rounded latents, with a float hyper-synthesis and continuous scales. For
+each quality it prints bytes a file: the ideal, the files' streams, and whole files. It also prints
+the ideal size of the same symbols under the integer tables, which isolates the cost of going from
+float to integers. Last, it compares those bits with what the predicted distributions would cost if
+the latents were drawn from them: how well the entropy model knows these pictures (Xiao et al. 2022,
 section 4.4.2).
 """
 
@@ -31,7 +32,7 @@ from facecodec.training.validation import to_tensor
 
 
 def ideal_bits(tables: Tables, symbols: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """-log2 of each symbol's count; escapes are charged their table entry and 20 bits."""
+    """Returns -log2 of each symbol's count; escapes are charged their table entry and 20 bits."""
     reach = tables.reach[indices]
     outside = np.abs(symbols) > reach
     entry = tables.starts[indices] + np.where(outside, 2 * reach + 1, symbols + reach)
@@ -39,7 +40,7 @@ def ideal_bits(tables: Tables, symbols: np.ndarray, indices: np.ndarray) -> np.n
 
 
 def entropies(tables: Tables) -> np.ndarray:
-    """Bits a symbol that each table expects of itself."""
+    """Returns the bits a symbol that each table expects of itself."""
     terms = tables.counts * (PRECISION - np.log2(tables.counts))
     return np.add.reduceat(terms, tables.starts[:-1]) / (1 << PRECISION)
 

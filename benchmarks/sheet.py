@@ -1,10 +1,11 @@
-"""The same faces under several codecs at nearly one rate, as a picture to look at.
+"""Draws the same faces under several codecs at nearly one rate.
 
-    python benchmarks/sheet.py --bpp 0.12 --model l2-rec --model l2-ipr -o SHEET.jpg [--faces N] [--data DIR]
+    python benchmarks/sheet.py --bpp 0.12 --model l2-rec --model l2-ipr -o SHEET.jpg [--faces N]
+        [--data DIR]
     python benchmarks/sheet.py --bpp 0.12 --model l2-rec --model l2-ipr -o SHEET.jpg demo/face.png
 
-For each face every codec takes the setting whose file comes nearest to the rate. Without pictures of your own, faces of
-the LFW test people, evenly spread over the list.
+For each face every codec takes the setting whose file comes nearest to the rate. Without pictures
+of your own, faces are those of the LFW test people, evenly spread over the list.
 """
 
 from __future__ import annotations

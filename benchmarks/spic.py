@@ -1,13 +1,15 @@
-"""SPIC's claim: who is on held-back photographs of known people, from latents, beside JPEG at equal rate.
+"""Tests SPIC's claim: identifying known people from latents, beside JPEG at equal rate.
 
     python benchmarks/spic.py [--model NAME] [--rates 0.143 0.112 0.100] [--data DIR]
 
-A closed set: the LFW training people with the most photographs, as many as the model's head has classes, of which three
-in ten photographs were held back. q is the one whose mean rate over their training photographs is nearest. JPEG gets
-as many bytes a picture, the smaller size that suits it (facecodec/bench/codecs/fit.py), the landmarks of the originals,
-and a classifier on the recogniser's embeddings (logistic regression), trained on the same photographs once as they are
-and once as JPEG has them; the same classifier on the embeddings from latents stands beside the model's own classes.
-Intervals are 95%, by bootstrap over people. Last, what a Huffman code would take.
+The closed set is the LFW training people with the most photographs, as many as the model's head has
+classes; three in ten of their photographs were held back. q is the one whose mean rate over their
+training photographs is nearest. JPEG gets as many bytes a picture, the smaller size that suits it
+(facecodec/bench/codecs/fit.py), the landmarks of the originals, and a classifier on the
+recogniser's embeddings (logistic regression). That is trained on the same photographs, once
+undecoded and once from JPEG. The same classifier on the embeddings from latents stands beside the
+model's own classes. Intervals are 95%, by bootstrap over people. Last comes the size under a
+Huffman code.
 """
 
 from __future__ import annotations
@@ -131,7 +133,7 @@ def classified(codec: Codec, data: bytes) -> int:
 
 
 def huffman(codec: Codec, files: list[bytes]) -> float:
-    """Bits per pixel by a Huffman code for each channel, made for these very files."""
+    """Returns bits per pixel by a Huffman code for each channel, made for these very files."""
     parsed = [open_container(data) for data in files]
     latents = [codec.symbols(each).y for each in parsed]
     symbols = np.concatenate([y.reshape(len(y), -1) for y in latents], axis=1)
@@ -143,7 +145,10 @@ def huffman(codec: Codec, files: list[bytes]) -> float:
 
 
 def huffman_bits(counts: np.ndarray) -> int:
-    """Of a whole message whose symbols occur so often; one symbol alone still takes a bit each time."""
+    """Returns the bits of a whole message whose symbols occur so often.
+
+    One symbol alone still takes a bit each time.
+    """
     if len(counts) == 1:
         return int(counts[0])
     heap, bits = [int(count) for count in counts], 0

@@ -1,9 +1,10 @@
-"""What one call in a shell loop costs, beside ffmpeg with libx265, and where the time goes: a 250x250 JPEG.
+"""Measures what one call in a shell loop costs, for a 250x250 JPEG, beside ffmpeg with libx265.
 
     python benchmarks/startup.py [--repeats N] [--python PATH]
 
-Whole processes, by turns, median and interquartile range. `--python` names the interpreter of another environment in
-which facecodec is installed, such as one without the extras.
+It times whole processes by turns, prints median and interquartile range, and shows where the time
+goes. `--python` names the interpreter of another environment in which facecodec is installed, such
+as one without the extras.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What a training step costs under several configurations, in seconds of one core.
+"""Measures what a training step costs under several configurations, in seconds of one core.
 
     python benchmarks/step_cost.py --from weights/train/l2-ipr.safetensors CONFIG.toml ...
 
-Steps are made by turns, so that a busy machine is as busy for all; the first configuration is what
-the others are compared with. Times are of the processor, on one thread, over whole steps: batch,
-both passes and the optimizer's step.
+Steps are made by turns, so that a busy machine is as busy for all. The first configuration is the
+one that others are compared with. Times are of the processor, on one thread, over whole steps:
+batch, both passes and the optimizer's step.
 """
 
 from __future__ import annotations

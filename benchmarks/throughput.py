@@ -1,12 +1,13 @@
-"""What coding costs, a process a picture and in a batch: beside other codecs and CompressAI, and beside the floor.
+"""Measures what coding costs, a process a picture and in a batch, beside other codecs.
 
-    python benchmarks/throughput.py [--images N] [--batch N] [--repeats N] [--model NAME] [--data DIR]
+    python benchmarks/throughput.py [--images N] [--batch N] [--repeats N] [--model NAME]
+        [--data DIR]
 
-A batch is larger, as processes that stay open pay only then. CompressAI's bmshj2018-hyperprior (N = 128, M = 192) has
-random weights, which take as long as trained ones; its batch is timed within one process, without reading and writing
-files.
-The floor is the multiply-adds of our transforms over the rate at which this machine multiplies matrices in float32, one
-thread on each core at once.
+The batch has more pictures, as processes that stay open pay only then. CompressAI's
+bmshj2018-hyperprior (N = 128, M = 192) has random weights, which take as long as trained ones; its
+batch is timed within one process, without reading and writing files. The lower bound is the
+multiply-adds of our transforms over the rate at which this machine multiplies matrices in float32,
+one thread on each core at once.
 """
 
 from __future__ import annotations
@@ -62,8 +63,9 @@ with torch.no_grad():
 
 
 def compressai_seconds(pictures: list[Path], repeats: int) -> dict[str, dict[str, float]]:
-    """Seconds a picture of compress() and decompress(), as they come, on as many threads as there are cores; and of
-    processes that do one of them for the first ALONE pictures."""
+    """Seconds a picture of compress() and decompress(), as they come, on as many threads as there
+    are cores; and of processes that do one of them for the first ALONE pictures.
+    """
     network = ScaleHyperprior(128, 192).eval()
     network.update(force=True)
     tensors = []
@@ -109,7 +111,9 @@ def compressai_seconds(pictures: list[Path], repeats: int) -> dict[str, dict[str
 
 
 def multiply_adds(graph: bytes, positions: int) -> int:
-    """Of the convolutions in a graph whose input has so many positions."""
+    """Returns the multiply-adds of the convolutions in a graph whose input has so many
+    positions.
+    """
     graph = onnx.load_from_string(graph).graph
     weights = {each.name: int(np.prod(each.dims)) for each in graph.initializer}
     at = {graph.input[0].name: Fraction(positions)}
@@ -132,7 +136,7 @@ def multiply_adds(graph: bytes, positions: int) -> int:
 
 
 def machine_rate() -> float:
-    """Multiply-adds a second in float32, all cores together."""
+    """Returns the multiply-adds a second in float32, all cores together."""
     cores = os.cpu_count()
     pairs = [np.ones((2, SIDE, SIDE), np.float32) for _ in range(cores)]
 
@@ -202,10 +206,10 @@ def main() -> None:
     rate = machine_rate()
     print(f"\nThis machine: {rate / 1e9:.0f} thousand million multiply-adds a second\n")
     for task, count in adds.items():
-        floor, taken = count / rate, results[arguments.model][task]["median"]
+        bound, taken = count / rate, results[arguments.model][task]["median"]
         print(
             f"    {task.replace('_', ', ')}: {count / 1e6:.0f} million multiply-adds, "
-            f"at best {1000 * floor:.1f} ms, taken {1000 * taken:.1f} ms: {taken / floor:.1f} times the floor"
+            f"at best {1000 * bound:.1f} ms, taken {1000 * taken:.1f} ms: {taken / bound:.1f} times the lower bound"
         )
 
 

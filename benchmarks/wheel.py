@@ -1,11 +1,11 @@
-"""Try the wheel without extras under several Pythons: one picture there and back.
+"""Tries the wheel without extras under several Pythons: one picture there and back.
 
     python -m build --wheel -o build/wheel
     python benchmarks/wheel.py build/wheel/*.whl python3.10 python3.11 python3.12 python3.13
 
-For each interpreter, a fresh environment with the wheel alone encodes and decodes one picture at
-q 4, and a line says the Python, the machine, the size of the file, its digest and the PSNR.
-The exit status is 1 where the files or the PSNR differ.
+For each interpreter, a fresh environment with the wheel alone encodes and decodes one picture at q
+4, and a line says the Python, the machine, the size of the file, its digest and the PSNR. The exit
+status is 1 if the files or the PSNR differ.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ print(f"Python {platform.python_version()}, {machine}: {len(data)} bytes, {diges
 
 
 def tried(python: str, wheel: Path) -> str:
-    """The line that a fresh environment of `python` prints. Raises CalledProcessError."""
+    """Returns the line that a fresh environment of `python` prints. Raises CalledProcessError."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([python, "-m", "venv", folder], check=True)
         inside = Path(folder, "Scripts" if sys.platform == "win32" else "bin", "python")

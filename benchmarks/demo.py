@@ -6,6 +6,7 @@ portrait. AVIF is Pillow's. HEVC is measured if there is an ffmpeg with x265.
 
 from __future__ import annotations
 
+import argparse
 import io
 import math
 import subprocess
@@ -49,6 +50,7 @@ def run(*arguments: object) -> None:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     OUT.mkdir(exist_ok=True)
     face = Image.fromarray(data.astronaut()).crop(CROP)
     face.save(OUT / "face.png")

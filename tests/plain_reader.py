@@ -381,15 +381,29 @@ def read_sliced(
     y = [[[0] * w for _ in range(h)] for _ in gains["y_gain"][0]]
     for top, left in itertools.product(range(0, h, 16), range(0, w, 64)):
         down, across = slice(top, min(top + 16, h)), slice(left, min(left + 64, w))
-        features = [[row[across] for row in rows[down]] for rows in said]
-        places = quality_of_places(features.pop(), b)
-        seen = [*features, [[32 * p for p in row] for row in places]]
+        here = [[row[across] for row in rows[down]] for rows in said]
+        places = quality_of_places(here.pop(), b)
+        scales, means_of_all, features = (
+            here[: len(y)],
+            here[len(y) : 2 * len(y)],
+            here[2 * len(y) :],
+        )
+        seen, earlier = [*features, [[32 * p for p in row] for row in places]], []
         start = 0
         for i, size in enumerate(tensors["slices"][3]):
             log_gain, gain, inverse = (
                 [of_byte[start : start + size] for of_byte in of_all] for of_all in gains.values()
             )
-            out = integer_network(seen, f"slice{i}", tensors)
+            out = scales[start : start + size] + means_of_all[start : start + size]
+            if i > 0:
+                added = integer_network([*seen, *out, *earlier], f"slice{i}", tensors)
+                out = [
+                    [
+                        [a + b for a, b in zip(*rows, strict=True)]
+                        for rows in zip(*both, strict=True)
+                    ]
+                    for both in zip(out, added, strict=True)
+                ]
             which = choose_tables(out[:size], places, log_gain, len(tables))
             x = [[[0] * len(row) for row in places] for _ in range(size)]
             read_band(stream, x, 0, 16, which, tables)
@@ -404,7 +418,7 @@ def read_sliced(
                         v = min(max(v, -(2**31)), 2**31)
                         line.append(v * inverse[p][c] + 2**15 >> 16)
                     values.append(line)
-                seen.append(values)
+                earlier.append(values)
             start += size
     stream.finish()
     return y

@@ -31,9 +31,9 @@ def fresh(**options) -> torch.nn.Module:
     network = build(**SMALL | options)
     with torch.no_grad():
         network.h_s[-1].weight[-1].normal_(0, 0.3)
-        network.h_a[-1].weight.mul_(10)
+        network.h_a[4].weight.mul_(10)
         for predict in network.predict:
-            predict[-1].weight.mul_(0.2)  # so that scales stay near those of photographs
+            predict[-1].weight.normal_(0, 0.1)
         for block in (*network.g_a.modules(), *network.g_s.modules()):
             if hasattr(block, "mix"):
                 block.mix[-1].weight.normal_(0, 0.01)

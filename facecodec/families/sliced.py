@@ -1,8 +1,9 @@
 """Channel slices, each predicted from z and the slices before it: streams "z" and "y".
 
 y (M, h, w) is coded in blocks of BLOCK positions, row by row of blocks, and within a block slice by
-slice. What predicts a slice (networks/sliced.py) sees z and the earlier slices of its own block
-alone, so that memory is bounded by a block for pictures of any shape.
+slice. z predicts all slices; a network corrects this for each slice but the first
+(networks/sliced.py). It sees z and the earlier slices of its own block alone, so that memory is
+bounded by a block for pictures of any shape.
 """
 
 from __future__ import annotations
@@ -52,11 +53,14 @@ class Slice:
 
 @dataclass(frozen=True)
 class Block:
-    """A part of y: its parameters from z (units of 2^-10), and the quality byte of each place."""
+    """A part of y, what z says of it (units of 2^-10), and the quality byte of each of its places.
+
+    z says M scales, M means and F features for each place.
+    """
 
     rows: slice
     columns: slice
-    features: np.ndarray
+    said: np.ndarray
     qualities: np.ndarray
 
 
@@ -65,14 +69,15 @@ Source = Callable[[Block, slice, np.ndarray, np.ndarray], np.ndarray]
 
 
 def expected(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
-    """Returns the tensors of a model; it has as many slices as `slices` has numbers."""
+    """Returns the tensors of a model; it has as many slices as `slices` has numbers, all but the
+    first with a network.
+    """
     wanted = dict.fromkeys((f"{name}.onnx" for name in GRAPHS), GRAPH)
     wanted |= {f"{name}.reach": REACH for name in GRAPHS} | hyperlatent.expected(tensors)
-    for number in range(tensors["slices"].size if "slices" in tensors else 0):
+    for number in range(1, tensors["slices"].size if "slices" in tensors else 0):
         wanted |= expected_layers(tensors, f"slice{number}")
     return wanted | {
         "slices": Tensor("int32", ("S",), 1),
-        "table_shifts": Tensor("float32", (None,), -0.5, 0.5),
         "y_log_gain": Tensor("int32", (QUALITIES, "M")),
         "y_gain": Tensor("int32", (QUALITIES, "M"), 1),
         "y_inverse_gain": Tensor("int32", (QUALITIES, "M"), 1),
@@ -93,21 +98,24 @@ class Sliced:
         stops = np.cumsum(tensors["slices"], dtype=np.int64).tolist()
         self.channels = stops[-1]
         self._parts = [slice(a, b) for a, b in zip([0, *stops[:-1]], stops, strict=True)]
-        self._slices = [
-            IntegerNetwork(read_layers(tensors, f"slice{i}")) for i in range(len(self._parts))
+        self._networks = [
+            IntegerNetwork(read_layers(tensors, f"slice{i}")) for i in range(1, len(self._parts))
         ]
         if len(self._gains["y_gain"]) != self.channels:
             raise ValueError("the slices have other channels than the gains")
-        for part, network in zip(self._parts, self._slices, strict=True):
-            given = (self.z.outputs + part.start, 2 * (part.stop - part.start))
+        features = self.z.outputs - 2 * self.channels - 1
+        if features < 0:
+            raise ValueError("the hyper-synthesis has the wrong number of channels")
+        largest = self.z.h_s.largest
+        for part, network in zip(self._parts[1:], self._networks, strict=True):
+            size = part.stop - part.start
+            given = (features + 1 + 2 * size + part.start, 2 * size)
             if network.channels != given or network.upsampling != 1:
                 raise ValueError("a slice's network has the wrong channels")
-            if network.largest * self._gains["y_gain"].max() >= 2.0**62:
-                raise ValueError("a mean could overflow")
-        self._shifts = tensors["table_shifts"]
-        if self._shifts.shape != self.tables.counts.shape:
-            raise ValueError("table_shifts is malformed")
-        steps = 2.0**GAIN_FRACTION / self._gains["y_gain"]
+            largest = max(largest, self.z.h_s.largest + network.largest)
+        if largest * self._gains["y_gain"].max() >= 2.0**62:
+            raise ValueError("a mean could overflow")
+        steps = 2.0 ** (GAIN_FRACTION - FRACTION) / self._gains["y_gain"]
         self._steps = steps.astype(np.float32)
         self._index = np.min_scalar_type(len(self.tables) - 1)
 
@@ -196,16 +204,18 @@ class Sliced:
 
     def code(self, block: Block, source: Source) -> Iterator[Slice]:
         """Yields the slices of a block one after the other, whose symbols come from `source`."""
-        features = len(block.features)
-        seen = np.empty((features + 1 + self.channels, *block.qualities.shape), np.int64)
-        seen[:features] = block.features
-        seen[features] = block.qualities * UNIT
-        for part, network in zip(self._parts, self._slices, strict=True):
+        features = block.said[2 * self.channels :]
+        values = np.empty((self.channels, *block.qualities.shape), np.int64)  # what slices see
+        seen = [features, block.qualities[None] * UNIT]
+        for part, network in zip(self._parts, [None, *self._networks], strict=True):
             log_gain, gain, inverse = (
                 self._gains[name][part][:, block.qualities] for name in GAINS
             )
-            out = network(seen[: features + 1 + part.start])
-            scales, means = np.split(out, 2)
+            means_at = slice(self.channels + part.start, self.channels + part.stop)
+            said = np.concatenate([block.said[part], block.said[means_at]])
+            if network is not None:
+                said = said + network(np.concatenate([*seen, said, values[: part.start]]))
+            scales, means = np.split(said, 2)
             indices = rescale(scales + log_gain, ONE, FRACTION)
             tables = np.clip(indices, 0, len(self.tables) - 1).astype(self._index)
             means = rescale(means, gain, GAIN_FRACTION)
@@ -213,9 +223,7 @@ class Sliced:
             yield Slice(part, tables, means, symbols)
             value = (symbols.astype(np.int64) << FRACTION) + means
             value = np.clip(value, -LARGEST_VALUE, LARGEST_VALUE)
-            seen[features + 1 + part.start : features + 1 + part.stop] = rescale(
-                value, inverse, GAIN_FRACTION
-            )
+            values[part] = rescale(value, inverse, GAIN_FRACTION)
 
     def _rounding(self, y: np.ndarray) -> Source:
         """Symbols from float latents: y, less its mean, in steps of its place's quality."""
@@ -228,11 +236,9 @@ class Sliced:
         return symbols
 
     def _restored(self, each: Slice, qualities: np.ndarray) -> np.ndarray:
-        """Returns y_hat of a slice: symbols at their centroids, plus means, times the step;
-        float32.
-        """
-        values = each.symbols + self._shifts[self.tables.entries(each.symbols, each.tables)]
-        values += each.means * np.float32(2.0**-FRACTION)
+        """Returns y_hat of a slice, float32."""
+        values = np.left_shift(each.symbols, FRACTION, dtype=np.int64)
+        values += each.means
         return values.astype(np.float32) * self._steps[each.channels][:, qualities]
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor, nn
 
+from facecodec.errors import UsageError
+
 if TYPE_CHECKING:
     from facecodec.networks.head import HeadNetwork
     from facecodec.networks.transforms import Uncentred
@@ -49,6 +51,17 @@ class FamilyNetwork(nn.Module):
     def latents(self, x: Tensor, quality: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns y_hat and the bits of y and z, as in Coded."""
         raise NotImplementedError
+
+    def adopted(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Parameters of another family that this network can start from, by this network's names."""
+        return state
+
+    def learn_rate_alone(self) -> None:
+        """Leave to training only what changes the bits and not the pictures.
+
+        Raises UsageError in families that have no such part.
+        """
+        raise UsageError("the objective 'rate' is for the family 'sliced'")
 
     def frozen(self) -> dict[str, np.ndarray]:
         """Returns the tensors of a frozen model by name (docs/format.md)."""

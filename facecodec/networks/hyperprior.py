@@ -37,6 +37,7 @@ from facecodec.networks.transforms import (
     DOWNSAMPLING,
     TRANSFORMS,
     Centred,
+    FullPrecision,
     Uncentred,
     linear,
 )
@@ -111,7 +112,7 @@ def four_times(width: int, outputs: int) -> list[nn.Module]:
         nn.Conv2d(width, 4 * width, 1),
         nn.PixelShuffle(2),
         nn.ReLU(),
-        nn.Conv2d(width, outputs, 1),
+        FullPrecision(width, outputs, 1),
     ]
 
 
@@ -142,7 +143,7 @@ class HyperpriorNetwork(GainedNetwork):
             nn.LeakyReLU(),
             nn.Conv2d(width, width, 3, 2, 1),
             nn.LeakyReLU(),
-            nn.Conv2d(width, hyper, 3, 2, 1),
+            FullPrecision(width, hyper, 3, 2, 1),
         )
         self.h_s = nn.Sequential(
             nn.Conv2d(hyper, width, 3, padding=1),
@@ -197,8 +198,7 @@ class HyperpriorNetwork(GainedNetwork):
         It is log2 of the scale and the mean of y before its gain, (B, M, *size), and what to add to
         q, (B, *size).
         """
-        with torch.autocast(z_hat.device.type, enabled=False):
-            out = self.h_s(z_hat.float())[..., : size[0], : size[1]]
+        out = self.h_s(z_hat)[..., : size[0], : size[1]]
         log_scale, mean = out[:, :-1].chunk(2, 1)
         return log_scale, mean, out[:, -1]
 

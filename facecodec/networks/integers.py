@@ -33,35 +33,6 @@ def gaussian_tables() -> tuple[np.ndarray, np.ndarray]:
     return _tables(torch.special.ndtr, TAIL)
 
 
-def centroid_shifts() -> np.ndarray:
-    """Returns the shift from each symbol of `gaussian_tables` to its interval's centroid.
-
-    They are in the order of the tables, float32.
-    """
-    shifts = []
-    for scale, reach in _supports(TAIL):
-        symbols = torch.arange(-reach, reach + 1, dtype=torch.float64)
-        shifts.append(towards_mean(symbols, torch.tensor(scale, dtype=torch.float64)).numpy())
-        shifts.append(np.zeros(1))  # what is beyond the table stays where it is
-    return np.concatenate(shifts).astype(np.float32)
-
-
-def towards_mean(symbols: Tensor, scale: Tensor) -> Tensor:
-    """Returns the shift from the middle of a symbol's interval to its centroid.
-
-    The distribution is a zero-mean Gaussian.
-    """
-    magnitude = symbols.abs()
-    low, high = (magnitude - 0.5) / scale, (magnitude + 0.5) / scale
-    mass = torch.special.ndtr(-low) - torch.special.ndtr(-high)
-    density = torch.exp(-low.square() / 2) - torch.exp(-high.square() / 2)
-    # Far out in the tail the mass is lost in rounding; the centroid lies near the inner edge there.
-    centroid = scale * density / np.sqrt(2 * np.pi) / mass.clamp(min=1e-6)
-    centroid = torch.where(mass > 1e-6, centroid, magnitude - 0.5)
-    shift = (centroid - magnitude).clamp(-0.5, 0)
-    return torch.where(magnitude > 0, shift * symbols.sign(), 0.0)
-
-
 def laplace_tables() -> tuple[np.ndarray, np.ndarray]:
     """Returns tables as `gaussian_tables` does, of Laplace distributions.
 
@@ -123,13 +94,14 @@ def inverse_gains(log_gain: np.ndarray) -> np.ndarray:
 
 
 def frozen_network(
-    name: str, network: nn.Sequential, scales: int = 0, maps: int = 0
+    name: str, network: nn.Sequential, scales: int = 0, maps: int = 0, corrections: int = 0
 ) -> dict[str, np.ndarray]:
     """Returns the integer weights of convolutions, ReLUs and pixel shuffles.
 
     Values are in units of 2^-FRACTION. Of the last layer's outputs, the first `scales` are log2 of
     scales and become table indices, and the last `maps` are in q and become steps of the quality
-    byte: decoding needs no logarithm.
+    byte: decoding needs no logarithm. The first `corrections` are added to log2 of scales and
+    become what is added to table indices.
     """
     tensors: dict[str, Any] = {}
     shifts, upsample = [], []
@@ -140,11 +112,13 @@ def frozen_network(
         weight = layer.weight.detach().double().numpy().copy()
         bias = layer.bias.detach().double().numpy().copy()
         if i == convolutions[-1]:
-            weight[:scales] *= SCALE_STEPS
-            bias[:scales] = SCALE_STEPS * (bias[:scales] - np.log2(SCALE_MIN))
+            weight[: scales + corrections] *= SCALE_STEPS
+            bias[: scales + corrections] *= SCALE_STEPS
+            bias[:scales] -= SCALE_STEPS * np.log2(SCALE_MIN)
             weight[len(weight) - maps :] *= QUALITY_STEPS
             bias[len(bias) - maps :] *= QUALITY_STEPS
-        shift = WEIGHT_BITS - 1 - int(np.floor(np.log2(np.abs(weight).max())))
+        largest = np.abs(weight).max() or 1.0
+        shift = WEIGHT_BITS - 1 - int(np.floor(np.log2(largest)))
         integers = np.clip(np.rint(weight * 2.0**shift), -(2**15), 2**15 - 1)
         tensors[f"{name}.{number}.weight"] = integers.astype(np.int16)
         bias = np.rint(bias * 2.0 ** (shift + FRACTION))

@@ -1,17 +1,19 @@
 """Hyperprior whose latents are coded slice by slice, each predicted from those before it.
 
 Minnen and Singh, "Channel-wise Autoregressive Entropy Models for Learned Image Compression" (ICIP
-2020), with the uneven slices of ELIC (He et al., CVPR 2022): the first slices are small and hold
-what says most about the rest. The hyper-synthesis gives features, and each slice has a small
-network from these features and the slices before it to the scales and means of its own latents.
+2020), with the uneven slices of ELIC (He et al., CVPR 2022): the first slices are small and say
+most about the rest. The hyper-synthesis gives scales and means for all latents, as that of the
+family `hyperprior` does; a small network per later slice adds to them what the slices before it
+say. A network that adds nothing is the hyperprior, so the parameters of one are a start.
 All of it is later frozen to integers (facecodec/exact.py).
 
-The synthesis sees each latent at the centroid of its interval under the predicted Gaussian, which
-no later symbol depends on, and the quality of each place.
+The synthesis also sees the quality of each place.
 """
 
 from __future__ import annotations
 
+import copy
+import math
 from typing import Any
 
 import numpy as np
@@ -29,20 +31,21 @@ from facecodec.networks.hyperprior import (
 )
 from facecodec.networks.integers import (
     SCALE_MIN,
-    centroid_shifts,
+    SCALE_STEPS,
     frozen_gains,
     frozen_network,
     gaussian_tables,
     inverse_gains,
     stored_qualities,
-    towards_mean,
 )
 from facecodec.networks.transforms import (
     DOWNSAMPLING,
     Centred,
     FullPrecision,
+    Mixing,
     Uncentred,
     depthwise_transforms,
+    from_zero,
     linear,
 )
 
@@ -50,27 +53,28 @@ from facecodec.networks.transforms import (
 class SlicedNetwork(GainedNetwork):
     """The whole codec. Images are (B, 3, H, W) in 0..1, H and W multiples of 16.
 
-    `slices` are the channels of each slice of y; `hyper` are the channels of z; `features` are
-    what the hyper-synthesis tells the slices; `context` is the width of their networks; `far` is
-    the number of 3x3 layers at 1/64 of the resolution, to each side of z, that make the hyperprior
-    see far; `span` is the ratio of the largest to the smallest rate weight.
+    `slices` are the channels of each slice of y, M in all; `hyper` are the channels of z;
+    `features` are what the hyper-synthesis says to the networks of slices beside scales and means;
+    `context` is the width of these networks; `far` is the number of layers at 1/64 of the
+    resolution, to each side of z, that make the hyperprior see far; `span` is the ratio of the
+    largest to the smallest rate weight.
     """
 
     def __init__(
         self,
-        slices: tuple[int, ...] = (8, 16, 32, 56, 80),
+        slices: tuple[int, ...] = (16, 32, 48, 64),
         fine: int = 128,
-        coarse: int = 192,
+        coarse: int = 160,
         blocks: tuple[int, int] = (3, 3),
         hyper: int = 64,
         hyper_width: int = 96,
-        features: int = 128,
-        context: int = 128,
+        features: int = 32,
+        context: int = 96,
         far: int = 2,
         span: float = 160.0,
     ) -> None:
         super().__init__()
-        self.slices = tuple(slices)
+        self.slices, self.features, self.far = tuple(slices), features, far
         latents = sum(slices)
         self.channels = latents + 1  # of what the synthesis and a head take
         parts: Any = depthwise_transforms(latents, fine, coarse, (blocks[0], blocks[1]))
@@ -84,28 +88,26 @@ class SlicedNetwork(GainedNetwork):
             nn.LeakyReLU(),
             nn.Conv2d(width, width, 3, 2, 1),
             nn.LeakyReLU(),
-            nn.Conv2d(width, width, 3, 2, 1),
-            *(layer for _ in range(far) for layer in (nn.LeakyReLU(), _passing(width))),
-            nn.LeakyReLU(),
-            nn.Conv2d(width, hyper, 1),
+            FullPrecision(width, hyper, 3, 2, 1),
+            *(Mixing(hyper) for _ in range(far)),
         )
         self.h_s = nn.Sequential(
             nn.Conv2d(hyper, width, 3, padding=1),
             nn.ReLU(),
             *(layer for _ in range(far) for layer in (_passing(width), nn.ReLU())),
-            *four_times(width, features + 1),
+            *four_times(width, 2 * latents + features + 1),
         )
-        self.predict: Any = nn.ModuleList()
-        before = 0
-        for size in slices:
-            seen = features + 1 + before
-            self.predict.append(_predictor(seen, context, size, log_scale[before : before + size]))
-            before += size
+        starts = np.cumsum([0, *slices[:-1]]).tolist()
+        self.predict: Any = nn.ModuleList(
+            _correction(features + 1 + 2 * size + start, context, 2 * size)
+            for start, size in zip(starts[1:], slices[1:], strict=True)
+        )
         with torch.no_grad():
             first, last = linear(self.h_a[0]), linear(self.h_s[-1])
             first.weight.mul_(torch.exp2(-log_scale)[:, None, None])
+            last.bias[:latents] = log_scale
+            last.bias[latents:] = 0
             last.weight[-1] = 0
-            last.bias[-1] = 0
         self.add_gains(latents, hyper, span)
 
     def forward(self, x: Tensor, quality: Tensor, noisy_rate: bool = False) -> Coded:
@@ -123,27 +125,60 @@ class SlicedNetwork(GainedNetwork):
         y = self.g_a(x).float()
         quality = quality[:, None, None]
         z_hat, z_bits = self.hyper_latent(y, quality, noisy_rate)
-        with torch.autocast(x.device.type, enabled=False):
-            out = self.h_s(z_hat)[..., : y.shape[-2], : y.shape[-1]]
-            places = (quality + out[:, -1]).clamp(1, 8)
-            gain = torch.exp2(interpolate(self.y_log_gain, places))
-            places = places[:, None] - 1
-            seen = [out[:, :-1], places]
-            y_hat, y_bits, start = [], torch.zeros_like(z_bits), 0
-            for size, predict in zip(self.slices, self.predict, strict=True):
-                part = slice(start, start + size)
-                log_scale, mean = predict(torch.cat(seen, 1)).chunk(2, 1)
-                scale = torch.exp2(log_scale.clamp(-8, 8)) * gain[:, part]
-                mean = mean * gain[:, part]
-                residual = y[:, part] * gain[:, part] - mean
-                symbols = quantize_ste(residual)
-                y_bits = y_bits + self.bits(residual, scale, noisy_rate).flatten(1).sum(1)
-                seen.append((symbols + mean) / gain[:, part])
-                with torch.no_grad():
-                    shift = towards_mean(symbols, scale.clamp(min=SCALE_MIN))
-                y_hat.append((symbols + shift + mean) / gain[:, part])
-                start += size
-        return torch.cat([*y_hat, places], 1), y_bits, z_bits
+        out = self.h_s(z_hat)[..., : y.shape[-2], : y.shape[-1]]
+        places = (quality + out[:, -1]).clamp(1, 8)
+        gain = torch.exp2(interpolate(self.y_log_gain, places))
+        places = places[:, None] - 1
+        latents = y.shape[1]
+        seen = [out[:, 2 * latents : -1], places]
+        y_bits, start = torch.zeros_like(z_bits), 0
+        for number, size in enumerate(self.slices):
+            part = slice(start, start + size)
+            said = torch.cat([out[:, part], out[:, latents + start : latents + start + size]], 1)
+            if number > 0:
+                said = said + self.predict[number - 1](torch.cat([*seen[:2], said, *seen[2:]], 1))
+            log_scale, mean = said.chunk(2, 1)
+            scale = torch.exp2(log_scale.clamp(-8, 8)) * gain[:, part]
+            mean = mean * gain[:, part]
+            residual = y[:, part] * gain[:, part] - mean
+            symbols = quantize_ste(residual)
+            y_bits = y_bits + self.bits(residual, scale, noisy_rate).flatten(1).sum(1)
+            seen.append((symbols + mean) / gain[:, part])
+            start += size
+        return torch.cat([*seen[2:], places], 1), y_bits, z_bits
+
+    def learn_rate_alone(self) -> None:
+        """Leave scales, means and what slices add to them to training, with the map as it is."""
+        self.requires_grad_(False)
+        self.predict.requires_grad_(True)
+        for parameter in linear(self.h_s[-1]).parameters():
+            parameter.requires_grad_(True)
+            parameter.register_hook(_without_last)
+
+    @torch.no_grad()
+    def adopted(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Returns a hyperprior's parameters as this network's, which then gives what that one gave.
+
+        What the hyperprior lacks stays as it is here. Parameters of a sliced network come back
+        as they are.
+        """
+        if any(name.startswith("predict.") for name in state):
+            return state
+        mine = dict(self.state_dict())
+        theirs = dict(state)
+        for name in state:
+            if name.startswith("h_s."):
+                _, layer, kind = name.split(".")
+                moved = int(layer) + (2 * self.far if layer != "0" else 0)
+                mine[f"h_s.{moved}.{kind}"] = theirs.pop(name)
+        latents, last = self.channels - 1, len(self.h_s) - 1
+        for kind in ("weight", "bias"):
+            given = mine[f"h_s.{last}.{kind}"]
+            fresh = linear(self.h_s[-1]).state_dict()[kind][2 * latents : -1]
+            mine[f"h_s.{last}.{kind}"] = torch.cat([given[:-1], fresh, given[-1:]])
+        first = theirs.pop("g_s.body.0.weight")
+        mine["g_s.body.0.weight"] = torch.cat([first, torch.zeros_like(first[:, :1])], 1)
+        return mine | theirs
 
     @torch.no_grad()
     def frozen(self) -> dict[str, np.ndarray]:
@@ -154,30 +189,37 @@ class SlicedNetwork(GainedNetwork):
             interpolate(each.double(), quality)[..., 0, 0].numpy()
             for each in (self.y_log_gain, self.z_log_gain, self.z_log_scale)
         )
+        latents = self.channels - 1
         tensors = {
             **of_pixels("g_a", self.g_a, DOWNSAMPLING),
-            **of_latents("h_a", self.h_a, self.channels - 1, HYPER_DOWNSAMPLING),
+            **of_latents("h_a", self.h_a, latents, HYPER_DOWNSAMPLING),
             **to_pixels("g_s", self.g_s, self.channels, DOWNSAMPLING),
             "table_counts": counts,
             "table_starts": starts,
-            "table_shifts": centroid_shifts(),
             "slices": np.array(self.slices, np.int32),
             **frozen_gains(y_log, z_log, z_scale),
             "y_inverse_gain": inverse_gains(y_log),
-            **frozen_network("h_s", self.h_s, maps=1),
+            **frozen_network("h_s", self.h_s, scales=latents, maps=1),
         }
-        for number, (size, predict) in enumerate(zip(self.slices, self.predict, strict=True)):
-            tensors |= frozen_network(f"slice{number}", predict, scales=size)
+        for number, (size, predict) in enumerate(
+            zip(self.slices[1:], self.predict, strict=True), start=1
+        ):
+            scales = slice(self.features + 1, self.features + 1 + size)
+            network = _seeing_indices(predict, scales)
+            tensors |= frozen_network(f"slice{number}", network, corrections=size)
         return tensors
+
+
+def _without_last(gradient: Tensor) -> Tensor:
+    """The gradient with its last row, which is the quality map's, set to zero."""
+    return torch.cat([gradient[:-1], torch.zeros_like(gradient[-1:])])
 
 
 def _passing(channels: int) -> nn.Conv2d:
     """Returns a 3x3 layer that starts as the identity."""
     layer = linear(nn.Conv2d(channels, channels, 3, padding=1))
-    with torch.no_grad():
-        layer.weight.mul_(0.1)
-        layer.weight[:, :, 1, 1] += torch.eye(channels)
-        layer.bias.zero_()
+    nn.init.dirac_(layer.weight)
+    nn.init.zeros_(layer.bias)
     return layer
 
 
@@ -194,23 +236,27 @@ def _with_quality(layer: Any) -> nn.Conv2d:
     return wider
 
 
-def _predictor(seen: int, width: int, size: int, log_scale: Tensor) -> nn.Sequential:
-    """Returns the network that predicts a slice.
+def _correction(seen: int, width: int, outputs: int) -> nn.Sequential:
+    """Returns the network that corrects a slice, which starts at zero.
 
-    It turns the features, the quality and the earlier slices into log2 of scales and means, (2 *
-    size).
+    It turns all that is known into what is added to log2 of scales and to means.
     """
-    network = nn.Sequential(
+    return nn.Sequential(
         nn.Conv2d(seen, width, 1),
         nn.ReLU(),
         nn.Conv2d(width, width, 3, padding=1, groups=width),
         nn.ReLU(),
-        nn.Conv2d(width, 2 * size, 1),
+        from_zero(FullPrecision(width, outputs, 1)),
     )
-    with torch.no_grad():
-        last = linear(network[-1])
-        last.bias[:size] = log_scale
-        last.bias[size:] = 0
+
+
+def _seeing_indices(network: nn.Sequential, scales: slice) -> nn.Sequential:
+    """The same network, which takes table indices for `scales`, where it took log2 of scales."""
+    network = copy.deepcopy(network).double()
+    first = linear(network[0])
+    weight = first.weight[:, scales, 0, 0]
+    first.bias += math.log2(SCALE_MIN) * weight.sum(1)
+    weight /= SCALE_STEPS
     return network
 
 

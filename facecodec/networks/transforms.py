@@ -36,7 +36,7 @@ class Mixing(nn.Module):
             nn.Conv2d(channels, channels, 1),
             nn.LeakyReLU(),
             nn.Conv2d(channels, channels, 3, padding=1, groups=channels),
-            _from_zero(nn.Conv2d(channels, channels, 1)),
+            from_zero(nn.Conv2d(channels, channels, 1)),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ class DepthwiseBlock(Mixing):
     def __init__(self, channels: int) -> None:
         super().__init__(channels)
         self.gate = nn.Conv2d(channels, 2 * channels, 1)
-        self.project = _from_zero(nn.Conv2d(channels, channels, 1))
+        self.project = from_zero(nn.Conv2d(channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         x = super().forward(x)
@@ -73,7 +73,7 @@ class FullPrecision(nn.Conv2d):
             return super().forward(x.float())
 
 
-def _from_zero(layer: nn.Conv2d) -> nn.Conv2d:
+def from_zero(layer: nn.Conv2d) -> nn.Conv2d:
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer

@@ -135,12 +135,14 @@ def add_sliced() -> dict[str, dict[str, object]]:
 
     torch.manual_seed(0)
     network = build(
-        slices=(2, 6), fine=12, coarse=16, blocks=(1, 1), hyper=4, hyper_width=8, features=6,
+        slices=(2, 6), fine=12, coarse=16, blocks=(1, 1), hyper=4, hyper_width=8, features=3,
         context=8, span=4.0,
     ).eval()  # fmt: skip
     with torch.no_grad():
         network.h_s[-1].weight[-1].normal_(0, 0.3)
-        network.h_a[-1].weight.mul_(10)
+        network.h_a[4].weight.mul_(10)
+        for predict in network.predict:
+            predict[-1].weight.normal_(0, 0.2)
     card = {
         "family": "sliced",
         "objective": "rec",

@@ -1,4 +1,5 @@
-// Channel slices, each predicted from z and the slices before it: streams "z" and "y" -> symbols -> y_hat.
+// Channel slices, predicted from z and corrected by what the slices before them say: streams "z" and "y"
+// -> symbols -> y_hat.
 
 import { MAX_QUALITY_BYTE, QUALITY_STEPS } from "../container.js";
 import { Decoder, Tables } from "../entropy.js";
@@ -19,19 +20,17 @@ const UNIT = 2 ** FRACTION / QUALITY_STEPS; // a step of the quality byte in uni
 /** @typedef {import("../container.js").Container} Container */
 /** @typedef {import("../planes.js").Range} Range */
 
-/** A part of y, what z says of it (units of 2^-10), and the quality byte of each of its places.
- * @typedef {{rows: Range, columns: Range, features: Float64Array, qualities: Uint8Array}} Block */
+/** A part of y, what z says of it (units of 2^-10): scales, means, features; and the quality byte of its places.
+ * @typedef {{rows: Range, columns: Range, said: Float64Array, qualities: Uint8Array}} Block */
 
-/** A slice of a block: the number of its first channel, and its symbols with their tables and means.
- * @typedef {{first: number, symbols: Int32Array, tables: Int32Array, means: Float64Array}} Slice */
+/** A slice of a block: the number of its first channel, and its symbols with their means.
+ * @typedef {{first: number, symbols: Int32Array, means: Float64Array}} Slice */
 
 class Sliced {
   /** @param {import("../frozen.js").Tensors} tensors */
   constructor(tensors) {
     this.transforms = new Transforms(tensors);
     this.tables = Tables.of(tensors);
-    this.shifts = tensor(tensors, "table_shifts", tensors.table_counts.values.length);
-    this.starts = tensors.table_starts.values;
     this.z = new HyperLatent(tensors, this.tables);
     this.logGain = tensor(tensors, "y_log_gain", QUALITIES, null);
     this.channels = this.logGain.length / QUALITIES;
@@ -40,17 +39,22 @@ class Sliced {
     if (![...this.gain, ...this.inverseGain].every((g) => g > 0)) {
       throw new ModelError("malformed: a gain is not positive");
     }
-    this.steps = Float32Array.from(this.gain, (g) => 2 ** GAIN_FRACTION / g);
+    this.steps = Float32Array.from(this.gain, (g) => 2 ** (GAIN_FRACTION - FRACTION) / g);
     let largest = 0;
     for (const gain of this.gain) largest = Math.max(largest, gain);
+    const features = this.z.outputs - 2 * this.channels - 1;
+    if (features < 0) throw new ModelError("malformed: the hyper-synthesis has the wrong number of channels");
     let first = 0;
     this.slices = Array.from(tensor(tensors, "slices", null), (count, i) => {
-      const network = new IntegerNetwork(tensors, `slice${i}`);
-      const fits = network.inputs === this.z.outputs + first && network.outputs === 2 * count;
-      if (!(count > 0) || !fits || network.upsampling !== 1) {
-        throw new ModelError("malformed: a slice's network has the wrong channels");
-      }
-      if (network.largest * largest >= 2 ** 62) throw new ModelError("malformed: a mean could overflow");
+      const network = i === 0 ? null : new IntegerNetwork(tensors, `slice${i}`);
+      const fits =
+        network === null ||
+        (network.inputs === features + 1 + 2 * count + first &&
+          network.outputs === 2 * count &&
+          network.upsampling === 1);
+      if (!(count > 0) || !fits) throw new ModelError("malformed: a slice's network has the wrong channels");
+      const most = this.z.network.largest + (network === null ? 0 : network.largest);
+      if (most * largest >= 2 ** 62) throw new ModelError("malformed: a mean could overflow");
       first += count;
       return { network, first: first - count, count };
     });
@@ -110,7 +114,7 @@ class Sliced {
   block(z, rows, columns, quality) {
     const { values, height, width } = this.z.says(z, rows, columns, quality);
     const last = values.length - height * width;
-    return { rows, columns, features: values.subarray(0, last), qualities: shifted(quality, values.subarray(last)) };
+    return { rows, columns, said: values.subarray(0, last), qualities: shifted(quality, values.subarray(last)) };
   }
 
   /**
@@ -119,46 +123,54 @@ class Sliced {
    * @param {Decoder} decoder
    * @returns {Generator<Slice>}
    */
-  *slicesOf({ rows, columns, features, qualities }, decoder) {
+  *slicesOf({ rows, columns, said, qualities }, decoder) {
     const [height, width] = [rows.end - rows.begin, columns.end - columns.begin];
     const places = height * width;
-    const seen = new Float64Array((this.z.outputs + this.channels) * places);
-    seen.set(features);
-    seen.set(Float64Array.from(qualities, (quality) => quality * UNIT), features.length);
+    const features = said.subarray(2 * this.channels * places);
+    const byte = Float64Array.from(qualities, (quality) => quality * UNIT);
+    const values = new Float64Array(this.channels * places); // what later slices see
     for (const { network, first, count } of this.slices) {
-      const channels = this.z.outputs + first;
-      const out = network.run({ channels, height, width, values: seen.subarray(0, channels * places) }).values;
       const size = count * places;
+      const sums = new Float64Array(2 * size);
+      sums.set(said.subarray(first * places, (first + count) * places));
+      sums.set(said.subarray((this.channels + first) * places, (this.channels + first + count) * places), size);
+      if (network !== null) {
+        const seen = new Float64Array(network.inputs * places);
+        let at = 0;
+        for (const part of [features, byte, sums, values.subarray(0, first * places)]) {
+          seen.set(part, at);
+          at += part.length;
+        }
+        const added = network.run({ channels: network.inputs, height, width, values: seen }).values;
+        for (let i = 0; i < sums.length; i++) sums[i] += added[i];
+      }
       const tables = new Int32Array(size);
       const means = new Float64Array(size);
       const gainAt = (/** @type {number} */ i) =>
         qualities[i % places] * this.channels + first + Math.floor(i / places);
       for (let i = 0; i < size; i++) {
-        tables[i] = tableOf(out[i] + this.logGain[gainAt(i)], this.tables);
-        means[i] = rescale(out[size + i], this.gain[gainAt(i)], GAIN_FRACTION);
+        tables[i] = tableOf(sums[i] + this.logGain[gainAt(i)], this.tables);
+        means[i] = rescale(sums[size + i], this.gain[gainAt(i)], GAIN_FRACTION);
       }
       const symbols = decoder.band(tables);
-      yield { first, symbols, tables, means };
+      yield { first, symbols, means };
       for (let i = 0; i < size; i++) {
         const value = symbols[i] * 2 ** FRACTION + means[i];
         const limited = Math.min(Math.max(value, -LARGEST_VALUE), LARGEST_VALUE);
-        seen[channels * places + i] = rescale(limited, this.inverseGain[gainAt(i)], GAIN_FRACTION);
+        values[first * places + i] = rescale(limited, this.inverseGain[gainAt(i)], GAIN_FRACTION);
       }
     }
   }
 
   /**
-   * y_hat of a slice: symbols at their centroids and means, times the step.
+   * y_hat of a slice.
    * @param {Slice} slice
    * @param {Uint8Array} qualities
    */
-  restored({ first, symbols, tables, means }, qualities) {
+  restored({ first, symbols, means }, qualities) {
     const places = qualities.length;
     return Float32Array.from(symbols, (symbol, i) => {
-      const [start, end] = [this.starts[tables[i]], this.starts[tables[i] + 1]];
-      const reach = (end - start - 2) / 2;
-      const entry = Math.abs(symbol) > reach ? end - 1 : start + symbol + reach;
-      const value = Math.fround(symbol + this.shifts[entry] + means[i] / 2 ** FRACTION);
+      const value = Math.fround(symbol * 2 ** FRACTION + means[i]);
       return value * this.steps[qualities[i % places] * this.channels + first + Math.floor(i / places)];
     });
   }

@@ -13,6 +13,7 @@ section 4.4.2).
 from __future__ import annotations
 
 import argparse
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,7 @@ from facecodec.datasets import lfw
 from facecodec.entropy import PRECISION, Tables
 from facecodec.folders import data_root
 from facecodec.sessions import pad
-from facecodec.training.config import parse_config
-from facecodec.training.starts import build_network, load_start
+from facecodec.training.starts import begin, load_start
 from facecodec.training.validation import to_tensor
 
 
@@ -54,10 +54,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     arguments = parser.parse_args()
     codec = facecodec.open_model(arguments.model)
-    state, config, _ = load_start(codec.card.path.parent / "train" / codec.card.path.name)
-    network = build_network(parse_config(config))
-    network.load_state_dict(state)
-    network.eval()
+    network = import_module(f"facecodec.networks.{codec.card.family}").build().eval()
+    begin(network, load_start(codec.card.path)[0], codec.card.path)
     photos = lfw(data_root(arguments.data), "test")
     files = [photo.path for photo in photos[:: len(photos) // arguments.images]]
     family, tables = codec.family, codec.family.tables

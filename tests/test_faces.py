@@ -586,7 +586,7 @@ def test_training_keeps_identity_in_its_log_and_leaves_images_without_a_face_out
     }
     loop.train(parse_config(values), tmp_path / "rec", tmp_path)
     freeze(tmp_path / "rec", tmp_path / "models" / "rec.safetensors")
-    start = tmp_path / "models" / "train" / "rec.safetensors"
+    start = tmp_path / "models" / "rec.safetensors"
     for kind in ("ipr", "ip"):
         config = parse_config({**values, "objective": kind})
         with pytest.raises(UsageError, match="give one with start"):

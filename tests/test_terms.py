@@ -82,7 +82,7 @@ def start(root, tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     loop.train(CONFIG, folder / "run", root)
     freeze(folder / "run", folder / "test.safetensors")
-    return folder / "train" / "test.safetensors"
+    return folder / "test.safetensors"
 
 
 def saved(run) -> dict:
@@ -109,12 +109,11 @@ def test_a_head_alone_leaves_the_model_as_it_was(root, start, tmp_path):
     row = saved(tmp_path / "run")["history"][-1]["rows"][0]
     assert 0 < row["embedding"] < 2
 
-    model = start.parent.parent / "test.safetensors"
-    mark = frozen.read_card(model).fingerprint
-    bytes_before = model.read_bytes()
-    assert freeze(tmp_path / "run", model, force=True) == mark
-    assert model.read_bytes() == bytes_before
-    codec = Codec(model)
+    mark = frozen.read_card(start).fingerprint
+    bytes_before = start.read_bytes()
+    assert freeze(tmp_path / "run", start, force=True) == mark
+    assert start.read_bytes() == bytes_before
+    codec = Codec(start)
     assert codec.head.space == "mobilefacenet-ms1m"
     assert codec.embed(open_container(codec.encode(np.zeros((250, 250, 3), np.uint8)))).shape == (
         128,
@@ -135,8 +134,6 @@ def test_a_model_and_the_head_it_was_trained_with_are_frozen_together(root, tmp_
     assert codec.head.classes == [
         max((root / "people").iterdir(), key=lambda person: len(list(person.iterdir()))).name
     ]
-    begun, _, _ = loop.load_start(tmp_path / "train" / "test.safetensors")
-    assert begun.keys() == saved(tmp_path / "run")["network"].keys()
 
 
 def test_a_discriminator_and_a_recogniser_are_trained_along_and_resume(root, start, tmp_path):

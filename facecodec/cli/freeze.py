@@ -25,8 +25,8 @@ from facecodec.cli.train import require_training_extra
 def freeze(run: Path, out: Path, force: bool) -> None:
     """Turn the run in DIR into the model FILE.
 
-    train/FILE beside it is what later runs start from. Files coded with a model that is
-    overwritten cannot be decoded any more.
+    Later runs can start from it. Files coded with a model that is overwritten cannot be decoded
+    any more.
     """
     require_training_extra()
     from facecodec.training.freeze import freeze as freeze_run

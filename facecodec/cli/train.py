@@ -29,7 +29,7 @@ from facecodec.errors import UsageError
     "start",
     type=LocalPath(),
     metavar="FILE",
-    help="Start from weights/train/NAME.safetensors or RUN/checkpoint.pt.",
+    help="Start from a model or from RUN/checkpoint.pt.",
 )
 @click.option("--minutes", type=float, metavar="M", help="Stop after M minutes; --resume goes on.")
 @click.option("--resume", is_flag=True, help="Go on from the run's last checkpoint.")

@@ -22,12 +22,16 @@ class Source:
 
     `set` names a dataset of facecodec/datasets.py or a folder. `faces` says what is done with the
     main face: "any" takes crops anywhere, "none" only those without it, "cut" aligns each face to a
-    448x448 picture first, and "aligned" means that the pictures are aligned already.
+    448x448 picture first, and "aligned" means that the pictures are aligned already. `resize` is
+    the range of the factor by which each crop's part of the picture is resized. `crop` is the side
+    of its crops, 0 for that of the run.
     """
 
     set: str
     share: float = 1.0
     faces: str = "any"
+    resize: tuple[float, float] = (1.0, 1.0)
+    crop: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,9 @@ class Config:
         1.0,
         8.0,
     )  # q of each image is uniform between these; equal for a single rate
+    average: float = (
+        0.0  # decay of the averaged weights, which are validated and frozen; 0 for none
+    )
     validate_every: int = 2000
     validation_images: int = 48
     recognisers: tuple[Recogniser, ...] = (Recogniser("mobilefacenet-ms1m"),)  # for ip and ipr
@@ -84,11 +91,16 @@ class Config:
     def trains_head_alone(self) -> bool:
         return self.objective in HEAD_OBJECTIVES
 
+    @property
+    def makes_pictures(self) -> bool:
+        """Whether a step runs the synthesis."""
+        return self.objective != "rate" and not self.trains_head_alone
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-OBJECTIVES = ("rec", "ip", "ipr", "find", "embed")
+OBJECTIVES = ("rec", "ip", "ipr", "rate", "find", "embed")
 HEAD_OBJECTIVES = ("find", "embed")  # of a head: where the face is, then all
 DISTORTIONS = ("l2", "msssim")
 FACES = ("any", "none", "cut", "aligned")
@@ -112,7 +124,7 @@ def parse_config(values: dict[str, Any]) -> Config:
             raise UsageError(f"the training configuration lacks '{key}'")
     values = dict(values)
     try:
-        values["data"] = tuple(Source(**source) for source in values["data"])
+        values["data"] = tuple(_source(source) for source in values["data"])
         if "rate_weights" in values:
             low, high = values["rate_weights"]
             values["rate_weights"] = (float(low), float(high))
@@ -138,8 +150,9 @@ def parse_config(values: dict[str, Any]) -> Config:
             f"recognisers_drawn must be 1 to {len(config.recognisers)}, the number of recognisers, "
             f"not {config.recognisers_drawn!r}"
         )
-    if not 0 <= config.recogniser_dropout < 1:
-        raise UsageError(f"recogniser_dropout must be in 0..1, not {config.recogniser_dropout!r}")
+    for key in ("recogniser_dropout", "average"):
+        if not 0 <= getattr(config, key) < 1:
+            raise UsageError(f"{key} must be in 0..1, not {getattr(config, key)!r}")
     counts = ("steps", "batch", "crop", "warmup", "validate_every", "validation_images")
     for key in counts:
         if not isinstance(getattr(config, key), int) or getattr(config, key) < 1:
@@ -185,11 +198,23 @@ def parse_config(values: dict[str, Any]) -> Config:
             raise UsageError(
                 f"faces '{source.faces}' of {source.set} is not one of {', '.join(FACES)}"
             )
-    if config.crop % 64:
-        raise UsageError(f"crop must be a multiple of 64, not {config.crop}")
-    if config.distortion == "msssim" and config.crop < MSSSIM_CROP:
-        raise UsageError(f"crop must be at least {MSSSIM_CROP} for msssim, not {config.crop}")
+        if not 0.1 <= source.resize[0] <= source.resize[1] <= 4:
+            raise UsageError(
+                f"resize of {source.set} must be two numbers of 0.1 to 4 in order, "
+                f"not {list(source.resize)}"
+            )
+    for crop in (config.crop, *(source.crop or config.crop for source in config.data)):
+        if not isinstance(crop, int) or crop < 64 or crop % 64:
+            raise UsageError(f"crop must be a multiple of 64, not {crop}")
+        if config.distortion == "msssim" and crop < MSSSIM_CROP:
+            raise UsageError(f"crop must be at least {MSSSIM_CROP} for msssim, not {crop}")
     return config
+
+
+def _source(given: dict[str, Any]) -> Source:
+    """A source by its table."""
+    low, high = given.get("resize", (1.0, 1.0))
+    return Source(**(given | {"resize": (float(low), float(high))}))
 
 
 def _recogniser(given: str | dict[str, Any]) -> Recogniser:

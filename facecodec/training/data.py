@@ -1,7 +1,8 @@
 """Batches of crops to train on, and the photographs to validate on.
 
 Crops lie on the 16-pixel grid of their image. Cameras write JPEGs on that grid and users encode
-whole files, so the network meets the grid in training where it will meet it in use.
+whole files, so the network meets the grid in training where it will meet it in use. A source may
+also be resized, each crop by another factor, so that the network sees faces of all sizes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from facecodec import images
 from facecodec.datasets import TEST_SHARE, Photo, draw, is_held_back, photographs
@@ -65,7 +67,7 @@ MIRRORED = [1, 0, 2, 4, 3]  # left and right of the five points change places in
 
 @dataclass(frozen=True)
 class Batch:
-    """Crops, uint8 (B, crop, crop, 3), and the alignment of the face in each, (B, 2, 3).
+    """Crops of one size, uint8 (B, crop, crop, 3), and the alignment of the face in each, (B, 2, 3).
 
     The alignment is NaN without a face. `labels` (B,) are the numbers of the people of a closed
     set, -1 for others.
@@ -130,14 +132,15 @@ class CropSampler:
         `classes` people of the first source are a closed set, whose test photographs are left out.
         """
         self.crop = crop
+        self.crops = np.array([source.crop or crop for source in sources])
         closed = closed_set(photographs(sources[0].set, "train", data), classes)
         self.labels = {person: number for number, person in enumerate(closed.people)}
-        self.counts = {}
+        self.counts: dict[str, int] = {}
         self.pictures: list[list[Picture]] = []
         self.corners: list[
             list[np.ndarray]
         ] = []  # of each picture, where its crops may begin, (N, 2) as (y, x)
-        for source in sources:
+        for source, side in zip(sources, self.crops.tolist(), strict=True):
             photos = [
                 photo for photo in photographs(source.set, "train", data) if not is_held_back(photo)
             ]
@@ -146,10 +149,10 @@ class CropSampler:
             if landmarks is not None and source.faces != "aligned":
                 points = landmarks([photo.path for photo in photos])
             pictures = [
-                replace(picture, pixels=extend(picture.pixels, crop))
+                replace(picture, pixels=extend(picture.pixels, side))
                 for picture in load_pictures(photos, points, source.faces)
             ]
-            corners = [crop_corners(picture, crop, source.faces) for picture in pictures]
+            corners = [crop_corners(picture, side, source.faces) for picture in pictures]
             kept = [i for i in range(len(pictures)) if len(corners[i])]
             if not kept:
                 raise UsageError(
@@ -158,34 +161,66 @@ class CropSampler:
                 )
             self.pictures.append([pictures[i] for i in kept])
             self.corners.append([corners[i] for i in kept])
-            self.counts[source.set] = len(kept)
+            self.counts[source.set] = max(self.counts.get(source.set, 0), len(kept))
         self.known = [
             i for i, picture in enumerate(self.pictures[0]) if picture.person in self.labels
         ]
+        self.resizes = [source.resize for source in sources]
         shares = np.array([s.share for s in sources])
         self.shares = shares / shares.sum()
 
     def batch(self, size: int, rng: np.random.Generator) -> Batch:
-        pixels = np.empty((size, self.crop, self.crop, 3), np.uint8)
+        """Crops of one size; `size` of them, or about as many pixels where their size is not the run's."""
+        crop = int(self.crops[rng.choice(len(self.shares), p=self.shares)])
+        shares = np.where(self.crops == crop, self.shares, 0)
+        size = max(1, round(size * self.crop**2 / crop**2))
+        pixels = np.empty((size, crop, crop, 3), np.uint8)
         matrices = np.full((size, 2, 3), np.nan)
         labels = np.full(size, -1)
-        for i, source in enumerate(rng.choice(len(self.shares), size, p=self.shares)):
+        for i, source in enumerate(rng.choice(len(shares), size, p=shares / shares.sum())):
             index = int(rng.integers(len(self.pictures[source])))
             if source == 0 and self.known and rng.random() < KNOWN_SHARE:
                 index = self.known[rng.integers(len(self.known))]
             picture, corners = self.pictures[source][index], self.corners[source][index]
+            if self.resizes[source] != (1, 1):
+                low, high = np.log(self.resizes[source])
+                picture = resized_crop(picture, crop, np.exp(rng.uniform(low, high)), rng)
+                corners = np.zeros((1, 2), int)
             y, x = corners[rng.integers(len(corners))]
-            patch = picture.pixels[y : y + self.crop, x : x + self.crop]
+            patch = picture.pixels[y : y + crop, x : x + crop]
             mirror = rng.random() < 0.5
             pixels[i] = patch[:, ::-1] if mirror else patch
             labels[i] = self.labels.get(picture.person, -1)
             if picture.points is not None:
                 inside = picture.points - [x, y]
                 if mirror:
-                    inside = (inside * [-1, 1] + [self.crop - 1, 0])[MIRRORED]
-                if (inside >= 0).all() and (inside < self.crop).all():
+                    inside = (inside * [-1, 1] + [crop - 1, 0])[MIRRORED]
+                if (inside >= 0).all() and (inside < crop).all():
                     matrices[i] = similarity(inside)
         return Batch(pixels, matrices, labels)
+
+
+def resized_crop(picture: Picture, crop: int, factor: float, rng: np.random.Generator) -> Picture:
+    """A part of the picture, with its face where that fits, resized by `factor` to (crop, crop).
+
+    Where the resized picture would be smaller than the crop, the factor is what makes its shorter
+    side fit. Bicubic; smaller pictures are averaged as they shrink.
+    """
+    height, width = picture.pixels.shape[:2]
+    side = min(crop / factor, height, width)
+    factor = crop / side
+    low, high = np.zeros(2), np.array([height, width]) - side
+    if picture.points is not None:
+        first, last = picture.points.min(0)[::-1], picture.points.max(0)[::-1]
+        inside_low, inside_high = np.maximum(low, last - side), np.minimum(high, first)
+        if (inside_low <= inside_high).all():
+            low, high = inside_low, inside_high
+    y, x = rng.uniform(low, high)
+    resized = Image.fromarray(picture.pixels).resize(
+        (crop, crop), Image.Resampling.BICUBIC, (x, y, x + side, y + side)
+    )
+    points = None if picture.points is None else (picture.points - [x, y]) * factor
+    return Picture(np.asarray(resized), points, picture.person)
 
 
 def crop_corners(picture: Picture, crop: int, faces: str) -> np.ndarray:

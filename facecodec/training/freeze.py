@@ -1,13 +1,10 @@
-"""Turns a training run into a frozen model, and into the start for later runs."""
+"""Turns a training run into a frozen model."""
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 
 import torch
-from safetensors.torch import save
 
 from facecodec import frozen
 from facecodec.errors import UsageError
@@ -18,7 +15,7 @@ from facecodec.training.starts import CHECKPOINT, build_network, data_of, past_r
 
 
 def freeze(run: Path, out: Path, force: bool = False) -> str:
-    """Writes the frozen model `out` and the start train/NAME beside it; returns the fingerprint.
+    """Writes the frozen model `out`, which later runs can start from; returns the fingerprint.
 
     A recogniser that was trained along becomes RUN/recogniser.onnx, and a head heads/NAME. What the
     search for the best file needs goes into search/NAME, for a model that it can follow. Of a run
@@ -66,17 +63,4 @@ def freeze(run: Path, out: Path, force: bool = False) -> str:
         frozen.save_head(frozen.head_path(out), mark, head, network.head.frozen())
     if is_searched(config):
         write_model(out, config)
-    start = out.parent / "train" / out.name
-    start.parent.mkdir(exist_ok=True)
-    partial = start.with_suffix(".partial")
-    # Buffers hold bounds such as 1e-9, which half precision would turn into zero.
-    learned = dict(network.named_parameters())
-    half = {
-        name: value.half() if name in learned else value
-        for name, value in network.state_dict().items()
-    }
-    partial.write_bytes(
-        save(half, {"config": json.dumps(saved["config"]), "runs": json.dumps(runs)})
-    )
-    os.replace(partial, start)
     return mark

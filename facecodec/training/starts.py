@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from facecodec.errors import UsageError
+from facecodec import frozen
+from facecodec.errors import FacecodecError, UsageError
 from facecodec.families import module_name
 from facecodec.networks.coded import FamilyNetwork
 from facecodec.networks.head import HeadNetwork
 from facecodec.training.config import Config, parse_config, stored_config
+from facecodec.training.thaw import thawed
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -45,13 +46,13 @@ def fill(network: nn.Module, state: dict[str, Tensor], origin: Path) -> None:
         ) from None
 
 
-def begin(network: nn.Module, state: dict[str, Tensor], origin: Path) -> None:
+def begin(network: FamilyNetwork, state: dict[str, Tensor], origin: Path) -> None:
     """Takes over the parameters that a start has.
 
     Parts that the start lacks, such as a head, stay fresh. Raises UsageError if a part has another
     shape, or if the start has no part of the network.
     """
-    mine = network.state_dict()
+    mine, state = network.state_dict(), network.adopted(state)
     theirs = {part(name) for name in state}
     kept = {name: state[name] for name in mine if name in state}
     if any(part(name) in theirs and name not in kept for name in mine):
@@ -66,26 +67,20 @@ def part(name: str) -> str:
     return ".".join(name.split(".")[:2])
 
 
-def load_start(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[dict[str, Any]]]:
-    """Returns state dict (float32), configuration and past runs of a training start.
+def load_start(path: Path) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """Returns the parameters (float32) and past runs of a start.
 
-    A start is a file weights/train/NAME.safetensors, or RUN/checkpoint.pt. Raises UsageError.
+    A start is a frozen model, or RUN/checkpoint.pt. Raises UsageError.
     """
     if path.name == CHECKPOINT and path.exists():
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        return saved["network"], stored_config(saved["config"]), past_runs(saved)
-    from safetensors import SafetensorError, safe_open
-
+        return saved["network"], past_runs(saved)
     try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata()
-            state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-            config = stored_config(json.loads(metadata["config"]))
-            return state, config, json.loads(metadata.get("runs", "[]"))
-    except (OSError, SafetensorError, KeyError, TypeError) as error:
+        card, tensors = frozen.load(path)
+        return thawed(card.family, tensors), card.runs
+    except (FacecodecError, ValueError) as error:
         raise UsageError(
-            f"{path}: not a training start (weights/train/NAME.safetensors, RUN/{CHECKPOINT}): "
-            f"{error}"
+            f"{path}: not a start for training (a model, or RUN/{CHECKPOINT}): {error}"
         ) from None
 
 

@@ -74,7 +74,7 @@ class Terms:
     ) -> dict[str, Tensor]:
         """Returns each term by name, (B,), the weighted sum of all as `loss`."""
         config = self._config
-        bpp = (coded.y_bits + coded.z_bits) / config.crop**2
+        bpp = (coded.y_bits + coded.z_bits) / (x.shape[2] * x.shape[3])
         weight = rate_weight(quality, config.rate_weights)
         terms = {"bpp": bpp, "distortion": torch.zeros_like(bpp)}
         if config.objective in ("rec", "ipr"):
@@ -135,7 +135,7 @@ class Terms:
 class Pass(nn.Module):
     """One pass of all that is trained: a family's network and its head, if it has one.
 
-    If the head alone is trained, no pictures are made.
+    If the head or the rate alone is trained, no pictures are made.
     """
 
     def __init__(self, network: FamilyNetwork, config: Config) -> None:
@@ -147,15 +147,17 @@ class Pass(nn.Module):
             finding = (network.head.find, network.head.refine)
             for part in finding if config.objective == "find" else (network.head,):
                 part.requires_grad_(True)
+        if config.objective == "rate":
+            network.learn_rate_alone()
 
     def forward(
         self, x: Tensor, quality: Tensor, noisy_rate: bool, matrices: Tensor | None
     ) -> tuple[Coded, Reading | None]:
-        if self._config.trains_head_alone:
+        if self._config.makes_pictures:
+            coded = self.network(x, quality, noisy_rate)
+        else:
             y_hat, y_bits, z_bits = self.network.latents(x, quality)
             coded = Coded(x, y_bits, z_bits, y_hat)
-        else:
-            coded = self.network(x, quality, noisy_rate)
         if not self._config.head:
             return coded, None
         assert coded.y_hat is not None, "a head reads latents"

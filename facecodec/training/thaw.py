@@ -1,0 +1,82 @@
+"""A frozen model back to the parameters that it was frozen from, as a start of a run.
+
+Graphs hold weights in half precision and integer networks in 15 bits, which is as exact as training
+needs; the scales of z come back within half a step of their table.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor
+
+from facecodec.container import QUALITY_STEPS
+from facecodec.exact import FRACTION, GAIN_FRACTION
+from facecodec.networks.integers import SCALE_MIN, SCALE_STEPS
+
+HALF = ".half"  # ends the name of a weight that networks/export.py stored in half precision
+CORRECTION = (0, 2, 4)  # the convolutions of a slice's network
+
+
+def thawed(family: str, tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
+    """The parameters of a network of the family `hyperprior` or `sliced`, by name.
+
+    Raises ValueError for other families.
+    """
+    if family not in ("hyperprior", "sliced"):
+        raise ValueError(f"a model of the family '{family}' cannot be trained on")
+    latents, scales = tensors["y_log_gain"].shape[1], np.log2(SCALE_MIN)
+    state = {
+        name: value
+        for graph in ("g_a", "h_a", "g_s")
+        for name, value in _weights(graph, tensors[f"{graph}.onnx"]).items()
+    }
+    far = len(tensors["h_s.shifts"]) - 5
+    layers = (0, *range(2, 2 + 2 * far, 2), *(2 * far + i for i in (2, 5, 7, 10)))
+    state |= _convolutions("h_s", "h_s", layers, tensors)
+    weight, bias = (state[f"h_s.{layers[-1]}.{part}"] for part in ("weight", "bias"))
+    weight[:latents] /= SCALE_STEPS
+    bias[:latents] = bias[:latents] / SCALE_STEPS + scales
+    weight[-1] /= QUALITY_STEPS
+    bias[-1] /= QUALITY_STEPS
+    anchors = slice(None, None, QUALITY_STEPS)
+    state["y_log_gain"] = tensors["y_log_gain"][anchors] / (SCALE_STEPS * 2.0**FRACTION)
+    state["z_log_gain"] = GAIN_FRACTION - np.log2(tensors["z_inverse_gain"][anchors])
+    state["z_log_scale"] = tensors["z_table"][anchors] / SCALE_STEPS + scales
+    features = len(bias) - 2 * latents - 1
+    for number, size in enumerate(tensors.get("slices", np.zeros(1))[1:]):
+        name = f"predict.{number}"
+        state |= _convolutions(name, f"slice{number + 1}", CORRECTION, tensors)
+        seen = state[f"{name}.0.weight"][:, features + 1 : features + 1 + size, 0, 0]
+        seen *= SCALE_STEPS
+        state[f"{name}.0.bias"] -= scales * seen.sum(1)
+        for part in ("weight", "bias"):
+            state[f"{name}.4.{part}"][:size] /= SCALE_STEPS
+    return {name: torch.from_numpy(value).float() for name, value in state.items()}
+
+
+def _weights(name: str, graph: np.ndarray) -> dict[str, np.ndarray]:
+    """The weights and biases of a graph, with `name` before theirs."""
+    stored = onnx.load_model_from_string(graph.tobytes()).graph.initializer
+    names = {each.name.removesuffix(HALF): each for each in stored}
+    return {
+        f"{name}.{each}": numpy_helper.to_array(value).astype(np.float64)
+        for each, value in names.items()
+        if each.endswith((".weight", ".bias"))
+    }
+
+
+def _convolutions(
+    name: str, stored: str, layers: tuple[int, ...], tensors: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The weights and biases of an integer network; `layers` are where it has its convolutions."""
+    state = {}
+    for number, layer in enumerate(layers):
+        shift = float(tensors[f"{stored}.shifts"][number])
+        state[f"{name}.{layer}.weight"] = tensors[f"{stored}.{number}.weight"] * 2.0**-shift
+        state[f"{name}.{layer}.bias"] = tensors[f"{stored}.{number}.bias"] * 2.0 ** -(
+            shift + FRACTION
+        )
+    return state

@@ -3,6 +3,7 @@
 python benchmarks/browser.py symbols --limit 200     # LFW test people, every family
 python benchmarks/browser.py damaged --count 10000   # mutations of the golden files
 python benchmarks/browser.py time --limit 50         # the first picture, later ones, and sizes
+python benchmarks/browser.py screenshots             # of the page, into docs/images
 """
 
 from __future__ import annotations
@@ -34,22 +35,26 @@ from facecodec.errors import FacecodecError
 MODELS = ("l2-ipr", "l2-ip", "compact-png", "lfic", "spic")
 QUALITIES = (1, 4, 8)
 BATCH = 20
+PATIENCE = 240_000  # milliseconds until a page that does not open is an error
 LIMIT, SECONDS = 1 << 14, 10  # a file of so many pixels that takes longer is a hang
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["symbols", "damaged", "time"])
+    parser.add_argument("what", choices=["symbols", "damaged", "time", "screenshots"])
     parser.add_argument("--limit", type=int, default=200, help="photographs")
     parser.add_argument("--count", type=int, default=10_000, help="damaged files")
+    parser.add_argument("--seed", type=int, default=2, help="of the damage")
     asked = parser.parse_args()
     with sync_playwright() as running, tempfile.TemporaryDirectory() as folder:
         browser = browsing.launch(running)
         print("Chromium", browser.version)
         if asked.what == "damaged":
-            damaged(browser, Path(folder), asked.count)
+            damaged(browser, Path(folder), asked.count, asked.seed)
         elif asked.what == "time":
             times(browser, Path(folder), asked.limit)
+        elif asked.what == "screenshots":
+            screenshots(browser, Path(folder))
         else:
             for model in MODELS:
                 compare(browser, Path(folder), model, asked.limit)
@@ -89,7 +94,7 @@ def compare(browser: Any, folder: Path, model: str, limit: int) -> None:
     page.close()
 
 
-def damaged(browser: Any, folder: Path, count: int) -> None:
+def damaged(browser: Any, folder: Path, count: int, seed: int) -> None:
     """Decodes damaged files; prints the outcomes, and the time of the slowest.
 
     Raises an error where Python disagrees.
@@ -98,9 +103,10 @@ def damaged(browser: Any, folder: Path, count: int) -> None:
     os.environ["FACECODEC_MODELS"] = str(data)
     viewer.write_script(folder, sorted(data.glob("*.safetensors")))
     page = browser.new_page()
+    page.set_default_timeout(PATIENCE)
     browsing.serve(page, folder)
     seeds = [path.read_bytes() for path in sorted(data.glob("*.fic"))]
-    files, outcomes, slowest = browsing.mutations(seeds, count, seed=2), Counter(), 0.0
+    files, outcomes, slowest = browsing.mutations(seeds, count, seed), Counter(), 0.0
     while batch := list(islice(files, 200)):
         for each, result in zip(
             batch, browsing.decode(page, batch, LIMIT, whole=False), strict=True
@@ -152,6 +158,7 @@ def times(browser: Any, folder: Path, limit: int) -> None:
         context = browser.new_context()
         for _ in range(5):
             page = context.new_page()
+            page.set_default_timeout(PATIENCE)
             started = time.perf_counter()
             page.goto(written.as_uri())
             page.locator("canvas").wait_for()
@@ -169,6 +176,28 @@ def times(browser: Any, folder: Path, limit: int) -> None:
     browsing.decode(page, data[:2])
     each = [result["milliseconds"] for result in browsing.decode(page, data, whole=False)]
     print(f"then {statistics.median(each):.0f} ms for a picture of 250x250, median of {len(each)}")
+
+
+def screenshots(browser: Any, folder: Path) -> None:
+    """Pictures of the page with one face at ten qualities, in a wide window and on a phone."""
+    from skimage import data
+
+    face = Image.fromarray(data.astronaut()).crop((96, 0, 352, 256))
+    model = frozen.model_path(None)
+    codec = Codec(model)
+    qualities = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8)
+    files = [(f"face-q{q}.fic", codec.encode(face, q)) for q in qualities]
+    written = folder / "page.html"
+    written.write_bytes(viewer.page(files, [model]))
+    for name, width, height in (("view", 1240, 900), ("view-phone", 390, 780)):
+        page = browser.new_page(viewport={"width": width, "height": height})
+        page.set_default_timeout(PATIENCE)
+        page.goto(written.as_uri())
+        page.locator("[data-waiting='0']").wait_for()
+        page.screenshot(path=folder / f"{name}.png", animations="disabled")
+        with Image.open(folder / f"{name}.png") as shot:
+            shot.convert("RGB").save(ROOT / "docs" / "images" / f"{name}.webp", quality=75)
+        page.close()
 
 
 if __name__ == "__main__":

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import base64
+import json
+import queue
 import random
 import shutil
+import subprocess
+import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -18,6 +25,7 @@ from facecodec import container
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 )
+FIREFOX = shutil.which("firefox") or shutil.which("firefox-esr")
 QUIET = (
     "--no-sandbox",
     "--disable-gpu",
@@ -28,6 +36,7 @@ QUIET = (
     "--disable-sync",
 )
 ORIGIN = "http://localhost:8000"  # nothing listens there: requests are answered from a folder
+LIMIT = 1 << 25  # pixels
 KINDS = {".js": "text/javascript", ".html": "text/html", ".json": "application/json"}
 
 # Decodes files, each in base 64; gives for each its symbols and pixels in base 64, or its error, and the milliseconds.
@@ -88,14 +97,60 @@ def serve(page: Any, folder: Path) -> None:
 
 
 def decode(
-    page: Any, files: Sequence[bytes], limit: int = 1 << 25, whole: bool = True
+    page: Any, files: Sequence[bytes], limit: int = LIMIT, whole: bool = True
 ) -> list[dict[str, Any]]:
     """What the browser makes of files: `symbols` by name, `pixels` (H, W, 3), or `error`; and `milliseconds`.
 
     Without `whole` there is a `size`, and no symbols and pixels.
     """
-    texts = [base64.b64encode(data).decode() for data in files]
-    results = page.evaluate(DECODE, [texts, limit, whole])
+    return _unpacked(page.evaluate(DECODE, _asked(files, limit, whole)))
+
+
+def decode_in_firefox(folder: Path, files: Sequence[bytes]) -> list[dict[str, Any]]:
+    """As `decode`, in Firefox, with the script that is in a folder. It needs no library to drive it:
+    its page sends back what came of the files."""
+    told: queue.Queue[list[dict[str, Any]]] = queue.Queue()
+
+    class Handler(SimpleHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    (folder / "page.html").write_text(
+        f"""<!doctype html><meta charset="utf-8"><script type="module">
+        const results = await ({DECODE})({json.dumps(_asked(files, LIMIT, True))})
+            .catch((error) => [{{ error: String(error) }}]);
+        await fetch("/told", {{ method: "POST", body: JSON.stringify(results) }});
+        </script>"""
+    )
+    with (
+        ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=folder)) as server,
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile,
+    ):
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/page.html"
+        running = subprocess.Popen(
+            [FIREFOX, "-headless", "-no-remote", "-profile", profile, address],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            return _unpacked(told.get(timeout=300))
+        finally:
+            running.kill()
+            running.wait()
+            server.shutdown()
+
+
+def _asked(files: Sequence[bytes], limit: int, whole: bool) -> list[Any]:
+    return [[base64.b64encode(data).decode() for data in files], limit, whole]
+
+
+def _unpacked(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for result in results:
         if "pixels" in result:
             pixels = np.frombuffer(base64.b64decode(result["pixels"]), np.uint8)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import facecodec
-from browsing import ORIGIN, decode, mutations, serve
+from browsing import FIREFOX, ORIGIN, decode, decode_in_firefox, mutations, serve
 from facecodec import frozen, viewer
 from facecodec.codec import Codec, codec_of, open_container
 from facecodec.errors import FacecodecError
@@ -46,7 +46,18 @@ def test_the_bundle_is_made_from_the_sources_beside_it():
 
 @pytest.mark.parametrize("name", sorted(GOLDEN))
 def test_golden_files_have_the_same_symbols_and_pixels_within_one_level(page, name):
-    result = decode(page, [(DATA / f"{name}.fic").read_bytes()])[0]
+    assert_golden(name, decode(page, [(DATA / f"{name}.fic").read_bytes()])[0])
+
+
+def test_golden_files_are_the_same_in_firefox(tmp_path):
+    if FIREFOX is None:
+        pytest.skip("no Firefox is installed")
+    viewer.write_script(tmp_path, sorted(DATA.glob("*.safetensors")))
+    for name, result in zip(sorted(GOLDEN), decode_in_firefox(tmp_path, SEEDS), strict=True):
+        assert_golden(name, result)
+
+
+def assert_golden(name, result):
     for part, symbols in result["symbols"].items():
         np.testing.assert_array_equal(symbols, np.ravel(GOLDEN[name][part]), part)
     with Image.open(DATA / f"{name}.png") as expected:

@@ -43,9 +43,13 @@ def ask(port: int, path: str, **headers: str) -> int:
 def test_only_the_page_is_served_and_only_to_who_knows_the_token(viewing):
     running, port, path = viewing
     assert ask(port, path) == 200
-    for other in ("/", "/wrong/", path + "../../etc/passwd", path + "%2e%2e/", "/etc/passwd"):
+    for other in ("/", "/alive", "/wrong/", path[:-2] + "/", path + "?", path + "smooth-q4.fic"):
         assert ask(port, other) == 403, other
-    assert ask(port, path, Origin="http://example.org") == 403
+    for other in (path + "../../etc/passwd", path + "%2e%2e/", "/etc/passwd", "//etc/passwd"):
+        assert ask(port, other) == 403, other
+    for origin in ("http://example.org", "null", f"http://localhost:{port}"):
+        assert ask(port, path, Origin=origin) == 403
+        assert ask(port, path + "alive", Origin=origin) == 403
     assert ask(port, path, Host="example.org") == 403
     assert ask(port, path, Sec_Fetch_Site="cross-site") == 403
     running.send_signal(signal.SIGINT)

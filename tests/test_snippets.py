@@ -21,7 +21,7 @@ PAGES = ("README.md", "docs/start.md", "docs/api.md", "docs/cli.md", "docs/view.
 NOT_RUN = {  # lines of these pages that no test runs, by a pattern, and why
     r"^(make|pip|python3|\.) ": "sets up an environment",
     r"^curl|https?://": "needs a network",
-    r"s3://|told\.jsonl": "needs an object store and a cluster",
+    r"s3://|results\.jsonl": "needs an object store and a cluster",
     r"^eval|_FACECODEC_COMPLETE": "is for an interactive shell",
     r"^facecodec view": "opens a browser and waits: tests/test_view.py has it",
     r"^python benchmarks/": "measures for minutes",

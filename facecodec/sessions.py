@@ -159,7 +159,9 @@ class Transforms:
         return result
 
     def _reach(self, name: str, channels: int, up: int = 1, down: int = 1, unit: int = 1) -> int:
-        """Returns the reach of a graph in positions, of which a cell (see `measured_reach`) has `unit`."""
+        """Returns the reach of a graph in positions, of which a cell (see `measured_reach`) has
+        `unit`.
+        """
         told = self._tensors.get(f"{name.removesuffix('.onnx')}.reach")
         if told is not None:
             return int(told[0])

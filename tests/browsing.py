@@ -39,7 +39,8 @@ ORIGIN = "http://localhost:8000"  # nothing listens there: requests are answered
 LIMIT = 1 << 25  # pixels
 KINDS = {".js": "text/javascript", ".html": "text/html", ".json": "application/json"}
 
-# Decodes files, each in base 64; gives for each its symbols and pixels in base 64, or its error, and the milliseconds.
+# Decodes files, each in base 64. Gives for each its symbols and pixels in base 64, or its error,
+# and the milliseconds.
 DECODE = """async ([files, limit, whole]) => {
   const { open, show, FacecodecError } = await import("/facecodec.js");
   const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
@@ -99,7 +100,8 @@ def serve(page: Any, folder: Path) -> None:
 def decode(
     page: Any, files: Sequence[bytes], limit: int = LIMIT, whole: bool = True
 ) -> list[dict[str, Any]]:
-    """What the browser makes of files: `symbols` by name, `pixels` (H, W, 3), or `error`; and `milliseconds`.
+    """What the browser makes of files: `symbols` by name, `pixels` (H, W, 3), or `error`; and
+    `milliseconds`.
 
     Without `whole` there is a `size`, and no symbols and pixels.
     """

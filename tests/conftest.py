@@ -1,4 +1,6 @@
-"""Shared fixtures. Tests that need real faces find them as users do, and skip, saying so, without."""
+"""Shared fixtures. Tests that need real faces find them as users do, and skip, saying so,
+without.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,9 @@ def picture() -> np.ndarray:
 
 @pytest.fixture
 def run_cli(tmp_path):
-    """Runs the command line in a process of its own, in tmp_path, with the tiny model beside the shipped one."""
+    """Runs the command line in a process of its own, in tmp_path, with the tiny model beside the
+    shipped one.
+    """
 
     def run(
         *args: object, stdin: bytes | None = None, **environment: str

@@ -1,4 +1,6 @@
-"""Fresh networks of a family as models, and their files beside what the networks themselves give."""
+"""Fresh networks of a family as models, and their files beside what the networks themselves
+give.
+"""
 
 from pathlib import Path
 

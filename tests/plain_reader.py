@@ -1,7 +1,9 @@
-"""An independent reader of .fic files, written from docs/format.md alone, with the standard library only.
+"""An independent reader of .fic files, written from docs/format.md alone, with the standard library
+only.
 
-It shares no code with the facecodec package: it exists to prove that the page is enough to write another reader. It
-goes as far as the symbols, where the integers end, and leaves out the synthesis of the picture. Names follow the page.
+It shares no code with the facecodec package: it exists to prove that the page is enough to write
+another reader. It goes as far as the symbols, where the integers end, and leaves out the synthesis
+of the picture. Names follow the page.
 """
 
 import hashlib
@@ -37,7 +39,9 @@ def require(condition: bool, message: str) -> None:
 
 
 def read_model(path: str | Path) -> dict:
-    """Return `metadata`, `family` and `tensors`: name to (dtype, shape, bytes, nested lists or, for .onnx, None)."""
+    """Return `metadata`, `family` and `tensors`: name to (dtype, shape, bytes, nested lists or, for
+    .onnx, None).
+    """
     metadata, tensors = read_tensors(path)
     require(metadata.get("format") == "facecodec-1", "not a model of facecodec")
     family = json.loads(metadata["card"])["family"]
@@ -173,7 +177,9 @@ class Stream:
             self.state = self.state << 32 | self.words.pop()
 
     def entry(self, starts: list[int]) -> int:
-        """Decode one entry of a distribution, given as the sums of the counts before each entry and the total."""
+        """Decode one entry of a distribution, given as the sums of the counts before each entry and
+        the total.
+        """
         u = self.state % TOTAL
         k = bisect_right(starts, u) - 1
         self.state = (self.state >> 24) * (starts[k + 1] - starts[k]) + u - starts[k]
@@ -463,7 +469,9 @@ def read_png(data: bytes, w: int, h: int) -> list[bytearray]:
 
 
 def read_symbols(data: bytes, model: dict) -> dict:
-    """Return `width`, `height`, `quality` (the byte), and the symbols `z` and `y` (channel, row, column)."""
+    """Return `width`, `height`, `quality` (the byte), and the symbols `z` and `y` (channel, row,
+    column).
+    """
     file = parse_file(data)
     require(file["fingerprint"] == fingerprint(model), "the file was made with another model")
     streams = {"hyperprior": 2, "sliced": 2, "lfic": 3, "spic": 1, "compact-png": 1}

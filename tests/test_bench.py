@@ -91,18 +91,20 @@ def test_the_roc_goes_from_all_rejected_to_all_accepted():
 
 
 def test_verification_takes_the_threshold_of_the_other_folds():
-    """Two folds of four pairs; the threshold that is right in one is not quite right in the other."""
+    """Two folds of four pairs; the threshold that is right in one is not quite right in the
+    other.
+    """
     pairs = np.array([0.1, 0.2, 0.5, 0.6, 0.1, 0.55, 0.7, 0.8])
     same = np.array([True, True, False, False] * 2)
-    # The second fold's best threshold is 0.7, which takes the first fold's impostors for genuine. The first
-    # fold's is 0.5, which rejects 0.55 of the second.
+    # The second fold's best threshold is 0.7, which takes the first fold's impostors for genuine.
+    # The first fold's is 0.5, which rejects 0.55 of the second.
     assert verification(pairs, same, np.arange(8) // 4) == [0.5, 0.75]
 
 
 def test_intervals_are_over_people():
     samples = draws(["ann", "ann", "bob"], 200)
     assert {tuple(sorted(sample)) for sample in samples} == {(0, 0, 1, 1), (0, 1, 2), (2, 2)}
-    # Ann is always rejected, Bob never, and no one else comes near: FRR is 1, 2/3 or 0 by who is drawn.
+    # Ann is always rejected, Bob never, and nobody else comes near: FRR is 1, 2/3 or 0.
     values = frr_draws((np.array([0.9, 0.9, 0.1]), np.array([0.5, 0.5, 0.5])), samples)
     assert set(values.round(6)) == {1, 0.666667, 0}
     assert interval(values) == (0, 1)
@@ -178,7 +180,9 @@ def test_the_store_keeps_what_it_was_given(tmp_path):
 
 
 def points_of(codec: str, frr: dict[float, float], rate: dict[float, float]) -> list[Point]:
-    """Points whose queries, 600 people with one each, are rejected so often as `frr` says at each setting."""
+    """Points whose queries, 600 people with one each, are rejected so often as `frr` says at each
+    setting.
+    """
     points = []
     for setting, share in frr.items():
         same = np.where(np.arange(600) < round(600 * share), 0.9, 0.1)
@@ -219,7 +223,9 @@ def test_parity_is_told_with_its_interval_and_its_share_of_the_baseline():
 
 
 def test_the_queries_reported_as_rejected_were_accepted_before_and_are_rejected_now():
-    """600 queries; the threshold is at 0.5 before and after. 3, 4 and 5 cross it, 6 never was accepted."""
+    """600 queries; the threshold is at 0.5 before and after. 3, 4 and 5 cross it, 6 never was
+    accepted.
+    """
     people = [f"{number:03}" for number in range(600) for _ in range(2)]
     subjects = [
         Subject(Path("x", f"{index}.jpg"), person, None) for index, person in enumerate(people)

@@ -1,4 +1,6 @@
-"""Every script of benchmarks/ starts, and its row in benchmarks/README.md names the page it feeds."""
+"""Every script of benchmarks/ starts, and its row in benchmarks/README.md names the page it
+feeds.
+"""
 
 import re
 import runpy

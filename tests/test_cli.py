@@ -614,7 +614,9 @@ def processes_of(pid: int) -> list[int]:
 
 
 def batch_under_way(folder, count: int) -> subprocess.Popen:
-    """A batch of `count` copies of folder/in/00.png into folder/out, when it has written some of them."""
+    """A batch of `count` copies of folder/in/00.png into folder/out, when it has written some of
+    them.
+    """
     for number in range(count):
         shutil.copy(folder / "in" / "00.png", folder / "in" / f"x{number:04d}.png")
     command = [sys.executable, "-m", "facecodec", "encode", "in", "-o", "out", "-j", "2"]
@@ -882,7 +884,9 @@ def test_damage_to_the_encoders_half_is_noticed_too(run_cli, face, tmp_path):
 
 
 def test_a_model_is_found_by_what_it_is_and_not_by_its_name(run_cli, face, tmp_path):
-    """A folder may hold another model under a shipped name, or a damaged copy; files decode all the same."""
+    """A folder may hold another model under a shipped name, or a damaged copy; files decode all the
+    same.
+    """
     run_cli("encode", "face.png", "-o", "tiny.fic", "-m", TINY)
     run_cli("encode", "face.png", "-o", "default.fic", "-m", "l2-rec")
     (tmp_path / "models").mkdir()

@@ -282,7 +282,9 @@ def test_a_side_the_format_cannot_hold_is_refused(tiny):
     "path", sorted((CHECKOUT / "weights").glob("*.safetensors")), ids=lambda path: path.stem
 )
 def test_shipped_models_keep_their_promises(path):
-    """At most 5 MB, a known past, and rates on held-back people that rise at every step over the promised range."""
+    """At most 5 MB, a known past, and rates on held-back people that rise at every step over the
+    promised range.
+    """
     assert path.stat().st_size <= 5_000_000
     card = frozen.read_card(path)
     assert card.steps == sum(run["steps"] for run in card.runs) > 0

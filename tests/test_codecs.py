@@ -1,4 +1,6 @@
-"""Every reference codec makes real files that come back, fewer bytes for a coarser setting, and says what it lacks."""
+"""Every reference codec makes real files that come back, fewer bytes for a coarser setting, and
+says what it lacks.
+"""
 
 import os
 import shutil
@@ -174,7 +176,9 @@ def test_an_unknown_codec_lists_what_there_is():
 
 @pytest.fixture
 def other_ffmpeg(tmp_path, monkeypatch):
-    """Puts a program of one's own on the path as ffmpeg, and forgets which one was chosen before."""
+    """Puts a program of one's own on the path as ffmpeg, and forgets which one was chosen
+    before.
+    """
 
     def put(body: str) -> str:
         program = tmp_path / "bin" / "ffmpeg"

@@ -1,4 +1,6 @@
-"""Embeddings without pixels: a fresh head in a fresh model, from training's side to the command line's."""
+"""Embeddings without pixels: a fresh head in a fresh model, from training's side to the command
+line's.
+"""
 
 import json
 from dataclasses import replace

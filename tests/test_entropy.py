@@ -25,7 +25,9 @@ def round_trip(
 
 
 def test_constriction_codes_with_exactly_our_counts(tables):
-    """Each entry's width in the 24-bit range is read back by decoding chosen states of the coder."""
+    """Each entry's width in the 24-bit range is read back by decoding chosen states of the
+    coder.
+    """
     for index in range(len(tables)):
         counts = tables.counts[tables.starts[index] : tables.starts[index + 1]]
         edges = np.cumsum(counts)

@@ -41,7 +41,9 @@ def identity_loss(teacher, features=(), **options) -> IdentityLoss:
 
 
 def tiny_recogniser(path: Path, seed: int = 0, side: int = 16) -> Path:
-    """An untrained network as an ONNX file by the contract, from crops of any size that is asked for."""
+    """An untrained network as an ONNX file by the contract, from crops of any size that is asked
+    for.
+    """
     torch.manual_seed(seed)
     network = torch.nn.Sequential(
         torch.nn.Conv2d(3, 8, 5, 4), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1),
@@ -175,7 +177,9 @@ def test_jittered_alignments_stay_near_and_absent_faces_absent():
 
 
 def people_with_a_face(folder):
-    """Three people to train on, each one picture of 320x300 with coloured dots for landmarks; and the five points."""
+    """Three people to train on, each one picture of 320x300 with coloured dots for landmarks; and
+    the five points.
+    """
     points = TEMPLATE.round() + [90, 60]
     pixels = np.zeros((320, 300, 3), np.uint8)
     for number, (x, y) in enumerate(points.astype(int)):
@@ -218,7 +222,9 @@ def test_aligned_pictures_need_no_landmarks(tmp_path):
 
 
 def test_the_layouts_of_the_real_datasets(tmp_path):
-    """LFW as published with its lists beside its folder, and CelebAMask-HQ with CelebA's identities."""
+    """LFW as published with its lists beside its folder, and CelebAMask-HQ with CelebA's
+    identities.
+    """
     (tmp_path / "lfw").mkdir()
     (tmp_path / "peopleDevTrain.txt").write_text("2\nAnn_A\t2\nBob_B\t1\n")
     names = [photo.path.relative_to(tmp_path).as_posix() for photo in lfw(tmp_path, "train")]
@@ -541,7 +547,9 @@ def test_missing_facenet_pytorch_is_an_error_with_its_command(monkeypatch):
 
 
 def test_crops_keep_the_face_inside_and_know_where_it_is(tmp_path):
-    """Five coloured dots stand for the landmarks; in every crop, mirrored or not, they lie where they should."""
+    """Five coloured dots stand for the landmarks; in every crop, mirrored or not, they lie where
+    they should.
+    """
     points = people_with_a_face(tmp_path)
     sampler = CropSampler((Source("people"),), tmp_path, 192, lambda files: [points] * len(files))
     batch = sampler.batch(30, np.random.default_rng(0))

@@ -1,4 +1,6 @@
-"""Hard faults, really made: nothing half-written, nothing lost, a rerun completes. Kills are in test_cli.py."""
+"""Hard faults, really made: nothing half-written, nothing lost, a rerun completes. Kills are in
+test_cli.py.
+"""
 
 import os
 import resource

@@ -1,4 +1,6 @@
-"""docs/format.md is enough to write another reader: tests/plain_reader.py was written from that page alone."""
+"""docs/format.md is enough to write another reader: tests/plain_reader.py was written from that
+page alone.
+"""
 
 import ast
 import json
@@ -59,7 +61,9 @@ def test_the_fingerprint_is_computed_plainly(models, tiny, tiny_map):
 
 
 def test_golden_files_hold_what_readers_get_wrong(tiny_map):
-    """Escapes in both streams, several bands, chunks, and places whose quality lies at its limits and between."""
+    """Escapes in both streams, several bands, chunks, and places whose quality lies at its limits
+    and between.
+    """
     assert sum(entry["escapes"]["z"] for entry in GOLDEN.values()) > 10
     assert sum(entry["escapes"]["y"] for entry in GOLDEN.values()) > 100
     assert max(len(entry["y"][0]) for entry in GOLDEN.values()) > 16
@@ -75,7 +79,9 @@ def test_golden_files_hold_what_readers_get_wrong(tiny_map):
 
 
 def test_sliced_golden_files_hold_what_readers_get_wrong():
-    """Blocks beside and below each other, escapes, and values that are limited before a slice sees them."""
+    """Blocks beside and below each other, escapes, and values that are limited before a slice sees
+    them.
+    """
     sliced = {name: told for name, told in TOLD.items() if name.startswith("sliced")}
     assert {len(told["y"][0]) > 16 for told in sliced.values()} == {True, False}
     assert {len(told["y"][0][0]) > 64 for told in sliced.values()} == {True, False}
@@ -104,7 +110,9 @@ CLOSE = 1e-4  # how far apart two machines' numbers of an embedding may be; its 
 
 @pytest.mark.parametrize("name", EMBEDDINGS)
 def test_golden_files_embed_as_when_their_heads_were_made(monkeypatch, name):
-    """With the models and heads that ship, too: whoever changes one makes a model of another name."""
+    """With the models and heads that ship, too: whoever changes one makes a model of another
+    name.
+    """
     monkeypatch.setenv("FACECODEC_MODELS", str(DATA))
     told, parsed = EMBEDDINGS[name], open_container((DATA / name).read_bytes())
     codec = codec_of(parsed)
@@ -119,7 +127,9 @@ def test_golden_files_embed_as_when_their_heads_were_made(monkeypatch, name):
 
 @pytest.mark.parametrize("name", [each for each in EMBEDDINGS if "/" not in each])
 def test_a_head_is_read_plainly(name):
-    """The page is enough: symbols to latents to an embedding, with ONNX Runtime for the graph alone."""
+    """The page is enough: symbols to latents to an embedding, with ONNX Runtime for the graph
+    alone.
+    """
     model = plain_reader.read_model(DATA / "tiny-spic.safetensors")
     head = plain_reader.read_head(DATA / "heads" / "tiny-spic.safetensors", model)
     read = plain_reader.read_symbols((DATA / name).read_bytes(), model)

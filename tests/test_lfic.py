@@ -1,4 +1,6 @@
-"""Regionally adaptive pooling: a network whose regions take all three levels, and the files it gives."""
+"""Regionally adaptive pooling: a network whose regions take all three levels, and the files it
+gives.
+"""
 
 import numpy as np
 import pytest

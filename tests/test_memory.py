@@ -1,4 +1,6 @@
-"""What a hostile file may cost: the peak memory of a whole process, over the pixels that 17 bytes claim."""
+"""What a hostile file may cost: the peak memory of a whole process, over the pixels that 17 bytes
+claim.
+"""
 
 import os
 import subprocess

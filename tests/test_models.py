@@ -1,4 +1,6 @@
-"""Models that nobody has frozen: malformed tensors, cards and heads cost one line, wherever they are used."""
+"""Models that nobody has frozen: malformed tensors, cards and heads cost one line, wherever they
+are used.
+"""
 
 import hashlib
 import json
@@ -241,7 +243,9 @@ def test_a_graph_reads_no_file(tmp_path, monkeypatch):
 
 
 def test_what_is_wrong_with_a_graph_is_said_once_and_in_one_line(tmp_path, capfd):
-    """ONNX Runtime prints some errors on standard output, where pictures may go, and tries again."""
+    """ONNX Runtime prints some errors on standard output, where pictures may go, and tries
+    again.
+    """
     path = tmp_path / "odd.safetensors"
     graph = bytearray(frozen.load(DATA / "tiny-spic.safetensors")[1]["g_s.onnx"].tobytes())
     at = graph.index(b".bias")  # in the name of what a node takes
@@ -333,7 +337,9 @@ def test_names_in_a_model_that_are_no_line_are_escaped_or_refused(tmp_path):
 
 @pytest.fixture(scope="module")
 def twins(tmp_path_factory):
-    """Two different models with one fingerprint: by the birthday paradox, 2^16 tries or so find a pair."""
+    """Two different models with one fingerprint: by the birthday paradox, 2^16 tries or so find a
+    pair.
+    """
     card, tensors = frozen.load(DATA / "tiny.safetensors")
     last = max(name for name in tensors if not name.startswith(frozen.ENCODER_ONLY))
     assert last == "z_table"  # hashed last, so that only it has to be hashed again
@@ -424,7 +430,9 @@ def test_what_ships_with_the_package_is_never_shadowed_by_its_fingerprint(
 
 
 def test_random_changes_are_refused_or_work(tmp_path, picture):
-    """FACECODEC_MODEL_RUNS=100000 for a long run. Graphs stay as they are: ONNX Runtime reads those."""
+    """FACECODEC_MODEL_RUNS=100000 for a long run. Graphs stay as they are: ONNX Runtime reads
+    those.
+    """
     rng = np.random.default_rng(int(os.environ.get("FACECODEC_SEED", "1")))
     path = tmp_path / "changed.safetensors"
     loaded = [(model, frozen.load(model)[1]) for model in MODELS]

@@ -148,7 +148,9 @@ def test_json_says_the_very_name(folder):
 
 
 def test_the_streams_of_a_process_are_as_clean(run_cli, tmp_path):
-    """As above, but through the console's own streams: stderr escapes what stdout may not be able to."""
+    """As above, but through the console's own streams: stderr escapes what stdout may not be able
+    to.
+    """
     name = "\x1b[2J\u202e\r"
     lay_out(tmp_path, name)
     for command in ("info", "verify", "decode"):
@@ -192,7 +194,9 @@ def random_name(rng: random.Random) -> str:
 
 
 def test_random_names_too(folder):
-    """FACECODEC_NAMES=100000 for a long run; a name is three files and an argument, a member of a shard too."""
+    """FACECODEC_NAMES=100000 for a long run; a name is three files and an argument, a member of a
+    shard too.
+    """
     rng = random.Random(int(os.environ.get("FACECODEC_SEED", "1")))
     for _ in range(int(os.environ.get("FACECODEC_NAMES", "60"))):
         name = random_name(rng)

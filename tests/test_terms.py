@@ -1,4 +1,6 @@
-"""What is trained beside the network: a head, a discriminator, a recogniser; and people told apart."""
+"""What is trained beside the network: a head, a discriminator, a recogniser; and people told
+apart.
+"""
 
 from dataclasses import replace
 from itertools import islice

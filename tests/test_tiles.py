@@ -1,4 +1,6 @@
-"""Large pictures run in tiles, which see as much of their surroundings as the model's graphs look at."""
+"""Large pictures run in tiles, which see as much of their surroundings as the model's graphs look
+at.
+"""
 
 from importlib import import_module
 from pathlib import Path

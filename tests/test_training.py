@@ -1,4 +1,6 @@
-"""Training on small pictures that the test makes: the loop, resumption, and the way into a frozen model."""
+"""Training on small pictures that the test makes: the loop, resumption, and the way into a frozen
+model.
+"""
 
 import json
 import os
@@ -198,7 +200,9 @@ def load_network(run) -> HyperpriorNetwork:
 def assert_files_match_network(
     codec: Codec, network: HyperpriorNetwork, pixels: np.ndarray, qualities
 ) -> None:
-    """File sizes within 1% and 24 bytes of -log2 p of the torch network's rounded latents; pixels alike."""
+    """File sizes within 1% and 24 bytes of -log2 p of the torch network's rounded latents; pixels
+    alike.
+    """
     from facecodec.sessions import pad
 
     height, width = pixels.shape[:2]
@@ -221,7 +225,9 @@ def test_the_shipped_model_codes_what_its_network_codes(shipped, faces_root):
 
 
 def test_every_quality_step_gets_its_own_rate(shipped):
-    """Gains rise with q, channel by channel on average, so that no step of 1/32 is without effect."""
+    """Gains rise with q, channel by channel on average, so that no step of 1/32 is without
+    effect.
+    """
     gains = shipped.family.gains["y_gain"].astype(float)
     assert (np.diff(np.log(gains).mean(axis=1)) > 0).all()
     assert len(gains) == 225
@@ -436,7 +442,9 @@ def test_a_run_leaves_a_picture_of_its_curves(finished):
 
 
 def test_torchrun_trains_one_network_with_several_processes(root, tmp_path):
-    """Two processes with batches of their own end with one checkpoint, and the log has each row once."""
+    """Two processes with batches of their own end with one checkpoint, and the log has each row
+    once.
+    """
     from conftest import CHECKOUT
 
     table = "\n".join(f"{key} = {json.dumps(value)}" for key, value in CONFIG.network.items())

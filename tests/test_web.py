@@ -125,7 +125,9 @@ def reason(data: bytes) -> str | None:
 
 
 def alike(ours: str, theirs: str) -> bool:
-    """Whether two reasons are one. What Pillow says of a PNG file, and what to do about sizes and models, differs."""
+    """Whether two reasons are one. What Pillow says of a PNG file, and what to do about sizes and
+    models, differs.
+    """
     for same in ("its compact image", "pixels: ", "which "):
         ours, theirs = (
             text.split(same)[0] + same if same in text else text for text in (ours, theirs)

@@ -39,7 +39,7 @@ MAGIC = f"""\
 !:ext   fic
 >>1     byte&0x0f       x       \\b, version %d
 """
-# A thumbnailer's output is there already, opened by who will read it: a new file in its place is not seen.
+# A thumbnailer's output exists already, and its reader has it open: it would not see a new file.
 THUMBNAILER = f"""[Thumbnailer Entry]
 Exec=sh -c '"{{program}}" decode --quiet --max-side "$1" -o - "$2" > "$3"' facecodec %s %i %o
 MimeType={MIME_TYPE};

@@ -1,4 +1,5 @@
-"""How the golden files were made, once, with version 0.1.0, tiny.safetensors and tiny-map.safetensors.
+"""How the golden files were made, once, with version 0.1.0, tiny.safetensors and
+tiny-map.safetensors.
 
 Kept as a record: files of a release stay as they are, so that later releases are held to them.
 """
@@ -18,7 +19,9 @@ HERE = Path(__file__).parent
 
 
 def pictures() -> dict[str, tuple[np.ndarray, float]]:
-    """Name -> pixels and quality: smooth, flat, tiny, several bands high, and noise that needs escapes."""
+    """Name -> pixels and quality: smooth, flat, tiny, several bands high, and noise that needs
+    escapes.
+    """
     rng = np.random.default_rng(7)
     row, column = np.mgrid[0:90, 0:70]
     smooth = np.stack([128 + 100 * np.sin(row / 9), 2 * row + column / 2, 255 - 3 * column], axis=2)
@@ -42,7 +45,9 @@ def write(codec: Codec, name: str, data: bytes) -> dict[str, object]:
 
 
 def add_quality_map() -> None:
-    """tiny-map.safetensors: tiny with one more channel of the hyper-synthesis, random, about 40 bytes below zero."""
+    """tiny-map.safetensors: tiny with one more channel of the hyper-synthesis, random, about 40
+    bytes below zero.
+    """
     card, tensors = frozen.load(HERE / "tiny.safetensors")
     last = len(tensors["h_s.shifts"]) - 1
     weight, bias = tensors[f"h_s.{last}.weight"], tensors[f"h_s.{last}.bias"]
@@ -61,7 +66,9 @@ def add_quality_map() -> None:
 
 
 def add_compact_png() -> dict[str, dict[str, object]]:
-    """tiny-compact.safetensors, a fresh network of family compact-png, and a file at each of its two sizes."""
+    """tiny-compact.safetensors, a fresh network of family compact-png, and a file at each of its
+    two sizes.
+    """
     import torch
 
     from facecodec.networks.compact_png import build
@@ -88,7 +95,9 @@ def add_compact_png() -> dict[str, dict[str, object]]:
 
 
 def add_related_methods() -> dict[str, dict[str, object]]:
-    """tiny-spic and tiny-lfic, fresh networks whose regions take all levels, and two files of each."""
+    """tiny-spic and tiny-lfic, fresh networks whose regions take all levels, and two files of
+    each.
+    """
     import torch
 
     from facecodec.networks import lfic, spic
@@ -162,7 +171,9 @@ def add_sliced() -> dict[str, dict[str, object]]:
 
 
 def add_sliced_limits() -> dict[str, dict[str, object]]:
-    """A file several blocks wide, and latents beyond every limit of the integers, of tiny-sliced."""
+    """A file several blocks wide, and latents beyond every limit of the integers, of
+    tiny-sliced.
+    """
     codec = Codec(HERE / "tiny-sliced.safetensors")
     row, column = np.mgrid[0:40, 0:1100]
     wide = np.stack([128 + 100 * np.sin(column / 9), 2 * row + column / 8, 255 - 3 * row], axis=2)

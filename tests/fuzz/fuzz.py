@@ -1,12 +1,14 @@
-"""Coverage-guided fuzzing of what reads strangers' files: container, info, verify, decode and the Pillow plugin.
+"""Coverage-guided fuzzing of what reads strangers' files: container, info, verify, decode and the
+Pillow plugin.
 
     make fuzz                                         # a million executions
     python tests/fuzz/fuzz.py -runs=20000 [libFuzzer's options] [CORPUS...]
 
-Most inputs are damaged anyhow; one in eight is taken apart, changed in one part and put together again with a checksum
-that holds, so that entropy decoding and what lies behind it are reached. Anything but the package's own errors
-is a finding, and so are more than SECONDS for a picture of LIMIT pixels, or more than MEGABYTES. Files that once were
-findings lie in regressions/ beside this, and a test decodes them.
+Most inputs are damaged anyhow; one in eight is taken apart, changed in one part and put together
+again with a checksum that holds, so that entropy decoding and what lies behind it are reached.
+Anything but the package's own errors is a finding, and so are more than SECONDS for a picture of
+LIMIT pixels, or more than MEGABYTES. Files that once were findings lie in regressions/ beside this,
+and a test decodes them.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
-"""Coverage-guided fuzzing of what reads models, heads among them, and of coding with those that load.
+"""Coverage-guided fuzzing of what reads models, heads among them, and of coding with those that
+load.
 
     make fuzz                                                # a hundred thousand executions
     python tests/fuzz/fuzz_models.py -runs=2000 [libFuzzer's options] [CORPUS...]
 
-An input is a .safetensors file. Most are taken apart, changed in one place (a tensor's type, shape, values or name,
-the bytes of a graph, the metadata, the card, the header) and put together again, most of them with hashes that hold,
-so that the checks behind these are reached. Anything but the package's own errors is a finding.
+An input is a .safetensors file. Most are taken apart, changed in one place (a tensor's type, shape,
+values or name, the bytes of a graph, the metadata, the card, the header) and put together again,
+most of them with hashes that hold, so that the checks behind these are reached. Anything but the
+package's own errors is a finding.
 """
 
 from __future__ import annotations
@@ -55,7 +57,9 @@ folder = Path(tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else 
 
 
 def one_input(data: bytes) -> None:
-    """A model, or a head, is refused, or loads and codes; each may raise the package's own errors alone."""
+    """A model, or a head, is refused, or loads and codes; each may raise the package's own errors
+    alone.
+    """
     counts["executions"] += 1
     if counts["executions"] % TELL == 0:  # libFuzzer leaves without a word of ours
         print(counts, file=sys.stderr, flush=True)

@@ -24,10 +24,10 @@ from facecodec.tensors import GRAPH, Tensor, check
 from facecodec.text import printable
 
 DEFAULT_MODEL = "l2-ipr"
-ENCODER_ONLY = ("g_a", "h_a")  # how the names of tensors begin that decoding does without
+ENCODER_ONLY = ("g_a", "h_a")  # prefixes of tensors that only encoding needs
 FORMAT = "facecodec-1"
-TYPES = ("U8", "I16", "I32", "I64", "F16", "F32")  # of tensors, as safetensors calls them
-HEADS = "heads"  # the folder, beside models, of their heads
+TYPES = ("U8", "I16", "I32", "I64", "F16", "F32")  # safetensors' names of the types of tensors
+HEADS = "heads"  # the folder of heads, beside the models
 HEAD_FORMAT = "facecodec-head-1"
 
 
@@ -148,7 +148,7 @@ def _paths_of_fingerprint(fingerprint: bytes) -> Iterator[Path]:
             try:
                 card = read_card(path)
             except ModelError:
-                continue  # a damaged neighbour must not keep a good file from decoding
+                continue  # a damaged file beside it must not keep a good one from decoding
             if card.fingerprint == fingerprint.hex():
                 yield path
 

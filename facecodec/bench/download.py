@@ -28,7 +28,7 @@ def download_lfw() -> tuple[Path, list[str]]:
     if not (place / "lfw_funneled").is_dir():
         scratch = cache_folder() / "download"
         try:
-            # The fetcher reads the pictures too; of people with five hundred pictures there is one.
+            # The fetcher also reads pictures. Only one person has five hundred, so it reads few.
             fetch_lfw_people(data_home=scratch, min_faces_per_person=500, resize=0.1)
         except (URLError, OSError) as error:
             raise UsageError(

@@ -85,7 +85,9 @@ def verification(distances: np.ndarray, same: np.ndarray, fold: np.ndarray) -> l
     accuracies = []
     for number in np.unique(fold):
         ours = fold == number
-        candidates = np.append(np.unique(distances[~ours]), np.inf)  # accepted is what lies below
+        candidates = np.append(
+            np.unique(distances[~ours]), np.inf
+        )  # a distance below the threshold is accepted
         accepted = np.sort(distances[~ours & same])
         wrong = np.sort(distances[~ours & ~same])
         right = (

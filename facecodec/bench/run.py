@@ -32,12 +32,12 @@ from facecodec.bench.protocols import (
 from facecodec.bench.subjects import FOLDS, Dataset, Subject, chosen
 from facecodec.errors import ImageError
 
-BASELINE = ("hevc", 23.0)  # the codec and setting whose recognition the others are to reach
+BASELINE = ("hevc", 23.0)  # the codec and setting that parity is with
 ORIGINAL = "original"
-MOST_REJECTED = 3  # queries that are reported for each codec, setting and recogniser
+MOST_REJECTED = 3  # rejected queries in the report, for each codec, setting and recogniser
 PAIR = ("first", "second", "same", "fold")
-FEWEST_BD = 4  # that a BD-rate takes
-FEWEST_POINTS = 6  # that a fit of FRR over rate takes
+FEWEST_BD = 4  # points that a BD-rate needs
+FEWEST_POINTS = 6  # points that a fit of FRR over rate needs
 
 Report = Callable[[str, float, int], None]  # codec, setting, photographs done
 

@@ -13,7 +13,7 @@ from facecodec.bench import SEEN
 from facecodec.text import printable
 
 PIPED_WIDTH = 160
-CURVES = "curves"  # the picture of them, less its suffix
+CURVES = "curves"  # the name of their picture, without its suffix
 
 LEGEND = (
     "bpp: bits of whole files over pixels. Cosine: that of the embeddings of the decoded and the "
@@ -34,9 +34,9 @@ class Numbers:
 
 def show(results: dict[str, Any]) -> None:
     """Prints tables and remarks on stdout."""
-    console = Console(markup=False, emoji=False)  # names are no commands
+    console = Console(markup=False, emoji=False)  # brackets in names are not markup
     if not console.is_terminal:
-        console.width = PIPED_WIDTH  # numbers that are cut off tell nothing
+        console.width = PIPED_WIDTH  # wide enough for every number
     for numbers in tables(results):
         table = Table(title=printable(numbers.title))
         for head in numbers.heads:

@@ -81,7 +81,7 @@ def align(images: Tensor, matrices: np.ndarray, side: int = SIZE) -> Tensor:
 def crop(images: Tensor, matrices: np.ndarray, contract: Contract) -> Tensor:
     """Crops (B, C, size, size) as a recogniser's contract wants them; `matrices` as for `align`."""
     if contract.template:
-        # To where the recogniser's own template has the points, from where ArcFace's has them.
+        # Maps the points of ArcFace's template to those of the recogniser's own.
         own = (np.array(contract.template) + 0.5) * SIZE / contract.size - 0.5
         turn = np.vstack([similarity(TEMPLATE, own), [0, 0, 1]])
         matrices = matrices @ turn

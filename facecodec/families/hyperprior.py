@@ -197,12 +197,11 @@ class Hyperprior:
             raise ValueError("the hyper-synthesis has other channels than the gains")
         if self.z.h_s.largest * self.gains["y_gain"].max() >= 2.0**62:
             raise ValueError("a mean could overflow")
-        # By channel, (M, 225), since they are looked up for every place; and the steps that symbols
-        # are restored by.
+        # Gains are (M, 225), by channel, as they are looked up for every place. Steps restore symbols.
         self._by_channel = {name: np.ascontiguousarray(g.T) for name, g in self.gains.items()}
         steps = 2.0 ** (GAIN_FRACTION - FRACTION) / self._by_channel["y_gain"]
         self._steps = steps.astype(np.float32)
-        # The smallest type of a table's number: it takes the least memory and is sorted fastest.
+        # The smallest type that can number the tables takes the least memory and sorts fastest.
         self.table_index = np.min_scalar_type(len(self.tables) - 1)
 
     def analyse(self, pixels: np.ndarray) -> Latents:

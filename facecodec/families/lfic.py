@@ -27,12 +27,11 @@ from facecodec.tensors import Tensor, graphs
 
 STREAMS = ("z", "levels", "y")
 REGION = 2  # positions of y along each side of a region
-KEEP, POOL, DROP = range(3)  # levels
-SHARES = np.array(
-    [1, 1 / REGION**2, 0], np.float32
-)  # of its samples that a region keeps at each level
-NONE_ABOVE = 3  # what the topmost regions have above them
-LARGEST_SCORE = 1e30  # far above any, and finite
+KEEP, POOL, DROP = range(3)  # the levels
+# The share of its samples that a region keeps at each level.
+SHARES = np.array([1, 1 / REGION**2, 0], np.float32)
+NONE_ABOVE = 3  # stands for the level above the topmost regions
+LARGEST_SCORE = 1e30  # far above any score, and finite
 
 
 @dataclass(frozen=True)

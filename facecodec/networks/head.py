@@ -62,9 +62,9 @@ class HeadNetwork(nn.Module):
     blocks lack the gated half, which gains it nothing.
     """
 
-    # Buffers: the recogniser's first grid and its template, to be moved by matrices; landmarks of a
-    # face that is where most are; what fits a similarity to landmarks; the template's centre; and
-    # the positions of a window.
+    # Buffers: the points of the recogniser's first grid and of its template, which matrices move;
+    # the landmarks of a face at the usual place; the matrix that fits a similarity to landmarks;
+    # the template's centre; and the positions of a window.
     points: Tensor
     template: Tensor
     typical: Tensor

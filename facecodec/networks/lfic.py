@@ -29,9 +29,7 @@ from facecodec.networks.transforms import LATENT_SCALE, linear
 # training is a multiple of the mean bits, which is too low where everything is worth many bits.
 # Chosen on training people at q 4 (docs/related-methods.md).
 MARGIN = torch.tensor([0, 0, 0, 0.04, 0.04, 0.04, 0.04, 0.04])
-QUICK = (
-    8  # how many times as fast as other parameters scores are learned, which all else then follows
-)
+QUICK = 8  # scores are learned this many times as fast as other parameters, which follow them
 
 
 class Scores(nn.Module):

@@ -74,12 +74,12 @@ class Config:
     validate_every: int = 2000
     validation_images: int = 48
     recognisers: tuple[Recogniser, ...] = (Recogniser("mobilefacenet-ms1m"),)  # for ip and ipr
-    recognisers_drawn: int = 1  # that look in each step
-    recogniser_dropout: float = 0.0  # share of the channels of their convolutions
-    varied_views: bool = False  # mirrored, sampled otherwise, blurred, with a coder's noise
-    trains_recogniser: bool = False  # a copy of the one that sees decoded faces is trained along
+    recognisers_drawn: int = 1  # teachers that look in each step
+    recogniser_dropout: float = 0.0  # share of channels left out of the teachers' convolutions
+    varied_views: bool = False  # views differ in mirroring, sampling, blur and noise
+    trains_recogniser: bool = False  # a copy, which sees decoded faces, is trained along
     adversarial: float = 0.0  # weight of a discriminator's judgement
-    head_weight: float = 1.0  # of what the head is taught, where there is a [head]
+    head_weight: float = 1.0  # weight of a head's loss, if there is a [head]
     head: dict[str, Any] = field(default_factory=dict)
     network: dict[str, Any] = field(default_factory=dict)
 
@@ -101,7 +101,7 @@ class Config:
 
 
 OBJECTIVES = ("rec", "ip", "ipr", "rate", "find", "embed")
-HEAD_OBJECTIVES = ("find", "embed")  # of a head: where the face is, then all
+HEAD_OBJECTIVES = ("find", "embed")  # of a head: to find the face, then everything
 DISTORTIONS = ("l2", "msssim")
 FACES = ("any", "none", "cut", "aligned")
 MSSSIM_CROP = 192  # five scales need sides above 160

@@ -26,8 +26,8 @@ from facecodec.training.config import Source
 LandmarkFinder = Callable[[list[Path]], list[np.ndarray | None]]
 
 GRID = 16
-KNOWN_SHARE = 0.5  # of the first source's crops, where there is a closed set, show its people
-CLEARANCE = 1.2  # times the landmarks' extent that a crop without the face keeps away from them
+KNOWN_SHARE = 0.5  # share of the first source's crops that show people of a closed set
+CLEARANCE = 1.2  # a crop without the face keeps this many times the landmarks' extent away
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,13 @@ def extend(pixels: np.ndarray, minimum: int) -> np.ndarray:
     )
 
 
-MIRRORED = [1, 0, 2, 4, 3]  # left and right of the five points change places in a mirror
+MIRRORED = [1, 0, 2, 4, 3]  # the order of the five points in a mirror image
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Crops of one size, uint8 (B, crop, crop, 3), and the alignment of the face in each, (B, 2, 3).
+    """Crops of one size, uint8 (B, crop, crop, 3), and the alignment of the face in each, (B, 2,
+    3).
 
     The alignment is NaN without a face. `labels` (B,) are the numbers of the people of a closed
     set, -1 for others.
@@ -139,7 +140,7 @@ class CropSampler:
         self.pictures: list[list[Picture]] = []
         self.corners: list[
             list[np.ndarray]
-        ] = []  # of each picture, where its crops may begin, (N, 2) as (y, x)
+        ] = []  # where the crops of each picture may begin, (N, 2) as (y, x)
         for source, side in zip(sources, self.crops.tolist(), strict=True):
             photos = [
                 photo for photo in photographs(source.set, "train", data) if not is_held_back(photo)
@@ -170,7 +171,9 @@ class CropSampler:
         self.shares = shares / shares.sum()
 
     def batch(self, size: int, rng: np.random.Generator) -> Batch:
-        """Crops of one size; `size` of them, or about as many pixels where their size is not the run's."""
+        """Crops of one size; `size` of them, or about as many pixels where their size is not the
+        run's.
+        """
         crop = int(self.crops[rng.choice(len(self.shares), p=self.shares)])
         shares = np.where(self.crops == crop, self.shares, 0)
         size = max(1, round(size * self.crop**2 / crop**2))

@@ -53,7 +53,7 @@ def within(codec: BenchCodec, scale: float | None = None) -> BenchCodec:
             small = shrunk(shape, each)
             try:
                 decoded = codec.decode(data, small)
-            except ValueError:  # raw frames of another size
+            except ValueError:  # raw frames have another size
                 continue
             if decoded.shape[:2] == small:
                 return resized(decoded, shape)

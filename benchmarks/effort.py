@@ -1,7 +1,7 @@
 """Measures what each level of `encode --effort` costs and gives on LFW.
 
-    .venv/bin/python benchmarks/effort.py --limit 24 -q 2 -q 4 -e 2 -e 4 -e 6 --out runs/effort.jsonl
-    .venv/bin/python benchmarks/effort.py --out runs/effort.jsonl --tables
+    python benchmarks/effort.py --limit 24 -q 2 -q 4 -e 2 -e 4 -e 6 --out runs/effort.jsonl
+    python benchmarks/effort.py --out runs/effort.jsonl --tables
 
 It makes real files of one photograph a person. Every file is a line of the JSONL file. A run that
 was broken off continues where it ended, and several may share one file. Seconds are those of one

@@ -1,7 +1,9 @@
 """Makes a web page of a folder of faces: .fic files, and what a browser needs to show them.
 
-python examples/page.py photos/ site/
-python -m http.server -d site/       # then open http://localhost:8000: browsers load no scripts from a disk
+    python examples/page.py photos/ site/
+    python -m http.server -d site/       # then open http://localhost:8000
+
+Browsers load no scripts from a disk, so the page needs a server.
 """
 
 from __future__ import annotations

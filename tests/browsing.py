@@ -109,8 +109,10 @@ def decode(
 
 
 def decode_in_firefox(folder: Path, files: Sequence[bytes]) -> list[dict[str, Any]]:
-    """As `decode`, in Firefox, with the script that is in a folder. It needs no library to drive it:
-    its page sends back what came of the files."""
+    """Decodes files in Firefox, as `decode` does, with the script in a folder.
+
+    No library drives Firefox: its page sends the results back.
+    """
     told: queue.Queue[list[dict[str, Any]]] = queue.Queue()
 
     class Handler(SimpleHTTPRequestHandler):

@@ -197,7 +197,7 @@ class Hyperprior:
             raise ValueError("the hyper-synthesis has other channels than the gains")
         if self.z.h_s.largest * self.gains["y_gain"].max() >= 2.0**62:
             raise ValueError("a mean could overflow")
-        # Gains are (M, 225), by channel, as they are looked up for every place. Steps restore symbols.
+        # Gains are (M, 225), by channel, as they are looked up for every place. Steps restore y.
         self._by_channel = {name: np.ascontiguousarray(g.T) for name, g in self.gains.items()}
         steps = 2.0 ** (GAIN_FRACTION - FRACTION) / self._by_channel["y_gain"]
         self._steps = steps.astype(np.float32)

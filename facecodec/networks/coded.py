@@ -53,7 +53,7 @@ class FamilyNetwork(nn.Module):
         raise NotImplementedError
 
     def adopted(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Parameters of another family that this network can start from, by this network's names."""
+        """Returns the parameters of another family that this network can start from."""
         return state
 
     def learn_rate_alone(self) -> None:

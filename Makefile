@@ -41,7 +41,7 @@ test: $(STAMP)  ## lint, types and all tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
 MODELS := l2-ipr l2-ip
 Q := 1,2,3,4,5,6

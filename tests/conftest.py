@@ -16,6 +16,9 @@ import browsing
 from facecodec import frozen
 from facecodec.codec import Codec
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # the cores are shared by as many processes already
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 DATA = Path(__file__).parent / "data"
 TINY = DATA / "tiny.safetensors"
 CHECKOUT = Path(__file__).parents[1]

@@ -282,18 +282,16 @@ def test_a_side_the_format_cannot_hold_is_refused(tiny):
     "path", sorted((CHECKOUT / "weights").glob("*.safetensors")), ids=lambda path: path.stem
 )
 def test_shipped_models_keep_their_promises(path):
-    """At most 5 MB, a known past, and rates on held-back people that rise at every step over the
+    """At most 6 MB, a known past, and rates on held-back people that rise at every step over the
     promised range.
     """
-    assert path.stat().st_size <= 5_000_000
+    assert path.stat().st_size <= 6_000_000
     card = frozen.read_card(path)
     assert card.steps == sum(run["steps"] for run in card.runs) > 0
     assert card.runs[-1]["objective"] == card.objective
     rates = [row["bpp"] for row in card.rates]
     assert rates == sorted(set(rates))
     lowest, highest = (0.06, 0.4) if card.objective == "ip" else (0.11, 0.8)
-    if path.stem == "l2-baseline":
-        lowest = 0.15  # its held-back pictures are general ones, and harder
     if path.stem == "hq-ipr":
         lowest, highest = 0.05, 0.7  # large pictures take fewer bits a pixel
     if card.family == "compact-png":

@@ -43,7 +43,9 @@ export async function open(data, maxPixels) {
 /** The bytes in an element that holds them in base 64. @param {Element} element */
 export function embedded(element) {
   const text = atob(element.textContent ?? "");
-  return Uint8Array.from(text, (letter) => letter.charCodeAt(0));
+  const bytes = new Uint8Array(text.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = text.charCodeAt(i); // megabytes: `from` takes ten times as long
+  return bytes;
 }
 
 async function start() {

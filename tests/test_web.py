@@ -19,7 +19,8 @@ DATA = Path(__file__).parent / "data"
 WEB = Path(__file__).parents[1] / "web"
 GOLDEN = json.loads((DATA / "golden.json").read_text())
 SEEDS = [(DATA / f"{name}.fic").read_bytes() for name in sorted(GOLDEN)]
-LIMIT, SECONDS = 1 << 14, 10
+LIMIT = 1 << 14
+HANG = 60  # seconds; a file of so few pixels takes a fraction of one
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +110,7 @@ def test_hostile_files_end_as_they_do_in_python_and_cost_the_page_nothing(page, 
             errors += 1
             assert result["ours"], result["error"]
             assert alike(result["error"], expected), data.hex()
-        assert result["milliseconds"] < 1000 * SECONDS
+        assert result["milliseconds"] < 1000 * HANG, data.hex()
     assert 200 < errors < 400
     assert "error" not in decode(page, [SEEDS[0]])[0]
 

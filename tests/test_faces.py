@@ -52,7 +52,7 @@ def tiny_recogniser(path: Path, seed: int = 0, side: int = 16) -> Path:
     torch.onnx.export(
         network, (torch.zeros(2, 3, side, side),), path, input_names=["image"],
         output_names=["embedding"], opset_version=17, dynamo=False,
-        dynamic_axes={"image": {0: "batch"}, "embedding": {0: "batch"}},
+        dynamic_axes={"image": {0: "batch", 2: "rows", 3: "columns"}, "embedding": {0: "batch"}},
     )  # fmt: skip
     return path
 
@@ -330,6 +330,26 @@ def test_a_recogniser_of_ones_own_is_a_file_with_a_contract(tmp_path):
         path.with_suffix(".toml").write_text(text)
         with pytest.raises(UsageError, match=message):
             find_recogniser(str(path), None)
+
+
+def test_a_recogniser_for_one_crop_a_time_or_of_another_size_is_taken_or_named(tmp_path):
+    """Of files that strangers exported, many have a batch of one, and some crops of another size."""
+    free = tiny_recogniser(tmp_path / "free.onnx")
+    onnx = pytest.importorskip("onnx", reason="the 'train' extra is not installed")
+    model = onnx.load(free)
+    for name, batch, side in (("one", 1, 16), ("large", 1, 24)):
+        sides = model.graph.input[0].type.tensor_type.shape.dim
+        sides[0].dim_value, sides[2].dim_value, sides[3].dim_value = batch, side, side
+        onnx.save(model, tmp_path / f"{name}.onnx")
+    for path in tmp_path.glob("*.onnx"):
+        path.with_suffix(".toml").write_text("size = 16\n")
+    crop = np.random.default_rng(0).uniform(0, 255, (3, 16, 16)).astype(np.float32)
+    one = Recogniser(tmp_path / "one.onnx")
+    assert one(crop) == pytest.approx(Recogniser(free)(crop), abs=1e-6)
+    with pytest.raises(
+        UsageError, match=r"takes \(1, 3, 24, 24\), not crops \(B, 3, 16, 16\): state"
+    ):
+        Recogniser(tmp_path / "large.onnx")
 
 
 def test_a_crop_is_aligned_to_the_contracts_own_template_and_size():

@@ -111,7 +111,19 @@ class Recogniser:
             )
         except Exception as error:  # ONNX Runtime raises a type of its own for each kind of damage
             raise UsageError(f"{path}: not a recogniser that loads: {error}") from None
-        self._input = self._session.get_inputs()[0].name
+        taken = self._session.get_inputs()[0]
+        wanted = (3, self.contract.size, self.contract.size)
+        if len(taken.shape) != 4 or any(
+            isinstance(side, int) and side != size
+            for side, size in zip(taken.shape[1:], wanted, strict=True)
+        ):
+            shape = ", ".join(map(str, taken.shape))
+            raise UsageError(
+                f"{path}: takes ({shape}), not crops (B, {', '.join(map(str, wanted))}): "
+                f"state its size in {path.with_suffix('.toml').name}, or export it so"
+            )
+        self._input = taken.name
+        self._one_at_a_time = taken.shape[0] == 1
 
     def __call__(self, crop: np.ndarray) -> np.ndarray:
         """Returns the unit vector (D,) of a crop (3, size, size), RGB float32 in 0..255.
@@ -122,7 +134,10 @@ class Recogniser:
         image = crop if self.contract.channels == "rgb" else crop[::-1]
         image = image * np.float32((high - low) / 255) + np.float32(low)
         images = with_mirror(image) if self.contract.mirrored else image[None]
-        total = self._session.run(None, {self._input: np.ascontiguousarray(images)})[0].sum(0)
+        images = np.ascontiguousarray(images)
+        batches = [each[None] for each in images] if self._one_at_a_time else [images]
+        found = [self._session.run(None, {self._input: each})[0] for each in batches]
+        total = np.concatenate(found).sum(0)
         return total / np.linalg.norm(total)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from facecodec import images
-from facecodec.bench.intervals import draws, interval
+from facecodec.bench.intervals import draws, interval, mean_draws
 from facecodec.bench.subjects import load_dataset
 from facecodec.cli.info import draw_allocation
 from facecodec.codec import Codec, open_container
@@ -116,8 +116,8 @@ def ratio(codec: Codec, quality: float, pictures: list[tuple[np.ndarray, Box]]) 
         inside[face] = True
         shares.append((kept[inside].mean(), kept[~inside].mean()))
     values = np.array(shares)
-    means = np.array([values[sample].mean(0) for sample in draws(list(range(len(values))))])
-    low, high = interval(means[:, 0] / means[:, 1])
+    samples = draws(list(map(str, range(len(values)))))
+    low, high = interval(mean_draws(values[:, 0], samples) / mean_draws(values[:, 1], samples))
     inside, outside = values.mean(0)
     return f"{inside / outside:.2f} ({low:.2f} to {high:.2f}): {inside:.0%} and {outside:.0%}"
 

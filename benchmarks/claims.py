@@ -24,7 +24,7 @@ import numpy as np
 from facecodec.bench import SEEN
 from facecodec.bench.intervals import draws, frr_draws, interval
 from facecodec.bench.measure import Bench, EmbeddingSpec, open_bench
-from facecodec.bench.metrics import rate_at
+from facecodec.bench.metrics import rate_at, rates_at
 from facecodec.bench.protocols import MIN_QUERIES, galleries
 from facecodec.bench.run import Point, measure, verify
 from facecodec.bench.subjects import Dataset, chosen, load_dataset
@@ -83,7 +83,7 @@ def main() -> None:
         }
     finally:
         bench.close()
-    print(f"{len(subjects)} photographs, {len(samples[0])} queries")
+    print(f"{len(subjects)} photographs, {samples.shape[1]} queries")
     for spec in bench.specs:
         curves = {
             name: curve([p for p in points if p.codec == name], spec, samples) for name in settings
@@ -157,7 +157,7 @@ def accuracy_at(rate: float, curve: list[Accuracies], spec: EmbeddingSpec) -> st
     return within(mean, error)
 
 
-def curve(points: list[Point], spec: EmbeddingSpec, samples: list[np.ndarray]) -> Curve:
+def curve(points: list[Point], spec: EmbeddingSpec, samples: np.ndarray) -> Curve:
     points = sorted(points, key=lambda point: point.numbers["bpp"])
     frr = [point.numbers["recognition"][str(spec)]["frr"] for point in points]
     return (
@@ -177,10 +177,8 @@ def saving(rate: float, wanted: float, drawn: np.ndarray, other: Curve) -> str:
         return f"at least {1 - rate / rates[-1]:.1%}"
     if needed < 1.0001 * rates[0]:
         return f"needs at most {needed:.3f} bpp"
-    found = [
-        rate_at(rates, each, mine) or rates[-1] for mine, each in zip(drawn, theirs.T, strict=True)
-    ]
-    low, high = interval(1 - rate / np.array(found))
+    found = np.nan_to_num(rates_at(rates, theirs, drawn), nan=rates[-1])
+    low, high = interval(1 - rate / found)
     return f"{1 - rate / needed:.1%} ({low:.1%} to {high:.1%})"
 
 

@@ -58,7 +58,7 @@ def main() -> None:
     torch.set_num_threads(1)
     threadpool_limits(1)
     bench = open_bench([SEEN], root)
-    print(f"{len(subjects)} photographs, {len(samples[0])} queries\n")
+    print(f"{len(subjects)} photographs, {samples.shape[1]} queries\n")
     print(
         "| q | bpp | FRR, latents | FRR, decoded | cosine to the original's |\n| --- | --- | --- | --- | --- |"
     )

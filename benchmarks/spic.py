@@ -23,7 +23,7 @@ from sklearn.linear_model import LogisticRegression
 
 from facecodec import images
 from facecodec.bench import SEEN
-from facecodec.bench.intervals import draws, interval
+from facecodec.bench.intervals import draws, interval, mean_draws
 from facecodec.bench.measure import Measured, open_bench
 from facecodec.bench.run import stacked
 from facecodec.bench.subjects import Subject
@@ -80,7 +80,7 @@ def main() -> None:
         return LogisticRegression(C=100, max_iter=2000).fit(embeddings, known)
 
     def row(name: str, measured: list[Measured], right: np.ndarray) -> None:
-        low, high = interval(np.array([right[sample].mean() for sample in samples]))
+        low, high = interval(mean_draws(right.astype(float), samples))
         bpp = 8 * sum(m.bytes for m in measured) / sum(m.pixels for m in measured)
         psnr, ssim = (np.mean([getattr(m, key) for m in measured]) for key in ("psnr", "ssim"))
         print(

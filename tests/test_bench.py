@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.error import URLError
 
 import numpy as np
@@ -18,11 +19,13 @@ from facecodec.errors import UsageError
 pytest.importorskip("sklearn", reason="the 'bench' extra is not installed")
 
 from facecodec.bench import subjects
+from facecodec.bench.card import teachers
 from facecodec.bench.download import download_lfw
 from facecodec.bench.gallery import gallery
-from facecodec.bench.intervals import draws, frr_draws, interval, parity_draws
+from facecodec.bench.intervals import draws, frr_draws, interval, mean_draws
 from facecodec.bench.measure import Bench, EmbeddingSpec
-from facecodec.bench.metrics import bd_rate, ms_ssim, psnr, rate_at, ssim
+from facecodec.bench.metrics import bd_rate, falling_fit, ms_ssim, psnr, rate_at, rates_at, ssim
+from facecodec.bench.parity import NEAR, no_worse
 from facecodec.bench.protocols import (
     distances,
     frr_at_far,
@@ -41,6 +44,7 @@ from facecodec.bench.run import (
 )
 from facecodec.bench.store import Store, key
 from facecodec.bench.subjects import Dataset, Subject, load_dataset
+from facecodec.bench.tables import marked
 from facecodec.cli.bench import Progress
 from facecodec.datasets import lfw
 from facecodec.faces.alignment import scaled_template
@@ -103,7 +107,7 @@ def test_verification_takes_the_threshold_of_the_other_folds():
 
 def test_intervals_are_over_people():
     samples = draws(["ann", "ann", "bob"], 200)
-    assert {tuple(sorted(sample)) for sample in samples} == {(0, 0, 1, 1), (0, 1, 2), (2, 2)}
+    assert {tuple(sample) for sample in samples.tolist()} == {(2, 2, 0), (1, 1, 1), (0, 0, 2)}
     # Ann is always rejected, Bob never, and nobody else comes near: FRR is 1, 2/3 or 0.
     values = frr_draws((np.array([0.9, 0.9, 0.1]), np.array([0.5, 0.5, 0.5])), samples)
     assert set(values.round(6)) == {1, 0.666667, 0}
@@ -111,11 +115,124 @@ def test_intervals_are_over_people():
     assert interval(np.full(10, np.nan)) is None
 
 
-def test_parity_has_an_interval_of_its_own():
+def test_samples_all_at_once_are_as_each_alone():
+    rng = np.random.default_rng(0)
+    people = [f"{number:03}" for number in rng.integers(200, size=700)]
+    measured = rng.random(700).round(2), rng.random(700).round(2)  # with ties
+    samples = draws(people, 40)
+    assert samples.shape == (40, 700)
+    counts = samples.astype(int)
+    for far in (0.01, 0.001, 0.5):
+        values = frr_draws(measured, samples, far)
+        for sample, value in zip(counts, values, strict=True):
+            same, other = (np.repeat(each, sample) for each in measured)
+            assert value == pytest.approx(frr_at_far(same, other, far, least=1))
+    cosines = np.where(rng.random(700) < 0.1, np.nan, rng.random(700))
+    means = [np.nanmean(np.repeat(cosines, sample)) for sample in counts]
+    assert mean_draws(cosines, samples) == pytest.approx(means)
+
+
+def test_each_curve_has_its_own_crossing():
     frr = np.array([[0.5, 0.6], [0.3, 0.4], [0.1, 0.2]])
-    rates = parity_draws([0.1, 0.2, 0.4], frr, np.array([0.3, 0.3]))
+    rates = rates_at([0.1, 0.2, 0.4], frr, np.array([0.3, 0.3]))
     assert rates == pytest.approx([0.2, np.sqrt(0.2 * 0.4)])
-    assert np.isnan(parity_draws([0.1, 0.2, 0.4], frr, np.array([0.3, 0.1]))[1])
+    assert np.isnan(rates_at([0.1, 0.2, 0.4], frr, np.array([0.3, 0.1]))[1])
+
+
+def test_the_falling_fit_is_that_of_isotonic_regression():
+    from sklearn.isotonic import isotonic_regression
+
+    values = np.random.default_rng(0).random((7, 30))
+    wanted = [isotonic_regression(column, increasing=False) for column in values.T]
+    assert falling_fit(values) == pytest.approx(np.array(wanted).T)
+
+
+def test_no_worse_is_where_the_interval_has_zero_and_the_difference_stays_small():
+    rates = [0.1, 0.2, 0.4, 0.8]
+    # At 0.1 and 0.2 surely worse; half way to 0.4, in log rate, the low end comes down to zero.
+    found = no_worse(rates, np.array([0.2, 0.004, 0.003, 0.0]), [0.1, 0.01, -0.01, -0.02])
+    assert found == {"bpp": pytest.approx(np.sqrt(0.2 * 0.4))}
+    # The interval has zero from 0.1 on, but the difference comes down to half a point at 0.4.
+    found = no_worse(rates, np.array([0.2, 0.1, NEAR, 0.0]), [-0.1, -0.1, -0.1, -0.1])
+    assert found == {"bpp": pytest.approx(0.4)}
+    # It was small, and is not at 0.4: what counts is where it stays so.
+    found = no_worse(rates[::-1], np.array([0.0, 0.02, 0.001, 0.1]), [-0.1, -0.1, -0.1, 0.1])
+    assert 0.4 < found["bpp"] < 0.8
+    assert no_worse(rates, np.array([0.2, 0.1, 0.1, 0.1]), [-1.0] * 4) == {"reason": "not reached"}
+    assert no_worse(rates, np.array([0.0] * 4), [0.001] * 4) == {"reason": "not reached"}
+    assert no_worse(rates, np.zeros(4), [0.0] * 4)["reason"].startswith("below 0.100 bpp")
+    assert no_worse([0.1], np.zeros(1), [0.0])["reason"] == "1 setting; a line takes 2"
+
+
+def test_identical_codecs_do_not_differ_and_a_shifted_one_does():
+    """600 queries and their cosines, under a codec that leaves all alone and one that does not."""
+    people = [f"{number:03}" for number in range(600) for _ in range(2)]
+    rng = np.random.default_rng(1)
+    same, other, spec = 0.6 * rng.random(600), np.full(600, 0.5), EmbeddingSpec("x")
+    cosines = 0.9 + 0.1 * rng.random(1200)
+
+    def point(codec: str, setting: float, bpp: float, shift: float) -> Point:
+        distances = {spec: (same + shift, other)}
+        numbers = {"bpp": bpp, "psnr": 30.0, "ms_ssim": None}
+        known = {"frr": frr_at_far(*distances[spec]), "cosine": float((cosines - shift).mean())}
+        return Point(
+            codec, setting, numbers | {"recognition": {"x": known}}, distances,
+            {spec: cosines - shift},
+        )  # fmt: skip
+
+    points = [point(*BASELINE, 0.4, 0.0)]
+    points += [point("jpeg", n, 0.1 * n, 0.0) for n in (1, 2)]
+    points += [point("webp", n, 0.1 * n, 0.1) for n in (1, 2)]
+    told = results(points, people)["codecs"]
+    for numbers in told["jpeg"]["points"]:
+        alike = numbers["recognition"]["x"]["differences"]
+        assert alike["frr"] == {"value": 0, "interval": (0, 0)}
+        assert alike["cosine"] == {"value": 0, "interval": (0, 0)}
+    for numbers in told["webp"]["points"]:
+        apart = numbers["recognition"]["x"]["differences"]
+        assert apart["frr"]["interval"][0] > 0.1
+        assert apart["cosine"]["interval"] == pytest.approx((-0.1, -0.1))
+    parity = told["jpeg"]["parity"]["x"]
+    assert parity["no_worse"]["reason"] == parity["cosine"]["reason"]
+    assert parity["no_worse"]["reason"] == "below 0.100 bpp, the lowest rate measured"
+    parity = told["webp"]["parity"]["x"]
+    assert parity["no_worse"] == parity["cosine"] == {"reason": "not reached"}
+    assert parity["crossing"] == {"reason": "2 settings; a fit takes 6"}
+
+
+def test_parity_in_cosine_has_its_interval_and_share():
+    people = [f"{number:03}" for number in range(300)]
+    spec, spread = EmbeddingSpec("x"), 0.02 * np.random.default_rng(2).random(300)
+
+    def point(codec: str, setting: float, bpp: float, cosine: float) -> Point:
+        cosines = cosine - spread * (1 + setting / 10)
+        numbers = {"bpp": bpp, "psnr": 30.0, "ms_ssim": None}
+        known = {"x": {"cosine": float(cosines.mean())}}
+        return Point(codec, setting, numbers | {"recognition": known}, {}, {spec: cosines})
+
+    points = [point(*BASELINE, 0.8, 0.95)]
+    points += [point("jpeg", 1, 0.1, 0.8), point("jpeg", 2, 0.4, 0.98)]
+    found = results(points, people)["codecs"]["jpeg"]["parity"]["x"]
+    assert list(found) == ["cosine"]  # nobody asks, as everybody has one photograph
+    (low, high), rate = found["cosine"]["interval"], found["cosine"]["bpp"]
+    assert 0.1 < low < rate < high < 0.4
+    assert found["cosine"]["share"] == pytest.approx(rate / 0.8)
+
+
+def test_a_model_is_marked_by_the_recognisers_that_taught_it():
+    card = SimpleNamespace(
+        runs=[
+            {"objective": "rec"},
+            {"objective": "ipr"},
+            {"objective": "ipr", "recognisers": ["espressif-mbf", "mobilefacenet-ms1m"]},
+        ]
+    )
+    assert teachers(card) == ("mobilefacenet-ms1m", "espressif-mbf")
+    assert teachers(SimpleNamespace(runs=card.runs[:1])) == ()
+    told = results(points_of("l2-ipr", {1: 0.1}, {1: 0.1}), [])
+    assert told["seen"] == ["mobilefacenet-ms1m"]
+    assert marked(told, "mobilefacenet-ms1m") == "mobilefacenet-ms1m (seen in training)"
+    assert marked(told, "x, found again") == "x (never seen, faces found again)"
 
 
 def test_the_threshold_lets_one_in_a_hundred_impostors_in():
@@ -207,19 +324,21 @@ def test_parity_is_told_with_its_interval_and_its_share_of_the_baseline():
     points = points_of("jpeg", shares, rates)
     points += points_of(BASELINE[0], {BASELINE[1]: 0.3}, {BASELINE[1]: 0.8})
     told = results(points, people, samples=200)
-    parity = told["codecs"]["jpeg"]["parity"]["seen"]
+    parity = told["codecs"]["jpeg"]["parity"]["seen"]["crossing"]
     assert parity["bpp"] == pytest.approx(rates[3])
     assert parity["share"] == pytest.approx(rates[3] / 0.8)
     low, high = parity["interval"]
     assert rates[2] < low <= rates[3] <= high < rates[4]
     at_three = told["codecs"]["jpeg"]["points"][2]["recognition"]["seen"]
     assert at_three["frr_interval"][0] < 0.3 < at_three["frr_interval"][1]
-    assert at_three["less_than_baseline"] == (
-        0,
-        0,
-    )  # the same people are rejected, whoever is drawn
-    assert told["codecs"]["jpeg"]["points"][5]["recognition"]["seen"]["less_than_baseline"][0] > 0.2
-    assert told["codecs"][BASELINE[0]]["parity"]["seen"] == {"reason": "1 settings; a fit takes 6"}
+    # The same people are rejected, whoever is drawn.
+    assert at_three["differences"]["frr"] == {"value": 0, "interval": (0, 0)}
+    at_six = told["codecs"]["jpeg"]["points"][5]["recognition"]["seen"]["differences"]["frr"]
+    assert at_six["interval"][1] < -0.2
+    no_worse_at = told["codecs"]["jpeg"]["parity"]["seen"]["no_worse"]["bpp"]
+    assert no_worse_at == pytest.approx(rates[3])
+    alone = told["codecs"][BASELINE[0]]["parity"]["seen"]
+    assert alone["crossing"] == {"reason": "1 setting; a fit takes 6"}
 
 
 def test_the_queries_reported_as_rejected_were_accepted_before_and_are_rejected_now():

@@ -23,6 +23,7 @@ def recognised(frr: float) -> dict:
             "undetected": 0,
             "frr": frr,
             "frr_interval": [frr / 2, 2 * frr],
+            "differences": {"frr": {"value": frr - 0.1, "interval": [frr - 0.2, frr]}},
             "roc": [[0, 1], [1, 0]],
         }
     }
@@ -41,7 +42,11 @@ def entry(label: str, reference: bool, rates: list[float]) -> dict:
         }
         for number, rate in enumerate(rates)
     ]
-    parity = {SEEN: {"bpp": 0.2, "share": 0.5, "interval": [0.15, 0.25]}}
+    crossing = {"bpp": 0.2, "share": 0.5, "interval": [0.15, 0.25]}
+    no_worse = {"bpp": 0.1, "share": 0.25}
+    parity = {
+        SEEN: {"crossing": crossing, "no_worse": no_worse, "cosine": {"reason": "not reached"}}
+    }
     return {
         "label": label,
         "version": "</script>",
@@ -64,7 +69,7 @@ def results(tmp_path):
     pictures = [f"pictures/{name}.webp" for name in names]
     rejected = dict(zip(("query", "query_decoded", "enrolled_decoded"), pictures[2:], strict=True))
     return {
-        "schema": 2,
+        "schema": 3,
         "seen": [SEEN],
         "baseline": ["hevc", 1.0],
         "commands": [["bench", "identify"]],
@@ -122,7 +127,11 @@ def test_the_report_is_written_and_drawn_again_from_its_results(results, tmp_pat
         "curves.svg",
         "pictures",
     }
-    assert "| ours | 0.200 (0.150 to 0.250), 50% |" in (tmp_path / "again/results.md").read_text()
+    told = (tmp_path / "again/results.md").read_text()
+    assert "| ours: FRR comes down to it | 0.200 (0.150 to 0.250), 50% |" in told
+    assert "| ours: FRR is no worse | 0.100, 25% |" in told
+    assert "| ours: cosine reaches it | not reached |" in told
+    assert "| +20.0% (10.0% to 30.0%) |" in told
     with Image.open(tmp_path / "again" / "curves.png") as drawn:
         assert np.asarray(drawn).std() > 10
     again = json.loads((tmp_path / "again" / "results.json").read_text())

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
+from facecodec.bench import SEEN
 from facecodec.frozen import ModelCard
 
 COLUMNS = (("bpp", ".3f"), ("psnr", ".2f"), ("ms_ssim", ".4f"))
 
 
-def render(card: ModelCard, rows: list[dict[str, Any]], seen: str, size: int, command: str) -> str:
+def teachers(card: ModelCard) -> tuple[str, ...]:
+    """Returns the recognisers that a model was trained against, by name.
+
+    Runs that do not say so are of the time when there was one.
+    """
+    names: list[str] = []
+    for run in card.runs:
+        names += run.get("recognisers", [SEEN] if run["objective"] in ("ip", "ipr") else [])
+    return tuple(dict.fromkeys(names))
+
+
+def render(card: ModelCard, rows: list[dict[str, Any]], size: int, command: str) -> str:
     """Returns the card of a model from its points' numbers, a row for each q; `command` made it."""
     recognisers = list(rows[0]["recognition"])
     heads = ["q", "bpp", "PSNR", "MS-SSIM"]
     for name in recognisers:
-        mark = "seen" if name == seen else "unseen"
+        mark = "seen" if name in teachers(card) else "unseen"
         heads += [f"FRR, {name} ({mark})", f"cosine, {name}"]
     lines = [
         f"# {card.name}",

@@ -13,6 +13,7 @@ from facecodec import images
 from facecodec.bench.codecs import find_codec
 from facecodec.bench.codecs.fit import nearest
 from facecodec.bench.subjects import Subject
+from facecodec.bench.tables import recognisers_of
 
 PICTURES = (
     "original",
@@ -41,7 +42,8 @@ def add_pictures(results: dict[str, Any], subjects: Sequence[Subject], out: Path
     chosen = [
         each
         for each in rejected
-        if each["recogniser"] in results["seen"] and shown.get(each["codec"]) == each["setting"]
+        if each["recogniser"] in recognisers_of(results)[:1]
+        and shown.get(each["codec"]) == each["setting"]
     ]
     others = [each for each in rejected if each not in chosen]
     results["rejected"] = rejected_pictures(chosen, subjects, out) + others
@@ -50,11 +52,11 @@ def add_pictures(results: dict[str, Any], subjects: Sequence[Subject], out: Path
 def telling(entry: dict[str, Any], results: dict[str, Any]) -> float:
     """Returns a codec's coarsest setting that is recognised as well as the baseline, or its finest.
 
-    That is measured by the recogniser that training has seen.
+    That is measured by the first recogniser.
     """
     by_rate = sorted(entry["points"], key=lambda point: point["bpp"])
     baseline = results["baseline"]
-    seen = results["seen"][0]
+    seen = next(iter(recognisers_of(results)), None)
     if baseline and "frr" in by_rate[0].get("recognition", {}).get(seen, {}):
         points = {point["setting"]: point for point in results["codecs"][baseline[0]]["points"]}
         target = points[baseline[1]]["recognition"][seen]["frr"]

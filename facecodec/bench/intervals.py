@@ -1,18 +1,18 @@
-"""Bootstrap intervals over the people who ask, with the gallery fixed.
+"""Intervals by bootstrap over people: faces of one person are not independent.
 
-Photographs of one person are not independent, so people are drawn, not photographs.
+A sample is how often each face counts in it, so that all samples are worked out at once.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from facecodec.bench.metrics import rate_at
-from facecodec.bench.protocols import FAR, frr_at_far
+from facecodec.bench.protocols import FAR
 
-DRAWS = 1000
+DRAWS = 2000
 LEVEL = 0.95
 
 Distances = tuple[
@@ -20,39 +20,41 @@ Distances = tuple[
 ]  # of each query: to its own gallery, and to the nearest other
 
 
-def draws(people: Sequence[str], count: int = DRAWS, seed: int = 0) -> list[np.ndarray]:
-    """Indices of the queries in each of `count` samples of people with replacement; `people` of
-    each query.
+def draws(people: Sequence[str], count: int = DRAWS, seed: int = 0) -> np.ndarray:
+    """Returns how often each face is in each of `count` samples of people with replacement.
+
+    `people` says who is on each face, (N,); the result is float (count, N).
     """
-    by_person: dict[str, list[int]] = {}
-    for index, person in enumerate(people):
-        by_person.setdefault(person, []).append(index)
-    groups = [np.array(each) for each in by_person.values()]
-    rng = np.random.default_rng(seed)
-    return [
-        np.concatenate([groups[i] for i in rng.integers(len(groups), size=len(groups))])
-        for _ in range(count)
-    ]
+    _, number = np.unique(np.asarray(people), return_inverse=True)
+    total = int(number.max()) + 1
+    taken = np.random.default_rng(seed).multinomial(total, np.full(total, 1 / total), count)
+    return taken[:, number].astype(float)
 
 
-def frr_draws(measured: Distances, samples: list[np.ndarray], far: float = FAR) -> np.ndarray:
-    """Returns FRR at FAR in each sample, (len(samples),).
+def frr_draws(measured: Distances, samples: np.ndarray, far: float = FAR) -> np.ndarray:
+    """Returns FRR at FAR in each sample of the queries, (count,), the gallery fixed.
 
-    With the same samples, differences of two codecs are paired.
+    Differences of two codecs' are paired if the samples are the same.
     """
     same, other = measured
-    return np.array([frr_at_far(same[sample], other[sample], far, least=1) for sample in samples])
+    total = samples.sum(1)
+    allowed = np.floor(far * total)
+    nearest = np.argsort(other, kind="stable")
+    few = math.ceil(far * len(other)) + 1
+    while few < len(other) and (samples[:, nearest[:few]].sum(1) <= allowed).any():
+        few *= 2  # in some sample few of these were drawn
+    passed = np.cumsum(samples[:, nearest[:few]], 1)
+    drawn = other[nearest][(passed > allowed[:, None]).argmax(1)]
+    thresholds, number = np.unique(drawn, return_inverse=True)
+    accepted = samples @ (same[:, None] < thresholds)
+    return 1 - np.take_along_axis(accepted, number[:, None], 1)[:, 0] / total
 
 
-def parity_draws(rates: Sequence[float], frr: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Returns where the monotone fit of FRR over rate crosses the target in each sample.
-
-    It is NaN where there is no crossing. `frr` is (len(rates), samples), `target` (samples,).
-    """
-    crossings = [
-        rate_at(rates, values, wanted) for values, wanted in zip(frr.T, target, strict=True)
-    ]
-    return np.array([np.nan if rate is None else rate for rate in crossings])
+def mean_draws(values: np.ndarray, samples: np.ndarray) -> np.ndarray:
+    """Returns the mean of `values` (N,) in each sample, (count,); values that are NaN do not count."""
+    known = ~np.isnan(values)
+    total = samples @ known
+    return np.where(total > 0, samples @ np.where(known, values, 0) / np.maximum(total, 1), np.nan)
 
 
 def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float] | None:

@@ -49,23 +49,44 @@ def _tensor(image: np.ndarray) -> Tensor:
     return torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float()
 
 
-def rate_at(rates: Sequence[float], values: Sequence[float], target: float) -> float | None:
-    """Returns the rate where a falling curve first reaches `target`, or None if it never does.
+def falling_fit(values: np.ndarray) -> np.ndarray:
+    """Returns the least-squares fit of `values` (R, ...) that never rises along the first axis.
 
-    The curve is the monotone (isotonic) fit of `values`, straight in log rate between its points.
+    By the minimax formula of isotonic regression (Barlow et al., 1972): at i, the least over
+    a <= i of the greatest over b >= i of the mean of a to b.
     """
-    from sklearn.isotonic import IsotonicRegression
+    sums = np.concatenate([np.zeros_like(values[:1]), np.cumsum(values, 0)])
+    fit = np.full_like(values, np.inf)
+    for a in range(len(values)):
+        lengths = np.arange(1, len(values) - a + 1).reshape(-1, *[1] * (values.ndim - 1))
+        means = (sums[a + 1 :] - sums[a]) / lengths
+        fit[a:] = np.minimum(fit[a:], np.maximum.accumulate(means[::-1], 0)[::-1])
+    return fit
 
+
+def rates_at(rates: Sequence[float], values: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Returns the rates where falling curves first reach their targets, (N,), NaN where they never do.
+
+    `values` (R, N) are of N curves over the same `rates` (R,), `targets` (N,). A curve is the
+    monotone fit of its values, straight in log rate between its points.
+    """
     order = np.argsort(rates)
     x = np.log(np.asarray(rates, float)[order])
-    y = IsotonicRegression(increasing=False).fit_transform(x, np.asarray(values, float)[order])
-    reached = np.flatnonzero(y <= target)
-    if not len(reached):
-        return None
-    i = reached[0]
-    if i == 0 or y[i] == y[i - 1]:
-        return math.exp(x[i])
-    return math.exp(x[i - 1] + (x[i] - x[i - 1]) * (y[i - 1] - target) / (y[i - 1] - y[i]))
+    y = falling_fit(np.asarray(values, float)[order])
+    reached = y <= targets
+    here = reached.argmax(0)
+    before = np.maximum(here - 1, 0)
+    high, low = (np.take_along_axis(y, each[None], 0)[0] for each in (before, here))
+    gap = high - low
+    share = np.where(gap > 0, (high - targets) / np.where(gap > 0, gap, 1), 1)
+    found = np.exp(x[before] + share * (x[here] - x[before]))
+    return np.where(reached.any(0), found, np.nan)
+
+
+def rate_at(rates: Sequence[float], values: Sequence[float], target: float) -> float | None:
+    """Does as `rates_at` does, for one curve; returns None where it never reaches the target."""
+    (rate,) = rates_at(rates, np.asarray(values, float)[:, None], np.array([target])).tolist()
+    return None if math.isnan(rate) else rate
 
 
 def bd_rate(

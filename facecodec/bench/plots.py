@@ -11,9 +11,14 @@ import numpy as np
 
 from facecodec.bench.tables import CURVES, marked, recognisers_of
 
+ACROSS = 4  # panels side by side
+
 
 def draw(results: dict[str, Any], out: Path) -> None:
-    """Draws curves.png and curves.svg: a panel for each recogniser, and two for the pictures."""
+    """Draws curves.png and curves.svg: a panel for each recogniser, and two for the pictures.
+
+    Where there are queries enough a recogniser's panel shows false rejections, elsewhere 1 - cosine.
+    """
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 
@@ -23,26 +28,27 @@ def draw(results: dict[str, Any], out: Path) -> None:
         point for point in codecs[baseline[0]]["points"] if point["setting"] == baseline[1]
     )
     every = [point.get("recognition", {}) for entry in codecs.values() for point in entry["points"]]
-    recognisers = [
-        recogniser
-        for recogniser in recognisers_of(results)
-        if any("frr" in seen.get(recogniser, {}) for seen in every)
-    ]
-    figure = Figure(figsize=(4.6 * (len(recognisers) + 2), 4.2), layout="constrained")
-    panels = figure.subplots(1, len(recognisers) + 2)
+    recognisers = recognisers_of(results)
+    across = min(ACROSS, len(recognisers) + 2)
+    down = -(-(len(recognisers) + 2) // across)
+    figure = Figure(figsize=(4.6 * across, 4.2 * down), layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False).flatten()
+    for axes in panels[len(recognisers) : -2]:
+        axes.set_axis_off()
     for axes, recogniser in zip(panels, recognisers, strict=False):
-        _curves(axes, codecs, partial(_frr, recogniser))
-        if target and recogniser in target["recognition"]:
-            axes.axhline(
-                target["recognition"][recogniser]["frr"],
-                color="black",
-                linewidth=0.8,
-                linestyle=":",
-            )
+        has_frr = any("frr" in seen.get(recogniser, {}) for seen in every)
+        value = partial(_frr if has_frr else _lost, recogniser)
+        _curves(axes, codecs, value)
+        goal = value(target) if target else None
+        if goal:
+            axes.axhline(goal, color="black", linewidth=0.8, linestyle=":")
         axes.set_yscale("log")
         for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
             axis(PercentFormatter(1, decimals=0))
-        axes.set(title=marked(recogniser).replace(" (", "\n("), ylabel="false rejections at FAR 1%")
+        axes.set(
+            title=marked(results, recogniser).replace(" (", "\n("),
+            ylabel="false rejections at FAR 1%" if has_frr else "1 - cosine to the original",
+        )
     _curves(panels[-2], codecs, lambda point: point["psnr"])
     panels[-2].set(title="PSNR", ylabel="dB")
     _curves(panels[-1], codecs, lambda point: point["ms_ssim"])
@@ -81,3 +87,9 @@ def _curves(
 
 def _frr(recogniser: str, point: dict[str, Any]) -> float | None:
     return point["recognition"].get(recogniser, {}).get("frr")
+
+
+def _lost(recogniser: str, point: dict[str, Any]) -> float | None:
+    """1 - cosine, which a logarithmic axis can show; None where nothing is lost."""
+    cosine = point["recognition"].get(recogniser, {}).get("cosine")
+    return None if cosine is None or cosine >= 1 else 1 - cosine

@@ -13,7 +13,7 @@ import numpy as np
 from facecodec.errors import UsageError
 
 MIN_QUERIES = 500
-FAR = 0.01
+FAR, STRICT_FAR = 0.01, 0.001
 
 
 def galleries(people: Sequence[str], size: int = 1) -> tuple[np.ndarray, np.ndarray]:

@@ -77,6 +77,8 @@ def redraw(many: Sequence[dict[str, Any]], folders: Sequence[Path], out: Path) -
                 merged["codecs"] = _merged(merged.get("codecs", {}), value)
             elif key == "skipped":
                 merged[key] = merged.get(key, {}) | value
+            elif key == "seen":
+                merged[key] = sorted({*merged.get(key, []), *value})
             elif key in ("commands", "rejected", "differences"):
                 merged[key] = merged.get(key, []) + value
             elif key == "gallery" and merged.get(key):
@@ -124,6 +126,6 @@ def _flat(codec: str, numbers: dict[str, Any]) -> dict[str, Any]:
         row |= {
             f"{key}, {recogniser}": value
             for key, value in seen.items()
-            if not isinstance(value, list | tuple)
+            if not isinstance(value, list | tuple | dict)
         }
     return row

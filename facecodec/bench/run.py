@@ -9,19 +9,22 @@ import math
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
-from facecodec.bench import SCHEMA, SEEN
+from facecodec.bench import SCHEMA
 from facecodec.bench.codecs import find_codec, is_reference, unusable
-from facecodec.bench.intervals import DRAWS, draws, frr_draws, interval, parity_draws
+from facecodec.bench.intervals import DRAWS, draws, frr_draws, interval, mean_draws
 from facecodec.bench.measure import Bench, EmbeddingSpec, Measured
-from facecodec.bench.metrics import bd_rate, rate_at
+from facecodec.bench.metrics import bd_rate
+from facecodec.bench.parity import FEWEST_LINE, crossing, no_worse
 from facecodec.bench.protocols import (
+    FAR,
     MIN_QUERIES,
+    STRICT_FAR,
     distances,
     frr_at_far,
     galleries,
@@ -37,25 +40,31 @@ ORIGINAL = "original"
 MOST_REJECTED = 3  # rejected queries in the report, for each codec, setting and recogniser
 PAIR = ("first", "second", "same", "fold")
 FEWEST_BD = 4  # points that a BD-rate needs
-FEWEST_POINTS = 6  # points that a fit of FRR over rate needs
+FARS = {"frr": FAR, "frr_strict": STRICT_FAR}  # by the names of the FRRs in the results
 
 Report = Callable[[str, float, int], None]  # codec, setting, photographs done
+# By recogniser and by a statistic's name in the results: its values in every sample.
+Drawn = dict[EmbeddingSpec, dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
 class Point:
-    """A codec at one setting: its numbers, and the distances of each query by recogniser."""
+    """A codec at one setting: its numbers and, by recogniser, the distances of each query.
+
+    `cosines` are those of each photograph's embedding with the original's, NaN without a face.
+    """
 
     codec: str
     setting: float
     numbers: dict[str, Any]
     distances: dict[EmbeddingSpec, tuple[np.ndarray, np.ndarray]]
+    cosines: dict[EmbeddingSpec, np.ndarray] = field(default_factory=dict, compare=False)
 
 
 def summarise(
-    measured: Sequence[Measured], originals: Sequence[Measured], specs: Sequence[EmbeddingSpec]
+    measured: Sequence[Measured], cosines: Mapping[EmbeddingSpec, np.ndarray]
 ) -> dict[str, Any]:
-    """Returns bpp, and the means of PSNR, SSIM, MS-SSIM and the cosine to the original's embedding.
+    """Returns bpp, and the means of PSNR, SSIM, MS-SSIM and the cosines to the original's embedding.
 
     bpp is total bits over total pixels. MS-SSIM is over the pictures that are large enough, None if
     none is; cosines are over the faces that were found.
@@ -68,12 +77,10 @@ def summarise(
         "ssim": float(np.mean([m.ssim for m in measured])),
         "ms_ssim": float(np.mean(structure)) if structure else None,
     }
-    for spec in specs:
-        embeddings, wanted = stacked(measured, spec), stacked(originals, spec)
-        cosines = (embeddings * wanted).sum(1)
-        found = ~np.isnan(cosines)
+    for spec, each in cosines.items():
+        found = ~np.isnan(each)
         numbers.setdefault("recognition", {})[str(spec)] = {
-            "cosine": float(cosines[found].mean()) if found.any() else None,
+            "cosine": float(each[found].mean()) if found.any() else None,
             "undetected": int((~found).sum()),
         }
     return numbers
@@ -102,12 +109,20 @@ def measure(
                 report(codec, setting, done)
 
             measured = _photographs(bench, codec, setting, subjects, tell)
-            numbers = summarise(measured, originals, bench.specs)
+            cosines = {
+                spec: (stacked(measured, spec) * stacked(originals, spec)).sum(1)
+                for spec in bench.specs
+            }
+            numbers = summarise(measured, cosines)
             apart = {}
             for spec in bench.specs if enough else ():
                 apart[spec] = distances(stacked(measured, spec), people, gallery)
-                numbers["recognition"][str(spec)]["frr"] = frr_at_far(*apart[spec])
-            points.append(Point(codec, float(setting), numbers, apart))
+                numbers["recognition"][str(spec)] |= {
+                    name: frr_at_far(*apart[spec], far)
+                    for name, far in FARS.items()
+                    if len(apart[spec][0]) >= 1 / far
+                }
+            points.append(Point(codec, float(setting), numbers, apart, cosines))
     return points
 
 
@@ -302,22 +317,15 @@ def environment() -> dict[str, Any]:
 def results(
     points: list[Point], people: Sequence[str], gallery: int = 1, samples: int = DRAWS
 ) -> dict[str, Any]:
-    """Returns the points with their statistics: intervals, ROC curves, and bits at parity.
+    """Returns the points with their statistics: intervals, differences, ROC curves, and bits at parity.
 
     `people` says who is on each photograph, in the order measured; without it there is no
     recognition.
     """
     if not people:
-        points = [replace(point, distances={}) for point in points]
-    queries = [people[index] for index in galleries(people, gallery)[1]]
-    chosen = draws(queries, samples) if queries else []
+        points = [replace(point, distances={}, cosines={}) for point in points]
     base = next((n for n, p in enumerate(points) if (p.codec, p.setting) == BASELINE), None)
-    baseline = None if base is None else points[base]
-    drawn = {
-        (number, spec): frr_draws(apart, chosen)
-        for number, point in enumerate(points)
-        for spec, apart in point.distances.items()
-    }
+    drawn = _drawn(points, people, gallery, samples)
     codecs: dict[str, Any] = {}
     for number, point in enumerate(points):
         codec = find_codec(point.codec)
@@ -331,34 +339,98 @@ def results(
             },
         )
         numbers = {"setting": point.setting, **point.numbers}
-        for spec, (same, other) in point.distances.items():
+        for spec, told in drawn[number].items():
             seen = numbers["recognition"][str(spec)]
-            seen["frr_interval"] = interval(drawn[number, spec])
+            seen |= {f"{name}_interval": interval(each) for name, each in told.items()}
             if base is not None:
-                seen["less_than_baseline"] = interval(drawn[base, spec] - drawn[number, spec])
-            seen["roc"] = [[round(float(v), 5) for v in values] for values in roc(same, other)]
+                seen["differences"] = _differences(point, told, points[base], drawn[base], spec)
+        for spec, apart in point.distances.items():
+            curve = [[round(float(v), 5) for v in values] for values in roc(*apart)]
+            numbers["recognition"][str(spec)]["roc"] = curve
         entry["points"].append(numbers)
     if base is not None:
-        baseline = points[base]
         for name, entry in codecs.items():
             mine = [number for number, point in enumerate(points) if point.codec == name]
-            entry["parity"] = {}
-            for spec in baseline.distances:
-                samples_of = [drawn[number, spec] for number in mine]
-                curve = [points[number] for number in mine]
-                entry["parity"][str(spec)] = parity(
-                    curve, samples_of, baseline, drawn[base, spec], spec
-                )
+            entry["parity"] = {
+                str(spec): parity(points, drawn, mine, base, spec) for spec in drawn[base]
+            }
     for name, entry in codecs.items():
         entry["bd_rate"] = (
             bd_rates(codecs.get(BASELINE[0]), entry) if name not in (ORIGINAL, BASELINE[0]) else {}
         )
     return {
         "schema": SCHEMA,
-        "seen": [SEEN],
-        "baseline": list(BASELINE) if baseline else None,
+        "seen": sorted({each for name in codecs for each in find_codec(name).teachers}),
+        "baseline": None if base is None else list(BASELINE),
         "codecs": codecs,
     }
+
+
+def _drawn(points: list[Point], people: Sequence[str], gallery: int, samples: int) -> list[Drawn]:
+    """Returns the statistics of each point in every sample of people, the same samples for all."""
+    queries = [people[index] for index in galleries(people, gallery)[1]]
+    asking = draws(queries, samples) if queries else np.empty((0, 0))
+    shown = draws(people, samples) if people else np.empty((0, 0))
+    drawn: list[Drawn] = []
+    for point in points:
+        told: Drawn = {}
+        for spec, apart in point.distances.items():
+            numbers = point.numbers["recognition"][str(spec)]
+            told[spec] = {
+                name: frr_draws(apart, asking, far) for name, far in FARS.items() if name in numbers
+            }
+        for spec, each in point.cosines.items():
+            if not np.isnan(each).all():
+                told.setdefault(spec, {})["cosine"] = mean_draws(each, shown)
+        drawn.append(told)
+    return drawn
+
+
+def _differences(
+    point: Point, drawn: dict[str, np.ndarray], baseline: Point, its: Drawn, spec: EmbeddingSpec
+) -> dict[str, Any]:
+    """Returns each statistic less the baseline's, and the interval of that, paired."""
+    mine, wanted = (each.numbers["recognition"][str(spec)] for each in (point, baseline))
+    return {
+        name: {"value": mine[name] - wanted[name], "interval": interval(each - its[spec][name])}
+        for name, each in drawn.items()
+        if name in its.get(spec, {})
+    }
+
+
+def parity(
+    points: list[Point], drawn: list[Drawn], mine: list[int], base: int, spec: EmbeddingSpec
+) -> dict[str, Any]:
+    """Returns where the points `mine` are as good as the point `base`, by each measure of bench/parity.py.
+
+    Of each: `bpp`, its `interval` where there is one, and the `share` of the baseline's bits; or a
+    `reason`.
+    """
+    rates = [points[number].numbers["bpp"] for number in mine]
+
+    def told(name: str) -> tuple[np.ndarray, float, np.ndarray, np.ndarray] | None:
+        """A statistic of each, the baseline's, and both in every sample."""
+        if any(name not in drawn[number].get(spec, {}) for number in [*mine, base]):
+            return None
+        values = [
+            points[number].numbers["recognition"][str(spec)][name] for number in [*mine, base]
+        ]
+        samples = np.stack([drawn[number][spec][name] for number in [*mine, base]])
+        return np.array(values[:-1]), values[-1], samples[:-1], samples[-1]
+
+    found = {}
+    if frr := told("frr"):
+        values, goal, samples, its = frr
+        lows = [(interval(each) or (np.nan,))[0] for each in samples - its]
+        found["crossing"] = crossing(rates, values, goal, samples, its)
+        found["no_worse"] = no_worse(rates, values - goal, lows)
+    if cosine := told("cosine"):
+        values, goal, samples, its = cosine
+        found["cosine"] = crossing(rates, 1 - values, 1 - goal, 1 - samples, 1 - its, FEWEST_LINE)
+    for each in found.values():
+        if "bpp" in each:
+            each["share"] = each["bpp"] / points[base].numbers["bpp"]
+    return found
 
 
 def bd_rates(anchor: dict[str, Any] | None, entry: dict[str, Any]) -> dict[str, float]:
@@ -378,29 +450,3 @@ def bd_rates(anchor: dict[str, Any] | None, entry: dict[str, Any]) -> dict[str, 
             if rate is not None:
                 rates[name] = rate
     return rates
-
-
-def parity(
-    points: list[Point],
-    drawn: list[np.ndarray],
-    baseline: Point,
-    target: np.ndarray,
-    spec: EmbeddingSpec,
-) -> dict[str, Any]:
-    """Returns the rate at which a codec's FRR is the baseline's.
-
-    It is given as bpp, the share of the baseline's bits, and the interval of bpp. If there is no
-    such rate, `reason` says why.
-    """
-    if len(points) < FEWEST_POINTS:
-        return {"reason": f"{len(points)} settings; a fit takes {FEWEST_POINTS}"}
-    rates = [point.numbers["bpp"] for point in points]
-    frr = [point.numbers["recognition"][str(spec)]["frr"] for point in points]
-    goal = baseline.numbers["recognition"][str(spec)]["frr"]
-    rate = rate_at(rates, frr, goal)
-    if rate is None:
-        return {"reason": "not reached"}
-    if math.isclose(rate, min(rates)):
-        return {"reason": f"below {rate:.3f} bpp, the lowest rate measured"}
-    between = interval(parity_draws(rates, np.stack(drawn), target))
-    return {"bpp": rate, "share": rate / baseline.numbers["bpp"], "interval": between}

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import click
 
-from facecodec.bench import SEEN
 from facecodec.cli.bench import Progress, recogniser_option, require_bench
 from facecodec.cli.paths import LocalPath
 
@@ -75,5 +74,5 @@ def card(
     }
     out.with_suffix(".json").write_text(json.dumps(numbers, indent=1) + "\n")
     out.write_text(
-        render(facts, rows, SEEN, path.stat().st_size, shlex.join(["facecodec", *sys.argv[1:]]))
+        render(facts, rows, path.stat().st_size, shlex.join(["facecodec", *sys.argv[1:]]))
     )

@@ -96,6 +96,8 @@ def past_runs(saved: dict[str, Any]) -> list[dict[str, Any]]:
         "steps": saved["step"],
         "hours": round(saved["seconds"] / 3600, 2),
     }
+    if config.keeps_identity:
+        this["recognisers"] = [Path(each.name).stem for each in config.recognisers]
     return [*saved["runs"], this | {"hardware": saved["hardware"]}]
 
 

@@ -34,7 +34,8 @@ class BenchCodec:
     `settings` are measured by default, `fine` are all there are, from the smallest file to the
     largest. `encode` takes uint8 (H, W, 3) and a setting and gives a whole file; `decode` takes
     that and (H, W). `missing` says why it cannot run here, or None. `version` changes whenever its
-    files may. `commands` are its programs, if it has any.
+    files may. `commands` are its programs, if it has any, and `teachers` the recognisers that it
+    was trained against.
     """
 
     name: str
@@ -46,3 +47,4 @@ class BenchCodec:
     version: Callable[[], str]
     missing: Callable[[], str | None] = nothing
     commands: Commands | None = None
+    teachers: tuple[str, ...] = ()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from facecodec.bench.card import teachers
 from facecodec.bench.codecs.codec import BenchCodec, Commands
 from facecodec.container import MAX_QUALITY_BYTE, QUALITY_STEPS
 
@@ -48,4 +49,5 @@ def model_codec(name: str) -> BenchCodec:
         decode,
         lambda: version,
         commands=commands,
+        teachers=teachers(model.card),
     )

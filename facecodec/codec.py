@@ -23,7 +23,7 @@ from facecodec.container import (
 )
 from facecodec.errors import FormatError, ImageError, ModelError, UsageError
 from facecodec.families import Family, family_module
-from facecodec.head import Head
+from facecodec.head import Head, Sight
 from facecodec.images import as_rgb, info_of
 from facecodec.search import DEFAULT_EFFORT, EFFORTS
 from facecodec.search.fitting import fit
@@ -173,14 +173,17 @@ class Codec:
     def embed(self, parsed: container.Container) -> np.ndarray:
         """Returns the embedding of the face in a file, float32 (D,) of length 1.
 
-        It is made from the latents alone and lies in the space of `head.space`. Raises ModelError
-        for a model without a head.
+        It is made from the latents alone and lies in the space of `head.space`. It is of little use
+        for a face of another size than the head was taught, or where there is none:
+        faces.embedding serves every size. Raises ModelError for a model without a head.
         """
+        return self.see(parsed).embedding
+
+    def see(self, parsed: container.Container) -> Sight:
+        """What the model's head sees in a file. Raises ModelError for a model without a head."""
         self._check(parsed)
         size = (parsed.height, parsed.width)
-        return self.head.embed(
-            self.family.decode_latents(parsed.streams, size, parsed.quality_byte)
-        )
+        return self.head.look(self.family.decode_latents(parsed.streams, size, parsed.quality_byte))
 
     def symbols(self, parsed: container.Container) -> Any:
         """Returns the latents of a file as integers, before any floating point.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -223,11 +224,14 @@ def load(path: Path) -> tuple[ModelCard, dict[str, np.ndarray]]:
 class HeadFile:
     """The head of a model: `tensors` are its graph and the linear layer of `classes`.
 
-    `space` is the recogniser whose embeddings it gives, `classes` are people it tells apart.
+    `space` is the recogniser whose embeddings it gives, `classes` are people it tells apart. An
+    embedding of length `certain[0]` is that of a face as likely as not; `certain[1]` is the width
+    of the logistic function of its length. None is for a head that was not measured for it.
     """
 
     space: str
     classes: list[str]
+    certain: tuple[float, float] | None
     tensors: dict[str, np.ndarray]
 
 
@@ -252,7 +256,11 @@ def load_head(card: ModelCard) -> HeadFile:
         )
     facts, tensors = load_beside(path, HEAD_FORMAT, "head", card.fingerprint)
     try:
-        head = HeadFile(facts["space"], facts["classes"], tensors)
+        certain = facts.get("certain")
+        if certain is not None:
+            middle, width = map(float, certain)
+            certain = (middle, width)
+        head = HeadFile(facts["space"], facts["classes"], certain, tensors)
         _check_head(head)
         return head
     except (KeyError, TypeError, ValueError) as error:
@@ -263,6 +271,10 @@ def _check_head(head: HeadFile) -> None:
     """Raises TypeError or ValueError for a head that freeze has not made."""
     if not isinstance(head.space, str) or not isinstance(head.classes, list):
         raise TypeError("its space is no text, or its classes are no list")
+    if head.certain is not None:
+        middle, width = head.certain
+        if not (math.isfinite(middle) and 0 < width < math.inf):
+            raise ValueError("its certainty is no number and a width")
     expected = {"head.onnx": GRAPH}
     if head.classes or head.tensors.keys() & {"weight", "bias"}:
         expected |= {

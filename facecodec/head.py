@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 
 from facecodec.errors import ModelError
 from facecodec.frozen import HeadFile
 from facecodec.sessions import Transforms
+
+
+@dataclass(frozen=True)
+class Face:
+    """Five points (5, 2), (x, y), in pixels, and how sure it is that they are a face's, 0 to 1."""
+
+    landmarks: np.ndarray
+    certainty: float
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What a head sees in latents: an embedding, float32 (D,), of length 1, and where its face is.
+
+    `face` is None for a head that was not measured for its certainty.
+    """
+
+    embedding: np.ndarray
+    face: Face | None
 
 
 class Head:
@@ -18,35 +40,47 @@ class Head:
     def __init__(self, file: HeadFile, threads: int = 0) -> None:
         self.space = file.space
         self.classes = file.classes
+        self.certain = file.certain
         self._tensors = file.tensors
         self._transforms = Transforms(file.tensors, threads)
 
-    def embed(self, latents: np.ndarray) -> np.ndarray:
-        """float32 (D,), of length 1, of latents (M, h, w).
+    def look(self, latents: np.ndarray) -> Sight:
+        """Returns what is seen in latents (M, h, w).
 
         Raises ModelError where the graph does not give numbers: latents beyond all bounds, or a bad
         head.
         """
-        embedding = self._embedding(latents)
-        return (embedding / max(np.linalg.norm(embedding), 1e-12)).astype(np.float32)
+        embedding, *others = self._seen(latents)
+        length = float(np.linalg.norm(embedding))
+        unit = (embedding / max(length, 1e-12)).astype(np.float32)
+        if self.certain is None:
+            return Sight(unit, None)
+        if not others or others[0].shape != (5, 2):
+            raise ModelError("the head gives no landmarks")
+        middle, width = self.certain
+        return Sight(unit, Face(others[0], logistic((length - middle) / width)))
 
     def classify(self, latents: np.ndarray) -> np.ndarray:
-        """Scores of `classes`, float32 (C,). Raises ModelError as `embed` does, and without
+        """Scores of `classes`, float32 (C,). Raises ModelError as `look` does, and without
         classes.
         """
         if not self.classes:
             raise ModelError("the head tells no classes apart")
         weight, bias = (self._tensors[name].astype(np.float64) for name in ("weight", "bias"))
-        embedding = self._embedding(latents)
+        embedding = self._seen(latents)[0]
         if len(embedding) != weight.shape[1]:
             raise ModelError(
                 f"the head's embedding has {len(embedding)} numbers, its classes {weight.shape[1]}"
             )
         return (weight @ embedding + bias).astype(np.float32)
 
-    def _embedding(self, latents: np.ndarray) -> np.ndarray:
-        """float64, in which no sum of squares overflows."""
-        embedding = self._transforms.vector("head.onnx", latents).astype(np.float64)
-        if not np.isfinite(embedding).all():
+    def _seen(self, latents: np.ndarray) -> list[np.ndarray]:
+        """What the graph gives, float64, in which no sum of squares overflows."""
+        seen = [each.astype(np.float64) for each in self._transforms.vectors("head.onnx", latents)]
+        if not all(np.isfinite(each).all() for each in seen):
             raise ModelError("the head gives no numbers for this file")
-        return embedding
+        return seen
+
+
+def logistic(value: float) -> float:
+    return 1 / (1 + math.exp(-max(-50.0, min(50.0, value))))

@@ -100,12 +100,15 @@ class Transforms:
         self._tiled(part, (height, width), TILE // step, reach, up=step, out=out)
         return pixels
 
-    def vector(self, name: str, latents: np.ndarray) -> np.ndarray:
-        """Runs a graph on latents (M, h, w), to float32 (D,)."""
-        result = self._result(name, latents[None])
-        if result.ndim != 2 or len(result) != 1 or result.dtype != np.float32:
-            raise ModelError(f"the model's {name} graph gives {result.dtype} {result.shape}")
-        return result[0]
+    def vectors(self, name: str, latents: np.ndarray) -> list[np.ndarray]:
+        """Runs a graph on latents (M, h, w), to float32 (D,) and what else it gives."""
+        results = self._results(name, latents[None])
+        if results[0].ndim != 2 or any(
+            len(each) != 1 or each.dtype != np.float32 for each in results
+        ):
+            told = ", ".join(f"{each.dtype} {each.shape}" for each in results)
+            raise ModelError(f"the model's {name} graph gives {told}")
+        return [each[0] for each in results]
 
     def _tiled(
         self,
@@ -201,7 +204,7 @@ class Transforms:
 
         Raises ModelError.
         """
-        result = self._result(name, values)
+        result = self._results(name, values)[0]
         size = tuple(side * up // down for side in values.shape[2:])
         if (
             result.ndim != 4
@@ -212,9 +215,9 @@ class Transforms:
             raise ModelError(f"the model's {name} graph gives {result.dtype} {result.shape}")
         return result[0]
 
-    def _result(self, name: str, values: np.ndarray) -> np.ndarray:
+    def _results(self, name: str, values: np.ndarray) -> list[np.ndarray]:
         session = self._sessions.get(name) or self._open(name)
-        return np.asarray(run_session(session, f"the model's {name} graph", values)[0])
+        return run_session(session, f"the model's {name} graph", values)
 
     def _open(self, name: str) -> onnxruntime.InferenceSession:
         session = open_session(

@@ -16,7 +16,8 @@ import torch
 
 from facecodec import frozen
 from facecodec.codec import Codec, open_container
-from facecodec.errors import ModelError
+from facecodec.errors import ImageError, ModelError
+from facecodec.faces.embedding import Embedder, sizes
 from facecodec.faces.mobilefacenet import MobileFaceNet
 from facecodec.networks import spic
 from facecodec.networks.head import HeadNetwork, landmark_error
@@ -151,3 +152,49 @@ def test_a_head_of_another_model_or_a_damaged_one_is_refused(models, networks, t
     frozen.head_path(path).write_bytes(whole)
     with pytest.raises(ModelError, match="damaged"):
         frozen.load_head(replace(frozen.read_card(path)))
+
+
+def test_a_head_without_landmarks_cannot_be_sure(models, picture):
+    codec = Codec(models)
+    parsed = open_container(codec.encode(picture, 6))
+    assert Embedder(codec)(parsed).certainty is None
+    codec.head.certain = (1e6, 1.0)
+    with pytest.raises(ImageError, match=r"no face was found \(certainty 0.00\)"):
+        Embedder(codec)(parsed)
+
+
+def test_a_picture_is_shown_from_twice_its_size_to_the_smallest():
+    assert sizes((250, 200))[0] == (500, 400)
+    assert sizes((2400, 1200))[0] == (1024, 512)
+    assert all(max(size) <= 1024 and min(size) >= 63 for size in sizes((2400, 1200)))
+    assert sizes((2400, 1200))[-1][1] < 64 * 2**0.5
+    assert sizes((20, 20)) == sizes((4000, 60)) == []
+
+
+def test_a_face_of_any_size_embeds_as_it_does_at_the_size_that_is_known(faces_root, shipped):
+    image = Image.open(faces_root / "lfw-deepfunneled/Aaron_Eckhart/Aaron_Eckhart_0001.jpg")
+    embedder = Embedder(shipped)
+    parsed = open_container(shipped.encode(image, 4))
+    known = embedder(parsed)
+    assert (known.vector == shipped.embed(parsed)).all()
+    for factor in (0.6, 4):
+        size = (round(factor * image.width), round(factor * image.height))
+        other = open_container(shipped.encode(image.resize(size, Image.Resampling.LANCZOS), 6))
+        found = embedder(other)
+        assert found.certainty > 0.5
+        assert found.vector @ known.vector > 0.75
+        assert shipped.embed(other) @ known.vector < 0.5
+
+
+def test_parrots_have_no_embedding(faces_root, shipped, run_cli, tmp_path):
+    face = faces_root / "lfw-deepfunneled/Aaron_Eckhart/Aaron_Eckhart_0001.jpg"
+    for name, path in (("parrots", faces_root / "kodak/kodim23.png"), ("face", face)):
+        (tmp_path / f"{name}.fic").write_bytes(shipped.encode(Image.open(path), 4))
+    done = run_cli("embed", "parrots.fic", "face.fic", "-o", "out.npy")
+    assert done.returncode == 1
+    assert b"parrots.fic: no face was found (certainty 0." in done.stderr
+    rows = np.load(tmp_path / "out.npy")
+    assert np.isnan(rows[0]).all()
+    assert np.linalg.norm(rows[1]) == pytest.approx(1)
+    told = json.loads(run_cli("embed", "face.fic", "--json").stdout)
+    assert told["certainty"] > 0.9

@@ -193,6 +193,18 @@ def test_malformed_heads_are_refused(tensors, tmp_path):
         frozen.load_head(card)
 
 
+@pytest.mark.parametrize("certain", [[], [1], "18", [18, 0], [18, -1], [1e999, 1], [1, 2, 3], {}])
+def test_a_head_whose_certainty_is_malformed_is_refused(certain, tmp_path):
+    path = tmp_path / "tiny.safetensors"
+    path.write_bytes((DATA / "tiny.safetensors").read_bytes())
+    card = frozen.read_card(path)
+    told = {"space": "x", "classes": [], "certain": certain}
+    tensors = {"head.onnx": np.zeros(5, np.uint8)}
+    frozen.save_head(frozen.head_path(path), card.fingerprint, told, tensors)
+    with pytest.raises(ModelError, match="malformed"):
+        frozen.load_head(card)
+
+
 def test_every_family_says_which_tensors_its_models_have():
     for tag in FAMILIES:
         assert family_module(tag).expected({})

@@ -18,7 +18,7 @@ COMMANDS = {
     "encode": "Compress images to .fic files.",
     "decode": "Restore images from .fic files.",
     "info": "Show what a .fic file holds.",
-    "embed": "Embed the faces in .fic files without decoding pictures.",
+    "embed": "Embed the faces in .fic files.",
     "verify": "Check .fic files without decoding pictures.",
     "view": "Show .fic files in your browser.",
     "desktop": "Show .fic files in file managers.",

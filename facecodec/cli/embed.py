@@ -1,4 +1,4 @@
-"""facecodec embed: .fic files -> embeddings of the faces in them, from their latents alone."""
+"""facecodec embed: .fic files -> embeddings of the faces in them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,10 @@ def embed(
     out: str | None,
     force: bool,
 ) -> None:
-    """Embed the face in each .fic file without making its pixels.
+    """Embed the face in each .fic file, where that can be without making its pixels.
+
+    A face of another size than the model's head knows is embedded from the decoded picture, by the
+    recogniser that taught the head. A file without a face is an error.
 
     The file's model needs a head: see `facecodec models`. INPUT is a .fic file, a folder that is
     searched for them, or '-'. Embeddings have length 1 and lie in the space of the recogniser that
@@ -89,7 +92,11 @@ def embed(
             embeddings[job] = result.facts["embedding"]
             numbers = embeddings[job].astype(float).round(6).tolist()
             if as_json:
-                tell_json({"input": name, "space": space, "embedding": numbers})
+                certainty = result.facts["certainty"]
+                tell_json(
+                    {"input": name, "space": space, "embedding": numbers}
+                    | ({} if certainty is None else {"certainty": round(certainty, 4)})
+                )
             elif out is None:
                 _tell_row(name, space, numbers)
     for name, wrong in failures:
@@ -116,11 +123,15 @@ class Embed:
 
     def __call__(self, job: Job) -> Result:
         from facecodec.codec import codec_of, open_container
+        from facecodec.faces.embedding import embedder_of
 
         try:
             parsed = open_container(read_input(job), self.max_pixels)
-            codec = codec_of(parsed, self.model)
-            return Result({"space": codec.head.space, "embedding": codec.embed(parsed)})
+            embed = embedder_of(codec_of(parsed, self.model))
+            found = embed(parsed)
+            return Result(
+                {"space": embed.space, "embedding": found.vector, "certainty": found.certainty}
+            )
         except Exception as error:
             return Result(failure=reason(error))
 

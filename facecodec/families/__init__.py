@@ -84,6 +84,14 @@ class Allocating(Protocol):
 
 
 @runtime_checkable
+class Unrounded(Protocol):
+    """A family that has the latents of a picture without coding it."""
+
+    def unrounded(self, pixels: np.ndarray) -> np.ndarray:
+        """What `decode_latents` gives of a file of uint8 (H, W, 3), but for the rounding."""
+
+
+@runtime_checkable
 class Illustrated(Protocol):
     """A family whose streams are image files, or contain some."""
 

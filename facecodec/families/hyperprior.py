@@ -226,6 +226,10 @@ class Hyperprior:
         """Returns the sampling in these streams, of a y of a `size`. Raises FormatError."""
         return AllSamples()
 
+    def unrounded(self, pixels: np.ndarray) -> np.ndarray:
+        """As decode_latents, without coding."""
+        return self._transforms.of_pixels("g_a.onnx", pixels, DOWNSAMPLING)
+
     def encode(self, latents: Latents, quality_byte: int) -> list[bytes]:
         """Streams of float latents at a quality byte."""
         y, z = latents

@@ -127,6 +127,10 @@ class Sliced:
             raise ModelError("the model's analysis gives other channels than its tables have")
         return y, z
 
+    def unrounded(self, pixels: np.ndarray) -> np.ndarray:
+        """As decode_latents, without coding."""
+        return self._transforms.of_pixels("g_a.onnx", pixels, DOWNSAMPLING)
+
     def encode(self, latents: Latents, quality_byte: int) -> list[bytes]:
         """Streams of float latents at a quality byte."""
         y, z = latents

@@ -63,6 +63,10 @@ class Spic:
             raise ModelError("the model's analysis gives other channels than its tables have")
         return y
 
+    def unrounded(self, pixels: np.ndarray) -> np.ndarray:
+        """As decode_latents, without coding."""
+        return self.analyse(pixels)
+
     def encode(self, latents: np.ndarray, quality_byte: int) -> list[bytes]:
         symbols = self._rounded(latents, quality_byte)
         encoder = Encoder(self.tables)

@@ -16,9 +16,9 @@ from facecodec.sessions import Transforms
 from facecodec.tensors import REACH
 
 
-def graph(module: nn.Module, example: Tensor) -> np.ndarray:
+def graph(module: nn.Module, example: Tensor, outputs: tuple[str, ...] = ("output",)) -> np.ndarray:
     """Returns the module as ONNX bytes with free height and width and half-precision constants, as
-    uint8.
+    uint8; `outputs` names what it gives.
     """
     buffer: Any = io.BytesIO()  # which the exporter takes, though its types say otherwise
     axes = {2: "height", 3: "width"}
@@ -27,7 +27,7 @@ def graph(module: nn.Module, example: Tensor) -> np.ndarray:
         (example,),
         buffer,
         input_names=["input"],
-        output_names=["output"],
+        output_names=list(outputs),
         dynamic_axes={"input": axes, "output": axes},
         opset_version=17,
         dynamo=False,

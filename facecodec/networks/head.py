@@ -250,13 +250,13 @@ class HeadNetwork(nn.Module):
         )
 
     def frozen(self) -> dict[str, np.ndarray]:
-        """Returns the graph from y_hat (1, M, h, w) to the embedding (1, 128), and the classes'
-        layer.
+        """Returns the graph from y_hat (1, M, h, w) to the embedding (1, 128) and the landmarks
+        (1, 5, 2), and the classes' layer.
 
         The latter is the linear layer that turns embeddings into scores.
         """
         example = torch.zeros(1, self.channels, 8, 8)
-        tensors = {"head.onnx": graph(_Embedding(self), example)}
+        tensors = {"head.onnx": graph(_Seen(self), example, ("output", "landmarks"))}
         if self.classes is not None:
             tensors["weight"] = self.classes.weight.detach().numpy().astype(np.float16)
             tensors["bias"] = self.classes.bias.detach().numpy().astype(np.float16)
@@ -289,13 +289,14 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
         return a.float() @ b.float()
 
 
-class _Embedding(nn.Module):
+class _Seen(nn.Module):
     def __init__(self, head: HeadNetwork) -> None:
         super().__init__()
         self.head = head
 
-    def forward(self, y_hat: Tensor) -> Tensor:
-        return self.head(y_hat).embedding
+    def forward(self, y_hat: Tensor) -> tuple[Tensor, Tensor]:
+        reading = self.head(y_hat)
+        return reading.embedding, reading.closer
 
 
 def landmark_error(landmarks: Tensor, matrices: Tensor) -> Tensor:

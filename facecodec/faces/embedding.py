@@ -1,0 +1,104 @@
+"""The embedding of the face in a file, whatever its size, and how sure it is that there is one.
+
+A head reads latents and knows faces of one size. Where it sees one, its embedding is long before it
+is normalised, and short elsewhere: that is how sure it is. A face of another size it is shown in
+the decoded picture, made smaller and larger; at the size where it is surest the recogniser that
+taught it embeds the face. Nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+
+import numpy as np
+from PIL import Image
+
+from facecodec.codec import Codec
+from facecodec.container import Container
+from facecodec.errors import ImageError
+from facecodec.faces.recognisers import (
+    FacenetRecogniser,
+    Recogniser,
+    find_recogniser,
+    load_recogniser,
+)
+from facecodec.families import Unrounded
+from facecodec.head import Face
+from facecodec.search.crops import Crop, scale_of
+from facecodec.template import similarity
+
+PER_OCTAVE = 2  # sizes that the picture is shown in
+LARGEST = 2.0  # times the picture's size
+LONGEST, SHORTEST = 1024, 64  # pixels along a side of the picture that is shown
+SURE = 0.5  # the least certainty of a face
+KNOWN = (0.8, 1.9)  # pixels to one of the template, of a face that the head embeds well itself
+QUITE_SURE = 0.99
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """`vector`, float32 (D,), of length 1; `certainty` of a face, 0 to 1, or None.
+
+    A head that was not measured for its certainty gives None.
+    """
+
+    vector: np.ndarray
+    certainty: float | None
+
+
+class Embedder:
+    """Embeds faces in files of one model. Raises ModelError for a model without a head."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+        self.space = codec.head.space
+
+    def __call__(self, parsed: Container) -> Embedding:
+        """Raises ImageError where there is no face."""
+        sight = self._codec.see(parsed)
+        face = sight.face
+        if face is None:
+            return Embedding(sight.embedding, None)
+        scale = scale_of(similarity(face.landmarks))
+        if face.certainty >= QUITE_SURE and KNOWN[0] <= scale <= KNOWN[1]:
+            return Embedding(sight.embedding, face.certainty)
+        picture = self._codec.decode_container(parsed)
+        face = self.surest(picture)
+        if face.certainty < SURE:
+            raise ImageError(f"no face was found (certainty {face.certainty:.2f})")
+        image = np.asarray(picture).transpose(2, 0, 1).astype(np.float32)
+        crop = Crop(similarity(face.landmarks), (parsed.height, parsed.width))
+        return Embedding(self._recognise(crop(image)), face.certainty)
+
+    @cached_property
+    def _recognise(self) -> Recogniser | FacenetRecogniser:
+        return load_recogniser(find_recogniser(self.space, None))
+
+    def surest(self, picture: Image.Image) -> Face:
+        """The face that the head is surest of at any size of a picture, in the picture's pixels."""
+        family = self._codec.family
+        assert isinstance(family, Unrounded)
+        best = Face(np.empty((0, 2)), 0.0)
+        for size in sizes(picture.size):
+            shown = picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3)
+            face = self._codec.head.look(family.unrounded(np.asarray(shown))).face
+            if face is not None and face.certainty > best.certainty:
+                scale = np.array(picture.size) / size
+                best = replace(face, landmarks=(face.landmarks + 0.5) * scale - 0.5)
+        return best
+
+
+@lru_cache(maxsize=4)
+def embedder_of(codec: Codec) -> Embedder:
+    """The embedder of a codec, which loads its networks once."""
+    return Embedder(codec)
+
+
+def sizes(of: tuple[int, int]) -> list[tuple[int, int]]:
+    """Width and height that a picture is shown in, the largest first."""
+    first = min(LARGEST, LONGEST / max(of))
+    count = math.floor(PER_OCTAVE * math.log2(max(first * min(of) / SHORTEST, 0.5))) + 1
+    scales = [first * 2 ** (-step / PER_OCTAVE) for step in range(max(count, 0))]
+    return [(round(of[0] * scale), round(of[1] * scale)) for scale in scales]

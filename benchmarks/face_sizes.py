@@ -1,12 +1,13 @@
-"""Embeddings of faces of every size: how sure a head is of a face, and how well people are told apart.
+"""Embeddings of faces of every size: certainty of a face, and how well people are told apart.
 
-    python benchmarks/face_sizes.py --calibrate [--model NAME]     on training people; writes into the head
-    python benchmarks/face_sizes.py [--model NAME] [-q Q] [--limit N]     on test people
+    python benchmarks/face_sizes.py --calibrate [--model NAME]     writes into the head
+    python benchmarks/face_sizes.py [--model NAME] [-q Q] [--limit N]
 
-The photographs are those of celeba-wild-mini, celeba-hq-mini and london-faces whose longer side has 300
-pixels or more, every other one of London enlarged to 2,400 pixels. `embed` is beside the embedding of the
-decoded picture at landmarks that MTCNN finds in it, over all pairs of photographs. One in which nothing is
-found counts as unlike all others. Kodak's photographs are looked through for faces, too.
+The first is on training people, the second on test people. The photographs are those of
+celeba-wild-mini, celeba-hq-mini and london-faces whose longer side has 300 pixels or more; for
+testing, every other one of London is enlarged to 2,400 pixels. `embed` is beside the embedding of
+the decoded picture at landmarks that MTCNN finds in it, over all pairs of photographs. One in which
+nothing is found counts as unlike all others. Kodak's photographs are looked through for faces, too.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ def chosen(split: str, limit: int, root: Path) -> Iterator[tuple[np.ndarray, str
 
 
 def calibrate(codec: Codec, quality: float, limit: int, root: Path) -> None:
-    """Fit how sure a head is by the length of its embeddings of faces, and of what is beside them."""
+    """Fits how sure a head is by the length of its embeddings of faces and of what is beside
+    them."""
     codec.head.certain = (0.0, SPAN)
     embedder = Embedder(codec)
     lengths: list[float] = []

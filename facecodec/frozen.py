@@ -258,6 +258,8 @@ def load_head(card: ModelCard) -> HeadFile:
     try:
         certain = facts.get("certain")
         if certain is not None:
+            if not isinstance(certain, list):
+                raise TypeError("its certainty is no list")
             middle, width = map(float, certain)
             certain = (middle, width)
         head = HeadFile(facts["space"], facts["classes"], certain, tensors)

@@ -22,7 +22,8 @@ import pytest
 from PIL import Image, ImageCms
 
 from conftest import DATA, TINY
-from facecodec import images
+from facecodec import frozen, images
+from facecodec.bench import SEEN
 from facecodec.cli import batch, files, outputs, tasks
 from facecodec.cli.tasks import Output
 from facecodec.codec import Codec
@@ -791,6 +792,29 @@ def test_encode_can_check_what_it_wrote(run_cli, face, tmp_path, monkeypatch):
     assert (
         tasks.Convert(Working(lambda content: Output(b"data", {})), force=True)(job).failure is None
     )
+
+
+def test_every_face_of_a_group_keeps_its_similarity(needs_faces, run_cli, faces_root, tmp_path):
+    """The large and central face is kept by a lower quality than the small one beside it."""
+    from facecodec.faces.recognisers import find_recogniser
+    from facecodec.faces.similarity import Likeness
+
+    large, small = (
+        Image.open(faces_root / f"lfw-deepfunneled/{name}/{name}_0001.jpg")
+        for name in ("Aaron_Eckhart", "Aaron_Peirsol")
+    )
+    group = Image.new("RGB", (400, 250), "grey")
+    group.paste(large, (0, 0))
+    group.paste(small.resize((150, 150)), (250, 50))
+    group.save(tmp_path / "group.png")
+    done = run_cli("encode", "group.png", "--min-similarity", "0.9")
+    assert done.returncode == 0
+    decoded = np.asarray(
+        Codec(frozen.model_path(None)).decode((tmp_path / "group.fic").read_bytes())
+    )
+    likeness = Likeness(str(find_recogniser(SEEN, None)))
+    for part in (np.s_[:, :250], np.s_[50:200, 250:]):
+        assert likeness.to(np.asarray(group)[part])(decoded[part]) > 0.88
 
 
 def test_similarity_decides_the_quality(needs_faces, run_cli, faces_root, tmp_path):

@@ -19,27 +19,51 @@ from facecodec.faces import INSTALL
 from facecodec.folders import cache_folder
 
 MIN_FACE = 40  # pixels
+SURE = 0.95  # of the detector, beyond which faces beside the main one count
 SAVE_EVERY = 200
 CACHE = "landmarks-2.json"  # another number where photographs are read otherwise; 2: upright
 CHUNK = 100  # files that a process takes at a time
 
 
 def find_landmarks(pictures: Iterable[Image.Image]) -> Iterable[np.ndarray | None]:
-    """Returns the five points (5, 2), (x, y) in pixels, of the face that is large and central.
+    """Yields the five points (5, 2), (x, y) in pixels, of each picture's large and central face.
 
-    The result for a picture without a face is None.
+    It yields None without a face. Raises UsageError without facenet-pytorch.
     """
+    for boxes, _, points, size in _detections(pictures):
+        yield points[_main(boxes, size)] if len(boxes) else None
+
+
+def find_faces(pictures: Iterable[Image.Image]) -> Iterable[np.ndarray]:
+    """Yields the points (N, 5, 2) of each picture's faces.
+
+    These are the face of find_landmarks and all that the detector is sure of. Raises UsageError
+    without facenet-pytorch.
+    """
+    for boxes, certainties, points, size in _detections(pictures):
+        found = certainties >= SURE
+        if len(boxes):
+            found[_main(boxes, size)] = True
+        yield points[found]
+
+
+def _detections(
+    pictures: Iterable[Image.Image],
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int]]]:
+    """Yields boxes (N, 4), certainties (N,) and points (N, 5, 2) of each picture, and its size."""
     try:
         from facenet_pytorch import MTCNN
     except ImportError:
         raise UsageError(f"finding faces needs facenet-pytorch: {INSTALL}") from None
     detector = MTCNN(keep_all=True, min_face_size=MIN_FACE, post_process=False)
+    nothing = np.empty((0, 4)), np.empty(0), np.empty((0, 5, 2))
     for image in pictures:
         if min(image.size) < MIN_FACE:  # for which MTCNN's pyramid has no level
-            yield None
+            yield *nothing, image.size
             continue
-        boxes, _, points = detector.detect(image.convert("RGB"), landmarks=True)
-        yield None if boxes is None else points[_main(boxes, image.size)].astype(np.float64)
+        boxes, certainties, points = detector.detect(image.convert("RGB"), landmarks=True)
+        found = nothing if boxes is None else (boxes, certainties, points.astype(np.float64))
+        yield *found, image.size
 
 
 def _main(boxes: np.ndarray, size: tuple[int, int]) -> int:

@@ -1,4 +1,4 @@
-"""The similarity of a decoded face to its original: the cosine of a recogniser's embeddings."""
+"""The similarity of decoded faces to their originals: the cosine of a recogniser's embeddings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 from facecodec.errors import ImageError
 from facecodec.faces.alignment import crop
-from facecodec.faces.detection import find_landmarks
+from facecodec.faces.detection import find_faces
 from facecodec.faces.recognisers import load_recogniser
 from facecodec.template import similarity
 
@@ -22,25 +22,22 @@ class Likeness:
         self._embed = load_recogniser(recogniser)
 
     def to(self, pixels: np.ndarray) -> Callable[[np.ndarray], float]:
-        """Returns the cosine, -1..1, of other pixels' face to that in `pixels`, uint8 (H, W, 3).
+        """Returns what gives the cosine, -1..1, of other pixels' faces to those in `pixels`.
 
-        Raises ImageError if there is no face.
+        Both are uint8 (H, W, 3). Of several faces, it is that of the least similar one. Raises
+        ImageError without a face.
         """
-        points = next(iter(find_landmarks([Image.fromarray(pixels)])))
-        if points is None:
+        faces = next(iter(find_faces([Image.fromarray(pixels)])))
+        if not len(faces):
             raise ImageError(
                 "no face was found whose similarity could be kept: choose a quality instead"
             )
-        matrix = similarity(points)[None]
+        matrices = [similarity(points)[None] for points in faces]
 
-        def embedding(of: np.ndarray) -> np.ndarray:
-            return self._embed(
-                crop(
-                    torch.from_numpy(of.copy()).permute(2, 0, 1)[None].float(),
-                    matrix,
-                    self._embed.contract,
-                )[0].numpy()
-            )
+        def embeddings(of: np.ndarray) -> np.ndarray:
+            image = torch.from_numpy(of.copy()).permute(2, 0, 1)[None].float()
+            crops = [crop(image, matrix, self._embed.contract)[0] for matrix in matrices]
+            return np.stack([self._embed(each.numpy()) for each in crops])
 
-        original = embedding(pixels)
-        return lambda other: float(embedding(other) @ original)
+        original = embeddings(pixels)
+        return lambda other: float((embeddings(other) * original).sum(1).min())

@@ -12,7 +12,7 @@ STAMP := .venv/.complete
 LIGHT := .venv/.light
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: help setup demo test results fuzz web docs wheel lint clean
+.PHONY: help setup demo test results fuzz web docs man wheel lint clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/    make \1\t\2/p' Makefile | expand -t 20
@@ -68,6 +68,9 @@ web:  ## pack the decoder for browsers into facecodec/web, with npm
 
 docs: $(STAMP)  ## the documentation as a site, in build/site
 	$(BIN)/mkdocs build --strict -d build/site
+
+man: $(STAMP)  ## manual pages of the commands, in build/man, for packages of distributions
+	$(BIN)/python docs/man.py build/man
 
 wheel: $(STAMP)  ## build the wheel and try it under every Python that is here
 	rm -rf build/wheel

@@ -24,7 +24,7 @@ from PIL import Image, ImageCms
 from conftest import DATA, TINY
 from facecodec import frozen, images
 from facecodec.bench import SEEN
-from facecodec.cli import batch, files, outputs, tasks
+from facecodec.cli import COMMANDS, batch, files, outputs, tasks
 from facecodec.cli.tasks import Output
 from facecodec.codec import Codec
 from facecodec.container import Container, pack, unpack
@@ -69,6 +69,15 @@ def test_encode_and_decode_write_beside_the_input_and_stay_quiet_when_piped(
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     assert listing(tmp_path) == ["face.fic", "face.png"]
     assert Image.open(face).size == (61, 45)
+
+
+def test_every_command_has_a_manual_page(tmp_path):
+    pytest.importorskip("click_man")
+    script = Path(__file__).parents[1] / "docs" / "man.py"
+    subprocess.run([sys.executable, script, tmp_path / "man"], check=True)
+    pages = {path.name: path.read_text() for path in (tmp_path / "man").iterdir()}
+    assert {f"facecodec-{name}.1" for name in COMMANDS} <= pages.keys()
+    assert "\\-\\-keep\\-suffix" in pages["facecodec-encode.1"]
 
 
 def test_json_states_what_was_stored(run_cli, face):

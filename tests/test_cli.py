@@ -286,6 +286,20 @@ def test_encode_reduces_a_picture_to_a_longest_side(run_cli, face):
     assert (row["width"], row["height"]) == (61, 45)
 
 
+def test_the_size_of_a_picture_chooses_the_model(run_cli, picture, tmp_path):
+    for name, side in (("small", 120), ("large", frozen.LARGE + 8)):
+        Image.fromarray(picture).resize((side, 90)).save(tmp_path / f"{name}.png")
+    done = run_cli("encode", "small.png", "large.png", "--json")
+    assert [row["model"] for row in objects(done.stdout)] == ["l2-ipr", "hq-ipr"]
+    note = b"facecodec: note: large.png: coded with hq-ipr, for large pictures: -m names another\n"
+    assert done.stderr == note
+    done = run_cli("encode", "large.png", "-m", "l2-ipr", "-f", "--json")
+    assert (objects(done.stdout)[0]["model"], done.stderr) == ("l2-ipr", b"")
+    told = run_cli("models").stdout.decode()
+    assert f"  for pictures up to {frozen.LARGE} pixels" in told
+    assert f"  for pictures over {frozen.LARGE} pixels" in told
+
+
 @pytest.mark.parametrize(("given", "limit"), [("2k", 2000), ("0.0021M", 2100), ("2kB", 2000)])
 def test_bytes_may_be_given_in_thousands(run_cli, face, tmp_path, given, limit):
     (row,) = objects(run_cli("encode", "face.png", "--max-bytes", given, "--json").stdout)

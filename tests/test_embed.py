@@ -17,7 +17,7 @@ import torch
 from facecodec import frozen
 from facecodec.codec import Codec, open_container
 from facecodec.errors import ImageError, ModelError
-from facecodec.faces.embedding import Embedder, sizes
+from facecodec.faces.embedding import Embedder, embedder_of, sizes
 from facecodec.faces.mobilefacenet import MobileFaceNet
 from facecodec.networks import spic
 from facecodec.networks.head import HeadNetwork, landmark_error
@@ -132,11 +132,20 @@ def test_embeddings_as_lines_as_json_and_as_an_array(models, faces, run_cli, tmp
     assert run_cli("embed", *faces, "--json", "-o", "more.npy", **environment).returncode == 2
 
 
-def test_models_without_a_head_say_so(models, faces, run_cli, tmp_path, picture):
-    Image.fromarray(picture).save(tmp_path / "face.png")
-    run_cli("encode", "face.png", "-m", "tiny")
-    done = run_cli("embed", "face.fic")
-    assert (done.returncode, b"has no head" in done.stderr) == (1, True)
+def test_files_of_models_without_a_head_are_seen_by_the_default_one(faces_root, shipped):
+    image = Image.open(faces_root / "lfw-deepfunneled/Aaron_Eckhart/Aaron_Eckhart_0001.jpg")
+    codec = Codec(frozen.model_path("hq-ipr"))
+    embedder = embedder_of(codec)
+    assert embedder.space == shipped.head.space
+    found = embedder(open_container(codec.encode(image, 6)))
+    known = Embedder(shipped)(open_container(shipped.encode(image, 6)))
+    assert found.vector @ known.vector > 0.9
+
+
+def test_without_any_head_it_is_said(models, picture, tmp_path, monkeypatch):
+    monkeypatch.setattr(frozen, "HEADS", "nowhere")
+    with pytest.raises(ModelError, match="has no head"):
+        Embedder(Codec(models))
 
 
 def test_a_head_of_another_model_or_a_damaged_one_is_refused(models, networks, tmp_path):

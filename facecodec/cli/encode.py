@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     "--model",
     metavar="MODEL",
     type=MODEL,
-    help="Name of an installed model, or a model file.",
+    help="Name of an installed model, or a model file; by default the picture's size decides.",
 )
 @batch.shared_options
 def encode(
@@ -92,7 +92,7 @@ def encode(
     Image.MAX_IMAGE_PIXELS = (
         options.max_pixels
     )  # Pillow's own limit, checked before it takes memory
-    path = frozen.model_path(model)
+    path = None if model is None else frozen.model_path(model)
     naming = files.Naming(".fic", keep_suffix)
     wanted = images.suffixes()
     plan = files.plan(inputs, options.listed(), out, naming, wanted, "images")
@@ -103,7 +103,9 @@ def encode(
                 f"{job.target} has the name of an image, and a .fic file is none: "
                 "give -o another name"
             )
-    codec = open_codec(path)  # a model that fails is reported once, not for each input
+    codec = open_codec(
+        path or frozen.model_path(None)
+    )  # a model that fails is reported once, not for each input
     if effort > DEFAULT_EFFORT:
         _ = codec.search  # likewise a file that it lacks
     shows = effort > DEFAULT_EFFORT and len(plan.jobs) == 1 and options.cluster is None
@@ -135,9 +137,12 @@ def _passed_over(unwanted: Counter[str]) -> str | None:
 
 @dataclass(frozen=True)
 class Encode:
-    """Turns the bytes of an image file into those of a .fic file that meets the target."""
+    """Turns the bytes of an image file into those of a .fic file that meets the target.
 
-    model: Path
+    Without a `model` the size of a picture decides.
+    """
+
+    model: Path | None
     target: Target
     max_pixels: int
     keep_metadata: bool
@@ -154,7 +159,7 @@ class Encode:
         import numpy as np
         from PIL import Image
 
-        from facecodec import images
+        from facecodec import frozen, images
         from facecodec.codec import open_codec
 
         Image.MAX_IMAGE_PIXELS = self.max_pixels  # as above: this may be another process
@@ -166,7 +171,11 @@ class Encode:
             images.reduce(reduced, self.max_side)
             pixels = np.asarray(reduced)
         notes = [Note(f"dropped {what}", what.lstrip("0123456789 ")) for what in dropped]
-        codec = open_codec(self.model)
+        height, width = pixels.shape[:2]
+        name = frozen.model_for(width, height)
+        codec = open_codec(self.model or frozen.model_path(name))
+        if self.model is None and name != frozen.DEFAULT_MODEL:
+            notes.append(Note(f"coded with {name}, for large pictures: -m names another", name))
         with _bar(self.shows_progress) as progress:
             picture = codec.analyse(pixels, metadata, self.effort, progress)
             encoded = self.target.encode(picture)
@@ -175,7 +184,6 @@ class Encode:
             codec.check(data, pixels)
         if len(data) >= len(content):
             notes.append(Note(f"its {len(content)} bytes became {len(data)}, not fewer"))
-        height, width = pixels.shape[:2]
         facts = {
             "width": width,
             "height": height,

@@ -15,7 +15,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from PIL import Image
 
-from facecodec.codec import Codec
+from facecodec.codec import Codec, open_codec
 from facecodec.container import Container
 from facecodec.errors import ImageError
 from facecodec.faces.recognisers import (
@@ -25,6 +25,7 @@ from facecodec.faces.recognisers import (
     load_recogniser,
 )
 from facecodec.families import Unrounded
+from facecodec.frozen import has_head, model_path
 from facecodec.head import Face
 from facecodec.search.crops import Crop, scale_of
 from facecodec.template import similarity
@@ -49,21 +50,25 @@ class Embedding:
 
 
 class Embedder:
-    """Embeds faces in files of one model. Raises ModelError for a model without a head."""
+    """Embeds faces in files of the model of `codec`, seen by the head of `seer`'s model.
 
-    def __init__(self, codec: Codec) -> None:
-        self._codec = codec
-        self.space = codec.head.space
+    Where that is another model the files are decoded. Raises ModelError if `seer` has no head.
+    """
+
+    def __init__(self, codec: Codec, seer: Codec | None = None) -> None:
+        self._codec, self._seer = codec, seer or codec
+        self.space = self._seer.head.space
 
     def __call__(self, parsed: Container) -> Embedding:
         """Raises ImageError where there is no face."""
-        sight = self._codec.see(parsed)
-        face = sight.face
-        if face is None:
-            return Embedding(sight.embedding, None)
-        scale = scale_of(similarity(face.landmarks))
-        if face.certainty >= QUITE_SURE and KNOWN[0] <= scale <= KNOWN[1]:
-            return Embedding(sight.embedding, face.certainty)
+        if self._seer is self._codec:
+            sight = self._codec.see(parsed)
+            face = sight.face
+            if face is None:
+                return Embedding(sight.embedding, None)
+            scale = scale_of(similarity(face.landmarks))
+            if face.certainty >= QUITE_SURE and KNOWN[0] <= scale <= KNOWN[1]:
+                return Embedding(sight.embedding, face.certainty)
         picture = self._codec.decode_container(parsed)
         face = self.surest(picture)
         if face.certainty < SURE:
@@ -78,12 +83,12 @@ class Embedder:
 
     def surest(self, picture: Image.Image) -> Face:
         """The face that the head is surest of at any size of a picture, in the picture's pixels."""
-        family = self._codec.family
+        family = self._seer.family
         assert isinstance(family, Unrounded)
         best = Face(np.empty((0, 2)), 0.0)
         for size in sizes(picture.size):
             shown = picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3)
-            face = self._codec.head.look(family.unrounded(np.asarray(shown))).face
+            face = self._seer.head.look(family.unrounded(np.asarray(shown))).face
             if face is not None and face.certainty > best.certainty:
                 scale = np.array(picture.size) / size
                 best = replace(face, landmarks=(face.landmarks + 0.5) * scale - 0.5)
@@ -92,8 +97,11 @@ class Embedder:
 
 @lru_cache(maxsize=4)
 def embedder_of(codec: Codec) -> Embedder:
-    """The embedder of a codec, which loads its networks once."""
-    return Embedder(codec)
+    """Returns the embedder of a codec, which loads its networks once.
+
+    For a model without a head the default one sees the faces.
+    """
+    return Embedder(codec, codec if has_head(codec.card) else open_codec(model_path(None)))
 
 
 def sizes(of: tuple[int, int]) -> list[tuple[int, int]]:

@@ -194,11 +194,9 @@ def random_name(rng: random.Random) -> str:
 
 
 def test_random_names_too(folder):
-    """FACECODEC_NAMES=100000 for a long run; a name is three files and an argument, a member of a
-    shard too.
-    """
+    """In every place that takes one."""
     rng = random.Random(int(os.environ.get("FACECODEC_SEED", "1")))
-    for _ in range(int(os.environ.get("FACECODEC_NAMES", "60"))):
+    for _ in range(60):
         name = random_name(rng)
         lay_out(folder, name)
         for arguments, stdin in rng.sample(commands(name)[:28], 3):
@@ -206,3 +204,30 @@ def test_random_names_too(folder):
             assert not raw_in(output), (arguments, output)
         for path in folder.iterdir():
             path.unlink() if path.is_file() else shutil.rmtree(path)
+
+
+def test_random_names_by_the_hundred(folder):
+    """FACECODEC_NAMES=100000 for a long run. Each name is a file, a member and an argument."""
+    rng = random.Random(int(os.environ.get("FACECODEC_SEED", "1")))
+    whole = (DATA / "pixel-q8.fic").read_bytes()
+    for _ in range(int(os.environ.get("FACECODEC_NAMES", "200")) // 100):
+        names = sorted({random_name(rng) for _ in range(100)})
+        files = [f"{name}.fic" for name in names]
+        for number, file in enumerate(files):
+            Path(folder, file).write_bytes(whole if number % 20 == 0 else b"what")
+        with tarfile.open(folder / "x.tar", "w") as shard:
+            for file in files:
+                info = tarfile.TarInfo(file)
+                info.size = 4
+                shard.addfile(info, io.BytesIO(b"what"))
+        listed = os.fsencode("\0".join([*files, *(f"none{file}" for file in files)]))
+        command = rng.choice(("info", "verify", "decode", "embed"))
+        inputs = ["--files0-from", "-", "-j", "1"]
+        if command == "info":
+            inputs = [f"./{file}" for file in files]
+        output = tell(command, *inputs, folder=folder, stdin=listed)
+        output += tell("verify", "x.tar", "-j", "1", folder=folder)
+        assert not raw_in(output), (command, names)
+        assert output.count("\n") < 8 * len(files), (command, names)  # none breaks a line in two
+        for file in folder.iterdir():
+            file.unlink()

@@ -1,5 +1,5 @@
-"""Coverage-guided fuzzing of what reads strangers' files: container, info, verify, decode and the
-Pillow plugin.
+"""Coverage-guided fuzzing of what reads strangers' files: container, info, verify, decode, embed and
+the Pillow plugin.
 
     make fuzz                                         # a million executions
     python tests/fuzz/fuzz.py -runs=20000 [libFuzzer's options] [CORPUS...]
@@ -34,6 +34,7 @@ with atheris.instrument_imports(include=["facecodec"]):
     for tag in families.FAMILIES:
         families.family_module(tag)
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from facecodec.container import Container
@@ -45,7 +46,7 @@ WHOLE = 1 / 8  # share of the inputs that have a checksum that holds
 SEEDS = [path.read_bytes() for path in sorted(DATA.glob("*.fic"))]
 MODELS = sorted({container.unpack(seed).fingerprint for seed in SEEDS})
 
-counts = {"executions": 0, "whole": 0, "decoded": 0}
+counts = {"executions": 0, "whole": 0, "decoded": 0, "embedded": 0}
 
 
 def one_input(data: bytes) -> None:
@@ -70,6 +71,11 @@ def one_input(data: bytes) -> None:
         image = codec.codec_of(parsed).decode_container(parsed)
     except FacecodecError:
         image = None
+    try:
+        assert np.isfinite(codec.codec_of(parsed).embed(parsed)).all()
+        counts["embedded"] += 1
+    except FacecodecError:
+        pass  # most models have no head, and some latents are beyond what floats hold
     info_tells = info.describe(data)
     try:
         escapes = codec.codec_of(parsed).count_escapes(parsed)

@@ -16,6 +16,8 @@ from facecodec.cli.tasks import reason
 from facecodec.container import DEFAULT_MAX_PIXELS, check_size
 from facecodec.errors import FormatError, ModelError, UsageError
 
+KEPT, LEFT_OUT = (255.0, 220.0, 0.0), (20.0, 40.0, 160.0)  # colours of a heatmap, RGB
+
 
 @click.command()
 @click.argument("names", nargs=-1, required=True, metavar="FILE...", type=click.Path())
@@ -149,6 +151,7 @@ def draw_allocation(data: bytes) -> bytes:
 
     from facecodec.codec import codec_of, open_container
     from facecodec.families import Allocating
+    from facecodec.families.hyperlatent import bands
     from facecodec.images import write
 
     parsed = open_container(data)
@@ -159,13 +162,14 @@ def draw_allocation(data: bytes) -> bytes:
             f"a file of model {codec.card.name} keeps all samples everywhere: "
             "there is nothing to draw"
         )
-    grey = np.asarray(codec.decode_container(parsed).convert("L"), np.float32)[..., None]
+    grey = np.asarray(codec.decode_container(parsed).convert("L"))
     shares = codec.family.allocation(parsed.streams, size, parsed.quality_byte)
-    places = shares[..., None]
-    colours = places * np.array([255, 220, 0], np.float32) + (1 - places) * np.array(
-        [20, 40, 160], np.float32
-    )
-    return write(Image.fromarray(np.rint(0.6 * grey + 0.4 * colours).astype(np.uint8)), "png")
+    drawn = np.empty((*size, 3), np.uint8)
+    for rows in bands(size[0], 64):  # a picture may have gigabytes as floats
+        places = shares[rows, :, None].astype(np.float32)
+        colours = places * np.float32(KEPT) + (1 - places) * np.float32(LEFT_OUT)
+        drawn[rows] = np.rint(0.6 * grey[rows, :, None] + 0.4 * colours)
+    return write(Image.fromarray(drawn), "png")
 
 
 def _show(facts: dict[str, Any]) -> None:

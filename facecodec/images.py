@@ -269,8 +269,12 @@ def write(image: Image.Image, format: str) -> bytes:
         raise ImageError(f"{len(exif)} bytes of EXIF do not fit into a JPEG file: decode to png")
     metadata = {"exif": exif, "icc_profile": image.info.get("icc_profile", b"")}
     try:
-        image.save(buffer, name, **options, **(metadata if format != "ppm" else {}))
-    except (OSError, ValueError, RuntimeError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image.save(buffer, name, **options, **(metadata if format != "ppm" else {}))
+    except MemoryError:
+        raise
+    except Exception as error:  # TIFF and AVIF read the EXIF, which a stranger may have written
         width, height = image.size
         raise ImageError(
             f"a picture of {width}x{height} cannot be a {name} file ({error}): decode to png"

@@ -1,6 +1,7 @@
 """What becomes of every kind of picture that Pillow opens."""
 
 import io
+import warnings
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from PIL import Image, ImageCms
 
 from facecodec import images, plugins
 from facecodec.errors import ImageError
-from facecodec.images import read, write
+from facecodec.images import info_of, read, write
 
 LIMIT = 1 << 20
 
@@ -205,3 +206,27 @@ def test_the_size_of_jpeg_xl_is_read_from_its_header(size, contained):
     data = written_as("JXL", picture, effort=1, use_container=contained)
     assert data.startswith(plugins.JXL_CONTAINER if contained else plugins.JXL_CODESTREAM)
     assert plugins.jpegxl_size(data) == size
+
+
+@pytest.mark.parametrize("format", images.WRITTEN)
+@pytest.mark.parametrize(
+    "exif", [b"\x8d\n\x1b", b"II*\0\x08\0\0\0\x09\0\x0f\x01", b"MM\0*\0\0\0\x08" + bytes(range(80))]
+)
+def test_metadata_that_a_stranger_wrote_is_an_error_or_a_picture(format, exif, picture):
+    """Nor does Pillow's warning reach the terminal."""
+    image = Image.fromarray(picture)
+    image.info.update(info_of([("EXIF", exif), ("ICCP", exif)]))
+    data, refusal = b"", ""
+    with warnings.catch_warnings(record=True) as told:
+        try:
+            data = write(image, format)
+        except ImageError as error:
+            refusal = str(error)
+    assert not told
+    if refusal:
+        assert format in ("avif", "tiff")
+        assert refusal.isprintable()
+        assert refusal.endswith("decode to png")
+    else:
+        with warnings.catch_warnings(record=True):
+            assert Image.open(io.BytesIO(data)).size == image.size

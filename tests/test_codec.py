@@ -1,4 +1,6 @@
 import json
+import os
+import socket
 from dataclasses import replace
 
 import numpy as np
@@ -303,3 +305,19 @@ def test_shipped_models_keep_their_promises(path):
 def test_all_weights_stay_within_their_limit():
     files = [file for file in (CHECKOUT / "weights").rglob("*") if file.is_file()]
     assert 0 < sum(file.stat().st_size for file in files) <= 60_000_000
+
+
+def test_coding_opens_no_connection(monkeypatch, picture, tmp_path):
+    """Nor is anything reported to anybody: what would do so is turned off before it is loaded."""
+
+    def refuse(*_):
+        raise AssertionError("a connection is opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket.socket, "connect_ex", refuse)
+    monkeypatch.setenv("FACECODEC_MODELS", str(DATA))
+    facecodec.decode(facecodec.encode(picture, 4))
+    unknown = replace(open_container((DATA / "flat-q1.fic").read_bytes()), fingerprint=b"none")
+    with pytest.raises(ModelError, match="not installed"):
+        facecodec.decode(container.pack(unknown))
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"

@@ -74,3 +74,20 @@ def test_the_page_of_the_site_decodes_from_a_disk(site, browser):
 def test_links_of_the_pages_outside_lead_somewhere(name):
     for target in re.findall(r"\]\(([^)#]+)", (CHECKOUT / name).read_text()):
         assert target.startswith("http") or (CHECKOUT / target).exists(), target
+
+
+def test_every_promise_of_the_security_page_names_a_test_that_is_there():
+    page = (CHECKOUT / "docs" / "security.md").read_text()
+    promised = page[page.index("## What is promised") : page.index("## What is not promised")]
+    bullets = re.split(r"^- ", promised.partition("### ")[0], flags=re.MULTILINE)[1:]
+    assert len(bullets) > 8
+    untested = [bullet for bullet in bullets if "::test_" not in bullet]
+    # How long decoding takes is measured: no test looks at a clock.
+    assert [bullet.split(",")[0] for bullet in untested] == [
+        "Decoding takes time in proportion to the pixels claimed"
+    ]
+    file = None
+    for named, test in re.findall(r"`(tests/\w+\.py)?(?:::(\w+))?`", page):
+        file = named or file
+        if named or test:
+            assert f"def {test}(" in (CHECKOUT / file).read_text() or not test, (file, test)

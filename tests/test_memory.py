@@ -69,7 +69,7 @@ def test_decode_takes_the_picture_and_300_megabytes_for_any_claim(files, size, t
 
 
 def test_a_heatmap_takes_no_more_than_decoding(tmp_path):
-    """Of the small model, at a quarter of the limit: as floats a picture has twelve bytes a pixel, several times."""
+    """Of the small model, at a quarter of the limit: floats take twelve bytes a pixel."""
     side = 2896
     mark = bytes.fromhex(frozen.read_card(DATA / "tiny-lfic.safetensors").fingerprint)
     (tmp_path / "x.fic").write_bytes(pack(Container(mark, 96, side, side, [b"", b"", b""])))

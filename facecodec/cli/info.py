@@ -167,7 +167,9 @@ def draw_allocation(data: bytes) -> bytes:
     drawn = np.empty((*size, 3), np.uint8)
     for rows in bands(size[0], 64):  # a picture may have gigabytes as floats
         places = shares[rows, :, None].astype(np.float32)
-        colours = places * np.float32(KEPT) + (1 - places) * np.float32(LEFT_OUT)
+        colours = places * np.array(KEPT, np.float32) + (1 - places) * np.array(
+            LEFT_OUT, np.float32
+        )
         drawn[rows] = np.rint(0.6 * grey[rows, :, None] + 0.4 * colours)
     return write(Image.fromarray(drawn), "png")
 

@@ -140,7 +140,7 @@ class Lfic(Hyperprior):
     def allocation(
         self, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> np.ndarray:
-        """Returns the share of its samples that each pixel's region keeps, 0..1, float16 (*size)."""
+        """Returns the share of samples that each pixel's region keeps, 0..1, float16 (*size)."""
         shares = SHARES[self._decode_levels(streams[1], positions(size), quality_byte)]
         side = REGION * DOWNSAMPLING
         return shares.repeat(side, 0).repeat(side, 1)[: size[0], : size[1]]

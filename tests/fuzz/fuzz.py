@@ -1,5 +1,5 @@
-"""Coverage-guided fuzzing of what reads strangers' files: container, info, verify, decode, embed and
-the Pillow plugin.
+"""Coverage-guided fuzzing of what reads strangers' files: container, info, verify, decode, embed
+and the Pillow plugin.
 
     make fuzz                                         # a million executions
     python tests/fuzz/fuzz.py -runs=20000 [libFuzzer's options] [CORPUS...]

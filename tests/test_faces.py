@@ -333,7 +333,7 @@ def test_a_recogniser_of_ones_own_is_a_file_with_a_contract(tmp_path):
 
 
 def test_a_recogniser_for_one_crop_a_time_or_of_another_size_is_taken_or_named(tmp_path):
-    """Of files that strangers exported, many have a batch of one, and some crops of another size."""
+    """Of exported files, many have a batch of one, and some crops of another size."""
     free = tiny_recogniser(tmp_path / "free.onnx")
     onnx = pytest.importorskip("onnx", reason="the 'train' extra is not installed")
     model = onnx.load(free)

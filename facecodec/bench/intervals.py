@@ -51,7 +51,7 @@ def frr_draws(measured: Distances, samples: np.ndarray, far: float = FAR) -> np.
 
 
 def mean_draws(values: np.ndarray, samples: np.ndarray) -> np.ndarray:
-    """Returns the mean of `values` (N,) in each sample, (count,); values that are NaN do not count."""
+    """Returns the mean of `values` (N,) in each sample, (count,); NaN does not count."""
     known = ~np.isnan(values)
     total = samples @ known
     return np.where(total > 0, samples @ np.where(known, values, 0) / np.maximum(total, 1), np.nan)

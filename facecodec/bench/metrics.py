@@ -65,7 +65,7 @@ def falling_fit(values: np.ndarray) -> np.ndarray:
 
 
 def rates_at(rates: Sequence[float], values: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Returns the rates where falling curves first reach their targets, (N,), NaN where they never do.
+    """Returns the rates where falling curves first reach their targets, (N,), NaN where none is.
 
     `values` (R, N) are of N curves over the same `rates` (R,), `targets` (N,). A curve is the
     monotone fit of its values, straight in log rate between its points.

@@ -17,7 +17,7 @@ ACROSS = 4  # panels side by side
 def draw(results: dict[str, Any], out: Path) -> None:
     """Draws curves.png and curves.svg: a panel for each recogniser, and two for the pictures.
 
-    Where there are queries enough a recogniser's panel shows false rejections, elsewhere 1 - cosine.
+    With queries enough a recogniser's panel shows false rejections, elsewhere 1 - cosine.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter

@@ -64,7 +64,7 @@ class Point:
 def summarise(
     measured: Sequence[Measured], cosines: Mapping[EmbeddingSpec, np.ndarray]
 ) -> dict[str, Any]:
-    """Returns bpp, and the means of PSNR, SSIM, MS-SSIM and the cosines to the original's embedding.
+    """Returns bpp, and the means of PSNR, SSIM, MS-SSIM and cosines to the original's embedding.
 
     bpp is total bits over total pixels. MS-SSIM is over the pictures that are large enough, None if
     none is; cosines are over the faces that were found.
@@ -317,7 +317,7 @@ def environment() -> dict[str, Any]:
 def results(
     points: list[Point], people: Sequence[str], gallery: int = 1, samples: int = DRAWS
 ) -> dict[str, Any]:
-    """Returns the points with their statistics: intervals, differences, ROC curves, and bits at parity.
+    """Returns the points with their statistics: intervals, differences, ROC curves, parity.
 
     `people` says who is on each photograph, in the order measured; without it there is no
     recognition.
@@ -401,7 +401,7 @@ def _differences(
 def parity(
     points: list[Point], drawn: list[Drawn], mine: list[int], base: int, spec: EmbeddingSpec
 ) -> dict[str, Any]:
-    """Returns where the points `mine` are as good as the point `base`, by each measure of bench/parity.py.
+    """Returns where the points `mine` are as good as the point `base`, by each measure of parity.
 
     Of each: `bpp`, its `interval` where there is one, and the `share` of the baseline's bits; or a
     `reason`.

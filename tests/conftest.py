@@ -15,6 +15,7 @@ import pytest
 import browsing
 from facecodec import frozen
 from facecodec.codec import Codec
+from faces import write_people
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # the cores are shared by as many processes already
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -51,12 +52,24 @@ def faces_root() -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def people_root(tmp_path_factory) -> Path:
+    """A data folder of drawn people in LFW's layout, two photographs each, four people to a split."""
+    return write_people(tmp_path_factory.mktemp("people"), people=8, photographs=2)
+
+
 @pytest.fixture
-def needs_faces(faces_root, tmp_path, monkeypatch):
+def finds_faces(tmp_path, monkeypatch):
+    """The detector is there, and what it finds is kept nowhere but in this test."""
     pytest.importorskip("facenet_pytorch", reason="facenet-pytorch is not installed: make setup")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def needs_faces(finds_faces, faces_root):
+    """There are real faces, and the recognisers to measure them with."""
     if not (faces_root.resolve().parent / "recognizers").is_dir():
         pytest.skip("no recognisers beside the data")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="session")

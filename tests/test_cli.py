@@ -24,7 +24,7 @@ from PIL import Image, ImageCms
 from conftest import DATA, TINY
 from facecodec import frozen, images
 from facecodec.bench import SEEN
-from facecodec.cli import COMMANDS, batch, files, outputs, tasks
+from facecodec.cli import COMMANDS, batch, cli, files, outputs, tasks
 from facecodec.cli.tasks import Output
 from facecodec.codec import Codec
 from facecodec.container import Container, pack, unpack
@@ -470,6 +470,15 @@ def test_an_unreadable_file_is_an_error_of_its_own(run_cli, face, tmp_path):
     assert done.stderr.count(b"\n") == 1
     assert b"Traceback" not in done.stderr
     assert not list(tmp_path.glob("*.fic"))
+
+
+@pytest.mark.parametrize("command", ["encode", "decode", "embed", "info", "verify", "view"])
+def test_the_command_line_refuses_no_unreadable_input_for_all(command):
+    """Click would end the whole batch; root reads everything, so that root's tests see nothing."""
+    (inputs,) = (
+        p for p in cli.get_command(None, command).params if p.param_type_name == "argument"
+    )
+    assert not inputs.type.readable
 
 
 def test_a_full_disk_leaves_nothing_behind(run_cli, face, tmp_path):
@@ -1101,8 +1110,9 @@ def test_an_unforeseen_error_costs_only_its_input(tmp_path, capsys):
             raise MemoryError
         return Output(b"whole", {"bytes": 5, "width": 1, "height": 1})
 
+    plan = files.Plan(jobs, [], files.Naming(".out"), frozenset())
     with pytest.raises(SystemExit) as end:
-        batch.run(files.Plan(jobs, []), Working(work), batch.Options(processes=1))
+        batch.run(plan, Working(work), batch.Options(processes=1))
     assert end.value.code == 1
     message = capsys.readouterr().err
     assert "internal error, please report it: ZeroDivisionError: surprise" in message

@@ -16,7 +16,7 @@ from facecodec.errors import FormatError, UsageError
 
 
 @click.command()
-@click.argument("inputs", nargs=-1, metavar="INPUT...", type=click.Path())
+@click.argument("inputs", nargs=-1, metavar="INPUT...", type=click.Path(readable=False))
 @click.option(
     "-o",
     "--output",

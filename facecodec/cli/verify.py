@@ -20,7 +20,7 @@ from facecodec.errors import UsageError
 
 
 @click.command()
-@click.argument("inputs", nargs=-1, metavar="INPUT...", type=click.Path())
+@click.argument("inputs", nargs=-1, metavar="INPUT...", type=click.Path(readable=False))
 @batch.files0_option
 @batch.max_pixels_option
 @reader_option

@@ -19,7 +19,7 @@ from facecodec.errors import UsageError
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="FILE...", type=click.Path())
+@click.argument("names", nargs=-1, metavar="FILE...", type=click.Path(readable=False))
 @click.option(
     "-o",
     "--output",

@@ -54,7 +54,7 @@ def faces_root() -> Path:
 
 @pytest.fixture(scope="session")
 def people_root(tmp_path_factory) -> Path:
-    """A data folder of drawn people in LFW's layout, two photographs each, four people to a split."""
+    """A data folder of drawn people in LFW's layout, two photographs each, four people a split."""
     return write_people(tmp_path_factory.mktemp("people"), people=8, photographs=2)
 
 

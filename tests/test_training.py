@@ -377,6 +377,17 @@ def test_a_frozen_model_of_slices_is_trained_on(root, tmp_path):
     assert state.keys() == parameters
 
 
+def test_a_model_from_before_the_quality_map_is_a_start(shipped):
+    path = shipped.card.path.parent / "l2-rec.safetensors"
+    codec, network = Codec(path), import_module("facecodec.networks.sliced").build().eval()
+    begin(network, load_start(path)[0], path)
+    row, column = np.mgrid[0:96, 0:128]
+    picture = np.stack([row + column, 2 * row, 255 - column], 2).astype(np.uint8)
+    if codec.card.family == "hyperprior":
+        assert not codec.family.has_quality_map
+    assert_files_match_network(codec, network, picture, [1, 4, 8])
+
+
 def test_a_family_without_parameters_to_read_is_no_start(root, tmp_path):
     from conftest import CHECKOUT
 

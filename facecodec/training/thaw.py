@@ -39,6 +39,9 @@ def thawed(family: str, tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
     weight, bias = (state[f"h_s.{layers[-1]}.{part}"] for part in ("weight", "bias"))
     weight[:latents] /= SCALE_STEPS
     bias[:latents] = bias[:latents] / SCALE_STEPS + scales
+    if len(bias) == 2 * latents:  # a model without a quality map: one that moves nothing
+        weight, bias = np.pad(weight, ((0, 1), (0, 0), (0, 0), (0, 0))), np.pad(bias, (0, 1))
+        state |= {f"h_s.{layers[-1]}.weight": weight, f"h_s.{layers[-1]}.bias": bias}
     weight[-1] /= QUALITY_STEPS
     bias[-1] /= QUALITY_STEPS
     anchors = slice(None, None, QUALITY_STEPS)

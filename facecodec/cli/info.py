@@ -20,7 +20,9 @@ KEPT, LEFT_OUT = (255.0, 220.0, 0.0), (20.0, 40.0, 160.0)  # colours of a heatma
 
 
 @click.command()
-@click.argument("names", nargs=-1, required=True, metavar="FILE...", type=click.Path(readable=False))
+@click.argument(
+    "names", nargs=-1, required=True, metavar="FILE...", type=click.Path(readable=False)
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line for each file.")
 @click.option("--escapes", is_flag=True, help="Read all symbols too, and count the escapes.")
 @click.option(

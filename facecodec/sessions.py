@@ -253,15 +253,23 @@ def open_session(graph: bytes, what: str, provider: str = CPU) -> onnxruntime.In
 
 
 def run_session(
-    session: onnxruntime.InferenceSession, what: str, *values: np.ndarray
+    session: onnxruntime.InferenceSession, what: str, *values: np.ndarray, only: str | None = None
 ) -> list[np.ndarray]:
     """Returns all outputs of a graph, for inputs in its order.
 
-    Raises ModelError and MemoryError.
+    With `only` it returns the output of that name, and computes no more than it takes. Raises
+    ModelError and MemoryError.
     """
+    import onnxruntime
+
     try:
         names = [each.name for each in session.get_inputs()]
-        return session.run(None, dict(zip(names, values, strict=True)))
+        given = dict(zip(names, values, strict=True))
+        if only is None:
+            return session.run(None, given)
+        options = onnxruntime.RunOptions()
+        options.only_execute_path_to_fetches = True
+        return session.run([only], given, options)
     except Exception as error:
         if "alloc" in str(error).lower():
             raise MemoryError from None

@@ -89,7 +89,7 @@ def test_sliced_golden_files_hold_what_readers_get_wrong():
     codec = Codec(DATA / "tiny-sliced.safetensors")
     symbols = codec.symbols(open_container((DATA / "sliced-extreme-q4.125.fic").read_bytes()))
     values = ((symbols.y.astype(np.int64) << 10) + symbols.means)[: codec.family.channels - 6]
-    inverse = codec.family._gains["y_inverse_gain"][: len(values), symbols.qualities]
+    inverse = codec.family.gains["y_inverse_gain"].T[: len(values), symbols.qualities]
     assert (np.abs(values * inverse >> 16) > 2**20).any()
 
 

@@ -17,11 +17,13 @@ from conftest import DATA
 from facecodec import ModelError, UsageError, frozen
 from facecodec.codec import Codec
 from facecodec.container import unpack
+from facecodec.search import efforts
 from facecodec.search.annealing import Rounding, Schedule, anneal
 from facecodec.search.crops import Crop, jitter
 from facecodec.search.files import Graphs, Place, save, search_file
 from facecodec.search.fitting import fit
 from facecodec.search.graphs import Graph, Transform
+from facecodec.search.target import Target, Weights
 from facecodec.search.windows import windows
 from facecodec.template import similarity
 
@@ -77,11 +79,12 @@ def _check_split(module, channels):
     values = _noise(channels, 7, 5)  # another size than that of the example
     leaf = torch.from_numpy(values)[None].requires_grad_(True)
     expected = module(leaf)
-    found = transform(values)
+    applied = transform(values)
+    found = applied.result
     np.testing.assert_allclose(found, expected[0].detach(), atol=1e-4)
     cotangent = _noise(*found.shape, seed=1)
     expected.backward(torch.from_numpy(cotangent)[None])
-    np.testing.assert_allclose(transform.gradient(cotangent), leaf.grad[0], atol=1e-4, rtol=1e-4)
+    np.testing.assert_allclose(applied.gradient(cotangent), leaf.grad[0], atol=1e-4, rtol=1e-4)
 
 
 def test_gradient_of_a_synthesis_is_torchs():
@@ -235,13 +238,12 @@ def test_fit_ends_just_below_its_limit():
     assert fit(50, plain, lambda byte: plain(byte), pack, lambda latents, *_: latents) is None
 
 
-@pytest.fixture(scope="module")
-def tiny_searched(tmp_path_factory) -> Codec:
-    """The tiny model with a quality map, as one that keeps pixels alone, with a search file."""
+def _searched(name, folder) -> Codec:
+    """A tiny model as one that keeps pixels alone, with a search file."""
     pytest.importorskip("onnx", reason="the train extra is not installed")
     from facecodec.training.gradients import of_model
 
-    path = tmp_path_factory.mktemp("search") / "tiny-map.safetensors"
+    path = folder / f"{name}.safetensors"
     shutil.copy(DATA / path.name, path)
     card, tensors = frozen.load(path)
     packing = of_model(tensors)
@@ -253,6 +255,97 @@ def tiny_searched(tmp_path_factory) -> Codec:
         packing.places,
     )
     return Codec(path)
+
+
+@pytest.fixture(scope="module")
+def tiny_searched(tmp_path_factory) -> Codec:
+    return _searched("tiny-map", tmp_path_factory.mktemp("search"))
+
+
+@pytest.fixture(scope="module")
+def sliced_searched(tmp_path_factory) -> Codec:
+    return _searched("tiny-sliced", tmp_path_factory.mktemp("search"))
+
+
+def _bent(values):
+    """A rounding whose derivative is known and not that of the identity."""
+    low = np.floor(values)
+    part = values - low
+    return low, part * part * (3 - 2 * part), 6 * part * (1 - part)
+
+
+class _Unmapped:
+    """A hyper-synthesis whose quality map, which is rounded, has no gradient."""
+
+    def __init__(self, applied, mapped):
+        self.result, self._applied, self._mapped = applied.result, applied, mapped
+
+    def gradient(self, cotangent):
+        if self._mapped:
+            cotangent[-1] = 0
+        return self._applied.gradient(cotangent)
+
+
+@pytest.mark.parametrize(
+    ("name", "window"),
+    [
+        ("tiny", (slice(0, 12), slice(0, 8))),
+        ("tiny-map", (slice(0, 12), slice(0, 8))),
+        ("tiny-sliced", (slice(0, 12), slice(0, 8))),
+        ("tiny-sliced", (slice(8, 20), slice(60, 68))),  # of four blocks
+    ],
+)
+def test_gradients_of_bits_and_picture_are_those_of_differences(
+    name, window, tmp_path, monkeypatch
+):
+    codec = _searched(name, tmp_path)
+    rows, columns = (part.stop - part.start for part in window)
+    pixels = np.random.default_rng(0).integers(0, 256, (16 * rows, 16 * columns, 3), np.uint8)
+    cotangent = 0.1 * _noise(3, 16 * rows, 16 * columns)
+    search = codec.search
+    latents = codec.family.analyse(pixels)
+    relaxed = search._relaxed.Relaxed(codec.family, search._transforms, latents, 100, window)
+    plain = relaxed._hyper
+
+    def hyper(z_hat):
+        applied, out = plain(z_hat)
+        return _Unmapped(applied, relaxed.has_quality_map), out
+
+    monkeypatch.setattr(relaxed, "_hyper", hyper)
+
+    def loss(values):
+        point = relaxed.at(values, _bent)
+        seen = float((point.picture * cotangent).sum(dtype=np.float64))
+        return point.bits + seen, point.gradient(cotangent)
+
+    gradient = loss(relaxed.start)[1]
+    for variable in (0, 1):
+        way = [np.zeros_like(each) for each in relaxed.start]
+        way[variable] = gradient[variable] / np.abs(gradient[variable]).max()
+        expected = float((way[variable] * gradient[variable]).sum())
+        ends = [
+            loss([a + step * b for a, b in zip(relaxed.start, way, strict=True)])[0]
+            for step in (1e-3, -1e-3)
+        ]
+        assert (ends[0] - ends[1]) / 2e-3 == pytest.approx(expected, rel=0.05)
+
+
+def test_slices_are_searched(sliced_searched, picture):
+    found = sliced_searched.encode(picture, 4, effort=3)
+    assert found == sliced_searched.encode(picture, 4, effort=3)
+    assert found != sliced_searched.encode(picture, 4)
+
+
+@pytest.mark.parametrize(("name", "less", "off"), [("tiny-map", 300, 12), ("tiny-sliced", 6, 3)])
+def test_trimming_saves_the_bits_that_are_asked_for(name, less, off, tmp_path):
+    codec = _searched(name, tmp_path)
+    pixels = np.random.default_rng(1).integers(0, 256, (160, 1200, 3), np.uint8)
+    latents = codec.family.analyse(pixels)
+    before = sum(map(len, codec.family.encode(latents, 120)))
+    trimmed = codec.search.trimmed(latents, 120, 8 * less)
+    streams = codec.family.encode(trimmed, 120)
+    assert sum(map(len, streams)) == pytest.approx(before - less, abs=off)
+    assert codec.family.matches(streams, (160, 1200), trimmed, 120)
 
 
 def _held(packing, sources):
@@ -379,7 +472,41 @@ def test_effort_is_less_loss(searched, scene, quality):
         _loss(searched, searched.encode(scene, quality, effort=effort), scene, quality)
         for effort in (1, 4, 6)
     ]
-    assert losses[0] > max(losses[1:])
+    assert losses[0] > losses[1]
+    assert losses[0] >= losses[2]
+
+
+def test_what_makes_a_picture_worse_is_not_kept(tiny_searched, picture, monkeypatch):
+    def away(start, gradient, schedule, rng):
+        return [each + 3 for each in start]
+
+    monkeypatch.setattr(efforts, "anneal", away)
+    assert tiny_searched.encode(picture, 4, effort=2) == tiny_searched.encode(picture, 4)
+
+
+def test_loss_and_its_gradient_agree(scene, monkeypatch):
+    class Linear:
+        """A teacher whose distance is a sum of the crop by weights."""
+
+        def embedding(self, crop):
+            return _noise(*crop.shape, seed=4) / 1000
+
+        def distance(self, crop, wanted):
+            return float((crop * wanted).sum(dtype=np.float64))
+
+        def gradient(self, crop, wanted):
+            return wanted
+
+    monkeypatch.setattr("facecodec.search.target.jitter", lambda matrix, rng: matrix)
+    matrix = np.array([[0.9, 0.1, 20], [-0.1, 0.9, 25]])
+    target = Target(scene, Weights(50.0, 3.0), matrix, [Linear()])
+    size = scene.shape[:2]
+    decoded = np.clip(scene.transpose(2, 0, 1) / 255 + 0.05 * _noise(3, *size), 0.1, 0.9)
+    decoded = decoded.astype(np.float32)
+    gradient = target.gradient(decoded, None)
+    way = gradient / np.abs(gradient).max()
+    ends = [target.loss(decoded + np.float32(step) * way) for step in (1e-2, -1e-2)]
+    assert (ends[0] - ends[1]) / 2e-2 == pytest.approx(float((way * gradient).sum()), rel=0.01)
 
 
 @pytest.mark.parametrize("limit", [500, 1024])

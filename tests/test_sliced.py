@@ -91,7 +91,7 @@ def test_later_slices_depend_on_earlier_ones(codec, photo):
         def changed(block, part, table, means, source=source, change=change):
             return source(block, part, table, means) + change * (part.start == 0)
 
-        block = family.block(z, *sliced._places((19, 18))[0], 128)
+        block = family.block(z, *sliced.places((19, 18))[0], 128)
         tables.append([each.tables for each in family.code(block, changed)])
     assert size == (300, 273)
     assert np.array_equal(tables[0][0], tables[1][0])

@@ -94,28 +94,29 @@ class Sliced:
         self._transforms = transforms
         self.tables = Tables(tensors["table_counts"], tensors["table_starts"])
         self.z = HyperLatent(tensors, self.tables)
-        self._gains = {name: tensors[name].astype(np.int64).T for name in GAINS}
+        self.gains = {name: tensors[name].astype(np.int64) for name in GAINS}
+        self._by_channel = {name: gain.T for name, gain in self.gains.items()}
         stops = np.cumsum(tensors["slices"], dtype=np.int64).tolist()
         self.channels = stops[-1]
-        self._parts = [slice(a, b) for a, b in zip([0, *stops[:-1]], stops, strict=True)]
+        self.parts = [slice(a, b) for a, b in zip([0, *stops[:-1]], stops, strict=True)]
         self._networks = [
-            IntegerNetwork(read_layers(tensors, f"slice{i}")) for i in range(1, len(self._parts))
+            IntegerNetwork(read_layers(tensors, f"slice{i}")) for i in range(1, len(self.parts))
         ]
-        if len(self._gains["y_gain"]) != self.channels:
+        if len(self._by_channel["y_gain"]) != self.channels:
             raise ValueError("the slices have other channels than the gains")
         features = self.z.outputs - 2 * self.channels - 1
         if features < 0:
             raise ValueError("the hyper-synthesis has the wrong number of channels")
         largest = self.z.h_s.largest
-        for part, network in zip(self._parts[1:], self._networks, strict=True):
+        for part, network in zip(self.parts[1:], self._networks, strict=True):
             size = part.stop - part.start
             given = (features + 1 + 2 * size + part.start, 2 * size)
             if network.channels != given or network.upsampling != 1:
                 raise ValueError("a slice's network has the wrong channels")
             largest = max(largest, self.z.h_s.largest + network.largest)
-        if largest * self._gains["y_gain"].max() >= 2.0**62:
+        if largest * self._by_channel["y_gain"].max() >= 2.0**62:
             raise ValueError("a mean could overflow")
-        steps = 2.0 ** (GAIN_FRACTION - FRACTION) / self._gains["y_gain"]
+        steps = 2.0 ** (GAIN_FRACTION - FRACTION) / self._by_channel["y_gain"]
         self._steps = steps.astype(np.float32)
         self._index = np.min_scalar_type(len(self.tables) - 1)
 
@@ -136,7 +137,7 @@ class Sliced:
         y, z = latents
         z_symbols = self.z.rounded(z, quality_byte)
         encoder = Encoder(self.tables)
-        for rows, columns in reversed(_places(y.shape[1:])):
+        for rows, columns in reversed(places(y.shape[1:])):
             block = self.block(z_symbols, rows, columns, quality_byte)
             for each in reversed(list(self.code(block, self._rounding(y)))):
                 encoder.band(each.symbols, each.tables)
@@ -211,9 +212,9 @@ class Sliced:
         features = block.said[2 * self.channels :]
         values = np.empty((self.channels, *block.qualities.shape), np.int64)  # what slices see
         seen = [features, block.qualities[None] * UNIT]
-        for part, network in zip(self._parts, [None, *self._networks], strict=True):
+        for part, network in zip(self.parts, [None, *self._networks], strict=True):
             log_gain, gain, inverse = (
-                self._gains[name][part][:, block.qualities] for name in GAINS
+                self._by_channel[name][part][:, block.qualities] for name in GAINS
             )
             means_at = slice(self.channels + part.start, self.channels + part.stop)
             said = np.concatenate([block.said[part], block.said[means_at]])
@@ -233,7 +234,7 @@ class Sliced:
         """Symbols from float latents: y, less its mean, in steps of its place's quality."""
 
         def symbols(block: Block, part: slice, tables: np.ndarray, means: np.ndarray) -> np.ndarray:
-            gain = self._gains["y_gain"][part][:, block.qualities] / 2.0**GAIN_FRACTION
+            gain = self._by_channel["y_gain"][part][:, block.qualities] / 2.0**GAIN_FRACTION
             there = y[part, block.rows, block.columns]
             return as_integers(np.rint(there * gain - means * 2.0**-FRACTION))
 
@@ -262,7 +263,7 @@ class Reading:
 
         Raises FormatError at the end, where the stream holds more than was read.
         """
-        for rows, columns in _places(self.size):
+        for rows, columns in places(self.size):
             block = self._family.block(self.z, rows, columns, self._quality_byte)
             for each in self._family.code(block, _reading(self._decoder)):
                 yield block, each
@@ -273,7 +274,7 @@ class Reading:
         return {"z": self._z_escapes, "y": self._decoder.escapes}
 
 
-def _places(size: tuple[int, ...]) -> list[tuple[slice, slice]]:
+def places(size: tuple[int, ...]) -> list[tuple[slice, slice]]:
     """Returns rows and columns of the blocks of a y of a `size`, in the order of coding."""
     return list(product(bands(size[0], BLOCK[0]), bands(size[1], BLOCK[1])))
 

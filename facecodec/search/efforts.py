@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,9 @@ from facecodec.frozen import ModelCard
 from facecodec.search.annealing import Rounding, Schedule, anneal
 from facecodec.search.detector import Detector
 from facecodec.search.files import FacesFile, load_faces, load_search
+from facecodec.search.relaxed import rounded
 from facecodec.search.target import Target, Teacher, Weights
+from facecodec.search.trimming import trimmed
 from facecodec.search.windows import BLOCK, STEP, Window, hyper, windows
 from facecodec.template import similarity
 
@@ -30,9 +33,10 @@ LEVELS = {
     8: Schedule(250),
     9: Schedule(500),
 }
-RELAXED = {
-    "hyperprior": "facecodec.search.hyperprior"
-}  # the module of each family that is searched
+RELAXED = {  # the module of each family that is searched
+    "hyperprior": "facecodec.search.hyperprior",
+    "sliced": "facecodec.search.sliced",
+}
 
 Progress = Callable[[float], None]  # called with the share of the work that is done
 
@@ -49,7 +53,7 @@ class Search:
         self._relaxed = import_module(RELAXED[card.family])
         self._file = load_search(card, tensors)
         self._transforms = self._relaxed.transforms(self._file.graphs)
-        self._family = family
+        self._family: Any = family  # of a module of RELAXED
         self._card = card
         if self._keeps_identity:
             _ = self._faces  # a missing file is reported before any work is done
@@ -65,7 +69,8 @@ class Search:
         """Better latents, floats of the same shapes, for a picture and a quality byte.
 
         `latents` is what the uint8 (H, W, 3) `pixels` were analysed to, and `effort` one of LEVELS.
-        The same arguments give the same latents.
+        Where a window's own loss did not fall, its latents stay. The same arguments give the same
+        latents.
         """
         schedule = LEVELS[effort]
         matrix = self._matrix(pixels)
@@ -88,7 +93,8 @@ class Search:
         self, latents: tuple[np.ndarray, ...], quality_byte: int, bits: float
     ) -> tuple[np.ndarray, ...]:
         """Latents that need `bits` fewer, at the least cost."""
-        return self._relaxed.trimmed(self._family, latents, quality_byte, bits)
+        chosen = partial(self._relaxed.chosen, self._family, latents, quality_byte)
+        return trimmed(self._family.tables, chosen, bits), latents[1]
 
     def _improve(
         self,
@@ -113,7 +119,9 @@ class Search:
             target = Target(seen, self._weights(quality_byte))
         boxes = [window.seen, (hyper(rows), hyper(columns))]
         views = [each[:, a, b] for each, (a, b) in zip(latents, boxes, strict=True)]
-        relaxed = self._relaxed.Relaxed(self._family, self._transforms, views, quality_byte, target)
+        relaxed = self._relaxed.Relaxed(
+            self._family, self._transforms, views, quality_byte, window.seen
+        )
         own = np.zeros_like(free)
         own[window.own] = free[window.own]
         free[window.own] = 0
@@ -123,13 +131,19 @@ class Search:
             values: list[np.ndarray], soften: Rounding, rng: np.random.Generator
         ) -> list[np.ndarray]:
             step(window)
-            whole = relaxed(values, soften, rng)
+            point = relaxed.at(values, soften)
+            whole = point.gradient(target.gradient(point.picture, rng))
             return [each * mask for each, mask in zip(whole, masks, strict=True)]
 
+        def loss(values: list[np.ndarray]) -> float:
+            point = relaxed.at(values, rounded)
+            return point.bits + target.loss(point.picture)
+
         rng = np.random.default_rng([rows.start, columns.start])
-        found = relaxed.latents(anneal(relaxed.start, gradient, schedule, rng))
-        for view, new, mask in zip(views, found, masks, strict=True):
-            np.copyto(view, new, where=mask > 0)
+        found = anneal(relaxed.start, gradient, schedule, rng)
+        if loss(found) < loss(relaxed.start):
+            for view, new, mask in zip(views, relaxed.latents(found), masks, strict=True):
+                np.copyto(view, new, where=mask > 0)
 
     def _weights(self, quality_byte: int) -> Weights:
         """Returns the training loss at a quality byte, divided by what it weighs a bit."""

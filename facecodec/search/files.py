@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,10 @@ class Graphs:
             }
             for graph, weights in facts["weights"].items()
         }
+
+    @property
+    def names(self) -> Iterable[str]:
+        return self._places
 
     def open(self, name: str) -> Graph:
         """Returns the graph of a name. Raises ModelError where it is not there or does not load."""

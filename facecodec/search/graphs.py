@@ -26,6 +26,10 @@ class Graph:
         """Returns the outputs, for inputs in the graph's order."""
         return run_session(self._session, WHAT, *values)
 
+    def only(self, output: str, *values: np.ndarray) -> np.ndarray:
+        """Returns one output, computing no more than it takes."""
+        return run_session(self._session, WHAT, *values, only=output)[0]
+
 
 def _initializers(weights: Mapping[str, np.ndarray]) -> bytes:
     """Returns what makes, at the end of an ONNX model's bytes, initializers of float32 weights.
@@ -54,20 +58,24 @@ def _varint(value: int) -> bytes:
     return bytes([low | 128]) + _varint(rest) if rest else bytes([low])
 
 
+class Applied:
+    """What a transform gives for some values, and the way back to them."""
+
+    def __init__(self, outputs: list[np.ndarray], backward: Graph) -> None:
+        self.result = outputs[0][0]
+        self._between, self._backward = outputs[1:], backward
+
+    def gradient(self, cotangent: np.ndarray) -> np.ndarray:
+        """Returns the gradient of the sum of `cotangent` times the result, by the values."""
+        return self._backward(cotangent[None], *self._between)[0][0]
+
+
 class Transform:
-    """A transform and its gradient: a forward and a backward graph that share intermediate
-    results.
-    """
+    """A transform and its gradient: a forward and a backward graph that share what is between."""
 
     def __init__(self, forward: Graph, backward: Graph) -> None:
         self._forward, self._backward = forward, backward
-        self._between: list[np.ndarray] = []
 
-    def __call__(self, values: np.ndarray) -> np.ndarray:
-        """float32 (C, h, w) -> (C', h', w'). What `gradient` needs is kept until the next call."""
-        result, *self._between = self._forward(values[None])
-        return result[0]
-
-    def gradient(self, cotangent: np.ndarray) -> np.ndarray:
-        """With respect to the last values, of the sum of `cotangent` times the result."""
-        return self._backward(cotangent[None], *self._between)[0][0]
+    def __call__(self, values: np.ndarray) -> Applied:
+        """Applies it to float32 (C, h, w), which gives (C', h', w')."""
+        return Applied(self._forward(values[None]), self._backward)

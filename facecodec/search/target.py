@@ -26,8 +26,15 @@ class Teacher:
 
         The crop is (3, 112, 112), of values 0..1.
         """
-        both = [self._graph(255 * c[None], self._nothing)[0][0] for c in (crop, crop[:, :, ::-1])]
+        both = [
+            self._graph.only("embedding", 255 * each[None], self._nothing)[0]
+            for each in (crop, crop[:, :, ::-1])
+        ]
         return sum(both) / np.linalg.norm(sum(both))
+
+    def distance(self, crop: np.ndarray, wanted: np.ndarray) -> float:
+        """Returns 1 - cosine of the crop's embedding and the wanted one."""
+        return float(self._graph.only("distance", 255 * crop[None], wanted[None])[0])
 
     def gradient(self, crop: np.ndarray, wanted: np.ndarray) -> np.ndarray:
         """Returns the gradient of 1 - cosine with respect to the crop.
@@ -74,7 +81,7 @@ class Target:
             self._lessons = [(each, each.embedding(crop)) for each in teachers or []]
         self._turn = 0
 
-    def __call__(self, decoded: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def gradient(self, decoded: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Returns the gradient of the loss in bits, in the shape of `decoded`.
 
         `decoded` is float32 (3, 16h, 16w) of values 0..1.
@@ -92,3 +99,15 @@ class Target:
             towards = teacher.gradient(crop(np.clip(seen, 0, 1)), wanted)
             inner += crop.gradient(towards * np.float32(self._face))
         return gradient
+
+    def loss(self, decoded: np.ndarray) -> float:
+        """Returns the loss, in bits, by all recognisers and without jitter."""
+        height, width = self._original.shape[1:]
+        seen = decoded[:, :height, :width]
+        squares = np.square(seen - self._original).sum(dtype=np.float64) / 3
+        total = self._weights.pixels * float(squares)
+        if self._lessons:
+            crop = Crop(self._matrix, (height, width))(np.clip(seen, 0, 1))
+            apart = [teacher.distance(crop, wanted) for teacher, wanted in self._lessons]
+            total += self._face * sum(apart) / len(apart)
+        return total

@@ -21,6 +21,7 @@ from facecodec.faces import INSTALL
 from facecodec.faces.recognisers import recogniser_file
 from facecodec.networks.gradients import bare, split, taught
 from facecodec.search.detector import NETWORKS
+from facecodec.search.efforts import RELAXED
 from facecodec.search.files import Place, save, search_file
 from facecodec.training.config import Config
 from facecodec.training.losses import DISTORTION_WEIGHT
@@ -33,7 +34,7 @@ EIGHT_BITS = ("retail-0095",)  # teachers whose gradients bear it (docs/effort.m
 def is_searched(config: Config) -> bool:
     """Returns whether the search can follow the loss of a configuration."""
     return (
-        config.family == "hyperprior"
+        config.family in RELAXED
         and config.distortion == "l2"
         and config.objective in ("rec", "ipr")
     )
@@ -45,7 +46,9 @@ def write_model(model: Path, config: Config) -> Path:
     Raises UsageError for a model that the search cannot follow.
     """
     if not is_searched(config):
-        raise UsageError(f"{model}: only hyperpriors that keep pixels, by L2, are searched")
+        raise UsageError(
+            f"{model}: only hyperpriors, sliced or not, that keep pixels by L2 are searched"
+        )
     card, tensors = frozen.load(model)
     facts = {
         "rate_weights": list(config.rate_weights),
@@ -114,17 +117,24 @@ def _exported(
 
 
 def of_model(tensors: dict[str, np.ndarray]) -> Packing:
-    """Returns the gradient graphs of a frozen hyperprior, whose weights are its own: g_s and, in
-    floats, h_s.
+    """Packs the gradient graphs of a frozen model, whose weights are its own.
+
+    They are those of the synthesis and, in floats, of each integer network.
     """
     synthesis = onnx.load_from_string(tensors["g_s.onnx"].tobytes())
     latents = tensors["y_gain"].shape[1]
-    hyper = tensors["z_table"].shape[1]
+    networks = {"h_s": tensors["z_table"].shape[1]}
+    if "slices" in tensors:  # the family `sliced`, whose synthesis also sees the quality
+        latents += 1
+        counts = range(1, len(tensors["slices"]))
+        networks |= {f"slice{i}": tensors[f"slice{i}.0.weight"].shape[1] for i in counts}
+    graphs: dict[str, tuple[onnx.ModelProto, dict[str, Place], int]] = {
+        "g_s": (synthesis, {}, latents)
+    }
+    for name, channels in networks.items():
+        graphs[name] = (*floats(tensors, name), channels)
     packing = Packing({"g_s.onnx": tensors["g_s.onnx"]})
-    for name, (model, places), channels in (
-        ("g_s", (synthesis, {}), latents),
-        ("h_s", floats(tensors, "h_s"), hyper),
-    ):
+    for name, (model, places, channels) in graphs.items():
         forward, backward = split(model, (1, channels, 4, 4))
         packing.add(f"{name}.forward.onnx", forward, places)
         packing.add(f"{name}.backward.onnx", backward, places)
@@ -148,11 +158,13 @@ def floats(tensors: dict[str, np.ndarray], name: str) -> tuple[onnx.ModelProto, 
         for constant, value in ((f"w{i}", weight), (f"b{i}", bias)):
             initializers.append(numpy_helper.from_array(value.astype(np.float32), constant))
         pad = weight.shape[2] // 2
+        depthwise = i > 0 and weight.shape[1] == 1 and weight.shape[2] > 1
         nodes.append(
             helper.make_node(
                 "Conv",
                 [x, f"w{i}", f"b{i}"],
                 [f"x{i}"],
+                group=len(weight) if depthwise else 1,
                 pads=[pad] * 4,
                 kernel_shape=weight.shape[2:],
             )

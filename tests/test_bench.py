@@ -853,7 +853,7 @@ def test_a_card_says_how_a_model_was_trained_and_what_it_does(
     needs_faces, run_cli, faces_root, tmp_path
 ):
     done = run_cli(
-        "card", "l2-rec", "-q", "2", "--limit", "3", "--data", faces_root.resolve(), "-o", "card.md"
+        "card", "l2-ipr", "-q", "2", "--limit", "3", "--data", faces_root.resolve(), "-o", "card.md"
     )
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "card.md").read_text()
@@ -861,8 +861,8 @@ def test_a_card_says_how_a_model_was_trained_and_what_it_does(
     assert f"| 2 | {row['bpp']:.3f} | {row['psnr']:.2f} |" in text
     assert "mobilefacenet-ms1m (seen)" in text
     assert "mobileface-v2 (unseen)" in text
-    assert "| l2-rec | rec, l2 |" in text
-    assert "Written by `facecodec card l2-rec -q 2 --limit 3 " in text
+    assert "| l2-ipr | ipr, l2 |" in text
+    assert "Written by `facecodec card l2-ipr -q 2 --limit 3 " in text
 
 
 def test_a_broken_recogniser_is_named(tmp_path):

@@ -906,8 +906,8 @@ def test_models_lists_what_is_installed(run_cli):
     rows = {row["name"]: row for row in objects(run_cli("models", "--json").stdout)}
     default = rows["l2-ipr"]
     assert list(default) == [
-        "name", "default", "fingerprint", "family", "objective", "distortion", "data", "steps", "path", "rates",
-            "embeds",
+        "name", "default", "serves", "fingerprint", "family", "objective", "distortion", "data",
+        "steps", "path", "rates", "embeds",
     ]  # fmt: skip
     assert default["default"]
     assert [row["q"] for row in default["rates"]] == list(range(1, 9))

@@ -24,7 +24,7 @@ NOT_RUN = {  # lines of these pages that no test runs, by a pattern, and why
     r"s3://|results\.jsonl": "needs an object store and a cluster",
     r"^eval|_FACECODEC_COMPLETE": "is for an interactive shell",
     r"^facecodec view": "opens a browser and waits: tests/test_view.py has it",
-    r"^python benchmarks/": "measures for minutes",
+    r"python benchmarks/": "measures for minutes",
     r"^\d+  beshort|^!:mime": "is for `file`",
 }
 

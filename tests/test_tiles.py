@@ -45,7 +45,7 @@ def fresh(name: str) -> nn.Module:
             if hasattr(block, "mix"):
                 block.mix[-1].weight.normal_(0, 0.6)
         if hasattr(network, "h_a"):
-            network.h_a[-1].weight.mul_(100)
+            network.h_a[4].weight.mul_(100)
         if name == "lfic":
             network.scores.look[0].weight *= 30
             network.scores.look[-1].weight.normal_()

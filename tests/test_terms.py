@@ -19,10 +19,11 @@ from facecodec.errors import UsageError  # noqa: E402
 from facecodec.faces.mobilefacenet import MobileFaceNet  # noqa: E402
 from facecodec.faces.recognisers import Recogniser  # noqa: E402
 from facecodec.faces.teachers import load_teacher  # noqa: E402
+from facecodec.networks.coded import Coded  # noqa: E402
 from facecodec.training import loop, terms  # noqa: E402
 from facecodec.training.adversary import Adversary  # noqa: E402
 from facecodec.training.config import parse_config  # noqa: E402
-from facecodec.training.data import CropSampler, closed_set  # noqa: E402
+from facecodec.training.data import Batch, CropSampler, closed_set  # noqa: E402
 from facecodec.training.distributed import join  # noqa: E402
 from facecodec.training.freeze import freeze  # noqa: E402
 
@@ -161,6 +162,23 @@ def test_a_discriminator_and_a_recogniser_are_trained_along_and_resume(root, sta
         both = recogniser.eval()(torch.stack([crop, crop.flip(2)])).sum(0)
     found = Recogniser(tmp_path / "run" / "recogniser.onnx")(255 * crop.numpy())
     assert found @ (both / both.norm()).numpy() > 0.9999
+
+
+def test_the_identity_weight_is_that_of_what_the_teachers_say(monkeypatch):
+    distances = torch.tensor([0.3]), torch.tensor([0.2])
+    monkeypatch.setattr(terms, "IdentityLoss", lambda *arguments: lambda *pictures: distances)
+    monkeypatch.setattr(terms, "load_teacher", lambda name, data: torch.nn.Identity())
+    x, bits, lightest = torch.rand(1, 3, 64, 64), torch.zeros(1), torch.ones(1)
+    batch = Batch(np.zeros((1, 64, 64, 3), np.uint8), np.zeros((1, 2, 3)), np.array([-1]))
+    losses = []
+    for weight in (1.0, 2.5):
+        config = replace(CONFIG, objective="ipr", identity_weight=weight, rate_weights=(1.0, 1.0))
+        judged = terms.Terms(config, None, join())
+        coded = Coded(x, bits, bits)
+        losses.append(
+            judged(coded, None, x, lightest, batch, np.random.default_rng(0))["loss"].item()
+        )
+    assert losses == pytest.approx([0.5, 1.25])
 
 
 def test_a_discriminator_learns_what_is_decoded():

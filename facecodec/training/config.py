@@ -74,6 +74,7 @@ class Config:
     validate_every: int = 2000
     validation_images: int = 48
     recognisers: tuple[Recogniser, ...] = (Recogniser("mobilefacenet-ms1m"),)  # for ip and ipr
+    identity_weight: float = 1.0  # weight of what the teachers say
     recognisers_drawn: int = 1  # teachers that look in each step
     recogniser_dropout: float = 0.0  # share of channels left out of the teachers' convolutions
     varied_views: bool = False  # views differ in mirroring, sampling, blur and noise
@@ -167,7 +168,7 @@ def parse_config(values: dict[str, Any]) -> Config:
             or (value == 0 and key != "rounded_from")
         ):
             raise UsageError(f"{key} must be a number above zero and at most {most}, not {value!r}")
-    for key in ("adversarial", "head_weight"):
+    for key in ("adversarial", "head_weight", "identity_weight"):
         if not isinstance(getattr(config, key), int | float) or getattr(config, key) < 0:
             raise UsageError(
                 f"{key} must be a number of at least zero, not {getattr(config, key)!r}"

@@ -84,7 +84,7 @@ class Terms:
             terms["identity"], terms["features"] = self.identity(
                 coded.x_hat, x, jitter(batch.matrices, rng), rng
             )
-            kept = terms["identity"] + terms["features"]
+            kept = config.identity_weight * (terms["identity"] + terms["features"])
         loss = torch.zeros_like(bpp)
         if not config.trains_head_alone:
             loss = objective(config.objective, bpp, terms["distortion"], kept, weight)

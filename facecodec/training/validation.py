@@ -105,7 +105,7 @@ def validation_loss(rows: list[dict[str, float]], config: Config) -> float:
     losses = []
     for row in rows:
         error = 10 ** (-row["psnr"] / 10) if config.distortion == "l2" else 1 - row["ms_ssim"]
-        identity = row.get("identity", 0.0) + row.get("features", 0.0)
+        identity = config.identity_weight * (row.get("identity", 0.0) + row.get("features", 0.0))
         bpp, distortion, kept = map(
             torch.tensor, (row["bpp"], DISTORTION_WEIGHT[config.distortion] * error, identity)
         )

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -91,3 +92,26 @@ def test_every_promise_of_the_security_page_names_a_test_that_is_there():
         file = named or file
         if named or test:
             assert f"def {test}(" in (CHECKOUT / file).read_text() or not test, (file, test)
+
+
+@pytest.mark.parametrize("page", ["training.md", "bakeoff.md"])
+def test_commands_of_training_name_files_that_are_there_or_that_one_before_wrote(page):
+    text = (CHECKOUT / "docs" / page).read_text()
+    commands = re.findall(r"^    .*facecodec (train|freeze|encode) (.*?)(?: &|  #.*)?$", text, re.M)
+    written = {"face.jpg"}
+    for command, words in commands:
+        first, *rest = words.split()
+        options = dict(pairwise(rest))
+        run = options.get("--run", "")
+        read = [first, *(options[name] for name in ("--from", "-m") if name in options)]
+        for name in read:
+            made = name in written or (CHECKOUT / name).exists()
+            assert made, f"{page}: {command} {words}: nothing makes {name}"
+        if command == "train":
+            assert (run in written) == ("--resume" in rest), f"{page}: {command} {words}"
+            written |= {run, f"{run}/checkpoint.pt"}
+        if command == "freeze":
+            out = options["-o"]
+            assert "-f" in rest or not (CHECKOUT / out).exists(), f"{page}: {out} is there"
+            written.add(out)
+    assert len(commands) > 5

@@ -24,7 +24,8 @@ from facecodec.codec import Codec, open_container  # noqa: E402
 from facecodec.datasets import Photo, is_held_back, lfw  # noqa: E402
 from facecodec.errors import UsageError  # noqa: E402
 from facecodec.networks.hyperprior import HyperpriorNetwork  # noqa: E402
-from facecodec.training import loop  # noqa: E402
+from facecodec.sessions import pad  # noqa: E402
+from facecodec.training import loop, validation  # noqa: E402
 from facecodec.training.config import load_config, parse_config  # noqa: E402
 from facecodec.training.data import CropSampler, Picture, resized_crop, validation_photos  # noqa: E402
 from facecodec.training.freeze import freeze  # noqa: E402
@@ -145,6 +146,58 @@ def test_the_log_is_json_lines_with_validation(finished):
     (validation,) = [row["validation"] for row in rows if "validation" in row]
     assert [row["q"] for row in validation] == list(range(1, 9))
     assert all(0 < row["bpp"] < 50 and 3 < row["psnr"] < 60 for row in validation)
+
+
+class Clock:
+    """Stands in for `time`: a step takes 20 seconds and nothing else takes any."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.now = 1000.0
+        make_step = loop.Trainer.make_step
+
+        def slow(trainer):
+            self.now += 20
+            return make_step(trainer)
+
+        monkeypatch.setattr(loop.Trainer, "make_step", slow)
+        monkeypatch.setattr(loop, "time", self)
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_a_run_stops_when_its_minutes_are_over_and_is_validated_on_demand(
+    root, tmp_path, monkeypatch
+):
+    clock, rows = Clock(monkeypatch), []
+    loop.train(CONFIG, tmp_path, root, minutes=1, report=rows.append, begun=clock.now - 30)
+    assert saved(tmp_path)["step"] == 2
+    assert rows[-1] == {"stopped": 2, "steps": 12}
+    assert not any("validation" in row for row in rows)
+    freeze(tmp_path, tmp_path / "unmeasured.safetensors")
+    assert Codec(tmp_path / "unmeasured.safetensors").card.rates == []
+    loop.train(CONFIG, tmp_path, root, minutes=0, resume=True, report=rows.append)
+    assert rows[-1]["step"] == 2
+    assert len(rows[-1]["validation"]) == 8
+    assert saved(tmp_path)["history"][-1]["step"] == 2
+
+
+def test_a_validation_is_given_up_when_the_minutes_are_over(root, tmp_path, monkeypatch):
+    clock, rows = Clock(monkeypatch), []
+
+    def slow(*given):
+        clock.now += 50
+        return pad(*given)
+
+    monkeypatch.setattr(validation, "pad", slow)
+    config = replace(CONFIG, validate_every=1)
+    loop.train(config, tmp_path, root, minutes=1, report=rows.append)
+    assert saved(tmp_path)["step"] == 1
+    assert rows[-1] == {"stopped": 1, "steps": 12}
+    loop.train(CONFIG, tmp_path, root, resume=True, report=rows.append)
+    assert saved(tmp_path)["step"] == 12
+    assert rows[-1]["step"] == 12
+    assert "validation" in rows[-1]
 
 
 def test_training_from_a_frozen_start_begins_where_the_run_ended(root, finished, tmp_path):

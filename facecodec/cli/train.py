@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,12 @@ from facecodec.errors import UsageError
     metavar="FILE",
     help="Start from a model or from RUN/checkpoint.pt.",
 )
-@click.option("--minutes", type=float, metavar="M", help="Stop after M minutes; --resume goes on.")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0),
+    metavar="M",
+    help="Save and stop after M minutes, without validation; --resume goes on. 0 only validates.",
+)
 @click.option("--resume", is_flag=True, help="Go on from the run's last checkpoint.")
 def train(
     config: Path,
@@ -45,13 +51,14 @@ def train(
 
     DIR gets log.jsonl and checkpoint.pt, and `freeze` reads it.
     """
+    begun = time.monotonic()  # before torch is imported, which takes seconds
     require_training_extra()
     from facecodec.training.config import load_config
     from facecodec.training.loop import train as train_run
 
     if start is not None and resume:
         raise UsageError("--from begins a run and --resume goes on with one: give one of them")
-    train_run(load_config(config), run, data, start, minutes, resume, _show)
+    train_run(load_config(config), run, data, start, minutes, resume, _show, begun)
 
 
 def require_training_extra() -> None:
@@ -77,5 +84,10 @@ def _show(row: dict[str, Any]) -> None:
         warn("  " + "".join(f"{name:>10}" for name in names))
         for rates in row["validation"]:
             warn("  " + "".join(f"{rates[name]:>10.5g}" for name in names))
+    elif "stopped" in row:
+        warn(
+            f"the time is over at step {row['stopped']} of {row['steps']}, which is saved and not "
+            "validated: --resume goes on, with --minutes 0 it validates"
+        )
     else:
         tell_json(row, sys.stderr)

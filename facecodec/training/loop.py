@@ -106,15 +106,18 @@ def train(
     minutes: float | None = None,
     resume: bool = False,
     report: Report = lambda row: None,
+    begun: float | None = None,
 ) -> None:
     """Trains until `config.steps` or for `minutes`; `report` gets each row of log.jsonl.
 
-    `data` is the folder of datasets, see folders.data_folder. With `resume` the run goes on from
-    its last checkpoint; with `start` it begins with these parameters instead of random ones. Under
-    torchrun every process calls this with the same arguments and has batches of its own; the first
-    one writes and reports. Raises UsageError for a folder that already holds a run.
+    Minutes count from `begun`, of time.monotonic, or from now; when they are over the run is saved
+    and not validated. With 0 it makes no step, and is validated. `data` is the folder of datasets,
+    see folders.data_folder. With `resume` the run goes on from its last checkpoint; with `start` it
+    begins with these parameters instead of random ones. Under torchrun every process calls this
+    with the same arguments and has batches of its own; the first one writes and reports. Raises
+    UsageError for a folder that already holds a run.
     """
-    begun = time.monotonic()
+    begun = time.monotonic() if begun is None else begun
     if config.keeps_identity and start is None and not resume:
         raise UsageError(
             f"the '{config.objective}' objective starts from a rec network", "give one with {start}"
@@ -128,7 +131,10 @@ def train(
         raise UsageError(f"{run} holds no checkpoint to resume")
     # Reading the data counts towards the limit, not towards the hours that the card will state.
     trainer = Trainer(config, run, data, start, resume, report)
-    trainer.run_until(None if minutes is None else begun + minutes * 60)
+    if minutes == 0:
+        trainer.finish()
+    else:
+        trainer.run_until(None if minutes is None else begun + minutes * 60)
 
 
 class Trainer:
@@ -149,6 +155,7 @@ class Trainer:
         self._step, self._earlier_seconds = 0, 0.0
         self._history: list[dict[str, Any]] = []
         self._runs: list[dict[str, Any]] = []
+        self._end: float | None = None
 
         torch.manual_seed(config.seed)
         self._network = build_network(config)
@@ -191,10 +198,11 @@ class Trainer:
         self._trained_from = time.monotonic()
 
     def run_until(self, end: float | None) -> None:
-        """Makes the remaining steps, or those before `end`, in seconds of time.monotonic."""
+        """Makes the remaining steps and validates; at `end`, of time.monotonic, it only saves."""
+        self._end = end
         saved_at = time.monotonic()
         recent: list[dict[str, float]] = []
-        while self._step < self._config.steps and not self._is_over(end):
+        while self._step < self._config.steps and not self._processes.agree(self._is_over()):
             values = self.make_step()
             if not self._processes.is_first:
                 continue
@@ -203,16 +211,25 @@ class Trainer:
                 means = {name: float(np.mean([row[name] for row in recent])) for name in values}
                 self._log({"steps": self._config.steps} | means)
                 recent.clear()
-            if self._step % self._config.validate_every == 0 or self._step == self._config.steps:
+            if self._step % self._config.validate_every == 0:
                 self._validate()
             if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
                 self._save()
                 saved_at = time.monotonic()
+        self.finish()
+
+    def finish(self) -> None:
+        """Validates what was not validated, unless the time is over, and saves."""
         if self._processes.is_first:
-            if not self._history or self._history[-1]["step"] != self._step:
+            if not self._is_validated():
                 self._validate()
             self._save()
+            if not self._is_validated():
+                self._report({"stopped": self._step, "steps": self._config.steps})
         self._processes.wait()
+
+    def _is_validated(self) -> bool:
+        return bool(self._history) and self._history[-1]["step"] == self._step
 
     def make_step(self) -> dict[str, Tensor]:
         """Makes one step; returns the terms of its loss, (B,), and the gradient's norm."""
@@ -254,8 +271,8 @@ class Trainer:
         about[1::2] = np.nan
         return torch.from_numpy(about).to(self._device, torch.float32)
 
-    def _is_over(self, end: float | None) -> bool:
-        return end is not None and self._processes.agree(time.monotonic() > end)
+    def _is_over(self) -> bool:
+        return self._end is not None and time.monotonic() > self._end
 
     def _seconds(self) -> float:
         """Returns how long the run has trained, including the time before it was resumed."""
@@ -268,7 +285,9 @@ class Trainer:
         self._report(row)
 
     def _validate(self) -> None:
-        rows = validate(self._result(), self._held_back, self._device, self._terms)
+        rows = validate(self._result(), self._held_back, self._device, self._terms, self._is_over)
+        if rows is None:
+            return
         self._history.append({"step": self._step, "rows": rows})
         self._log({"validation": rows, "objective": validation_loss(rows, self._config)})
         draw_curves(self._run / "log.jsonl", self._run / "curves.png")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,13 +59,18 @@ def load_held_back(
 
 @torch.no_grad()
 def validate(
-    network: FamilyNetwork, images: list[HeldBack], device: torch.device, terms: Terms | None = None
-) -> list[dict[str, float]]:
+    network: FamilyNetwork,
+    images: list[HeldBack],
+    device: torch.device,
+    terms: Terms | None = None,
+    is_over: Callable[[], bool] = lambda: False,
+) -> list[dict[str, float]] | None:
     """Returns bpp, PSNR and MS-SSIM at q = 1..8, with rounded latents, on whole images.
 
-    Images are padded as the codec pads them. MS-SSIM is missing if no image is large enough. With
-    `terms`, the result also has what these measure on images with a face: `identity`, `features`,
-    and the terms of a head, which must find the face by itself here.
+    It returns None where `is_over` says so before an image. Images are padded as the codec pads
+    them. MS-SSIM is missing if no image is large enough. With `terms`, the result also has what
+    these measure on images with a face: `identity`, `features`, and the terms of a head, which must
+    find the face by itself here.
     """
     network.eval()
     identity, head = (terms.identity, terms.head) if terms else (None, None)
@@ -73,6 +79,9 @@ def validate(
     for q in range(1, QUALITIES + 1):
         values: dict[str, list[float]] = {}
         for image in images:
+            if is_over():
+                network.train()
+                return None
             height, width = image.pixels.shape[:2]
             padded = to_tensor(pad(image.pixels, GRID)[None], device)
             coded = network(padded, torch.tensor([float(q)], device=device))

@@ -248,11 +248,13 @@ class HeadFile:
 
     `space` is the recogniser whose embeddings it gives, `classes` are people it tells apart. An
     embedding of length `certain[0]` is that of a face as likely as not; `certain[1]` is the width
-    of the logistic function of its length. None is for a head that was not measured for it.
+    of the logistic function of its length. None is for a head that was not measured for it. `runs`
+    are the training runs that led to it, of its model and its own.
     """
 
     space: str
     classes: list[str]
+    runs: list[dict[str, Any]]
     certain: tuple[float, float] | None
     tensors: dict[str, np.ndarray]
 
@@ -266,8 +268,8 @@ def has_head(card: ModelCard) -> bool:
     return head_path(card.path).exists()
 
 
-def load_head(card: ModelCard) -> HeadFile:
-    """Returns the head of a model.
+def load_head(card: ModelCard, or_former: bool = False) -> HeadFile:
+    """Returns the head of a model; with `or_former`, that of a former model of its name will do.
 
     Raises ModelError where there is none, or one of another model.
     """
@@ -276,7 +278,8 @@ def load_head(card: ModelCard) -> HeadFile:
         raise ModelError(
             f"model {card.name} has no head ({path}): decode the file and embed the picture"
         )
-    facts, tensors = load_beside(path, HEAD_FORMAT, "head", card.fingerprint)
+    model = None if or_former else card.fingerprint
+    facts, tensors = load_beside(path, HEAD_FORMAT, "head", model)
     try:
         certain = facts.get("certain")
         if certain is not None:
@@ -284,7 +287,7 @@ def load_head(card: ModelCard) -> HeadFile:
                 raise TypeError("its certainty is no list")
             middle, width = map(float, certain)
             certain = (middle, width)
-        head = HeadFile(facts["space"], facts["classes"], certain, tensors)
+        head = HeadFile(facts["space"], facts["classes"], facts["runs"], certain, tensors)
         _check_head(head)
         return head
     except (KeyError, TypeError, ValueError) as error:
@@ -295,6 +298,8 @@ def _check_head(head: HeadFile) -> None:
     """Raises TypeError or ValueError for a head that freeze has not made."""
     if not isinstance(head.space, str) or not isinstance(head.classes, list):
         raise TypeError("its space is no text, or its classes are no list")
+    if not isinstance(head.runs, list):
+        raise TypeError("its runs are no list")
     if head.certain is not None:
         middle, width = head.certain
         if not (math.isfinite(middle) and 0 < width < math.inf):
@@ -309,16 +314,19 @@ def _check_head(head: HeadFile) -> None:
 
 
 def load_beside(
-    path: Path, form: str, kind: str, model: str
+    path: Path, form: str, kind: str, model: str | None
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Returns the card and the tensors of a file that lies beside a model. Raises ModelError."""
+    """Returns the card and the tensors of a file that lies beside a model, None for any.
+
+    Raises ModelError.
+    """
     metadata, tensors = _read(path)
     try:
         facts = json.loads(metadata["card"])
         mark = _short(_hash(kind, tensors, list(tensors)))
         if metadata["format"] != form or metadata["hash"] != mark:
             raise ModelError(f"{path}: not a {kind}, or a damaged one")
-        if metadata["model"] != model:
+        if model is not None and metadata["model"] != model:
             other = printable(metadata["model"])
             raise ModelError(f"{path}: the {kind} of model {other}, not of {model}")
         if not isinstance(facts, dict):

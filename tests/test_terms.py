@@ -20,6 +20,7 @@ from facecodec.faces.mobilefacenet import MobileFaceNet  # noqa: E402
 from facecodec.faces.recognisers import Recogniser  # noqa: E402
 from facecodec.faces.teachers import load_teacher  # noqa: E402
 from facecodec.networks.coded import Coded  # noqa: E402
+from facecodec.networks.head import HeadNetwork  # noqa: E402
 from facecodec.training import loop, terms  # noqa: E402
 from facecodec.training.adversary import Adversary  # noqa: E402
 from facecodec.training.config import parse_config  # noqa: E402
@@ -121,6 +122,19 @@ def test_a_head_alone_leaves_the_model_as_it_was(root, start, tmp_path):
     assert codec.embed(open_container(codec.encode(np.zeros((250, 250, 3), np.uint8)))).shape == (
         128,
     )
+
+    state, runs = loop.load_start(start)
+    thawed = HeadNetwork(CONFIG.network["latents"], **HEAD).eval()
+    thawed.load_state_dict(
+        {name.removeprefix("head."): each for name, each in state.items() if "head." in name}
+    )
+    y_hat = torch.randn(6, 8, 8)
+    with torch.no_grad():
+        embedding = thawed(y_hat[None]).embedding[0]
+    assert embedding.numpy() / embedding.norm().item() @ codec.head.look(
+        y_hat.numpy()
+    ).embedding == pytest.approx(1, abs=1e-4)
+    assert [run["objective"] for run in runs] == ["rec", "find", "embed"]
 
     loop.train(replace(CONFIG, seed=7), tmp_path / "other", root)
     freeze(tmp_path / "other", tmp_path / "other.safetensors")

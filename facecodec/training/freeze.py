@@ -42,19 +42,20 @@ def freeze(run: Path, out: Path, force: bool = False) -> str:
         export_teacher(adapted, run / "recogniser.onnx")
     classes = saved["classes"] if config.head.get("classes") else []
     runs = past_runs(saved)
+    own = [run for run in runs if run["objective"] not in HEAD_OBJECTIVES]
     card = {
         "family": config.family,
         "objective": config.objective,
         "distortion": config.distortion,
         "data": data_of(config),
-        "steps": sum(run["steps"] for run in runs),
-        "runs": runs,
+        "steps": sum(run["steps"] for run in own),
+        "runs": own,
         "rates": saved["history"][-1]["rows"] if saved["history"] else [],
     }
     head = {"space": HEAD_SPACE, "classes": classes, "runs": runs}
     if config.trains_head_alone:
         known = frozen.read_card(out)
-        if known.runs != [run for run in runs if run["objective"] not in HEAD_OBJECTIVES]:
+        if known.runs != own:
             raise UsageError(f"{out}: the head was trained for another model")
         frozen.save_head(frozen.head_path(out), known.fingerprint, head, network.head.frozen())
         return known.fingerprint

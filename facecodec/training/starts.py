@@ -14,8 +14,8 @@ from facecodec.errors import FacecodecError, UsageError
 from facecodec.families import module_name
 from facecodec.networks.coded import FamilyNetwork
 from facecodec.networks.head import HeadNetwork
-from facecodec.training.config import Config, parse_config, stored_config
-from facecodec.training.thaw import thawed
+from facecodec.training.config import HEAD_OBJECTIVES, Config, parse_config, stored_config
+from facecodec.training.thaw import thawed, thawed_head
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -70,14 +70,19 @@ def part(name: str) -> str:
 def load_start(path: Path) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
     """Returns the parameters (float32) and past runs of a start.
 
-    A start is a frozen model, or RUN/checkpoint.pt. Raises UsageError.
+    A start is a frozen model, with its head if it has one, or RUN/checkpoint.pt. Raises UsageError.
     """
     if path.name == CHECKPOINT and path.exists():
         saved = torch.load(path, map_location="cpu", weights_only=True)
         return saved["network"], past_runs(saved)
     try:
         card, tensors = frozen.load(path)
-        return thawed(card.family, tensors), card.runs
+        state, runs = thawed(card.family, tensors), card.runs
+        if frozen.has_head(card):  # a model that was trained on had another head, a good start too
+            head = frozen.load_head(card, or_former=True)
+            state |= thawed_head(head)
+            runs = runs + [run for run in head.runs if run["objective"] in HEAD_OBJECTIVES]
+        return state, runs
     except (FacecodecError, ValueError) as error:
         raise UsageError(
             f"{path}: not a start for training (a model, or RUN/{CHECKPOINT}): {error}"

@@ -10,10 +10,12 @@ import numpy as np
 import onnx
 import torch
 from onnx import numpy_helper
-from torch import Tensor
+from torch import Tensor, nn
 
 from facecodec.container import QUALITY_STEPS
 from facecodec.exact import FRACTION, GAIN_FRACTION
+from facecodec.frozen import HeadFile
+from facecodec.networks.head import HeadNetwork
 from facecodec.networks.integers import SCALE_MIN, SCALE_STEPS
 
 HALF = ".half"  # ends the name of a weight that networks/export.py stored in half precision
@@ -60,12 +62,45 @@ def thawed(family: str, tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
     return {name: torch.from_numpy(value).float() for name, value in state.items()}
 
 
+def thawed_head(head: HeadFile) -> dict[str, Tensor]:
+    """The parameters of a head, by name, with "head." before them.
+
+    Its graph has each convolution and the normalisation behind it in one: here the convolution has
+    both, and the normalisation does nothing.
+    """
+    state = _weights("", head.tensors["head.onnx"])
+    stored = onnx.load_model_from_string(head.tensors["head.onnx"].tobytes()).graph.initializer
+    joined = sorted(
+        (int(each.name.removesuffix(HALF).rpartition("_")[2]), numpy_helper.to_array(each))
+        for each in stored
+        if each.name.startswith("onnx::Conv")
+    )
+    values = iter([value.astype(np.float64) for _, value in joined])
+    for name, layer in HeadNetwork(1).named_modules():
+        if f"head.{name}.weight" in state:
+            continue
+        if isinstance(layer, nn.Conv2d):
+            state[f"head.{name}.weight"] = next(values)
+            if layer.bias is not None:
+                state[f"head.{name}.bias"] = np.zeros(layer.out_channels)
+        elif isinstance(layer, nn.BatchNorm2d):
+            one = np.ones(layer.num_features)
+            state[f"head.{name}.weight"], state[f"head.{name}.bias"] = one, next(values)
+            state[f"head.{name}.running_mean"] = 0 * one
+            state[f"head.{name}.running_var"] = one - layer.eps
+            state[f"head.{name}.num_batches_tracked"] = np.zeros(())
+    for part in ("weight", "bias"):
+        if part in head.tensors:
+            state[f"head.classes.{part}"] = head.tensors[part]
+    return {name: torch.from_numpy(value).float() for name, value in state.items()}
+
+
 def _weights(name: str, graph: np.ndarray) -> dict[str, np.ndarray]:
-    """The weights and biases of a graph, with `name` before theirs."""
+    """The weights and biases of a graph by their names, behind `name` if there is one."""
     stored = onnx.load_model_from_string(graph.tobytes()).graph.initializer
     names = {each.name.removesuffix(HALF): each for each in stored}
     return {
-        f"{name}.{each}": numpy_helper.to_array(value).astype(np.float64)
+        f"{name}.{each}".lstrip("."): numpy_helper.to_array(value).astype(np.float64)
         for each, value in names.items()
         if each.endswith((".weight", ".bias"))
     }

@@ -5,6 +5,8 @@ Coordinates are (x, y) in pixels, whole numbers at pixel centres.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 SIZE = 112
@@ -36,3 +38,8 @@ def similarity(landmarks: np.ndarray, template: np.ndarray = TEMPLATE) -> np.nda
     a, b, c, d = np.linalg.lstsq(equations, template.T.ravel(), rcond=None)[0]
     forward = np.array([[a, -b, c], [b, a, d], [0, 0, 1]])
     return np.linalg.inv(forward)[:2]
+
+
+def scale_of(matrix: np.ndarray) -> float:
+    """Returns how many pixels of the image a pixel of the crop spans, by the crop's matrix."""
+    return math.hypot(matrix[0, 0], matrix[1, 0])

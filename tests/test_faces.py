@@ -19,6 +19,7 @@ from facecodec.faces.recognisers import (  # noqa: E402
     Contract,
     Recogniser,
     find_recogniser,
+    read_contract,
     recogniser_file,
 )
 from facecodec.faces.teachers import FrozenPReLU, load_head_teacher, load_teacher  # noqa: E402
@@ -320,17 +321,50 @@ def test_a_recogniser_of_ones_own_is_a_file_with_a_contract(tmp_path):
         both = torch.from_numpy(np.stack([crop, crop[..., ::-1]])) / 255
         total = teacher(both).sum(0)
         assert judge(crop) == pytest.approx((total / total.norm()).numpy(), abs=1e-5)
-    for text, message in (
+
+
+FACE_OF_16 = (TEMPLATE * 16 / SIZE).tolist()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
         ("sise = 3", "unknown key 'sise'"),
-        ('channels = "grb"', "'rgb' or 'bgr'"),
-        ("range = 3", "range is two numbers"),
-        ("template = [[1, 2]]", "five points"),
+        ('"a\\nb" = 3', r"unknown key 'a\\nb'"),
+        *((f"size = {value}", "size is a number of pixels from 8 to 1024")
+          for value in ("0", "-16", "7", "1025", "1e9", "nan", "true", "'16'", "[16]")),
+        *((f"channels = {value}", "channels is 'rgb' or 'bgr'") for value in ("'grb'", "3", "[]")),
+        *((f"range = {value}", "range has two different numbers")
+          for value in ("3", "[1]", "[1, 1]", "[nan, 1]", "[0, inf]", "[0, 1e300]", "['0', '255']",
+                        "[false, true]", "[0, 1, 2]", "{}")),
+        *((f"template = {value}", "template has five points")
+          for value in ("[[1, 2]]", "3", "[1, 2, 3, 4, 5]", [[float("nan"), 1.0]] * 5,
+                        [[1, 2, 3]] * 5, "[['1', '2']]", [[0, 1e9]] * 5)),
+        *((f"size = 16\ntemplate = {value}", "template has no five points of a face")
+          for value in ([[3, 3]] * 5, (np.array(FACE_OF_16) / 100).tolist())),
+        *((f"mirrored = {value}", "mirrored is true or false") for value in ("1", "'yes'")),
         ('metric = "euclidean"', "metric is 'cosine'"),
+        ("licence = 3", "licence is one line of text"),
+        ('source = "a\\nb"', "source is one line of text"),
         ("size = ", "not a TOML file"),
-    ):
-        path.with_suffix(".toml").write_text(text)
-        with pytest.raises(UsageError, match=message):
-            find_recogniser(str(path), None)
+        ("size = " + "[" * 100_000, "not a TOML file"),
+        ("\udcff", "not a TOML file"),
+    ],
+)  # fmt: skip
+def test_every_value_of_a_contract_has_a_type_and_a_range(tmp_path, text, message):
+    (tmp_path / "x.toml").write_text(text, "utf-8", "surrogateescape")
+    with pytest.raises(UsageError, match=message) as caught:
+        read_contract(tmp_path / "x.onnx")
+    assert str(caught.value).startswith(f"{tmp_path / 'x.toml'}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_recognisers_want_is_within_the_ranges_of_a_contract(tmp_path):
+    text = f"size = 16\nrange = [-1, 1.0]\ntemplate = {FACE_OF_16}\nmirrored = false\n"
+    (tmp_path / "x.toml").write_text(text + 'channels = "bgr"\nlicence = "MIT"\n')
+    found = read_contract(tmp_path / "x.onnx")
+    assert (found.size, found.range, found.channels) == (16, (-1.0, 1.0), "bgr")
+    assert np.array(found.template) == pytest.approx(np.array(FACE_OF_16))
 
 
 def test_a_recogniser_for_one_crop_a_time_or_of_another_size_is_taken_or_named(tmp_path):

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from facecodec.faces.recognisers import Contract
-from facecodec.template import MAX_OVERSAMPLING, SIZE, TEMPLATE, similarity
+from facecodec.template import MAX_OVERSAMPLING, SIZE, TEMPLATE, scale_of, similarity
 
 CUT = 448  # pixels along a side of a face that is cut out as a picture
 
@@ -26,7 +26,7 @@ def oversampling(matrix: np.ndarray) -> int:
 
     It is the largest power of two that the image's own pixels fill.
     """
-    step = math.hypot(matrix[0, 0], matrix[1, 0])  # image pixels a crop pixel spans
+    step = scale_of(matrix)
     return min(MAX_OVERSAMPLING, 2 ** max(0, math.floor(math.log2(step) + 1e-6)))
 
 
@@ -81,10 +81,7 @@ def align(images: Tensor, matrices: np.ndarray, side: int = SIZE) -> Tensor:
 def crop(images: Tensor, matrices: np.ndarray, contract: Contract) -> Tensor:
     """Crops (B, C, size, size) as a recogniser's contract wants them; `matrices` as for `align`."""
     if contract.template:
-        # Maps the points of ArcFace's template to those of the recogniser's own.
-        own = (np.array(contract.template) + 0.5) * SIZE / contract.size - 0.5
-        turn = np.vstack([similarity(TEMPLATE, own), [0, 0, 1]])
-        matrices = matrices @ turn
+        matrices = matrices @ np.vstack([contract.turn(), [0, 0, 1]])
     return align(images, matrices, contract.size)
 
 

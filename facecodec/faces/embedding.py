@@ -27,8 +27,8 @@ from facecodec.faces.recognisers import (
 from facecodec.families import Unrounded
 from facecodec.frozen import has_head, model_path
 from facecodec.head import Face
-from facecodec.search.crops import Crop, scale_of
-from facecodec.template import similarity
+from facecodec.search.crops import Crop
+from facecodec.template import scale_of, similarity
 
 PER_OCTAVE = 2  # sizes that the picture is shown in
 LARGEST = 2.0  # times the picture's size

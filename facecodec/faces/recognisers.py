@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -17,6 +19,8 @@ import onnxruntime
 from facecodec.errors import UsageError
 from facecodec.folders import cache_folder, data_folder
 from facecodec.frozen import search_path
+from facecodec.template import SIZE, TEMPLATE, scale_of, similarity
+from facecodec.text import printable
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -27,6 +31,8 @@ else:
 FACENET = {"facenet-vggface2": "vggface2", "facenet-casia-webface": "casia-webface"}
 FACENET_SIDE = 160
 POINTS = 5  # of a template
+MAX_SIZE = 1024  # pixels along a side of a crop
+LARGEST = 16.0  # times that a template's face is larger or smaller than ArcFace's in its crop
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,13 @@ class Contract:
     licence: str = ""
     source: str = ""
 
+    def turn(self) -> np.ndarray:
+        """Returns the similarity (2, 3) that maps points of ArcFace's template to those of its own.
+
+        Both are in a crop scaled to 112 pixels. Raises LinAlgError where there is none.
+        """
+        return similarity(TEMPLATE, (np.array(self.template) + 0.5) * SIZE / self.size - 0.5)
+
     def departures(self) -> list[str]:
         """Returns what changes embeddings and is not the default, as a part of a cache key."""
         plain, text = Contract(), ("licence", "source")
@@ -61,41 +74,79 @@ class Contract:
 def read_contract(file: Path) -> Contract:
     """Returns the contract of an ONNX file.
 
-    Raises UsageError, which names the key of its TOML file that is wrong.
+    Raises UsageError, of one line, which names the key of its TOML file that is wrong.
     """
     path = file.with_suffix(".toml")
     if not path.is_file():
         return Contract()
     try:
         values = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: not a TOML file: {error}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: not a TOML file: {printable(str(error))}") from None
     known = [f.name for f in fields(Contract)]
     for key in values:
         if key not in known:
-            raise UsageError(f"{path}: unknown key '{key}'; known: {', '.join(known)}")
-    try:
-        if "range" in values:
-            black, white = values["range"]
-            values["range"] = (float(black), float(white))
-        if "template" in values:
-            values["template"] = tuple((float(x), float(y)) for x, y in values["template"])
-    except (TypeError, ValueError):
-        raise UsageError(
-            f"{path}: range is two numbers, template five pairs of numbers (x, y)"
-        ) from None
+            raise UsageError(f"{path}: unknown key '{printable(key)}'; known: {', '.join(known)}")
+        holds, rule = RULES[key]
+        if not holds(values[key]):
+            raise UsageError(f"{path}: {key} {rule}")
+    if "range" in values:
+        values["range"] = tuple(map(float, values["range"]))
+    if "template" in values:
+        values["template"] = tuple((float(x), float(y)) for x, y in values["template"])
     contract = Contract(**values)
-    for holds, rule in (
-        (type(contract.size) is int and contract.size > 0, "size is a number of pixels"),
-        (contract.channels in ("rgb", "bgr"), "channels is 'rgb' or 'bgr'"),
-        (contract.range[0] != contract.range[1], "range has two different numbers"),
-        (len(contract.template) in (0, POINTS), "template has five points"),
-        (type(contract.mirrored) is bool, "mirrored is true or false"),
-        (contract.metric == "cosine", "metric is 'cosine'"),
-    ):
-        if not holds:
-            raise UsageError(f"{path}: {rule}")
+    if contract.template and not _lies_on_a_face(contract):
+        raise UsageError(
+            f"{path}: template has no five points of a face in a crop of {contract.size} pixels"
+        )
     return contract
+
+
+def _is_pair(value: object, most: float) -> bool:
+    """Returns whether a value is two numbers from -most to most."""
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(type(each) in (int, float) and abs(each) <= most for each in value)
+    )
+
+
+def _is_line(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= 1000 and value.isprintable()
+
+
+# What each key's value must be: a test, and the rule in words.
+RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "size": (
+        lambda value: type(value) is int and 8 <= value <= MAX_SIZE,
+        f"is a number of pixels from 8 to {MAX_SIZE}",
+    ),
+    "channels": (lambda value: value in ("rgb", "bgr"), "is 'rgb' or 'bgr'"),
+    "range": (
+        lambda value: _is_pair(value, 65536) and value[0] != value[1],
+        "has two different numbers, from -65536 to 65536",
+    ),
+    "template": (
+        lambda value: (
+            isinstance(value, list)
+            and len(value) in (0, POINTS)
+            and all(_is_pair(each, 2 * MAX_SIZE) for each in value)
+        ),
+        f"has five points (x, y), of numbers from {-2 * MAX_SIZE} to {2 * MAX_SIZE}",
+    ),
+    "mirrored": (lambda value: type(value) is bool, "is true or false"),
+    "metric": (lambda value: value == "cosine", "is 'cosine'"),
+    "licence": (_is_line, "is one line of text"),
+    "source": (_is_line, "is one line of text"),
+}
+
+
+def _lies_on_a_face(contract: Contract) -> bool:
+    """Returns whether a template is ArcFace's but for a turn and a size that crops may have."""
+    try:
+        return 1 / LARGEST < scale_of(contract.turn()) < LARGEST
+    except np.linalg.LinAlgError:  # for five points in one
+        return False
 
 
 class Recogniser:

@@ -10,12 +10,7 @@ import math
 
 import numpy as np
 
-from facecodec.template import MAX_OVERSAMPLING, SIZE
-
-
-def scale_of(matrix: np.ndarray) -> float:
-    """Returns how many pixels of the image a pixel of the crop spans."""
-    return math.hypot(matrix[0, 0], matrix[1, 0])
+from facecodec.template import MAX_OVERSAMPLING, SIZE, scale_of
 
 
 def jitter(matrix: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from facecodec.search.crops import Crop, jitter, scale_of
+from facecodec.search.crops import Crop, jitter
 from facecodec.search.graphs import Graph
-from facecodec.template import SIZE
+from facecodec.template import SIZE, scale_of
 
 SURROUNDINGS = 4.0  # areas of the crop that a face stands for in the loss, which is LFW's share
 

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from facecodec.search.crops import scale_of
-from facecodec.template import SIZE
+from facecodec.template import SIZE, scale_of
 
 STEP, BLOCK = 16, 4  # pixels of a position of y; positions of y of one of z, along a side
 WHOLE = 40  # the largest side of a picture that is searched as a whole

@@ -37,6 +37,20 @@ QUALITIES = (1, 4, 8)
 BATCH = 20
 PATIENCE = 240_000  # milliseconds until a page that does not open is an error
 LIMIT, SECONDS = 1 << 14, 10  # a file of so many pixels that takes longer is a hang
+# Notes when a page has its file, its model and its wasm; what follows is the session and a run.
+WATCH = """
+const make = WebAssembly.instantiate;
+WebAssembly.instantiate = async (...given) => {
+  window.unpacked = performance.now();
+  const made = await make(...given);
+  window.compiled = performance.now();
+  return made;
+};
+"""
+STAGES = """() => [
+  performance.getEntriesByType("navigation")[0].domInteractive,
+  window.unpacked, window.compiled, performance.now(),
+]"""
 
 
 def main() -> None:
@@ -154,21 +168,28 @@ def times(browser: Any, folder: Path, limit: int) -> None:
     written.write_bytes(viewer.page(files[:1], [model]))
     print({**parts, "a page of one file": written.stat().st_size})
     for kind in ("cold", "warm"):
-        taken = []
+        taken, stages = [], []
         context = browser.new_context()
         for _ in range(3):
             page = context.new_page()
+            page.add_init_script(WATCH)
             page.set_default_timeout(PATIENCE)
             started = time.perf_counter()
             page.goto(written.as_uri())
             page.locator("canvas").wait_for()
             taken.append(time.perf_counter() - started)
+            stages.append(np.diff(page.evaluate(STAGES), prepend=0))
             page.close()
             if kind == "cold":
                 context.close()
                 context = browser.new_context()
         context.close()
         print(f"first picture, {kind}: {statistics.median(taken):.2f} s, median of {len(taken)}")
+        read, unpacked, wasm, run = np.mean([each / each.sum() for each in stages], axis=0)
+        print(
+            f"  of it {read:.0%} reads the page, {unpacked:.0%} unpacks model and wasm and "
+            f"reads symbols, {wasm:.0%} compiles, {run:.0%} makes the session and runs it once"
+        )
     viewer.write_script(folder, [model])
     page = browser.new_page()
     browsing.serve(page, folder)

@@ -152,7 +152,10 @@ def test_a_head_of_another_model_or_a_damaged_one_is_refused(models, networks, t
     path = tmp_path / "other.safetensors"
     path.write_bytes(models.read_bytes())
     frozen.save_head(
-        frozen.head_path(path), "00000000", {"space": "x", "classes": []}, networks[1].frozen()
+        frozen.head_path(path),
+        "00000000",
+        {"space": "x", "classes": [], "runs": []},
+        networks[1].frozen(),
     )
     with pytest.raises(ModelError, match="the head of model 00000000"):
         frozen.load_head(frozen.read_card(path))

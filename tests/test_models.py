@@ -187,7 +187,7 @@ def test_malformed_heads_are_refused(tensors, tmp_path):
     path = tmp_path / "tiny.safetensors"
     path.write_bytes((DATA / "tiny.safetensors").read_bytes())
     card = frozen.read_card(path)
-    told = {"space": "x", "classes": []}
+    told = {"space": "x", "classes": [], "runs": []}
     frozen.save_head(frozen.head_path(path), card.fingerprint, told, tensors)
     with pytest.raises(ModelError, match="malformed"):
         frozen.load_head(card)
@@ -198,7 +198,7 @@ def test_a_head_whose_certainty_is_malformed_is_refused(certain, tmp_path):
     path = tmp_path / "tiny.safetensors"
     path.write_bytes((DATA / "tiny.safetensors").read_bytes())
     card = frozen.read_card(path)
-    told = {"space": "x", "classes": [], "certain": certain}
+    told = {"space": "x", "classes": [], "runs": [], "certain": certain}
     tensors = {"head.onnx": np.zeros(5, np.uint8)}
     frozen.save_head(frozen.head_path(path), card.fingerprint, told, tensors)
     with pytest.raises(ModelError, match="malformed"):
@@ -248,7 +248,7 @@ def test_a_graph_reads_no_file(tmp_path, monkeypatch):
             Codec(path).decode(Codec(path).encode(np.zeros((16, 16, 3), np.uint8)))
     copy = tmp_path / "headed.safetensors"
     copy.write_bytes((DATA / "tiny-spic.safetensors").read_bytes())
-    told, mark = {"space": "x", "classes": []}, frozen.read_card(copy).fingerprint
+    told, mark = {"space": "x", "classes": [], "runs": []}, frozen.read_card(copy).fingerprint
     frozen.save_head(frozen.head_path(copy), mark, told, {"head.onnx": graph})
     with pytest.raises(ModelError, match="names a file that it wants to read"):
         Codec(copy).embed(open_container((DATA / "spic-q3.fic").read_bytes()))
@@ -290,7 +290,7 @@ def test_an_embedding_that_is_no_number_is_an_error(numbers, tmp_path, run_cli):
             each.CopyFrom(
                 onnx.numpy_helper.from_array(np.full((16, 12), numbers, np.float32), "out")
             )
-    told, mark = {"space": "x", "classes": []}, frozen.read_card(path).fingerprint
+    told, mark = {"space": "x", "classes": [], "runs": []}, frozen.read_card(path).fingerprint
     tensors = {"head.onnx": np.frombuffer(graph.SerializeToString(), np.uint8)}
     frozen.save_head(frozen.head_path(path), mark, told, tensors)
     (tmp_path / "x.fic").write_bytes((DATA / "spic-q3.fic").read_bytes())
@@ -303,7 +303,7 @@ def test_a_head_whose_classes_want_another_embedding_is_an_error(tmp_path):
     path = tmp_path / "headed.safetensors"
     path.write_bytes((DATA / "tiny-spic.safetensors").read_bytes())
     head = frozen.load_head(frozen.read_card(DATA / "tiny-spic.safetensors"))
-    told = {"space": "x", "classes": head.classes}
+    told = {"space": "x", "classes": head.classes, "runs": []}
     tensors = head.tensors | {"weight": head.tensors["weight"][:, 1:].copy()}
     frozen.save_head(frozen.head_path(path), frozen.read_card(path).fingerprint, told, tensors)
     with pytest.raises(ModelError, match="has 12 numbers, its classes 11"):

@@ -11,6 +11,7 @@ from facecodec.errors import UsageError
 
 pytest.importorskip("matplotlib", reason="the 'bench' extra is not installed")
 
+from facecodec.bench.conclusion import conclusion
 from facecodec.bench.report import read, redraw, write
 
 SEEN = "mobilefacenet-ms1m"
@@ -139,6 +140,79 @@ def test_the_report_is_written_and_drawn_again_from_its_results(results, tmp_pat
     assert len(again["gallery"]) == 1
 
 
+def test_a_report_begins_with_its_conclusion(results, tmp_path):
+    told = (
+        f"To reject as few faces as HEVC at CRF 1 (0.400 bpp), ours takes 50% of its bits by {SEEN} "
+        "(seen in training)."
+    )
+    assert conclusion(results) == told
+    write(results, tmp_path / "stored")
+    assert (tmp_path / "stored/results.md").read_text().startswith(f"# facecodec bench\n\n{told}\n")
+
+
+def test_without_the_baseline_codecs_are_compared_at_the_cosine_of_ours(results):
+    lone = without_people(results)
+    lone["codecs"]["jpeg"] = entry("JPEG", True, [0.02, 0.03])
+    lone["codecs"]["hevc"]["points"][1]["bpp"] = 0.5  # at a cosine of 0.925
+    assert conclusion(lone) == (
+        f"For a cosine of 0.700 to the original by {SEEN} (seen in training), ours takes 0.100 bpp, "
+        "HEVC at most 0.100 and JPEG more than any setting measured."
+    )
+    for each in lone["codecs"].values():
+        for point in each["points"]:
+            point.pop("recognition")
+    assert conclusion(lone).startswith(
+        "For a PSNR of 29.0 dB, ours takes 0.100 bpp, HEVC 0.500 (5.00"
+    )
+    assert conclusion(lone | {"codecs": {"ours": lone["codecs"]["ours"]}}) == ""
+
+
+def test_the_conclusion_within_bytes_and_of_time(results):
+    fitted = {
+        f"{name}@fit": each | {"label": f"{each['label']}, fitted", "points": each["points"][:1]}
+        for name, each in results["codecs"].items()
+    }
+    for each in fitted.values():
+        each["points"][0]["setting"] = 1024
+    assert conclusion(results | {"codecs": fitted}) == (
+        f"Within 1024 bytes, false rejections by {SEEN} (seen in training) are ours 60.0% and "
+        "HEVC 30.0%."
+    )
+    spent = {"median": 0.03, "spread": 0.001}
+    speed = {"codecs": [{"codec": name, "encode": spent, "decode": spent} for name in ("a", "b")]}
+    assert conclusion({"speed": speed}) == (
+        "To encode and to decode a picture in a process of its own, a 30 and 30 ms and b 30 and 30 ms."
+    )
+
+
+def without_people(results: dict) -> dict:
+    """The same of a folder in which nobody says who is who, and without HEVC at CRF 23."""
+    lone = copy.deepcopy(results) | {"baseline": None, "rejected": []}
+    lone["dataset"] |= {"photographs": 30, "people": 30, "queries": 0}
+    for each in lone["codecs"].values():
+        each["parity"] = {}
+        for point in each["points"]:
+            point["ms_ssim"] = None
+            for key in ("frr", "frr_interval", "differences", "roc"):
+                point["recognition"][SEEN].pop(key)
+    return lone
+
+
+def test_a_report_says_what_it_lacks_and_why(results, tmp_path):
+    write(without_people(results), tmp_path / "stored")
+    told = (tmp_path / "stored/results.md").read_text()
+    assert "## made up: 30 photographs\n" in told
+    assert "30 people" not in told
+    curves = (tmp_path / "stored/curves.svg").read_text()
+    assert "<!-- PSNR -->" in curves
+    assert "<!-- MS-SSIM -->" not in curves
+    assert "<!-- ours -->" in curves  # the legend
+    assert "HEVC's" not in told.partition("## made up")[2].partition("\n- ")[0]
+    for reason in ("HEVC at CRF 23 was not measured", "there is no FRR", "more than 160 pixels"):
+        assert f"- {reason}" in told or reason in told.partition("\n- ")[2]
+    assert "| --- | --- | --- | --- |\n" in told  # no column for MS-SSIM
+
+
 def test_results_of_one_codec_at_other_settings_and_for_faces_found_again_become_one(
     results, tmp_path
 ):
@@ -214,6 +288,7 @@ def test_curves_have_a_dot_for_each_setting_that_tells_its_numbers_and_can_be_sw
     charts = page.locator(".chart")
     assert charts.count() == 4  # one recogniser's rejections and cosines, PSNR, MS-SSIM
     assert charts.first.locator(".dot").count() == 5
+    assert "The dotted line is HEVC" in page.inner_text("main")
     dot = charts.first.locator('[data-codec="ours"] .dot').nth(1)
     dot.hover()
     assert charts.first.locator(".tip").inner_text() == "ours 1: 0.100 bpp, 30.0%"
@@ -228,6 +303,40 @@ def test_curves_have_a_dot_for_each_setting_that_tells_its_numbers_and_can_be_sw
     assert charts.first.locator('[data-codec="hevc"] .dot').first.is_visible()
     page.keyboard.press("Space")
     assert dot.is_visible()
+    assert said == []
+
+
+def test_a_page_without_the_baseline_speaks_of_no_line_and_has_no_empty_column(
+    browser, results, tmp_path
+):
+    write(without_people(results), tmp_path / "stored")
+    page = browser.new_page()
+    page.goto((tmp_path / "stored" / "report.html").as_uri())
+    told = page.inner_text("body")
+    assert "dotted" not in told
+    assert "made up: 30 photographs\n" in told
+    assert "For a cosine of" in page.inner_text("#conclusion")
+    assert "there is no FRR" in told
+    assert page.locator("th").all_inner_texts() == ["", "bpp", "PSNR", "SSIM", f"cosine, {SEEN}"]
+    page.close()
+
+
+def test_a_click_or_a_key_shows_a_picture_large(opened):
+    page, said = opened
+    small = page.locator(".over").first.bounding_box()["width"]
+    page.locator(".over").first.click()
+    large = page.locator("dialog img")
+    assert large.count() == 2
+    assert [each.get_attribute("alt") for each in large.all()] == ["original", "decoded"]
+    page.keyboard.press("Escape")
+    assert large.first.is_hidden()
+    picture = page.locator(".rejected img").nth(1)
+    picture.focus()
+    page.keyboard.press("Enter")
+    assert large.count() == 1
+    assert large.first.bounding_box()["width"] > small
+    large.first.click()
+    assert large.first.is_hidden()
     assert said == []
 
 

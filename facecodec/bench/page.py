@@ -8,7 +8,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from facecodec.bench.conclusion import conclusion
 from facecodec.bench.gallery import with_pictures
+from facecodec.bench.tables import described, remarks
 
 
 def page(results: dict[str, Any], folder: Path) -> str:
@@ -22,6 +24,8 @@ def page(results: dict[str, Any], folder: Path) -> str:
         for point in entry["points"]:
             for seen in point.get("recognition", {}).values():
                 seen.pop("roc", None)  # most of the bytes, and not drawn
+    shown |= {"conclusion": conclusion(results), "remarks": remarks(results)}
+    shown["about"] = described(results["dataset"]) if "dataset" in results else ""
     # "</" would end the script element that the numbers lie in.
     data = json.dumps(shown).replace("</", "<\\/")
     return (

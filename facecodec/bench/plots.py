@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ ACROSS = 4  # panels side by side
 
 
 def draw(results: dict[str, Any], out: Path) -> None:
-    """Draws curves.png and curves.svg: a panel for each recogniser, and two for the pictures.
+    """Draws curves.png and curves.svg: a panel for each recogniser, PSNR and MS-SSIM, if measured.
 
     With queries enough a recogniser's panel shows false rejections, elsewhere 1 - cosine.
     """
@@ -27,13 +28,21 @@ def draw(results: dict[str, Any], out: Path) -> None:
     target = baseline and next(
         point for point in codecs[baseline[0]]["points"] if point["setting"] == baseline[1]
     )
-    every = [point.get("recognition", {}) for entry in codecs.values() for point in entry["points"]]
+    points = [point for entry in codecs.values() for point in entry["points"]]
+    every = [point.get("recognition", {}) for point in points]
+    pictures = {"psnr": ("PSNR", "dB"), "ms_ssim": ("MS-SSIM", "")}
+    pictures = {
+        name: words
+        for name, words in pictures.items()
+        if any(point[name] is not None for point in points)
+    }
     recognisers = recognisers_of(results)
-    across = min(ACROSS, len(recognisers) + 2)
-    down = -(-(len(recognisers) + 2) // across)
+    count = len(recognisers) + len(pictures)
+    across = min(ACROSS, count)
+    down = -(-count // across)
     figure = Figure(figsize=(4.6 * across, 4.2 * down), layout="constrained")
     panels = figure.subplots(down, across, squeeze=False).flatten()
-    for axes in panels[len(recognisers) : -2]:
+    for axes in panels[len(recognisers) : len(panels) - len(pictures)]:
         axes.set_axis_off()
     for axes, recogniser in zip(panels, recognisers, strict=False):
         has_frr = any("frr" in seen.get(recogniser, {}) for seen in every)
@@ -49,10 +58,9 @@ def draw(results: dict[str, Any], out: Path) -> None:
             title=marked(results, recogniser).replace(" (", "\n("),
             ylabel="false rejections at FAR 1%" if has_frr else "1 - cosine to the original",
         )
-    _curves(panels[-2], codecs, lambda point: point["psnr"])
-    panels[-2].set(title="PSNR", ylabel="dB")
-    _curves(panels[-1], codecs, lambda point: point["ms_ssim"])
-    panels[-1].set(title="MS-SSIM")
+    for axes, (name, (title, unit)) in zip(panels[-len(pictures) :], pictures.items(), strict=True):
+        _curves(axes, codecs, itemgetter(name))
+        axes.set(title=title, ylabel=unit)
     panels[-1].legend(loc="lower right")
     for kind in ("png", "svg"):
         figure.savefig(out / f"{CURVES}.{kind}", dpi=130)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from facecodec.bench import SCHEMA
+from facecodec.bench.conclusion import conclusion
 from facecodec.bench.gallery import with_pictures
 from facecodec.bench.page import page
 from facecodec.bench.plots import draw
@@ -29,7 +30,7 @@ def write(results: dict[str, Any], out: Path) -> None:
     partial.write_text(json.dumps(results) + "\n")
     os.replace(partial, out / "results.json")
     (out / "report.html").write_text(page(results, out), "utf-8")
-    (out / "results.md").write_text(markdown(results), "utf-8")
+    (out / "results.md").write_text(markdown(results, conclusion(results)), "utf-8")
     if "codecs" not in results:
         return
     draw(results, out)

@@ -37,11 +37,13 @@ class Numbers:
     rows: Sequence[Sequence[str]]
 
 
-def show(results: dict[str, Any]) -> None:
-    """Prints tables and remarks on stdout."""
+def show(results: dict[str, Any], conclusion: str) -> None:
+    """Prints the conclusion, tables and remarks on stdout."""
     console = Console(markup=False, emoji=False)  # brackets in names are not markup
     if not console.is_terminal:
         console.width = PIPED_WIDTH  # wide enough for every number
+    if conclusion:
+        console.print(printable(conclusion), highlight=False)
     for numbers in tables(results):
         table = Table(title=printable(numbers.title))
         for head in numbers.heads:
@@ -55,9 +57,12 @@ def show(results: dict[str, Any]) -> None:
         console.print(printable(remark), highlight=False)
 
 
-def markdown(results: dict[str, Any]) -> str:
-    """Returns a page of the same tables, with the commands that made them."""
-    lines = ["# facecodec bench", "", "Written by `facecodec bench`, by these commands:", ""]
+def markdown(results: dict[str, Any], conclusion: str) -> str:
+    """Returns a page of the same, with the commands that made them."""
+    lines = ["# facecodec bench", ""]
+    if conclusion:
+        lines += [conclusion, ""]
+    lines += ["Written by `facecodec bench`, by these commands:", ""]
     lines += [f"    facecodec {' '.join(words)}" for words in results["commands"]]
     lines += ["", LEGEND]
     if "codecs" in results:
@@ -94,7 +99,7 @@ def tables(results: dict[str, Any]) -> list[Numbers]:
 
 
 def remarks(results: dict[str, Any]) -> list[str]:
-    """Returns remarks on BD-rate, and on what was left out and why."""
+    """Returns remarks on BD-rate, and on what is missing and why."""
     lines = []
     for codec, entry in results.get("codecs", {}).items():
         lines += [
@@ -109,9 +114,31 @@ def remarks(results: dict[str, Any]) -> list[str]:
         f"{path} could not be read and was left out" for path in dataset.get("unreadable", [])
     ]
     points = [point for entry in results.get("codecs", {}).values() for point in entry["points"]]
+    recognised = any(point.get("recognition") for point in points)
+    if recognised and not results.get("baseline") and not results.get("differences"):
+        lines.append("HEVC at CRF 23 was not measured, so nothing is compared with it")
+    if any(point["ms_ssim"] is None for point in points):
+        lines.append("no picture has more than 160 pixels on both sides, which MS-SSIM takes")
     if any("frr" not in seen for point in points for seen in point.get("recognition", {}).values()):
-        lines.append(f"{dataset['queries']} queries are too few for an FRR")
+        lines.append(_why_no_frr(dataset))
     return lines
+
+
+def _why_no_frr(dataset: dict[str, Any]) -> str:
+    if dataset["queries"]:
+        return f"{dataset['queries']} queries are too few for an FRR"
+    return (
+        "there is no FRR, which takes people with two photographs or more each: put those of each "
+        "into a sub-folder"
+    )
+
+
+def described(dataset: dict[str, Any]) -> str:
+    """Returns what was measured: a dataset's name and counts, of people where they are known."""
+    told = f"{dataset['name']}: {dataset['photographs']:,} photographs"
+    if dataset["queries"]:
+        told += f" of {dataset['people']:,} people, {dataset['queries']:,} queries"
+    return told
 
 
 def _headline(results: dict[str, Any]) -> Numbers:
@@ -136,10 +163,6 @@ def _headline(results: dict[str, Any]) -> Numbers:
 
 
 def _measured(results: dict[str, Any]) -> list[Numbers]:
-    dataset = results["dataset"]
-    counts = ", ".join(
-        f"{dataset[count]} {count}" for count in ("photographs", "people", "queries")
-    )
     points = [
         (codec, numbers)
         for codec, entry in results["codecs"].items()
@@ -150,7 +173,8 @@ def _measured(results: dict[str, Any]) -> list[Numbers]:
     rows: list[tuple[str, ...]] = [
         name + cells for name, cells in zip(names, pictures, strict=True)
     ]
-    tables = [Numbers(f"{dataset['name']}: {counts}", ("", "bpp", "PSNR", "SSIM", "MS-SSIM"), rows)]
+    heads = ("", "bpp", "PSNR", "SSIM", "MS-SSIM")
+    tables = [_without_empty(described(results["dataset"]), heads, rows)]
     for recogniser in recognisers_of(results):
         seen = [numbers.get("recognition", {}).get(recogniser) for _, numbers in points]
         rows = [

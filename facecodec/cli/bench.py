@@ -212,6 +212,7 @@ def measure_and_report(
     """Measures `parts`; with `limits` in bytes, codecs made to fit them."""
     require_bench()
     from facecodec.bench.codecs import find_codec
+    from facecodec.bench.conclusion import conclusion
     from facecodec.bench.gallery import add_pictures
     from facecodec.bench.measure import open_bench
     from facecodec.bench.report import write
@@ -238,7 +239,7 @@ def measure_and_report(
     results["commands"] = [sys.argv[1:]]
     add_pictures(results, loaded.subjects, out)
     write(results, out)
-    show(results)
+    show(results, conclusion(results))
 
 
 def time_and_report(
@@ -253,6 +254,7 @@ def time_and_report(
     **others: Any,
 ) -> None:
     require_bench()
+    from facecodec.bench.conclusion import conclusion
     from facecodec.bench.report import write
     from facecodec.bench.run import environment
     from facecodec.bench.speed import speed_results
@@ -280,7 +282,7 @@ def time_and_report(
         "speed": speed,
     }
     write(results, out)
-    show(results)
+    show(results, conclusion(results))
 
 
 def folder_for(dataset: str, out: Path | None, resume: bool) -> Path:

@@ -3,9 +3,11 @@
     python benchmarks/sheet.py --bpp 0.12 --model l2-rec --model l2-ipr -o SHEET.jpg [--faces N]
         [--data DIR]
     python benchmarks/sheet.py --bpp 0.12 --model l2-rec --model l2-ipr -o SHEET.jpg demo/face.png
+    python benchmarks/sheet.py --codec avif --model hq-ipr -o SHEET.webp wall.png:0,90,384,256
 
-For each face every codec takes the setting whose file comes nearest to the rate. Without pictures
-of your own, faces are those of the LFW test people, evenly spread over the list.
+A picture may be a crop of a file, as FILE:X,Y,WIDTH,HEIGHT. For each one every codec takes the
+setting whose file comes nearest to the rate. Without pictures of your own they are faces of the LFW
+test people, evenly spread over the list.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from facecodec import images
 from facecodec.bench.codecs import find_codec
 from facecodec.bench.codecs.fit import nearest
 from facecodec.datasets import lfw
@@ -28,8 +31,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("pictures", nargs="*", type=Path)
+    parser.add_argument("pictures", nargs="*")
     parser.add_argument("--bpp", type=float, default=0.12)
+    parser.add_argument("--codec", action="append", help="jpeg and hevc by default")
     parser.add_argument("--model", action="append", required=True)
     parser.add_argument("--faces", type=int, default=4)
     parser.add_argument(
@@ -42,11 +46,11 @@ def main() -> None:
     if not chosen:
         photos = lfw(data_root(arguments.data), "test")
         step = len(photos) // arguments.faces
-        chosen = [photo.path for photo in photos[step // 2 :: step][: arguments.faces]]
-    codecs = ["jpeg", "hevc", *arguments.model]
+        chosen = [str(photo.path) for photo in photos[step // 2 :: step][: arguments.faces]]
+    codecs = [*(arguments.codec or ("jpeg", "hevc")), *arguments.model]
     rows = []
     for path in chosen:
-        pixels = np.asarray(Image.open(path).convert("RGB"))
+        pixels = opened(path)
         budget = arguments.bpp * pixels.shape[0] * pixels.shape[1] / 8
         row = [("original", pixels)]
         for codec in map(find_codec, codecs):
@@ -63,6 +67,16 @@ def main() -> None:
             draw.text((width * left + 2, height * top + 2), label, "black")
             sheet.paste(Image.fromarray(pixels), (width * left, height * top + LABEL))
     sheet.save(arguments.output, quality=92)
+
+
+def opened(name: str) -> np.ndarray:
+    """The pixels of FILE, or of its crop FILE:X,Y,WIDTH,HEIGHT."""
+    path, _, crop = name.partition(":")
+    pixels = images.load(path)
+    if not crop:
+        return pixels
+    x, y, width, height = map(int, crop.split(","))
+    return pixels[y : y + height, x : x + width]
 
 
 if __name__ == "__main__":

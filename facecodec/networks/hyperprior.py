@@ -98,12 +98,15 @@ class GainedNetwork(FamilyNetwork):
         return -torch.log2(self.lower_likelihood(mass))
 
 
-def four_times(width: int, outputs: int) -> list[nn.Module]:
-    """Returns the end of a hyper-synthesis, from z's resolution to y's.
+def hyper_synthesis(hyper: int, width: int, outputs: int, far: int = 0) -> nn.Sequential:
+    """Returns a network from the `hyper` channels of z to `outputs` at four times its resolution.
 
-    It takes `width` channels and gives `outputs`.
+    `far` more layers, which start as the identity, let it see further at z's resolution.
     """
-    return [
+    return nn.Sequential(
+        nn.Conv2d(hyper, width, 3, padding=1),
+        nn.ReLU(),
+        *(layer for _ in range(far) for layer in (_passing(width), nn.ReLU())),
         nn.Conv2d(width, 4 * width, 1),
         nn.PixelShuffle(2),
         nn.ReLU(),
@@ -113,7 +116,15 @@ def four_times(width: int, outputs: int) -> list[nn.Module]:
         nn.PixelShuffle(2),
         nn.ReLU(),
         FullPrecision(width, outputs, 1),
-    ]
+    )
+
+
+def _passing(channels: int) -> nn.Conv2d:
+    """Returns a 3x3 layer that starts as the identity."""
+    layer = linear(nn.Conv2d(channels, channels, 3, padding=1))
+    nn.init.dirac_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 class HyperpriorNetwork(GainedNetwork):
@@ -145,11 +156,7 @@ class HyperpriorNetwork(GainedNetwork):
             nn.LeakyReLU(),
             FullPrecision(width, hyper, 3, 2, 1),
         )
-        self.h_s = nn.Sequential(
-            nn.Conv2d(hyper, width, 3, padding=1),
-            nn.ReLU(),
-            *four_times(width, 2 * latents + 1),
-        )
+        self.h_s = hyper_synthesis(hyper, width, 2 * latents + 1)
         # The hyperprior starts with latents of unit variance coming in and their scales going out.
         with torch.no_grad():
             first, last = linear(self.h_a[0]), linear(self.h_s[-1])

@@ -93,6 +93,11 @@ def inverse_gains(log_gain: np.ndarray) -> np.ndarray:
     return np.rint(2 ** (GAIN_FRACTION - log_gain)).astype(np.int32)
 
 
+def convolutions(network: nn.Sequential) -> list[int]:
+    """Returns which modules of a network are convolutions: `frozen_network` numbers them so."""
+    return [i for i, module in enumerate(network) if isinstance(module, nn.Conv2d)]
+
+
 def frozen_network(
     name: str, network: nn.Sequential, scales: int = 0, maps: int = 0, corrections: int = 0
 ) -> dict[str, np.ndarray]:
@@ -106,12 +111,12 @@ def frozen_network(
     tensors: dict[str, Any] = {}
     shifts, upsample = [], []
     modules = list(network)
-    convolutions = [i for i, module in enumerate(modules) if isinstance(module, nn.Conv2d)]
-    for number, i in enumerate(convolutions):
+    layers = convolutions(network)
+    for number, i in enumerate(layers):
         layer: Any = modules[i]
         weight = layer.weight.detach().double().numpy().copy()
         bias = layer.bias.detach().double().numpy().copy()
-        if i == convolutions[-1]:
+        if i == layers[-1]:
             weight[: scales + corrections] *= SCALE_STEPS
             bias[: scales + corrections] *= SCALE_STEPS
             bias[:scales] -= SCALE_STEPS * np.log2(SCALE_MIN)

@@ -26,7 +26,7 @@ from facecodec.networks.export import of_latents, of_pixels, to_pixels
 from facecodec.networks.hyperprior import (
     HYPER_DOWNSAMPLING,
     GainedNetwork,
-    four_times,
+    hyper_synthesis,
     interpolate,
 )
 from facecodec.networks.integers import (
@@ -91,15 +91,10 @@ class SlicedNetwork(GainedNetwork):
             FullPrecision(width, hyper, 3, 2, 1),
             *(Mixing(hyper) for _ in range(far)),
         )
-        self.h_s = nn.Sequential(
-            nn.Conv2d(hyper, width, 3, padding=1),
-            nn.ReLU(),
-            *(layer for _ in range(far) for layer in (_passing(width), nn.ReLU())),
-            *four_times(width, 2 * latents + features + 1),
-        )
+        self.h_s = hyper_synthesis(hyper, width, 2 * latents + features + 1, far)
         starts = np.cumsum([0, *slices[:-1]]).tolist()
         self.predict: Any = nn.ModuleList(
-            _correction(features + 1 + 2 * size + start, context, 2 * size)
+            correction(features + 1 + 2 * size + start, context, 2 * size)
             for start, size in zip(starts[1:], slices[1:], strict=True)
         )
         with torch.no_grad():
@@ -215,14 +210,6 @@ def _without_last(gradient: Tensor) -> Tensor:
     return torch.cat([gradient[:-1], torch.zeros_like(gradient[-1:])])
 
 
-def _passing(channels: int) -> nn.Conv2d:
-    """Returns a 3x3 layer that starts as the identity."""
-    layer = linear(nn.Conv2d(channels, channels, 3, padding=1))
-    nn.init.dirac_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
-
-
 def _with_quality(layer: Any) -> nn.Conv2d:
     """Returns the layer with one more input, the quality of each place.
 
@@ -236,7 +223,7 @@ def _with_quality(layer: Any) -> nn.Conv2d:
     return wider
 
 
-def _correction(seen: int, width: int, outputs: int) -> nn.Sequential:
+def correction(seen: int, width: int, outputs: int) -> nn.Sequential:
     """Returns the network that corrects a slice, which starts at zero.
 
     It turns all that is known into what is added to log2 of scales and to means.

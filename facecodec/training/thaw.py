@@ -16,10 +16,11 @@ from facecodec.container import QUALITY_STEPS
 from facecodec.exact import FRACTION, GAIN_FRACTION
 from facecodec.frozen import HeadFile
 from facecodec.networks.head import HeadNetwork
-from facecodec.networks.integers import SCALE_MIN, SCALE_STEPS
+from facecodec.networks.hyperprior import hyper_synthesis
+from facecodec.networks.integers import SCALE_MIN, SCALE_STEPS, convolutions
+from facecodec.networks.sliced import correction
 
 HALF = ".half"  # ends the name of a weight that networks/export.py stored in half precision
-CORRECTION = (0, 2, 4)  # the convolutions of a slice's network
 
 
 def thawed(family: str, tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
@@ -35,8 +36,10 @@ def thawed(family: str, tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
         for graph in ("g_a", "h_a", "g_s")
         for name, value in _weights(graph, tensors[f"{graph}.onnx"]).items()
     }
-    far = len(tensors["h_s.shifts"]) - 5
-    layers = (0, *range(2, 2 + 2 * far, 2), *(2 * far + i for i in (2, 5, 7, 10)))
+    with torch.device("meta"):  # without weights: only where the convolutions are is asked for
+        far = len(tensors["h_s.shifts"]) - len(convolutions(hyper_synthesis(1, 1, 1)))
+        layers = convolutions(hyper_synthesis(1, 1, 1, far))
+        correcting = convolutions(correction(1, 1, 1))
     state |= _convolutions("h_s", "h_s", layers, tensors)
     weight, bias = (state[f"h_s.{layers[-1]}.{part}"] for part in ("weight", "bias"))
     weight[:latents] /= SCALE_STEPS
@@ -53,7 +56,7 @@ def thawed(family: str, tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
     features = len(bias) - 2 * latents - 1
     for number, size in enumerate(tensors.get("slices", np.zeros(1))[1:]):
         name = f"predict.{number}"
-        state |= _convolutions(name, f"slice{number + 1}", CORRECTION, tensors)
+        state |= _convolutions(name, f"slice{number + 1}", correcting, tensors)
         seen = state[f"{name}.0.weight"][:, features + 1 : features + 1 + size, 0, 0]
         seen *= SCALE_STEPS
         state[f"{name}.0.bias"] -= scales * seen.sum(1)
@@ -107,7 +110,7 @@ def _weights(name: str, graph: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _convolutions(
-    name: str, stored: str, layers: tuple[int, ...], tensors: dict[str, np.ndarray]
+    name: str, stored: str, layers: list[int], tensors: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """The weights and biases of an integer network; `layers` are where it has its convolutions."""
     state = {}

@@ -206,11 +206,7 @@ class Hyperprior:
 
     def analyse(self, pixels: np.ndarray) -> Latents:
         """Returns y and z of uint8 (H, W, 3)."""
-        y = self._transforms.of_pixels("g_a.onnx", pixels, DOWNSAMPLING)
-        z = self._transforms.of_latents("h_a.onnx", y, DOWNSAMPLING, HYPER)
-        if (len(y), len(z)) != (self.channels, self.z.channels):
-            raise ModelError("the model's analysis gives other channels than its tables have")
-        return y, z
+        return analysed(self._transforms, pixels, (self.channels, self.z.channels))
 
     def synthesise(self, y_hat: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """Returns the picture, uint8 (*size, 3), of y_hat (M, h, w)."""
@@ -350,6 +346,15 @@ class Hyperprior:
             rescale(means, self._by_channel["y_gain"][:, qualities], GAIN_FRACTION),
             qualities,
         )
+
+
+def analysed(transforms: Transforms, pixels: np.ndarray, channels: tuple[int, int]) -> Latents:
+    """Returns y and z of uint8 (H, W, 3). Raises ModelError unless they have these `channels`."""
+    y = transforms.of_pixels("g_a.onnx", pixels, DOWNSAMPLING)
+    z = transforms.of_latents("h_a.onnx", y, DOWNSAMPLING, HYPER)
+    if (len(y), len(z)) != channels:
+        raise ModelError("the model's analysis gives other channels than its tables have")
+    return y, z
 
 
 def positions(size: tuple[int, int]) -> tuple[int, int]:

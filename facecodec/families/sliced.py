@@ -16,7 +16,6 @@ import numpy as np
 
 from facecodec.container import MAX_QUALITY_BYTE, QUALITY_STEPS
 from facecodec.entropy import Decoder, Encoder, Tables, as_integers
-from facecodec.errors import ModelError
 from facecodec.exact import (
     FRACTION,
     GAIN_FRACTION,
@@ -26,13 +25,13 @@ from facecodec.exact import (
     rescale,
 )
 from facecodec.families import hyperlatent
-from facecodec.families.hyperlatent import HYPER, QUALITIES, HyperLatent, bands
-from facecodec.families.hyperprior import DOWNSAMPLING, Latents, Symbols, positions
+from facecodec.families.hyperlatent import QUALITIES, HyperLatent, bands
+from facecodec.families.hyperprior import DOWNSAMPLING, Latents, Symbols, analysed, positions
 from facecodec.sessions import Transforms
 from facecodec.tensors import GRAPH, REACH, Tensor
 
 STREAMS = ("z", "y")
-BLOCK = (16, 64)  # rows and columns of y; multiples of HYPER
+BLOCK = (16, 64)  # rows and columns of y; multiples of hyperlatent.HYPER
 GAINS = ("y_log_gain", "y_gain", "y_inverse_gain")
 GRAPHS = ("g_a", "h_a", "g_s")
 LARGEST_VALUE = 1 << 31  # in units of 2^-10 of a step, of what later slices see; beyond is cut
@@ -122,11 +121,7 @@ class Sliced:
 
     def analyse(self, pixels: np.ndarray) -> Latents:
         """Returns y and z of uint8 (H, W, 3)."""
-        y = self._transforms.of_pixels("g_a.onnx", pixels, DOWNSAMPLING)
-        z = self._transforms.of_latents("h_a.onnx", y, DOWNSAMPLING, HYPER)
-        if (len(y), len(z)) != (self.channels, self.z.channels):
-            raise ModelError("the model's analysis gives other channels than its tables have")
-        return y, z
+        return analysed(self._transforms, pixels, (self.channels, self.z.channels))
 
     def unrounded(self, pixels: np.ndarray) -> np.ndarray:
         """As decode_latents, without coding."""

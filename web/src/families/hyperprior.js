@@ -29,15 +29,12 @@ export class Hyperprior {
     this.transforms = new Transforms(tensors);
     this.tables = Tables.of(tensors);
     this.z = new HyperLatent(tensors, this.tables);
-    this.logGain = tensor(tensors, "y_log_gain", QUALITIES, null);
-    this.channels = this.logGain.length / QUALITIES;
-    this.gain = tensor(tensors, "y_gain", QUALITIES, this.channels);
+    this.gains = gainsOf(tensors);
+    this.channels = this.gains.channels;
     this.hasQualityMap = this.z.outputs === 2 * this.channels + 1;
     if (this.z.outputs - Number(this.hasQualityMap) !== 2 * this.channels) {
       throw new ModelError("malformed: the hyper-synthesis has other channels than the gains");
     }
-    if (!this.gain.every((g) => g > 0)) throw new ModelError("malformed: a gain is not positive");
-    this.steps = Float32Array.from(this.gain, (g) => 2 ** (GAIN_FRACTION - FRACTION) / g);
   }
 
   /** @param {Container} file */
@@ -84,7 +81,7 @@ export class Hyperprior {
       const places = band.qualities.length;
       for (let i = 0; i < values.length; i++) {
         const place = i % places;
-        values[i] *= this.steps[band.qualities[place] * this.channels + (i - place) / places];
+        values[i] *= this.gains.steps[band.qualities[place] * this.channels + (i - place) / places];
       }
       paste(yHat, values, rows, { begin: 0, end: yHat.width });
     }
@@ -127,12 +124,25 @@ export class Hyperprior {
     for (let c = 0, at = 0; c < this.channels; c++) {
       for (let place = 0; place < places; place++, at++) {
         const gain = qualities[place] * this.channels + c;
-        tables[at] = tableOf(values[at] + this.logGain[gain], this.tables);
-        means[at] = rescale(values[size + at], this.gain[gain], GAIN_FRACTION);
+        tables[at] = tableOf(values[at] + this.gains.log[gain], this.tables);
+        means[at] = rescale(values[size + at], this.gains.gain[gain], GAIN_FRACTION);
       }
     }
     return { tables, means, qualities };
   }
+}
+
+/**
+ * What y is multiplied by, for each quality byte and channel: the gain, its logarithm for tables, and its inverse in
+ * units of 2^-10, which restores y.
+ * @param {import("../frozen.js").Tensors} tensors
+ */
+export function gainsOf(tensors) {
+  const log = tensor(tensors, "y_log_gain", QUALITIES, null);
+  const channels = log.length / QUALITIES;
+  const gain = tensor(tensors, "y_gain", QUALITIES, channels);
+  if (!gain.every((g) => g > 0)) throw new ModelError("malformed: a gain is not positive");
+  return { channels, log, gain, steps: Float32Array.from(gain, (g) => 2 ** (GAIN_FRACTION - FRACTION) / g) };
 }
 
 /** The nearest integer to a number of units of 2^-10. @param {number} value */

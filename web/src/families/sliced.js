@@ -9,7 +9,7 @@ import { tensor } from "../frozen.js";
 import { bands, paste } from "../planes.js";
 import { Transforms } from "../sessions.js";
 import { HyperLatent } from "./hyperlatent.js";
-import { DOWNSAMPLING, positions, shifted, tableOf } from "./hyperprior.js";
+import { DOWNSAMPLING, gainsOf, positions, shifted, tableOf } from "./hyperprior.js";
 
 export const STREAMS = ["z", "y"];
 const [ROWS, COLUMNS] = [16, 64]; // of y, to a block
@@ -32,16 +32,12 @@ class Sliced {
     this.transforms = new Transforms(tensors);
     this.tables = Tables.of(tensors);
     this.z = new HyperLatent(tensors, this.tables);
-    this.logGain = tensor(tensors, "y_log_gain", QUALITIES, null);
-    this.channels = this.logGain.length / QUALITIES;
-    this.gain = tensor(tensors, "y_gain", QUALITIES, this.channels);
+    this.gains = gainsOf(tensors);
+    this.channels = this.gains.channels;
     this.inverseGain = tensor(tensors, "y_inverse_gain", QUALITIES, this.channels);
-    if (![...this.gain, ...this.inverseGain].every((g) => g > 0)) {
-      throw new ModelError("malformed: a gain is not positive");
-    }
-    this.steps = Float32Array.from(this.gain, (g) => 2 ** (GAIN_FRACTION - FRACTION) / g);
+    if (!this.inverseGain.every((g) => g > 0)) throw new ModelError("malformed: a gain is not positive");
     let largest = 0;
-    for (const gain of this.gain) largest = Math.max(largest, gain);
+    for (const gain of this.gains.gain) largest = Math.max(largest, gain);
     const features = this.z.outputs - 2 * this.channels - 1;
     if (features < 0) throw new ModelError("malformed: the hyper-synthesis has the wrong number of channels");
     let first = 0;
@@ -149,8 +145,8 @@ class Sliced {
       const gainAt = (/** @type {number} */ i) =>
         qualities[i % places] * this.channels + first + Math.floor(i / places);
       for (let i = 0; i < size; i++) {
-        tables[i] = tableOf(sums[i] + this.logGain[gainAt(i)], this.tables);
-        means[i] = rescale(sums[size + i], this.gain[gainAt(i)], GAIN_FRACTION);
+        tables[i] = tableOf(sums[i] + this.gains.log[gainAt(i)], this.tables);
+        means[i] = rescale(sums[size + i], this.gains.gain[gainAt(i)], GAIN_FRACTION);
       }
       const symbols = decoder.band(tables);
       yield { first, symbols, means };
@@ -171,7 +167,7 @@ class Sliced {
     const places = qualities.length;
     return Float32Array.from(symbols, (symbol, i) => {
       const value = Math.fround(symbol * 2 ** FRACTION + means[i]);
-      return value * this.steps[qualities[i % places] * this.channels + first + Math.floor(i / places)];
+      return value * this.gains.steps[qualities[i % places] * this.channels + first + Math.floor(i / places)];
     });
   }
 }

@@ -5,6 +5,7 @@ without.
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,17 @@ def picture() -> np.ndarray:
     channels = [128 + 100 * np.sin(row / 9), 2 * row + column / 2, 255 - 3 * column]
     texture = np.random.default_rng(5).integers(-20, 20, (45, 61, 3))
     return np.clip(np.stack(channels, axis=2) + texture, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def on_path(tmp_path, monkeypatch):
+    """`facecodec`, of this checkout and Python, is a program that scripts find."""
+    program = tmp_path / "bin" / "facecodec"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m facecodec "$@"\n')
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(CHECKOUT))
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import stat
 import subprocess
 import sys
 import tarfile
@@ -25,14 +24,8 @@ EXAMPLES = CHECKOUT / "examples"
 
 
 @pytest.fixture
-def shell(tmp_path, monkeypatch):
-    """The path on which scripts find `facecodec`, of this checkout and Python."""
-    program = tmp_path / "bin" / "facecodec"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m facecodec "$@"\n')
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", str(CHECKOUT))
+def shell(on_path, tmp_path, monkeypatch):
+    """An empty working directory, and `facecodec` on the path."""
     monkeypatch.chdir(tmp_path)
 
 

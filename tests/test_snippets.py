@@ -1,11 +1,8 @@
 """What the pages show runs: their Python, and their commands, each line by itself."""
 
-import os
 import re
 import shutil
-import stat
 import subprocess
-import sys
 import tarfile
 import textwrap
 from pathlib import Path
@@ -48,15 +45,9 @@ SHELL = dict.fromkeys(
 
 
 @pytest.fixture
-def at_home(tmp_path, monkeypatch):
+def at_home(on_path, tmp_path, monkeypatch):
     """A working directory with the files that the pages speak of, and `facecodec` on the path."""
     data = pytest.importorskip("skimage.data", reason="the 'demo' extra is not installed")
-    program = tmp_path / "bin" / "facecodec"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m facecodec "$@"\n')
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", str(CHECKOUT))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
     home = tmp_path / "home"

@@ -872,7 +872,7 @@ def test_info_needs_no_model(run_cli, tmp_path):
     (known,) = objects(run_cli("info", "x.fic", "--json").stdout)
     assert list(known) == [
         "input", "version", "width", "height", "bytes", "bpp", "quality",
-        "fingerprint", "model", "header_bytes", "streams", "chunks",
+        "fingerprint", "model", "model_error", "header_bytes", "streams", "chunks",
     ]  # fmt: skip
     assert (known["width"], known["height"], known["quality"], known["model"]) == (
         70,

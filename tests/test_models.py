@@ -406,6 +406,14 @@ def test_two_models_of_one_fingerprint_are_an_error_that_names_both(
         assert "remove the one" in line
     assert not (tmp_path / "y.png").exists()
     assert not (tmp_path / "y.html").exists()
+    told = run_cli("info", "x.fic", **both)  # the header is shown all the same
+    assert told.returncode == 0
+    (line,) = [each for each in told.stdout.decode().splitlines() if "  model  " in each]
+    assert all(str(path) in line for path in twins)
+    assert "not installed" not in line
+    facts = json.loads(run_cli("info", "x.fic", "--json", **both).stdout)
+    assert facts["model"] is None
+    assert facts["model_error"] in line
     for command in (("decode", "x.fic", "-o", "y.png"), ("verify", "x.fic")):
         assert run_cli(*command, "-m", twins[0], **both).returncode == 0
         alone = {"FACECODEC_MODELS": str(twins[0].parent)}

@@ -93,11 +93,11 @@ def describe(data: bytes, escapes: bool = False) -> dict[str, Any]:
     streams: list[dict[str, Any]] = [
         {"name": None, "bytes": len(s), "escapes": None} for s in parsed.streams
     ]
-    model = None
+    model = wrong = None
     try:
         codec = codec_of(parsed)
-    except ModelError:
-        pass  # the header is worth showing all the same
+    except ModelError as error:  # the header is worth showing all the same
+        wrong = error.fact
     else:
         model = codec.card.name
         for stream, name in zip(streams, codec.stream_names, strict=False):
@@ -116,6 +116,7 @@ def describe(data: bytes, escapes: bool = False) -> dict[str, Any]:
         "quality": parsed.q,
         "fingerprint": parsed.fingerprint.hex(),
         "model": model,
+        "model_error": wrong,
         "header_bytes": len(data) - stored,
         "streams": streams,
         "chunks": [{"type": kind, "bytes": len(chunk)} for kind, chunk in parsed.chunks],
@@ -177,13 +178,15 @@ def draw_allocation(data: bytes) -> bytes:
 
 
 def _show(facts: dict[str, Any]) -> None:
-    model = facts["model"] or "not installed here"
     tell(
         f"{facts['input']}: {facts['width']}x{facts['height']}, {facts['bytes']} bytes, "
         f"{facts['bpp']:.3f} bpp"
     )
     tell(f"  quality  {facts['quality']:g}")
-    tell(f"  model    {model} ({facts['fingerprint']})")
+    if facts["model"] is None:
+        tell(f"  model    {facts['fingerprint']}, cannot be used here: {facts['model_error']}")
+    else:
+        tell(f"  model    {facts['model']} ({facts['fingerprint']})")
     tell(f"  header   {facts['header_bytes']} bytes, format version {facts['version']}")
     for number, stream in enumerate(facts["streams"]):
         escapes = "" if stream["escapes"] is None else f", {stream['escapes']} escapes"

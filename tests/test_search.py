@@ -6,6 +6,7 @@ import io
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -525,6 +526,29 @@ def test_faces_are_found_as_by_facenet_pytorch(searched, needs_faces, faces_root
     for picture, expected in zip(pictures, find_landmarks(pictures), strict=True):
         found = searched.search._detector.landmarks(np.asarray(picture))
         np.testing.assert_allclose(found, expected, atol=0.05)  # pixels
+
+
+def test_a_very_large_picture_is_made_smaller_before_faces_are_sought(
+    searched, needs_faces, faces_root
+):
+    """By both detectors; the memory of this one does not grow with the picture."""
+    from facecodec.faces.detection import find_landmarks
+    from facecodec.search.detector import MOST
+
+    times = 12
+    photograph = Image.open(faces_root / "lfw-deepfunneled/Aaron_Eckhart/Aaron_Eckhart_0001.jpg")
+    large = photograph.resize([times * side for side in photograph.size])
+    pixels = np.asarray(large)
+    assert large.width * large.height > MOST
+    (expected,) = find_landmarks([photograph])
+    (theirs,) = find_landmarks([large])
+    tracemalloc.start()
+    ours = searched.search._detector.landmarks(pixels)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    for found in (ours, theirs):
+        np.testing.assert_allclose((found + 0.5) / times - 0.5, expected, atol=4)  # of 250 pixels
+    assert peak < 16 * MOST
 
 
 def test_searching_imports_no_torch(tmp_path, scene, searched):

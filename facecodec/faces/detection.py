@@ -17,8 +17,8 @@ from facecodec import images
 from facecodec.errors import ImageError, UsageError
 from facecodec.faces import INSTALL
 from facecodec.folders import cache_folder
+from facecodec.search.detector import MIN_FACE, enlarged, reduction
 
-MIN_FACE = 40  # pixels
 SURE = 0.95  # of the detector, beyond which faces beside the main one count
 SAVE_EVERY = 200
 CACHE = "landmarks-2.json"  # another number where photographs are read otherwise; 2: upright
@@ -58,12 +58,21 @@ def _detections(
     detector = MTCNN(keep_all=True, min_face_size=MIN_FACE, post_process=False)
     nothing = np.empty((0, 4)), np.empty(0), np.empty((0, 5, 2))
     for image in pictures:
-        if min(image.size) < MIN_FACE:  # for which MTCNN's pyramid has no level
+        factor = reduction(*image.size)
+        if min(image.size) < MIN_FACE * factor:  # for which MTCNN's pyramid has no level
             yield *nothing, image.size
             continue
-        boxes, certainties, points = detector.detect(image.convert("RGB"), landmarks=True)
-        found = nothing if boxes is None else (boxes, certainties, points.astype(np.float64))
-        yield *found, image.size
+        seen = image.convert("RGB").reduce(factor)
+        boxes, certainties, points = detector.detect(seen, landmarks=True)
+        if boxes is None:
+            yield *nothing, image.size
+        else:
+            yield (
+                factor * boxes,
+                certainties,
+                enlarged(points.astype(np.float64), factor),
+                image.size,
+            )
 
 
 def _main(boxes: np.ndarray, size: tuple[int, int]) -> int:

@@ -6,11 +6,15 @@ find faces by (facecodec/faces/detection.py), so that the search looks at the sa
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+from PIL import Image
 
 from facecodec.search.files import Graphs
 
 MIN_FACE = 40  # pixels
+MOST = 1 << 23  # pixels of a picture in which faces are sought; a larger one is made smaller
 FACTOR = 0.709  # from one level of the pyramid to the next
 THRESHOLDS = (0.6, 0.7, 0.7)
 NETWORKS = ("pnet.onnx", "rnet.onnx", "onet.onnx")
@@ -27,6 +31,13 @@ class Detector:
 
         `pixels` is uint8 (H, W, 3).
         """
+        factor = reduction(pixels.shape[1], pixels.shape[0])
+        if factor > 1:
+            pixels = np.asarray(Image.fromarray(pixels).reduce(factor))
+        found = self._landmarks(pixels)
+        return None if found is None else enlarged(found, factor)
+
+    def _landmarks(self, pixels: np.ndarray) -> np.ndarray | None:
         size = (pixels.shape[0], pixels.shape[1])
         if min(size) < MIN_FACE:
             return None
@@ -81,10 +92,24 @@ class Detector:
         return boxes[picked, 4:]
 
 
+def reduction(width: int, height: int) -> int:
+    """Returns how many pixels along a side become one, so that a picture has at most MOST."""
+    return math.ceil(math.sqrt(width * height / MOST))
+
+
+def enlarged(points: np.ndarray, factor: int) -> np.ndarray:
+    """Returns the points (..., 2) of a picture for those of one reduced by a factor."""
+    return (points + 0.5) * factor - 0.5
+
+
 def _integral(pixels: np.ndarray) -> np.ndarray:
-    """Sums of all values above and to the left, float64 (H + 1, W + 1, 3)."""
-    sums = np.zeros((pixels.shape[0] + 1, pixels.shape[1] + 1, 3))
-    np.cumsum(np.cumsum(pixels, axis=0, dtype=np.float64), axis=1, out=sums[1:, 1:])
+    """Sums of all values above and to the left, uint32 (H + 1, W + 1, 3), modulo 2^32.
+
+    The difference of two is exact for up to 2^24 pixels.
+    """
+    sums = np.zeros((pixels.shape[0] + 1, pixels.shape[1] + 1, 3), np.uint32)
+    inner = np.cumsum(pixels, axis=0, dtype=np.uint32, out=sums[1:, 1:])
+    np.cumsum(inner, axis=1, out=inner)
     return sums
 
 

@@ -24,6 +24,7 @@ from facecodec.cli.info import draw_allocation
 from facecodec.codec import Codec, open_container
 from facecodec.datasets import celeba
 from facecodec.faces.detection import cached_landmarks
+from facecodec.families import Allocating
 from facecodec.folders import data_root
 from facecodec.frozen import model_path
 from facecodec.template import SIZE, similarity
@@ -88,36 +89,42 @@ def lay(root: Path, count: int) -> list[tuple[np.ndarray, Box, Box]]:
     """Yields pictures with a face in a corner, its square, and the opposite corner's."""
     backgrounds = sorted((root / "kodak").glob("*.png"))
     subjects = [
-        s for s in load_dataset("lfw", root, limit=count).subjects if s.landmarks is not None
+        (s.path, s.landmarks)
+        for s in load_dataset("lfw", root, limit=count).subjects
+        if s.landmarks is not None
     ][:count]
     laid = []
-    for number, subject in enumerate(subjects):
+    for number, (path, landmarks) in enumerate(subjects):
         pixels = images.load(backgrounds[number % len(backgrounds)])[:SIDE, :SIDE].copy()
-        middle = np.clip(subject.landmarks.mean(0).round().astype(int), FACE // 2, 250 - FACE // 2)
+        middle = np.clip(landmarks.mean(0).round().astype(int), FACE // 2, 250 - FACE // 2)
         rows, columns = (slice(at - FACE // 2, at + FACE // 2) for at in middle[::-1])
         far = SIDE - MARGIN - FACE
         y, x = [(MARGIN, MARGIN), (MARGIN, far), (far, MARGIN), (far, far)][number % 4]
-        pixels[y : y + FACE, x : x + FACE] = images.load(subject.path)[rows, columns]
+        pixels[y : y + FACE, x : x + FACE] = images.load(path)[rows, columns]
         opposite_y, opposite_x = SIDE - FACE - y, SIDE - FACE - x
-        squares = [
+        face, opposite = (
             (slice(a, a + FACE), slice(b, b + FACE)) for a, b in ((y, x), (opposite_y, opposite_x))
-        ]
-        laid.append((pixels, *squares))
+        )
+        laid.append((pixels, face, opposite))
     return laid
 
 
 def ratio(codec: Codec, quality: float, pictures: list[tuple[np.ndarray, Box]]) -> str:
     """Mean share of samples kept inside, over that outside, with its interval."""
+    if not isinstance(codec.family, Allocating):
+        raise SystemExit(f"{codec.card.name} keeps as many samples in every place")
     shares = []
     for pixels, face in pictures:
         parsed = open_container(codec.encode(pixels, quality))
-        kept = codec.family.allocation(parsed.streams, pixels.shape[:2], parsed.quality_byte)
+        size = (parsed.height, parsed.width)
+        kept = codec.family.allocation(parsed.streams, size, parsed.quality_byte)
         inside = np.zeros(kept.shape, bool)
         inside[face] = True
         shares.append((kept[inside].mean(), kept[~inside].mean()))
     values = np.array(shares)
     samples = draws(list(map(str, range(len(values)))))
-    low, high = interval(mean_draws(values[:, 0], samples) / mean_draws(values[:, 1], samples))
+    drawn = mean_draws(values[:, 0], samples) / mean_draws(values[:, 1], samples)
+    low, high = interval(drawn) or (np.nan, np.nan)
     inside, outside = values.mean(0)
     return f"{inside / outside:.2f} ({low:.2f} to {high:.2f}): {inside:.0%} and {outside:.0%}"
 

@@ -48,6 +48,7 @@ def measured(paths: list[Path], *arguments: str) -> tuple[float, int, int]:
     process = subprocess.Popen(
         [sys.executable, "-m", "facecodec", *arguments, "--quiet"], stdin=subprocess.PIPE
     )
+    assert process.stdin is not None
     process.stdin.write(listing)
     process.stdin.close()
     seen: dict[int, int] = {}

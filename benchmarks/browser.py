@@ -121,7 +121,8 @@ def damaged(browser: Any, folder: Path, count: int, seed: int) -> None:
     browsing.serve(page, folder)
     seeds = [path.read_bytes() for path in sorted(data.glob("*.fic"))]
     browsing.decode(page, seeds, whole=False)  # what starts once is not a damaged file's time
-    files, outcomes, slowest = browsing.mutations(seeds, count, seed), Counter(), (0.0, b"")
+    files, slowest = browsing.mutations(seeds, count, seed), (0.0, b"")
+    outcomes: Counter[str] = Counter()
     while batch := list(islice(files, 200)):
         for each, result in zip(
             batch, browsing.decode(page, batch, LIMIT, whole=False), strict=True

@@ -109,10 +109,11 @@ def main() -> None:
             cells = [accuracy_at(rate, verified[name], spec) for name in ("jpeg2000", "jpeg")]
             print(f"| {rate:.3f} bpp | {accuracy(result, spec)} | {' | '.join(cells)} |")
     if arguments.joint:
-        joint(paired, *arguments.joint, root)
+        model, recogniser = arguments.joint
+        joint(paired, model, recogniser, root)
 
 
-def joint(paired: Dataset, model: str, recogniser: str, root: Path) -> None:
+def joint(paired: Dataset, model: str, recogniser: str, root: Path | None) -> None:
     """Prints accuracies of a model and the recogniser that was trained along with it."""
     bench = open_bench([recogniser, SEEN, UNSEEN], root)
     try:
@@ -153,7 +154,7 @@ def accuracy_at(rate: float, curve: list[Accuracies], spec: EmbeddingSpec) -> st
     values = np.array(
         [[result[str(spec)][key] for key in ("accuracy", "standard_error")] for _, result in curve]
     )
-    mean, error = (np.interp(np.log(rate), np.log(rates), column) for column in values.T)
+    mean, error = (float(np.interp(np.log(rate), np.log(rates), each)) for each in values.T)
     return within(mean, error)
 
 
@@ -178,7 +179,7 @@ def saving(rate: float, wanted: float, drawn: np.ndarray, other: Curve) -> str:
     if needed < 1.0001 * rates[0]:
         return f"needs at most {needed:.3f} bpp"
     found = np.nan_to_num(rates_at(rates, theirs, drawn), nan=rates[-1])
-    low, high = interval(1 - rate / found)
+    low, high = interval(1 - rate / found) or (np.nan, np.nan)
     return f"{1 - rate / needed:.1%} ({low:.1%} to {high:.1%})"
 
 

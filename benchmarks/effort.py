@@ -116,7 +116,8 @@ def _treatments(decoded: np.ndarray) -> dict[str, tuple[np.ndarray, float]]:
     image = Image.fromarray(decoded)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)
-    half, double = (tuple(int(side * scale) for side in image.size) for scale in (0.5, 2))
+    width, height = image.size
+    half, double = (width // 2, height // 2), (2 * width, 2 * height)
     return {
         "plain": (decoded, 1),
         "JPEG 85": (np.asarray(Image.open(buffer)), 1),

@@ -70,7 +70,7 @@ def main() -> None:
         cells = []
         for each in (embeddings, stacked(decoded, bench.specs[0])):
             apart = distances(each, people)
-            low, high = interval(frr_draws(apart, samples))
+            low, high = interval(frr_draws(apart, samples)) or (np.nan, np.nan)
             cells.append(f"{frr_at_far(*apart, least=1):.1%} ({low:.1%} to {high:.1%})")
         bpp = 8 * sum(map(len, files)) / sum(measured.pixels for measured in decoded)
         cosine = np.nanmean((embeddings * originals).sum(1))
@@ -87,7 +87,12 @@ def timed(codec: Codec, subjects: list, recogniser: str) -> None:
     codec.embed(open_container(files[0]))
     finder = iter(find_landmarks(iter(lambda: shown[-1], None)))  # a detector that stays open
     next(finder)
-    taken = {"embed": [], "decode": [], "find the face": [], "recognise": []}
+    taken: dict[str, list[float]] = {
+        "embed": [],
+        "decode": [],
+        "find the face": [],
+        "recognise": [],
+    }
     for first in range(0, len(files), TURN):
         for data in files[first : first + TURN]:
             began = time.perf_counter()

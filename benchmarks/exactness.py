@@ -16,7 +16,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,8 @@ from PIL import Image
 
 from facecodec import frozen
 from facecodec.codec import Codec, open_container
-from facecodec.exact import LIMIT
+from facecodec.exact import LIMIT, HyperSynthesis, Layer, read_layers
+from facecodec.families.hyperprior import Hyperprior
 
 
 def digest(codec: Codec, path: Path) -> str:
@@ -46,22 +46,18 @@ def in_a_process(files: list[Path], threads: int, **environment: str) -> list[st
     ).stdout.split()
 
 
-def int64_hyper_synthesis(tensors: dict[str, np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
-    """Runs the hyper-synthesis of docs/format.md in int64, without a matrix product."""
-    layers = [
-        (
-            tensors[f"h_s.{i}.weight"].astype(np.int64),
-            tensors[f"h_s.{i}.bias"],
-            int(shift),
-            tensors["h_s.upsample"][i],
-        )
-        for i, shift in enumerate(tensors["h_s.shifts"])
-    ]
+class Int64Synthesis(HyperSynthesis):
+    """The hyper-synthesis of docs/format.md in int64, without a matrix product."""
 
-    def run(z_hat: np.ndarray) -> np.ndarray:
-        x = np.clip(z_hat, -LIMIT, LIMIT)
-        for number, (weight, bias, shift, upsample) in enumerate(layers):
+    def __init__(self, layers: list[Layer]) -> None:
+        super().__init__(layers)
+        self.stored = layers
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        x = np.clip(values, -LIMIT, LIMIT)
+        for number, layer in enumerate(self.stored):
             height, width = x.shape[1:]
+            weight = layer.weight.astype(np.int64)
             radius = weight.shape[2] // 2
             padded = np.pad(x, ((0, 0), (radius, radius), (radius, radius)))
             total = np.zeros((len(weight), height, width), np.int64)
@@ -69,18 +65,16 @@ def int64_hyper_synthesis(tensors: dict[str, np.ndarray]) -> Callable[[np.ndarra
                 for dx in range(weight.shape[3]):
                     view = padded[:, dy : dy + height, dx : dx + width]
                     total += np.einsum("oi,ihw->ohw", weight[:, :, dy, dx], view)
-            x = (total + bias[:, None, None] + (1 << (shift - 1))) >> shift
-            if number < len(layers) - 1:
+            x = (total + layer.bias[:, None, None] + (1 << (layer.shift - 1))) >> layer.shift
+            if number < len(self.stored) - 1:
                 x = np.clip(x, 0, LIMIT)
-            if upsample:
+            if layer.upsample:
                 x = (
                     x.reshape(-1, 2, 2, height, width)
                     .transpose(0, 3, 1, 4, 2)
                     .reshape(-1, 2 * height, 2 * width)
                 )
         return x
-
-    return run
 
 
 def write_files(folder: Path, root: Path, count: int) -> list[Path]:
@@ -138,9 +132,9 @@ def main() -> None:
             compare(f"BLAS kernel {kernel}", in_a_process(files, 2, OPENBLAS_CORETYPE=kernel))
         compare("one process a file", [in_a_process([file], 0)[0] for file in files])
         codec = Codec(frozen.model_path(None))
-        reference = int64_hyper_synthesis(frozen.load(codec.card.path)[1])
-        reference.margin = codec.family.z.h_s.margin
-        codec.family.z.h_s = reference
+        assert isinstance(codec.family, Hyperprior)  # the default model's
+        layers = read_layers(frozen.load(codec.card.path)[1], "h_s")
+        codec.family.z.h_s = Int64Synthesis(layers)
         compare("int64 reference", [digest(codec, file) for file in files])
 
 

@@ -34,7 +34,7 @@ from facecodec.errors import ImageError
 from facecodec.faces.alignment import align
 from facecodec.faces.detection import find_landmarks
 from facecodec.faces.embedding import Embedder
-from facecodec.faces.recognisers import Recogniser, find_recogniser, load_recogniser
+from facecodec.faces.recognisers import find_recogniser, load_recogniser
 from facecodec.folders import data_root
 from facecodec.template import similarity
 
@@ -185,7 +185,9 @@ def embedded(embedder: Embedder, parsed: Container) -> np.ndarray | None:
         return None
 
 
-def recognised(codec: Codec, recognise: Recogniser, parsed: Container) -> np.ndarray | None:
+def recognised(
+    codec: Codec, recognise: Callable[[np.ndarray], np.ndarray], parsed: Container
+) -> np.ndarray | None:
     picture = codec.decode_container(parsed)
     points = next(iter(find_landmarks([picture])))
     if points is None:

@@ -44,7 +44,7 @@ def facecodec(files: list[Path], q: float, model: list[str]) -> Iterator[tuple[i
             "--files0-from",
             "-",
             "-o",
-            encoded,
+            str(encoded),
             "-q",
             str(q),
             "--quiet",
@@ -99,7 +99,8 @@ def main() -> None:
 
     def reference(image: np.ndarray, crf: float) -> tuple[int, np.ndarray]:
         data = hevc.encode(image, crf)
-        return len(data), hevc.decode(data, image.shape[:2])
+        height, width, _ = image.shape
+        return len(data), hevc.decode(data, (height, width))
 
     with ThreadPoolExecutor(2) as pool:
         for crf in arguments.crf:

@@ -33,8 +33,8 @@ import onnxruntime
 
 from facecodec import frozen, sessions
 from facecodec.codec import Codec, open_container
-from facecodec.exact import _patches, _pixel_shuffle
-from facecodec.families.hyperprior import positions
+from facecodec.exact import HyperSynthesis, _patches, _pixel_shuffle, read_layers
+from facecodec.families.hyperprior import Hyperprior, positions
 
 KERNELS = ("Prescott", "Nehalem", "Sandybridge", "Haswell", "Zen")
 
@@ -92,33 +92,33 @@ def worker(task: str, folder: Path, way: str, options: dict[str, int]) -> None:
             codec.check(data, picture)  # what was rounded is what is read
             (folder / way / f"{number:04}.fic").write_bytes(data)
         return
+    family = codec.family
+    assert isinstance(family, Hyperprior)  # the default model's
     if task == "drill":
-        codec.family.z.h_s.__class__ = FloatSynthesis
+        family.z.h_s = FloatSynthesis(read_layers(frozen.load(codec.card.path)[1], "h_s"))
     digests = {}
     for path in sorted(folder.glob("*/*.fic")):
         parsed = open_container(path.read_bytes())
         if task == "decode":
             symbols = codec.symbols(parsed)
-            parts = (symbols.z, symbols.y, symbols.means)
+            parts = [symbols.z, symbols.y, symbols.means]
         else:
             height, width = positions((parsed.height, parsed.width))
-            z, _ = codec.family.z.decode(parsed.streams[0], (height, width), parsed.quality_byte)
-            parts = (
-                codec.family.prediction(
-                    z, slice(0, height), slice(0, width), parsed.quality_byte
-                ).tables,
-            )
+            z, _ = family.z.decode(parsed.streams[0], (height, width), parsed.quality_byte)
+            rows, columns = slice(0, height), slice(0, width)
+            parts = [family.prediction(z, rows, columns, parsed.quality_byte).tables]
         content = b"".join(np.ascontiguousarray(part).astype(np.int64).tobytes() for part in parts)
         digests[f"{path.parent.name}/{path.name}"] = hashlib.sha256(content).hexdigest()
     json.dump(digests, sys.stdout)
 
 
-class FloatSynthesis:
+class FloatSynthesis(HyperSynthesis):
     """The same hyper-synthesis in float32, rounded only at its end."""
 
-    def __call__(self, z_hat: np.ndarray) -> np.ndarray:
-        x = z_hat.astype(np.float32)
-        for number, (weight, bias, kernel, _, upsample) in enumerate(self.layers):
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        x = values.astype(np.float32)
+        for number, (weight, bias, kernel, depthwise, upsample) in enumerate(self.layers):
+            assert not depthwise  # the default model has no such layer
             height, width = x.shape[1:]
             x = weight.astype(np.float32) @ _patches(x, kernel).astype(np.float32)
             x += (bias - 0.5).astype(np.float32)  # half a unit is for rounding

@@ -88,7 +88,8 @@ def main() -> None:
             except ImageError:
                 continue
             pixels = np.asarray(image)
-            decoded.append(avif.decode(avif.encode(pixels, len(data)), pixels.shape[:2]))
+            coded = avif.encode(pixels, len(data))
+            decoded.append(Image.fromarray(avif.decode(coded, (image.height, image.width))))
             original, *seen = [vectors(picture) for picture in (image, *decoded)]
             rows.append(
                 [

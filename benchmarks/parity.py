@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -111,7 +112,7 @@ def draw(
     for axes, (recogniser, (key, mark)) in zip(panels, RECOGNISERS.items(), strict=False):
         curves(
             axes,
-            over_rate(models, lambda row, r=recogniser: row["recognition"][r]["frr"]),
+            over_rate(models, partial(rejections, recogniser)),
             others,
             key,
             100,
@@ -130,6 +131,10 @@ def draw(
     figure.savefig(out, dpi=130)
 
 
+def rejections(recogniser: str, row: dict) -> float:
+    return row["recognition"][recogniser]["frr"]
+
+
 def over_rate(
     models: dict[str, list[dict]], value: Callable[[dict], float]
 ) -> dict[str, list[tuple[float, float]]]:
@@ -140,7 +145,7 @@ def curves(axes: Axes, models: dict, others: dict, key: str, factor: float = 1) 
     """Draws one value over rate: that of the models, as (bpp, value), and of other codecs by
     key.
     """
-    drawn = [
+    drawn: list[tuple[list[tuple[float, float]], str, str | None, str, int]] = [
         ([(row["bpp"], row[key]) for row in rows], *OTHERS[codec], "s--", 1)
         for codec, rows in others.items()
     ]

@@ -52,7 +52,7 @@ def main() -> None:
     )
     parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
-    rows = []
+    rows: list[tuple[float, ...]] = []
     print(
         "| megapixels | encode | decode | peak memory, encode | decode |\n| --- | --- | --- | --- | --- |"
     )
@@ -63,9 +63,10 @@ def main() -> None:
         for side in SIDES:
             picture(side).save(raw)
             limit = ("--max-pixels", side * side)
-            rows.append((side * side / 1e6, *measured("encode", raw, "-o", coded, *limit)))
-            rows[-1] += measured("decode", coded, "-o", back, *limit)
-            pixels, encode, encode_bytes, decode, decode_bytes = rows[-1]
+            pixels = side * side / 1e6
+            encode, encode_bytes = measured("encode", raw, "-o", coded, *limit)
+            decode, decode_bytes = measured("decode", coded, "-o", back, *limit)
+            rows.append((pixels, encode, encode_bytes, decode, decode_bytes))
             print(
                 f"| {pixels:.2f} | {encode:.2f} s | {decode:.2f} s | {encode_bytes / 1e6:.0f} MB "
                 f"| {decode_bytes / 1e6:.0f} MB |",

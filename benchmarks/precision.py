@@ -69,7 +69,9 @@ def main() -> None:
     for pixels in pictures:
         parsed = open_container(codec.encode(pixels, 4))
         latents.append(
-            codec.family.decode_latents(parsed.streams, pixels.shape[:2], parsed.quality_byte)[None]
+            codec.family.decode_latents(
+                parsed.streams, (parsed.height, parsed.width), parsed.quality_byte
+            )[None]
         )
     with tempfile.TemporaryDirectory() as folder:
         exact, basic, small = (

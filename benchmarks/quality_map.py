@@ -21,7 +21,7 @@ from demo import CROP
 from facecodec.codec import open_container
 from facecodec.container import QUALITY_STEPS, quality_byte
 from facecodec.faces.detection import cached_landmarks
-from facecodec.families.hyperprior import DOWNSAMPLING
+from facecodec.families.hyperprior import DOWNSAMPLING, Hyperprior
 from facecodec.folders import data_root
 from facecodec.template import SIZE, similarity
 from facecodec.training.config import Source
@@ -77,14 +77,17 @@ def main() -> None:
         photo.path for photo in validation_photos((Source("lfw"),), data_root(arguments.data), 48)
     ]
     byte = quality_byte(arguments.quality)
-    rows = []  # quality, bits, in the crop; one row a place
+    family = codec.family
+    if not isinstance(family, Hyperprior):
+        parser.error(f"{codec.card.name} is of the family {codec.card.family}, not hyperprior")
+    rows: list[tuple[int, float, bool]] = []  # quality, bits, in the crop; one row a place
     for path, landmarks in zip(photos, cached_landmarks(photos), strict=True):
         if landmarks is None:
             continue
         symbols = codec.symbols(open_container(codec.encode(Image.open(path), arguments.quality)))
         _, height, width = symbols.y.shape
-        tables = codec.family.prediction(symbols.z, slice(0, height), slice(0, width), byte).tables
-        bits = ideal_bits(codec.family.tables, symbols.y, tables).sum(0)
+        tables = family.prediction(symbols.z, slice(0, height), slice(0, width), byte).tables
+        bits = ideal_bits(family.tables, symbols.y, tables).sum(0)
         inside = in_crop(landmarks, symbols.qualities.shape)
         rows += zip(symbols.qualities.ravel(), bits.ravel(), inside.ravel(), strict=True)
     quality, bits, inside = np.array(rows).T

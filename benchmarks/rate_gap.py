@@ -25,6 +25,7 @@ from facecodec.codec import open_container
 from facecodec.container import quality_byte
 from facecodec.datasets import lfw
 from facecodec.entropy import PRECISION, Tables
+from facecodec.families.hyperprior import Hyperprior
 from facecodec.folders import data_root
 from facecodec.sessions import pad
 from facecodec.training.starts import begin, load_start
@@ -58,6 +59,8 @@ def main() -> None:
     begin(network, load_start(codec.card.path)[0], codec.card.path)
     photos = lfw(data_root(arguments.data), "test")
     files = [photo.path for photo in photos[:: len(photos) // arguments.images]]
+    if not isinstance(codec.family, Hyperprior):
+        parser.error(f"{codec.card.name} is of the family {codec.card.family}, not hyperprior")
     family, tables = codec.family, codec.family.tables
     print(f"{len(files)} images; bytes a file")
     print(

@@ -51,11 +51,13 @@ def main() -> None:
     rows = []
     for path in chosen:
         pixels = opened(path)
-        budget = arguments.bpp * pixels.shape[0] * pixels.shape[1] / 8
+        height, width, _ = pixels.shape
+        budget = arguments.bpp * height * width / 8
         row = [("original", pixels)]
         for codec in map(find_codec, codecs):
             _, file = nearest(codec, pixels, budget)
-            row.append((f"{codec.name}: {len(file)} bytes", codec.decode(file, pixels.shape[:2])))
+            decoded = codec.decode(file, (height, width))
+            row.append((f"{codec.name}: {len(file)} bytes", decoded))
         columns = arguments.columns or len(row)
         rows += [row[start : start + columns] for start in range(0, len(row), columns)]
     width = max(pixels.shape[1] for row in rows for _, pixels in row)
@@ -72,7 +74,7 @@ def main() -> None:
 def opened(name: str) -> np.ndarray:
     """The pixels of FILE, or of its crop FILE:X,Y,WIDTH,HEIGHT."""
     path, _, crop = name.partition(":")
-    pixels = images.load(path)
+    pixels = images.load(Path(path))
     if not crop:
         return pixels
     x, y, width, height = map(int, crop.split(","))

@@ -80,7 +80,7 @@ def main() -> None:
         return LogisticRegression(C=100, max_iter=2000).fit(embeddings, known)
 
     def row(name: str, measured: list[Measured], right: np.ndarray) -> None:
-        low, high = interval(mean_draws(right.astype(float), samples))
+        low, high = interval(mean_draws(right.astype(float), samples)) or (np.nan, np.nan)
         bpp = 8 * sum(m.bytes for m in measured) / sum(m.pixels for m in measured)
         psnr, ssim = (np.mean([getattr(m, key) for m in measured]) for key in ("psnr", "ssim"))
         print(

@@ -34,6 +34,7 @@ def main() -> None:
     arguments = parser.parse_args()
     python, ours = str(arguments.python), str(arguments.python.with_name("facecodec"))
     hevc = find_codec("hevc").commands
+    assert hevc is not None
     with tempfile.TemporaryDirectory() as folder:
         face, fic, png, stream, back = (
             Path(folder, name) for name in ("f.jpg", "f.fic", "f.png", "f.hevc", "b.png")

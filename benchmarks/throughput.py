@@ -137,7 +137,7 @@ def multiply_adds(graph: bytes, positions: int) -> int:
 
 def machine_rate() -> float:
     """Returns the multiply-adds a second in float32, all cores together."""
-    cores = os.cpu_count()
+    cores = os.cpu_count() or 1
     pairs = [np.ones((2, SIDE, SIDE), np.float32) for _ in range(cores)]
 
     def multiply(pair: np.ndarray) -> None:

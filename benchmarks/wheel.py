@@ -40,9 +40,11 @@ def tried(python: str, wheel: Path) -> str:
         subprocess.run([python, "-m", "venv", folder], check=True)
         inside = Path(folder, "Scripts" if sys.platform == "win32" else "bin", "python")
         quiet = ["--quiet", "--disable-pip-version-check"]
-        subprocess.run([inside, "-m", "pip", "install", *quiet, wheel.resolve()], check=True)
+        subprocess.run(
+            [str(inside), "-m", "pip", "install", *quiet, str(wheel.resolve())], check=True
+        )
         # Away from the checkout, so that the wheel is imported and not the sources.
-        command = [inside, "-c", TRIAL]
+        command = [str(inside), "-c", TRIAL]
         done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, check=True)
         return done.stdout.decode().strip()
 

@@ -138,7 +138,7 @@ def decode_in_firefox(folder: Path, files: Sequence[bytes]) -> list[dict[str, An
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/page.html"
         running = subprocess.Popen(
-            [FIREFOX, "-headless", "-no-remote", "-profile", profile, address],
+            [str(FIREFOX), "-headless", "-no-remote", "-profile", profile, address],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

@@ -104,8 +104,27 @@ class Bench:
         setting: float,
         subjects: list[Subject],
         report: Callable[[int], None] = lambda done: None,
+    ) -> list[Measured]:
+        """Returns what `attempts` returns, of readable files.
+
+        Raises ImageError if one cannot be read any more.
+        """
+        measured = []
+        attempts = self.attempts(codec, setting, subjects, report)
+        for subject, each in zip(subjects, attempts, strict=True):
+            if each is None:
+                raise ImageError(f"{subject.path} cannot be read any more")
+            measured.append(each)
+        return measured
+
+    def attempts(
+        self,
+        codec: str,
+        setting: float,
+        subjects: list[Subject],
+        report: Callable[[int], None] = lambda done: None,
     ) -> list[Measured | None]:
-        """Measurements in the order of `subjects`, None for a file that cannot be read.
+        """Returns measurements in the order of `subjects`, None for a file that cannot be read.
 
         `report` gets the number of those done. Raises UsageError for a codec that cannot run here.
         """

@@ -33,7 +33,6 @@ from facecodec.bench.protocols import (
     verification,
 )
 from facecodec.bench.subjects import FOLDS, Dataset, Subject, chosen
-from facecodec.errors import ImageError
 
 BASELINE = ("hevc", 23.0)  # the codec and setting that parity is with
 ORIGINAL = "original"
@@ -98,7 +97,7 @@ def measure(
     Points have an FRR if there are queries enough. All files must be readable, see `readable`;
     otherwise it raises ImageError.
     """
-    originals = _photographs(bench, "original", 0, subjects)
+    originals = bench.photographs("original", 0, subjects)
     people = [subject.person for subject in subjects]
     enough = len(galleries(people, gallery)[1]) >= MIN_QUERIES
     points = []
@@ -108,7 +107,7 @@ def measure(
             def tell(done: int, codec: str = codec, setting: float = setting) -> None:
                 report(codec, setting, done)
 
-            measured = _photographs(bench, codec, setting, subjects, tell)
+            measured = bench.photographs(codec, setting, subjects, tell)
             cosines = {
                 spec: (stacked(measured, spec) * stacked(originals, spec)).sum(1)
                 for spec in bench.specs
@@ -130,30 +129,9 @@ def stacked(measured: Sequence[Measured], spec: EmbeddingSpec) -> np.ndarray:
     return np.stack([each.embeddings[spec] for each in measured])
 
 
-def _photographs(
-    bench: Bench,
-    codec: str,
-    setting: float,
-    subjects: list[Subject],
-    report: Callable[[int], None] = lambda done: None,
-) -> list[Measured]:
-    """Returns what Bench.photographs does, of readable files.
-
-    Raises ImageError if one cannot be read any more.
-    """
-    measured = []
-    for subject, each in zip(
-        subjects, bench.photographs(codec, setting, subjects, report), strict=True
-    ):
-        if each is None:
-            raise ImageError(f"{subject.path} cannot be read any more")
-        measured.append(each)
-    return measured
-
-
 def readable(bench: Bench, dataset: Dataset) -> tuple[Dataset, list[str]]:
     """Returns the dataset without the files that cannot be read, and those files."""
-    found = bench.photographs("original", 0, dataset.subjects)
+    found = bench.attempts("original", 0, dataset.subjects)
     unreadable = [
         str(subject.path)
         for subject, each in zip(dataset.subjects, found, strict=True)
@@ -169,7 +147,7 @@ def verify(
     """Returns the accuracy on the dataset's pairs by recogniser: mean over folds, and standard
     error.
     """
-    measured = _photographs(bench, codec, setting, dataset.subjects)
+    measured = bench.photographs(codec, setting, dataset.subjects)
     first, second, same, fold = (
         np.array([getattr(pair, name) for pair in dataset.pairs]) for name in PAIR
     )

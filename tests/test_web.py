@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 
 import facecodec
 from browsing import FIREFOX, ORIGIN, decode, decode_in_firefox, mutations, serve
-from facecodec import frozen, viewer
+from facecodec import container, frozen, viewer
 from facecodec.codec import Codec, codec_of, open_container
 from facecodec.errors import FacecodecError
 
@@ -153,6 +154,65 @@ def test_the_element_shows_a_file_and_says_why_it_cannot(browser, tmp_path):
     assert (
         page.get_by_role("img", name="a face").evaluate("e => e.shadowRoot.firstChild.width") == 70
     )
+    page.close()
+
+
+def test_an_answer_that_never_comes_costs_its_own_picture_alone(browser, tmp_path):
+    viewer.write_script(tmp_path, [DATA / "tiny.safetensors"])
+    (tmp_path / "face.fic").write_bytes((DATA / "smooth-q4.fic").read_bytes())
+    (tmp_path / "index.html").write_text(
+        '<!doctype html><script type="module" src="facecodec.js"></script>'
+        '<fic-image src="never.fic"></fic-image><fic-image src="face.fic"></fic-image>'
+    )
+    page = browser.new_page()
+    serve(page, tmp_path)
+    page.route(ORIGIN + "/never.fic", lambda route: None)
+    page.goto(ORIGIN + "/index.html")
+    page.locator("canvas").wait_for()
+    assert page.locator("fic-image").last.evaluate("e => e.shadowRoot.firstChild.width") == 70
+    page.close()
+
+
+def test_a_model_is_fetched_by_its_name_whatever_that_is(browser, tmp_path):
+    """Not as a part of an address: a place in a page, a question, or another site."""
+    model = tmp_path / "https:a#b?c%20.safetensors"
+    model.write_bytes((DATA / "tiny.safetensors").read_bytes())
+    viewer.write_script(tmp_path / "site", [model])
+    page = browser.new_page()
+    serve(page, tmp_path / "site")
+    assert "error" not in decode(page, [(DATA / "smooth-q4.fic").read_bytes()])[0]
+    page.close()
+
+
+def test_a_large_picture_lets_the_page_live(page):
+    """Between bands of symbols and between tiles of pixels it gives way to other tasks."""
+    for name in ("tiny", "tiny-spic", "tiny-sliced", "tiny-lfic"):
+        codec = Codec(DATA / f"{name}.safetensors")
+        data = codec.encode(Image.new("RGB", (16, 1600)), 1)
+        page.evaluate(
+            """() => {
+              window.breaths = 0;
+              window.later ??= setTimeout;
+              window.setTimeout = (...given) => { window.breaths++; return window.later(...given); };
+            }"""
+        )
+        assert "error" not in decode(page, [data], whole=False)[0]
+        assert page.evaluate("window.breaths") > 3, name
+
+
+def test_a_picture_that_no_canvas_holds_is_an_error_before_it_is_decoded(
+    browser, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("FACECODEC_MODELS", str(DATA))
+    seed = container.unpack((DATA / "smooth-q4.fic").read_bytes())
+    wide = container.pack(replace(seed, width=1 << 19, height=8, streams=[b"", b""]))
+    written = tmp_path / "page.html"
+    written.write_bytes(viewer.page([("wide.fic", wide)], [DATA / "tiny.safetensors"]))
+    page = browser.new_page()
+    page.goto(written.as_uri())
+    page.locator("[data-waiting='0']").wait_for()
+    assert "524288x8 is more than this browser can show" in page.locator("li").inner_text()
+    assert page.locator("canvas").count() == 0
     page.close()
 
 

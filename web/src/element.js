@@ -1,6 +1,6 @@
 // <fic-image src="face.fic" alt="...">: a .fic file shown as <img> shows others. `width` and `height` are CSS's.
 
-import { show } from "./library.js";
+import { draw } from "./drawing.js";
 
 /** One picture after the other, so that each is there as soon as it can be.
  * @type {Promise<unknown>} */
@@ -16,11 +16,9 @@ class FicImage extends HTMLElement {
 
   constructor() {
     super();
-    this.canvas = document.createElement("canvas");
-    this.canvas.width = this.canvas.height = 0;
-    const root = this.attachShadow({ mode: "open" });
-    root.adoptedStyleSheets = [style];
-    root.append(this.canvas);
+    this.told = ""; // the title that is ours
+    this.root = this.attachShadow({ mode: "open" });
+    this.root.adoptedStyleSheets = [style];
   }
 
   connectedCallback() {
@@ -34,24 +32,29 @@ class FicImage extends HTMLElement {
    */
   attributeChangedCallback(name, _, value) {
     if (name === "alt") this.ariaLabel = value;
-    else if (value !== null) line = line.then(() => this.load(value));
+    else if (value !== null) this.load(value);
   }
 
   /** Fires `load`, or `error` with the reason in `detail`. @param {string} source */
   async load(source) {
-    if (source !== this.getAttribute("src")) return; // it has another one by now
+    const wanted = () => source === this.getAttribute("src"); // it may have another one by now
     try {
+      // Outside the line: a server that never answers holds up its own picture alone.
       const response = await fetch(new URL(source, document.baseURI));
       if (!response.ok) throw new Error(`${response.status} ${response.statusText}`);
-      const { image } = await show(new Uint8Array(await response.arrayBuffer()));
-      this.canvas.width = image.width;
-      this.canvas.height = image.height;
-      this.canvas.getContext("2d")?.putImageData(image, 0, 0);
+      const data = new Uint8Array(await response.arrayBuffer());
+      const drawn = line.then(() => (wanted() ? draw(data) : undefined));
+      line = drawn.catch(() => {});
+      const canvas = (await drawn)?.canvas;
+      if (!canvas || !wanted()) return;
+      if (this.told) this.removeAttribute("title");
+      this.root.replaceChildren(canvas);
       this.dispatchEvent(new Event("load"));
     } catch (error) {
+      if (!wanted()) return;
       const reason = error instanceof Error ? error.message : String(error);
-      this.title = `${source}: ${reason}`;
-      this.shadowRoot?.append(this.getAttribute("alt") ?? "");
+      this.title = this.told = `${source}: ${reason}`;
+      this.root.replaceChildren(this.getAttribute("alt") ?? "");
       this.dispatchEvent(new CustomEvent("error", { detail: reason }));
     }
   }

@@ -41,6 +41,7 @@ export function load(data) {
   try {
     start += Number(new DataView(data.buffer, data.byteOffset).getBigUint64(0, true));
     header = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(data.subarray(8, start)));
+    Object.keys(header); // there are none of null
   } catch (error) {
     throw new ModelError(`not a model file that freeze has made (${error})`);
   }
@@ -53,7 +54,7 @@ export function load(data) {
     const family = JSON.parse(metadata.card).family;
     const digest = sha256.create().update(utf8(family));
     /** @type {Tensors} */
-    const tensors = {};
+    const tensors = Object.create(null); // whose names a stranger may have chosen
     for (const name of Object.keys(header).sort()) {
       if (ENCODER_ONLY.test(name)) continue;
       const { dtype, shape, data_offsets: [begin, end] } = header[name];

@@ -64,7 +64,7 @@ async function openCodec(fingerprint) {
   listed ??= fetched("models.json").then((data) => JSON.parse(new TextDecoder().decode(data)));
   const name = (await listed)[fingerprint];
   if (!name) throw missing;
-  return new Codec(await fetched(`${name}.safetensors`), name);
+  return new Codec(await fetched(`${encodeURIComponent(name)}.safetensors`), name);
 }
 
 /** @param {string} name of a file beside this script */

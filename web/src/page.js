@@ -1,7 +1,9 @@
 // The page: drop .fic files on it and see them. Everything that it needs is in it, and it sends nothing anywhere.
 
+import { breathe } from "./breathe.js";
+import { draw } from "./drawing.js";
 import { FacecodecError } from "./errors.js";
-import { embedded, show } from "./library.js";
+import { embedded } from "./library.js";
 
 /** @param {HTMLElement} list where the pictures go */
 export function startPage(list) {
@@ -59,8 +61,6 @@ export function startPage(list) {
 /** @param {File} file */
 const bytesOf = async (file) => new Uint8Array(await file.arrayBuffer());
 
-const breathe = () => new Promise((go) => setTimeout(go));
-
 /**
  * @param {HTMLElement} entry
  * @param {{name: string, bytes: () => Promise<Uint8Array>}} file
@@ -68,16 +68,12 @@ const breathe = () => new Promise((go) => setTimeout(go));
 async function fill(entry, { name, bytes }) {
   try {
     const data = await bytes();
-    const { codec, file, image } = await show(data);
-    const canvas = document.createElement("canvas");
-    canvas.width = image.width;
-    canvas.height = image.height;
-    canvas.getContext("2d")?.putImageData(image, 0, 0);
+    const { codec, file, canvas } = await draw(data);
     canvas.setAttribute("role", "img");
     canvas.ariaLabel = name;
-    const pixels = image.width * image.height;
+    const pixels = file.width * file.height;
     const facts = [
-      `${image.width}x${image.height}, quality ${1 + file.quality / 32}`,
+      `${file.width}x${file.height}, quality ${1 + file.quality / 32}`,
       `${data.length} bytes, ${((8 * data.length) / pixels).toFixed(3)} bits per pixel`,
       `${Math.round((3 * pixels) / data.length)} times smaller than its pixels`,
       `model ${codec.name} (${file.fingerprint})`,

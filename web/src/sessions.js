@@ -2,6 +2,7 @@
 
 import * as ort from "onnxruntime-web/wasm";
 
+import { breathe } from "./breathe.js";
 import { ModelError } from "./errors.js";
 import { cut } from "./planes.js";
 
@@ -56,7 +57,7 @@ export class Transforms {
           height: seen.height * step,
           width: seen.width * step,
         });
-        await new Promise((go) => setTimeout(go)); // the page stays alive between tiles
+        await breathe();
       }
     }
     return image;

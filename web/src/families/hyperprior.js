@@ -1,5 +1,6 @@
 // Mean-scale hyperprior: streams "z" and "y" -> symbols -> y_hat. Bands keep memory bounded for pictures of any height.
 
+import { breathe } from "../breathe.js";
 import { MAX_QUALITY_BYTE } from "../container.js";
 import { Decoder, Tables } from "../entropy.js";
 import { ModelError } from "../errors.js";
@@ -54,7 +55,7 @@ export class Hyperprior {
   async decode(file) {
     const decoder = new Decoder(this.tables, file.streams[1]);
     const read = (/** @type {Prediction} */ { tables }) => decoder.band(tables);
-    const yHat = this.restored(file, this.decodeZ(file), read);
+    const yHat = await this.restored(file, this.decodeZ(file), read);
     decoder.finish();
     return this.synthesise(yHat, file);
   }
@@ -73,7 +74,7 @@ export class Hyperprior {
    * @param {import("./hyperlatent.js").Symbols} z
    * @param {(band: Prediction, rows: Range) => Int32Array} read
    */
-  restored(file, z, read) {
+  async restored(file, z, read) {
     const yHat = this.latents(file, Float32Array);
     for (const rows of bands(yHat.height, BAND)) {
       const band = this.prediction(z, rows, yHat.width, file.quality);
@@ -84,6 +85,7 @@ export class Hyperprior {
         values[i] *= this.gains.steps[band.qualities[place] * this.channels + (i - place) / places];
       }
       paste(yHat, values, rows, { begin: 0, end: yHat.width });
+      await breathe();
     }
     return yHat;
   }

@@ -28,7 +28,7 @@ class Lfic {
   async symbols(file) {
     const { z, levels, read, finish } = this.open(file);
     const y = this.base.latents(file, Int32Array);
-    this.base.restored(file, z, (band, rows) => {
+    await this.base.restored(file, z, (band, rows) => {
       const symbols = read(band, rows);
       paste(y, symbols, rows, { begin: 0, end: y.width });
       return symbols;
@@ -40,7 +40,7 @@ class Lfic {
   /** @param {Container} file */
   async decode(file) {
     const { z, read, finish } = this.open(file);
-    const yHat = this.base.restored(file, z, read);
+    const yHat = await this.base.restored(file, z, read);
     finish();
     return this.base.synthesise(yHat, file);
   }

@@ -1,6 +1,7 @@
 // Channel slices, predicted from z and corrected by what the slices before them say: streams "z" and "y"
 // -> symbols -> y_hat.
 
+import { breathe } from "../breathe.js";
 import { MAX_QUALITY_BYTE, QUALITY_STEPS } from "../container.js";
 import { Decoder, Tables } from "../entropy.js";
 import { ModelError } from "../errors.js";
@@ -63,7 +64,7 @@ class Sliced {
   async symbols(file) {
     const [height, width] = positions(file);
     const y = { channels: this.channels, height, width, values: new Int32Array(this.channels * height * width) };
-    const z = this.read(file, ({ rows, columns }, { symbols, first }) => paste(y, symbols, rows, columns, first));
+    const z = await this.read(file, ({ rows, columns }, { symbols, first }) => paste(y, symbols, rows, columns, first));
     return { z: z.values, y: y.values };
   }
 
@@ -72,7 +73,7 @@ class Sliced {
     const [height, width] = positions(file);
     const channels = this.channels + 1; // the last is q - 1 of each place
     const yHat = { channels, height, width, values: new Float32Array(channels * height * width) };
-    this.read(file, ({ rows, columns, qualities }, slice) => {
+    await this.read(file, ({ rows, columns, qualities }, slice) => {
       paste(yHat, this.restored(slice, qualities), rows, columns, slice.first);
       const q = Float32Array.from(qualities, (quality) => quality / QUALITY_STEPS);
       paste(yHat, q, rows, columns, this.channels);
@@ -85,7 +86,7 @@ class Sliced {
    * @param {Container} file
    * @param {(block: Block, slice: Slice) => void} take
    */
-  read(file, take) {
+  async read(file, take) {
     const size = positions(file);
     const z = this.z.decode(file.streams[0], size, file.quality);
     const decoder = new Decoder(this.tables, file.streams[1]);
@@ -93,6 +94,7 @@ class Sliced {
       for (const columns of bands(size[1], COLUMNS)) {
         const block = this.block(z, rows, columns, file.quality);
         for (const slice of this.slicesOf(block, decoder)) take(block, slice);
+        await breathe();
       }
     }
     decoder.finish();

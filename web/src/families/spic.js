@@ -1,5 +1,6 @@
 // Quantised autoencoder: the stream "y" -> symbols, each channel by a table of its own -> y_hat.
 
+import { breathe } from "../breathe.js";
 import { MAX_QUALITY_BYTE } from "../container.js";
 import { Decoder, Tables } from "../entropy.js";
 import { ModelError } from "../errors.js";
@@ -31,11 +32,11 @@ class Spic {
 
   /** @param {Container} file */
   async symbols(file) {
-    return { y: this.decodeY(file).values };
+    return { y: (await this.decodeY(file)).values };
   }
 
   /** @param {Container} file */
-  decodeY(file) {
+  async decodeY(file) {
     const [height, width] = positions(file);
     const y = { channels: this.channels, height, width, values: new Int32Array(this.channels * height * width) };
     const decoder = new Decoder(this.tables, file.streams[0]);
@@ -46,6 +47,7 @@ class Spic {
         (_, i) => this.yTable[file.quality * this.channels + Math.floor(i / places)],
       );
       paste(y, decoder.band(indices), rows, { begin: 0, end: width });
+      await breathe();
     }
     decoder.finish();
     return y;
@@ -53,7 +55,7 @@ class Spic {
 
   /** @param {Container} file */
   async decode(file) {
-    const y = this.decodeY(file);
+    const y = await this.decodeY(file);
     const step = this.step[file.quality];
     const latents = { ...y, values: Float32Array.from(y.values, (v) => Math.fround(v) * step) };
     return this.transforms.toPixels("g_s.onnx", latents, file, DOWNSAMPLING);

@@ -4,11 +4,15 @@ import http.client
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+
+from facecodec.cli import serve
 
 DATA = Path(__file__).parent / "data"
 
@@ -54,6 +58,55 @@ def test_only_the_page_is_served_and_only_to_who_knows_the_token(viewing):
     assert ask(port, path, Sec_Fetch_Site="cross-site") == 403
     running.send_signal(signal.SIGINT)
     assert running.wait(10) == 0
+
+
+@pytest.fixture
+def serving():
+    """A server in this process, of a page that no pipe holds."""
+    with serve.PageServer(lambda alive: b"x" * (1 << 24)) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="the system does not say whose")
+@pytest.mark.parametrize(
+    ("family", "address"), [("AF_INET", "127.0.0.1"), ("AF_INET6", "::ffff:127.0.0.1")]
+)
+def test_the_user_behind_a_connection_is_known(serving, family, address):
+    with socket.socket(getattr(socket, family)) as client:
+        client.connect((address, serving.server_port))
+        own = "127.0.0.1", client.getsockname()[1]
+        assert serve.owner_of(own, serving.server_port) == os.getuid()
+        assert serve.owner_of(own, 1) is None
+
+
+def test_other_users_get_nothing_though_they_know_the_token(serving, monkeypatch):
+    """They may read it off the list of processes, where the browser has the address."""
+    port, path = serving.server_port, serving.page_path
+    assert ask(port, path) == 200
+    monkeypatch.setattr(serve, "owner_of", lambda client, port: os.getuid() + 12345)
+    assert ask(port, path) == 403
+    assert ask(port, serving.alive_path) == 403
+
+
+def test_who_hangs_up_or_says_nothing_costs_nothing(serving, monkeypatch, capfd):
+    assert serve._Handler.timeout  # seconds
+    monkeypatch.setattr(serve._Handler, "timeout", 0.5)
+    request = f"GET {{}} HTTP/1.1\r\nHost: {serving.host}\r\n\r\n"
+    address = ("127.0.0.1", serving.server_port)
+    with socket.create_connection(address) as page, socket.create_connection(address) as silent:
+        page.sendall(request.format(serving.alive_path).encode())
+        assert page.recv(12) == b"HTTP/1.0 200"
+        with socket.create_connection(address) as hasty:
+            hasty.sendall(request.format(serving.page_path).encode())
+            assert hasty.recv(12) == b"HTTP/1.0 200"
+        silent.settimeout(60)
+        assert silent.recv(1) == b""  # it was left
+        assert serving._open == 1  # and the page was not
+    assert capfd.readouterr().err == ""
 
 
 def test_the_server_ends_when_its_page_is_closed(viewing, browser):

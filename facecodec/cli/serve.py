@@ -1,16 +1,22 @@
 """A server of one page to one user.
 
-It listens on the loopback address, answers whoever knows the token, and runs as long as the page is
-open.
+It listens on the loopback address, answers a process of this user that knows the token, and runs as
+long as the page is open. The token stands among the arguments of the browser's process, where other
+users of the machine may read it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hmac
+import os
 import secrets
+import socket
+import sys
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 LINGER = 3.0  # seconds after the last page was closed, so that it may be loaded again
 
@@ -36,6 +42,11 @@ class PageServer(ThreadingHTTPServer):
     def address(self) -> str:
         return f"http://{self.host}{self.page_path}"
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Says nothing of a browser that has hung up."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
+
     def opened(self) -> None:
         with self._lock:
             self._open += 1
@@ -54,12 +65,14 @@ class PageServer(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: PageServer
     server_version, sys_version = "facecodec", ""
+    timeout = 30  # seconds, after which whoever asks for nothing, or reads nothing, is left
 
     def do_GET(self) -> None:
         # A foreign page may reach the loopback address, even by another name. Its origin or host
         # differs then.
         trusted = (
-            self.headers.get("Host") == self.server.host
+            owner_of(self.client_address, self.server.server_port) in (None, _user(), 0)
+            and self.headers.get("Host") == self.server.host
             and self.headers.get("Origin") in (None, f"http://{self.server.host}")
             and self.headers.get("Sec-Fetch-Site") in (None, "none", "same-origin")
         )
@@ -76,6 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _stay(self) -> None:
         """Keeps the connection until the page is closed."""
         self.server.opened()
+        self.connection.settimeout(None)
         try:
             self._send(200, "text/event-stream", b": here\n\n", ends=False)
             self.wfile.flush()
@@ -100,3 +114,24 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Writes no log."""
+
+
+def _user() -> int | None:
+    return os.getuid() if sys.platform != "win32" else None
+
+
+def owner_of(client: tuple[str, int], port: int) -> int | None:
+    """Returns the user whose process is connected to a port of the loopback address from a client's
+    address.
+
+    It is None where the system does not say so: on Linux, /proc/net does.
+    """
+    number = int.from_bytes(socket.inet_aton(client[0]), sys.byteorder)
+    ends = f"{number:08X}:{client[1]:04X}", f":{port:04X}"
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError), open(table) as lines:
+            for line in lines:
+                _, own, other, _, _, _, _, user, *_ = line.split()
+                if own.endswith(ends[0]) and other.endswith(ends[1]):
+                    return int(user)
+    return None

@@ -380,15 +380,25 @@ def slices_config(**changes):
 
 def test_slices_start_from_a_hyperprior_and_give_what_it_gave(finished):
     start, _ = load_start(finished / loop.CHECKPOINT)
-    first, second = loop.build_network(CONFIG), loop.build_network(slices_config())
-    for network in (first, second):
-        begin(network, start, finished)
+    head = {"fine": 8}
+    first = loop.build_network(replace(CONFIG, head=head)).eval()
+    second = loop.build_network(slices_config(head=head)).eval()
+    begin(first, start, finished)
+    begin(second, first.state_dict(), finished)
     x, quality = torch.rand(1, 3, 64, 96), torch.tensor([4.5])
     with torch.no_grad():
         theirs, mine = first(x, quality), second(x, quality)
     torch.testing.assert_close(mine.x_hat, theirs.x_hat)
     torch.testing.assert_close(mine.y_bits, theirs.y_bits)
     torch.testing.assert_close(mine.z_bits, theirs.z_bits)
+    reading = second.head(mine.y_hat)
+    torch.testing.assert_close(reading.embedding, first.head(theirs.y_hat).embedding)
+
+    before = first.state_dict()  # a head of the hyperprior beside slices that were trained on
+    begin(
+        second, {**second.state_dict(), **{n: before[n] for n in before if "head" in n}}, finished
+    )
+    torch.testing.assert_close(second.head(mine.y_hat).embedding, reading.embedding)
 
 
 def test_the_rate_alone_is_trained_and_the_pictures_stay(root, finished, tmp_path):

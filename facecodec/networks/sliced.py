@@ -155,8 +155,13 @@ class SlicedNetwork(GainedNetwork):
         """Returns a hyperprior's parameters as this network's, which then gives what that one gave.
 
         What the hyperprior lacks stays as it is here. Parameters of a sliced network come back
-        as they are.
+        as they are, but for a head that once read a hyperprior's latents.
         """
+        latents = self.channels - 1
+        state = dict(state)
+        for name in ("g_s.body.0.weight", "head.find.0.weight", "head.up.0.weight"):
+            if name in state and state[name].shape[1] == latents:  # they do not see the qualities
+                state[name] = torch.cat([state[name], torch.zeros_like(state[name][:, :1])], 1)
         if any(name.startswith("predict.") for name in state):
             return state
         mine = dict(self.state_dict())
@@ -166,13 +171,11 @@ class SlicedNetwork(GainedNetwork):
                 _, layer, kind = name.split(".")
                 moved = int(layer) + (2 * self.far if layer != "0" else 0)
                 mine[f"h_s.{moved}.{kind}"] = theirs.pop(name)
-        latents, last = self.channels - 1, len(self.h_s) - 1
+        last = len(self.h_s) - 1
         for kind in ("weight", "bias"):
             given = mine[f"h_s.{last}.{kind}"]
             fresh = linear(self.h_s[-1]).state_dict()[kind][2 * latents : -1]
             mine[f"h_s.{last}.{kind}"] = torch.cat([given[:-1], fresh, given[-1:]])
-        first = theirs.pop("g_s.body.0.weight")
-        mine["g_s.body.0.weight"] = torch.cat([first, torch.zeros_like(first[:, :1])], 1)
         return mine | theirs
 
     @torch.no_grad()

@@ -4,10 +4,11 @@
     python benchmarks/face_sizes.py [--model NAME] [-q Q] [--limit N]
 
 The first is on training people, the second on test people. The photographs are those of
-celeba-wild-mini, celeba-hq-mini and london-faces whose longer side has 300 pixels or more; for
-testing, every other one of London is enlarged to 2,400 pixels. `embed` is beside the embedding of
-the decoded picture at landmarks that MTCNN finds in it, over all pairs of photographs. One in which
-nothing is found counts as unlike all others. Kodak's photographs are looked through for faces, too.
+celeba-wild-mini, celeba-hq-mini, london-faces and, for the first, all-age-faces-mini whose longer
+side has 300 pixels or more; for testing, every other one of London is enlarged to 2,400 pixels.
+`embed` is beside the embedding of the decoded picture at landmarks that MTCNN finds in it, over all
+pairs of photographs. One in which nothing is found counts as unlike all others. Kodak's photographs
+are looked through for faces, too.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def main() -> None:
 
 def chosen(split: str, limit: int, root: Path) -> Iterator[tuple[np.ndarray, str]]:
     """Pixels and person of whole people until there are `limit` photographs of each set."""
-    for name in SETS:
+    for name in SETS if split == "test" else (*SETS, "all-age-faces-mini"):
         count, last = 0, None
         for photo in sorted(photographs(name, split, root), key=lambda each: each.person):
             if count >= limit and photo.person != last:

@@ -17,7 +17,7 @@ import torch
 from facecodec import frozen
 from facecodec.codec import Codec, open_container
 from facecodec.errors import ImageError, ModelError
-from facecodec.faces.embedding import Embedder, embedder_of, sizes
+from facecodec.faces.embedding import Embedder, embedder_of, sizes, turned_back
 from facecodec.faces.mobilefacenet import MobileFaceNet
 from facecodec.networks import spic
 from facecodec.networks.head import HeadNetwork, landmark_error
@@ -196,6 +196,23 @@ def test_a_face_of_any_size_embeds_as_it_does_at_the_size_that_is_known(faces_ro
         assert found.certainty > 0.5
         assert found.vector @ known.vector > 0.75
         assert shipped.embed(other) @ known.vector < 0.5
+
+
+def test_points_of_a_turned_picture_go_back_to_where_they_were():
+    picture = Image.new("L", (60, 41))
+    picture.paste(255, (39, 8, 42, 11))
+    y, x = np.argwhere(np.asarray(picture.rotate(15)) == 255).mean(0)
+    assert turned_back(np.array([[x, y]]), 15, picture.size)[0] == pytest.approx([40, 9], abs=0.7)
+
+
+def test_a_tilted_head_embeds_as_it_does_upright(faces_root, shipped):
+    image = Image.open(faces_root / "lfw-deepfunneled/Aaron_Eckhart/Aaron_Eckhart_0001.jpg")
+    embedder = Embedder(shipped)
+    upright = embedder(open_container(shipped.encode(image, 4)))
+    large = image.resize((500, 500), Image.Resampling.LANCZOS).rotate(25, Image.Resampling.BICUBIC)
+    found = embedder(open_container(shipped.encode(large, 6)))
+    assert found.certainty > 0.5
+    assert found.vector @ upright.vector > 0.75
 
 
 def test_parrots_have_no_embedding(faces_root, shipped, run_cli, tmp_path):

@@ -2,8 +2,9 @@
 
 A head reads latents and knows faces of one size. Where it sees one, its embedding is long before it
 is normalised, and short elsewhere: that is how sure it is. A face of another size it is shown in
-the decoded picture, made smaller and larger; at the size where it is surest the recogniser that
-taught it embeds the face. Nothing here needs torch.
+the decoded picture, made smaller and larger, and turned where the head is not quite sure, as it
+learned upright faces; where it is surest the recogniser that taught it embeds the face. Nothing
+here needs torch.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from operator import attrgetter
 
 import numpy as np
 from PIL import Image
@@ -36,6 +38,8 @@ LONGEST, SHORTEST = 1024, 64  # pixels along a side of the picture that is shown
 SURE = 0.5  # the least certainty of a face
 KNOWN = (0.8, 1.9)  # pixels to one of the template, of a face that the head embeds well itself
 QUITE_SURE = 0.99
+TILTS = (-15, 15)  # degrees against the clock, by which a picture is turned to find a tilted head
+LONGEST_TILTED = 512  # pixels, as larger ones would double the time and show faces of few pixels
 
 
 @dataclass(frozen=True)
@@ -82,17 +86,36 @@ class Embedder:
         return load_recogniser(find_recogniser(self.space, None))
 
     def surest(self, picture: Image.Image) -> Face:
-        """The face that the head is surest of at any size of a picture, in the picture's pixels."""
+        """The face that the head is surest of at any size of a picture, in the picture's pixels.
+
+        The picture is turned too if the head is not quite sure of a face that is upright.
+        """
+        best = self._surest(picture, 0, LONGEST)
+        if best.certainty >= QUITE_SURE:
+            return best
+        tilted = [self._surest(picture, tilt, LONGEST_TILTED) for tilt in TILTS]
+        return max([best, *tilted], key=attrgetter("certainty"))
+
+    def _surest(self, picture: Image.Image, tilt: float, longest: int) -> Face:
         family = self._seer.family
         assert isinstance(family, Unrounded)
         best = Face(np.empty((0, 2)), 0.0)
-        for size in sizes(picture.size):
+        for size in sizes(picture.size, longest):
             shown = picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3)
+            shown = shown.rotate(tilt, Image.Resampling.BICUBIC)
             face = self._seer.head.look(family.unrounded(np.asarray(shown))).face
             if face is not None and face.certainty > best.certainty:
                 scale = np.array(picture.size) / size
-                best = replace(face, landmarks=(face.landmarks + 0.5) * scale - 0.5)
+                points = turned_back(face.landmarks, tilt, size)
+                best = replace(face, landmarks=(points + 0.5) * scale - 0.5)
         return best
+
+
+def turned_back(points: np.ndarray, tilt: float, size: tuple[int, int]) -> np.ndarray:
+    """Points (N, 2) of a picture that Image.rotate turned by `tilt`, in the picture before that."""
+    cosine, sine = math.cos(math.radians(tilt)), math.sin(math.radians(tilt))
+    centre = np.array(size) / 2 - 0.5
+    return (points - centre) @ [[cosine, sine], [-sine, cosine]] + centre
 
 
 @lru_cache(maxsize=4)
@@ -104,9 +127,9 @@ def embedder_of(codec: Codec) -> Embedder:
     return Embedder(codec, codec if has_head(codec.card) else open_codec(model_path(None)))
 
 
-def sizes(of: tuple[int, int]) -> list[tuple[int, int]]:
+def sizes(of: tuple[int, int], longest: int = LONGEST) -> list[tuple[int, int]]:
     """Width and height that a picture is shown in, the largest first."""
-    first = min(LARGEST, LONGEST / max(of))
+    first = min(LARGEST, longest / max(of))
     count = math.floor(PER_OCTAVE * math.log2(max(first * min(of) / SHORTEST, 0.5))) + 1
     scales = [first * 2 ** (-step / PER_OCTAVE) for step in range(max(count, 0))]
     return [(round(of[0] * scale), round(of[1] * scale)) for scale in scales]

@@ -244,7 +244,7 @@ def open_session(graph: bytes, what: str, provider: str = CPU) -> onnxruntime.In
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.enable_mem_pattern = False  # a fifth less memory for a tile, at no cost in time
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised, and what they name is not printed raw
     options.add_session_config_entry("session.load_model_format", "ONNX")
     try:  # without a second try, which prints why the first one failed
         return onnxruntime.InferenceSession(graph, options, [provider], enable_fallback=0)

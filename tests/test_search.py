@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors import safe_open
 
 from conftest import DATA
 from facecodec import ModelError, UsageError, frozen
@@ -21,7 +23,17 @@ from facecodec.container import unpack
 from facecodec.search import efforts
 from facecodec.search.annealing import Rounding, Schedule, anneal
 from facecodec.search.crops import Crop, jitter
-from facecodec.search.files import Graphs, Place, save, search_file
+from facecodec.search.files import (
+    FACES,
+    FOLDER,
+    FORMAT,
+    KIND,
+    Graphs,
+    Place,
+    load_faces,
+    save,
+    search_file,
+)
 from facecodec.search.fitting import fit
 from facecodec.search.graphs import Graph, Transform
 from facecodec.search.target import Target, Weights
@@ -438,6 +450,79 @@ def test_a_damaged_file_is_refused(tiny_searched, tmp_path, picture):
     search_file(path).write_bytes(damaged)
     with pytest.raises(ModelError, match="damaged"):
         Codec(path).encode(picture, effort=2)
+
+
+def _changed(searched, folder, change) -> Codec:
+    """A copy whose search file `change` has altered: its facts and its tensors."""
+    path = folder / searched.card.path.name
+    shutil.copy(searched.card.path, path)
+    with safe_open(search_file(searched.card.path), "numpy") as file:
+        facts = json.loads(file.metadata()["card"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    change(facts, tensors)
+    frozen.save_beside(search_file(path), FORMAT, KIND, searched.card.fingerprint, facts, tensors)
+    return Codec(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda facts, tensors: facts.update(pixels=10**400),
+        lambda facts, tensors: facts.update(rate_weights=[1, 10**400]),
+        lambda facts, tensors: facts.update(rate_weights=[float("nan"), 1]),
+        lambda facts, tensors: facts.update(weights=[]),
+        lambda facts, tensors: facts["weights"].update({"g_s.forward.onnx": 3}),
+        lambda facts, tensors: _first(facts).update(at=1 << 70),
+        lambda facts, tensors: _first(facts).update(scale=10**400),
+        lambda facts, tensors: _first(facts).update(shape=[1 << 70]),
+        lambda facts, tensors: _first(facts).update(source="\n"),
+        lambda facts, tensors: tensors.pop("h_s.backward.onnx"),
+    ],
+)
+def test_whatever_a_search_file_says_the_error_is_one_line(tiny_searched, tmp_path, change):
+    with pytest.raises(ModelError) as caught:
+        _changed(tiny_searched, tmp_path, change).search  # noqa: B018
+    assert str(caught.value).startswith(str(search_file(tmp_path / "tiny-map.safetensors")))
+    assert "\n" not in str(caught.value)
+
+
+def _first(facts) -> dict:
+    return next(iter(facts["weights"]["g_s.forward.onnx"].values()))
+
+
+def test_graphs_that_do_not_fit_are_an_error_and_print_nothing(
+    tiny_searched, tmp_path, picture, capfd
+):
+    """One gives other shapes than the next step takes; another does not run on what it gets."""
+
+    def swap(one, other):
+        def change(facts, tensors):
+            tensors[one] = tensors[other]
+            facts["weights"][one] = facts["weights"][other]
+
+        return change
+
+    for number, (one, other) in enumerate(
+        [("h_s.forward.onnx", "g_s.forward.onnx"), ("g_s.forward.onnx", "h_s.forward.onnx")]
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with pytest.raises(ModelError, match=r"do not fit: |does not run: ") as caught:
+            _changed(tiny_searched, folder, swap(one, other)).encode(picture, effort=2)
+        assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_file_for_faces_names_no_file_elsewhere(shipped, tmp_path):
+    """Whether one is there, and what it holds, is none of its business."""
+    shutil.copy(shipped.card.path, tmp_path)
+    card = frozen.read_card(tmp_path / shipped.card.path.name)
+    beside = tmp_path / FOLDER / FACES
+    for name in ("../x", "/etc/passwd", "a\nb"):
+        facts = {"sizes": {}, "files": {name: ""}, "weights": {}}
+        frozen.save_beside(beside, FORMAT, KIND, "", facts, {"p": np.zeros(1, np.uint8)})
+        with pytest.raises(ModelError, match=r"malformed: .* is no file beside a model"):
+            load_faces(card)
 
 
 @pytest.fixture(scope="module")

@@ -15,12 +15,13 @@ from facecodec.families import Family
 from facecodec.frozen import ModelCard
 from facecodec.search.annealing import Rounding, Schedule, anneal
 from facecodec.search.detector import Detector
-from facecodec.search.files import FacesFile, load_faces, load_search
+from facecodec.search.files import FacesFile, load_faces, load_search, search_file
 from facecodec.search.relaxed import rounded
 from facecodec.search.target import Target, Teacher, Weights
 from facecodec.search.trimming import trimmed
 from facecodec.search.windows import BLOCK, STEP, Window, hyper, windows
 from facecodec.template import similarity
+from facecodec.text import printable
 
 # Chosen on training people (docs/effort.md). 1 is the single pass without a search.
 LEVELS = {
@@ -37,6 +38,9 @@ RELAXED = {  # the module of each family that is searched
     "hyperprior": "facecodec.search.hyperprior",
     "sliced": "facecodec.search.sliced",
 }
+
+# What NumPy raises where a graph gives other shapes than the next step takes, or no numbers.
+MISFIT = (ValueError, IndexError, OverflowError, np.linalg.LinAlgError)
 
 Progress = Callable[[float], None]  # called with the share of the work that is done
 
@@ -70,9 +74,24 @@ class Search:
 
         `latents` is what the uint8 (H, W, 3) `pixels` were analysed to, and `effort` one of LEVELS.
         Where a window's own loss did not fall, its latents stay. The same arguments give the same
-        latents.
+        latents. Raises ModelError where the graphs of the search files do not fit each other.
         """
-        schedule = LEVELS[effort]
+        try:
+            return self._in_windows(pixels, latents, quality_byte, LEVELS[effort], progress)
+        except MISFIT as error:
+            raise ModelError(
+                f"the graphs of {search_file(self._card.path)}, or of that for faces, do not fit: "
+                f"{printable(str(error))}"
+            ) from None
+
+    def _in_windows(
+        self,
+        pixels: np.ndarray,
+        latents: tuple[np.ndarray, ...],
+        quality_byte: int,
+        schedule: Schedule,
+        progress: Progress,
+    ) -> tuple[np.ndarray, ...]:
         matrix = self._matrix(pixels)
         better = tuple(each.copy() for each in latents)
         parts = list(windows(latents[0].shape[1], latents[0].shape[2], matrix))

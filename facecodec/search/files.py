@@ -11,7 +11,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ KIND = "search file"
 FACES = "faces.safetensors"
 OWN = "weights"  # the tensor of a search file with the weights that lie nowhere else
 TYPES = ("int8", "int16", "float16", "float32")
+MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Graphs:
             places = self._places[name].items()
             weights = {weight: place.read(self._sources) for weight, place in places}
             return Graph(self._tensors[name], weights)
-        except (KeyError, TypeError, ValueError, ModelError) as error:
+        except (*MALFORMED, ModelError) as error:
             raise ModelError(f"{self._path}: {name}: {printable(str(error))}") from None
 
     def transform(self, name: str) -> Transform:
@@ -163,7 +164,7 @@ def load_search(card: ModelCard, model: Mapping[str, np.ndarray]) -> SearchFile:
         if not (0 < low < np.inf and 0 < high < np.inf and 0 <= pixels < np.inf):
             raise ValueError("a weight is out of range")
         return SearchFile((low, high), pixels, graphs)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except MALFORMED as error:
         raise _malformed(path, error) from None
 
 
@@ -183,15 +184,18 @@ def load_faces(card: ModelCard) -> FacesFile:
             for name, digest in facts["files"].items()
         }
         return FacesFile(sizes, Graphs(path, facts, tensors, sources))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except MALFORMED as error:
         raise _malformed(path, error) from None
 
 
 def _other_file(folders: list[Path], name: str, digest: str) -> np.ndarray:
     """Returns the bytes of a file in one of the folders that has this SHA-256.
 
-    Raises ModelError.
+    Raises ModelError, and ValueError for a name that leads out of the folders.
     """
+    given = PurePosixPath(name)
+    if given.is_absolute() or ".." in given.parts or not name.isprintable():
+        raise ValueError(f"{name} is no file beside a model")
     for folder in folders:
         path = folder / name
         if path.is_file():

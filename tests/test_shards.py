@@ -206,6 +206,35 @@ def test_a_tar_file_that_claims_gigabytes_of_nothing_is_refused(run_cli, tmp_pat
     assert not (tmp_path / "out.tar").exists()
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"mtime": "nan"},
+        {"mtime": "inf"},
+        {"GNU.sparse.map": "x", "GNU.sparse.size": "y"},
+        {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "a.png"},
+        {"chain": "3000"},
+    ],
+    ids=str,
+)
+def test_what_a_header_says_is_taken_or_damage(run_cli, tmp_path, told):
+    content = picture("red")
+    info = tarfile.TarInfo("a.png")
+    info.size, info.pax_headers = len(content), told
+    header = info.tobuf(tarfile.PAX_FORMAT)
+    extended, own = header[:-512], header[-512:]
+    chain = int(told.get("chain", 1))
+    (tmp_path / "x.tar").write_bytes(
+        chain * extended + own + content.ljust(1024, b"\0") + bytes(1024)
+    )
+    done = run_cli("encode", "x.tar", "-o", "out.tar")
+    assert done.returncode == 1
+    (line,) = done.stderr.decode().splitlines()
+    assert "x.tar: damaged tar file (" in line
+    assert line.endswith("): fetch or copy it again")
+    assert not (tmp_path / "out.tar").exists()
+
+
 def test_a_store_is_read_and_written(monkeypatch):
     """By the API, as the memory of one process is the store."""
     pytest.importorskip("upath", reason="the extra url is not installed")

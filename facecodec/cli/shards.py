@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import tarfile
 from collections import deque
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from facecodec.cli.tasks import Convert, Result, Runner, reason
 from facecodec.errors import FormatError
 
 _tarfile: Any = tarfile  # with EOFHeaderError, which type checkers do not know
+# What tarfile raises, the last two for headers of numbers that are none and chains of thousands.
+UNREADABLE = (tarfile.TarError, OSError, ValueError, RecursionError)
 Contents = Iterator[tuple[tarfile.TarInfo, bytes]]
 
 
@@ -112,6 +115,8 @@ def open_shard(path: Path) -> Iterator[Contents]:
         try:
             with reaching(path), tarfile.open(fileobj=file, mode="r|", tarinfo=_Info) as source:
                 for info in source:
+                    if not math.isfinite(info.mtime):  # which no header could be written with
+                        raise tarfile.ReadError("a member's time is no number")
                     if info.issparse():  # a header alone can claim terabytes of zeros
                         raise FormatError(
                             f"{info.name} is stored as a sparse file: pack it again without --sparse"
@@ -119,7 +124,7 @@ def open_shard(path: Path) -> Iterator[Contents]:
                     member = source.extractfile(info) if info.isreg() else None
                     yield copy(info), b"" if member is None else member.read()
                     _forget_members(source)
-        except (tarfile.TarError, OSError) as error:
+        except UNREADABLE as error:
             raise FormatError(f"damaged tar file ({error}): fetch or copy it again") from None
 
     with reaching(path):

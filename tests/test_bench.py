@@ -397,14 +397,24 @@ def test_bd_rates_need_four_points_each():
     assert bd_rates(None, {"points": half}) == {}
 
 
+@pytest.fixture(scope="module")
+def processes(tmp_path_factory):
+    """A bench that lends its processes: each loads torch and a recogniser once for all tests."""
+    found = {"seen": find_recogniser("mobilefacenet-ms1m", None)}
+    owner = Bench(found, Store(tmp_path_factory.mktemp("processes") / "bench.sqlite"))
+    yield owner._processes
+    owner.close()
+
+
 @pytest.fixture
-def bench(finds_faces, tmp_path):
+def bench(finds_faces, processes, tmp_path):
     """Makes benches with one recogniser that share a store."""
     made = []
 
     def make(**options) -> Bench:
         found = {"seen": find_recogniser("mobilefacenet-ms1m", None)}
         made.append(Bench(found, Store(tmp_path / "bench.sqlite"), **options))
+        made[-1]._processes = processes
         return made[-1]
 
     yield make

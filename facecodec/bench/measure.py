@@ -182,13 +182,18 @@ class Bench:
     ) -> Iterator[dict[Part, bytes] | None]:
         if not work:
             return iter(())
+        processes = self._processes()
+        with _without_interrupts():
+            return processes.map(partial(_measure, codec, setting), work, chunksize=16)
+
+    def _processes(self) -> ProcessPoolExecutor:
+        """Returns the pool, which is made when something has to be measured."""
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(
                 os.cpu_count(), context, initializer=_start, initargs=(self.recognisers,)
             )
-        with _without_interrupts():
-            return self._pool.map(partial(_measure, codec, setting), work, chunksize=16)
+        return self._pool
 
 
 def open_bench(recognisers: Sequence[str], data: Path | None, find_again: bool = False) -> Bench:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image, ImageCms
 
 from conftest import DATA, TINY
@@ -849,21 +850,26 @@ def test_every_face_of_a_group_keeps_its_similarity(needs_faces, run_cli, faces_
         assert likeness.to(np.asarray(group)[part])(decoded[part]) > 0.88
 
 
-def test_similarity_decides_the_quality(needs_faces, run_cli, faces_root, tmp_path):
+def test_similarity_decides_the_quality(needs_faces, faces_root, tmp_path, monkeypatch):
+    """In this process, which loads torch and the networks once."""
     face = faces_root / "lfw-deepfunneled/Aaron_Eckhart/Aaron_Eckhart_0001.jpg"
-    (tmp_path / "wall.png").write_bytes(b"")
-    Image.new("RGB", (200, 200), "grey").save(tmp_path / "wall.png")
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (200, 200), "grey").save("wall.png")
     told = {}
     for least in (0.8, 0.97, 1):
-        done = run_cli(
-            "encode", face, "wall.png", "-o", f"out{least}", "--min-similarity", least, "--json"
+        paths = [str(face), "wall.png", "-o", f"out{least}"]
+        done = CliRunner().invoke(
+            cli, ["encode", *paths, "--min-similarity", str(least), "--json", "-j", "1"]
         )
-        assert done.returncode == 1
-        told[least], wall = objects(done.stdout)
+        assert done.exit_code == 1
+        told[least], wall = objects(done.stdout_bytes)
         assert "no face was found" in wall["error"]
     assert told[0.8]["bytes"] < told[0.97]["bytes"]
     assert "even q 8 keeps a similarity of 0.99" in told[1]["error"]
-    done = run_cli("encode", face, "-o", "x.fic", "--recognizer", "mobileface-v2")
+
+
+def test_a_recogniser_is_for_a_similarity(run_cli, face):
+    done = run_cli("encode", "face.png", "-o", "x.fic", "--recognizer", "mobileface-v2")
     assert (done.returncode, b"is for --min-similarity" in done.stderr) == (2, True)
 
 

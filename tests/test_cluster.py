@@ -59,15 +59,22 @@ def told(process: subprocess.Popen) -> list[dict]:
 
 
 def workers() -> list[int]:
-    """The processes that code pictures."""
-    found = []
+    """The processes of this test's cluster that code pictures."""
+    parents, coding = {}, []
     for process in Path("/proc").iterdir():
         try:
-            if process.name.isdigit() and b"ray::MapWorker" in (process / "cmdline").read_bytes():
-                found.append(int(process.name))
+            if process.name.isdigit():
+                number = int(process.name)
+                parents[number] = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+                if b"ray::MapWorker" in (process / "cmdline").read_bytes():
+                    coding.append(number)
         except OSError:
             pass  # it has ended
-    return found
+
+    def is_ours(process: int) -> bool:
+        return process == os.getpid() or (process in parents and is_ours(parents[process]))
+
+    return [process for process in coding if is_ours(process)]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")

@@ -7,6 +7,7 @@ DATASETS. The split is `train` or `test`; nothing may be trained, tuned or selec
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -123,7 +124,8 @@ def folder(path: Path) -> list[Photo]:
     If there is an identity.txt (file, person), it names the person on each image. Otherwise an
     image's person is the folder that it lies in, and an image at the top is a person of its own.
     """
-    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+    # A pipe or device, which could be read for ever, and a link to nothing are no images.
+    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and os.path.isfile(p))
     names = path / "identity.txt"
     people = dict(_rows(names)) if names.exists() else {}
     folders = {p: str(p.parent.relative_to(path)) if p.parent != path else p.stem for p in files}

@@ -29,6 +29,7 @@ from facecodec.cli import COMMANDS, batch, cli, files, outputs, tasks
 from facecodec.cli.tasks import Output
 from facecodec.codec import Codec
 from facecodec.container import Container, pack, unpack
+from facecodec.datasets import photographs
 from facecodec.errors import ImageError
 
 
@@ -871,6 +872,29 @@ def test_similarity_decides_the_quality(needs_faces, faces_root, tmp_path, monke
 def test_a_recogniser_is_for_a_similarity(run_cli, face):
     done = run_cli("encode", "face.png", "-o", "x.fic", "--recognizer", "mobileface-v2")
     assert (done.returncode, b"is for --min-similarity" in done.stderr) == (2, True)
+
+
+def test_a_pipe_or_device_in_a_folder_costs_itself_alone(run_cli, tmp_path, picture):
+    """Read, one would be waited for, and the other fill the memory."""
+    folder = tmp_path / "people" / "one"
+    folder.mkdir(parents=True)
+    Image.fromarray(picture).save(folder / "a.png")
+    os.mkfifo(folder / "b.png")
+    (folder / "c.png").symlink_to("/dev/zero")
+    (folder / "d.fic").symlink_to("/dev/zero")
+    done = run_cli("encode", folder, "-o", "out/", "-m", TINY)
+    assert done.returncode == 1
+    said = done.stderr.decode()
+    for name in ("b.png", "c.png"):
+        assert f"{folder / name}: a pipe or a device: name it itself if it is meant" in said
+    assert [path.name for path in (tmp_path / "out").rglob("*.fic")] == ["a.fic"]
+    for command in (("view", folder, "-o", "page.html"), ("verify", folder)):
+        done = run_cli(*command)
+        assert done.returncode == 1
+        assert b"d.fic: a pipe or a device" in done.stderr
+    (folder / "e.png").symlink_to("nothing")
+    listed = photographs(str(tmp_path / "people"), "test", tmp_path)
+    assert [photo.path.name for photo in listed] == ["a.png"]
 
 
 def test_info_needs_no_model(run_cli, tmp_path):

@@ -89,7 +89,10 @@ def main() -> None:
         complain(message_of(error))
         status = 2 if isinstance(error, UsageError) else 1
     except OSError as error:
-        # It was stdout that could not be written; tasks handle the errors of outputs.
-        complain(error.strerror or str(error))
+        # It was stdout that could not be written; tasks handle the errors of inputs and outputs.
+        named = (
+            f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        )
+        complain(named + (error.strerror or str(error)))
         status = 1
     sys.exit(status or 0)

@@ -204,7 +204,9 @@ def find(
     files = []
     for each in walk(path, failures):
         suffix = each.suffix.lower()
-        if suffix in wanted:
+        if suffix in wanted and is_special(each):
+            failures.append((str(each), "a pipe or a device: name it itself if it is meant"))
+        elif suffix in wanted:
             files.append(each)
         elif unwanted is not None:
             unwanted[suffix] += 1

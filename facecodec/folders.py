@@ -11,18 +11,28 @@ from facecodec.errors import UsageError
 def cache_folder() -> Path:
     """Returns the user's cache folder, which need not exist.
 
-    It is $XDG_CACHE_HOME/facecodec or ~/.cache/facecodec.
+    It is $XDG_CACHE_HOME/facecodec or ~/.cache/facecodec. Raises UsageError without a home.
     """
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "facecodec"
+    return _of_the_user("XDG_CACHE_HOME", ".cache") / "facecodec"
 
 
 def desktop_folder() -> Path:
     """Returns the folder in which desktops look for a user's programs, which need not exist.
 
-    It is $XDG_DATA_HOME, or ~/.local/share.
+    It is $XDG_DATA_HOME, or ~/.local/share. Raises UsageError without a home.
     """
-    given = Path(os.environ.get("XDG_DATA_HOME", ""))
-    return given if given.is_absolute() else Path.home() / ".local" / "share"
+    return _of_the_user("XDG_DATA_HOME", ".local/share")
+
+
+def _of_the_user(variable: str, below: str) -> Path:
+    """Returns the folder that a variable names, or one below the home where it names none."""
+    given = Path(os.environ.get(variable, ""))
+    if given.is_absolute():  # another one does not count, says the standard of these variables
+        return given
+    home = os.path.expanduser("~")
+    if not os.path.isabs(home) or os.environ.get("HOME") == "":
+        raise UsageError(f"there is no home folder: set HOME or {variable} to the path of one")
+    return Path(home, below)
 
 
 def data_folder(given: Path | None) -> Path:

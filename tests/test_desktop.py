@@ -92,6 +92,14 @@ def test_without_a_folder_of_its_own_the_home_folder_has_it(run_cli, tmp_path):
         assert not (tmp_path / "relative").exists()
 
 
+@pytest.mark.parametrize("given", ["", "home"])
+def test_without_a_home_folder_nothing_is_written(run_cli, tmp_path, given):
+    done = run_cli("desktop", "install", XDG_DATA_HOME="relative", HOME=given)
+    assert done.returncode == 2
+    assert b"no home folder: set HOME or XDG_DATA_HOME to the path of one" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_thumbnailer_makes_a_small_picture(run_cli, home, tmp_path):
     assert run_cli("desktop", "install", XDG_DATA_HOME=str(home)).returncode == 0
     command = entry(home / "thumbnailers/facecodec.thumbnailer")["Exec"]

@@ -1,4 +1,4 @@
-"""A short run of the fuzzer, and proof that it would find something."""
+"""Short runs of the fuzzers, and proof that each would find something."""
 
 import ast
 import subprocess
@@ -14,14 +14,6 @@ FUZZ = Path(__file__).parent / "fuzz"
 
 UNTIL_FOUND = "-runs=20000"  # a run ends with what it finds, mostly within some hundreds
 
-PLANTED = """
-import sys
-sys.path.insert(0, {folder!r})
-import fuzz
-fuzz.codec.Codec._check = lambda self, parsed: None  # which counts the streams
-fuzz.main()
-"""
-
 
 def run(folder, *command: str) -> subprocess.CompletedProcess:
     # The peak of memory that libFuzzer looks at is, here, that of the process that started it.
@@ -36,46 +28,44 @@ def atheris():
     return pytest.importorskip("atheris", reason="atheris has no wheel for this Python")
 
 
-def test_hostile_files_raise_our_own_errors_alone(atheris, tmp_path):
-    done = run(tmp_path, str(FUZZ / "fuzz.py"), "-runs=2000")
+# Each fuzzer with the executions that a test has time for, and how many of its inputs get how far.
+FUZZERS = {
+    "fuzz": (2000, {"whole": 100, "decoded": 50}),
+    "fuzz_models": (300, {"loaded": 10, "coded": 5, "embedded": 0}),
+}
+
+
+def short_run(folder, name: str) -> None:
+    runs, least = FUZZERS[name]
+    done = run(folder, str(FUZZ / f"{name}.py"), f"-runs={runs}")
     assert done.returncode == 0, done.stderr[-2000:]
     counts = ast.literal_eval(
         [line for line in done.stderr.splitlines() if line.startswith("{")][-1]
     )
-    assert counts["executions"] == 2000
-    assert counts["whole"] > 100  # passed the checksum
-    assert counts["decoded"] > 50
+    assert counts["executions"] == runs
+    for far, count in least.items():
+        assert counts[far] > count
 
 
-def test_the_fuzzer_finds_a_check_that_is_missing(atheris, tmp_path):
-    done = run(tmp_path, "-c", PLANTED.format(folder=str(FUZZ)), UNTIL_FOUND)
-    assert done.returncode != 0
-    assert "Uncaught Python exception" in done.stdout
-
-
-PLANTED_IN_MODELS = """
-import sys
-sys.path.insert(0, {folder!r})
-import fuzz_models
-fuzz_models.codec.check = lambda tensors, expected: None  # of types, shapes and ranges
-fuzz_models.main()
-"""
+def test_hostile_files_raise_our_own_errors_alone(atheris, tmp_path):
+    short_run(tmp_path, "fuzz")
 
 
 def test_hostile_models_raise_our_own_errors_alone(atheris, tmp_path):
-    done = run(tmp_path, str(FUZZ / "fuzz_models.py"), "-runs=300")
-    assert done.returncode == 0, done.stderr[-2000:]
-    counts = ast.literal_eval(
-        [line for line in done.stderr.splitlines() if line.startswith("{")][-1]
-    )
-    assert counts["executions"] == 300
-    assert counts["loaded"] > 10
-    assert counts["coded"] > 5
-    assert counts["embedded"] > 0
+    short_run(tmp_path, "fuzz_models")
 
 
-def test_the_fuzzer_of_models_finds_a_check_that_is_missing(atheris, tmp_path):
-    done = run(tmp_path, "-c", PLANTED_IN_MODELS.format(folder=str(FUZZ)), UNTIL_FOUND)
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [
+        # The check that counts the streams, and that of types, shapes and ranges.
+        ("fuzz", "fuzz.codec.Codec._check = lambda self, parsed: None"),
+        ("fuzz_models", "fuzz_models.codec.check = lambda tensors, expected: None"),
+    ],
+)
+def test_a_fuzzer_finds_a_check_that_is_missing(atheris, tmp_path, name, missing):
+    code = f"import sys; sys.path.insert(0, {str(FUZZ)!r}); import {name}; {missing}; {name}.main()"
+    done = run(tmp_path, "-c", code, UNTIL_FOUND)
     assert done.returncode != 0
     assert "Uncaught Python exception" in done.stdout
 

@@ -16,8 +16,6 @@ from __future__ import annotations
 import io
 import os
 import random
-import sys
-import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -35,25 +33,23 @@ with atheris.instrument_imports(include=["facecodec"]):
         families.family_module(tag)
 
 import numpy as np
+from fuzzing import Counts, fuzz
 from PIL import Image, UnidentifiedImageError
 
 from facecodec.container import Container
 from facecodec.errors import FacecodecError, FormatError
 
 LIMIT, SECONDS, MEGABYTES = 1 << 14, 10, 1500
-TELL = 1000  # executions
 WHOLE = 1 / 8  # share of the inputs that have a checksum that holds
 SEEDS = [path.read_bytes() for path in sorted(DATA.glob("*.fic"))]
 MODELS = sorted({container.unpack(seed).fingerprint for seed in SEEDS})
 
-counts = {"executions": 0, "whole": 0, "decoded": 0, "embedded": 0}
+counts = Counts(1000, "whole", "decoded", "embedded")
 
 
 def one_input(data: bytes) -> None:
     """All the ways in; each may raise the package's own errors and nothing else."""
-    counts["executions"] += 1
-    if counts["executions"] % TELL == 0:  # libFuzzer leaves without a word of ours
-        print(counts, file=sys.stderr, flush=True)
+    counts.begin()
     try:
         parsed = codec.open_container(data, LIMIT)
     except FacecodecError:
@@ -148,18 +144,7 @@ def changed(parsed: Container, rng: random.Random, max_size: int) -> bytes:
 def main() -> None:
     pillow_plugin.register()
     Image.MAX_IMAGE_PIXELS = None  # Pillow's limit is not the one that is tested
-    corpus = tempfile.mkdtemp()
-    for number, seed in enumerate(SEEDS):
-        Path(corpus, f"{number}.fic").write_bytes(seed)
-    options = [
-        f"-timeout={SECONDS}",
-        f"-rss_limit_mb={MEGABYTES}",
-        "-max_len=4096",
-        *sys.argv[1:],
-        corpus,
-    ]
-    atheris.Setup([sys.argv[0], *options], one_input, custom_mutator=mutate)
-    atheris.Fuzz()
+    fuzz(one_input, mutate, SEEDS, timeout=SECONDS, rss_limit_mb=MEGABYTES, max_len=4096)
 
 
 if __name__ == "__main__":

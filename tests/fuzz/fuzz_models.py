@@ -16,7 +16,6 @@ import json
 import os
 import random
 import struct
-import sys
 import tempfile
 from pathlib import Path
 
@@ -35,12 +34,12 @@ with atheris.instrument_imports(include=["facecodec"]):
         families.family_module(tag)
 
 import numpy as np
+from fuzzing import Counts, fuzz
 
 from facecodec.container import Container
 from facecodec.errors import FacecodecError
 
 SECONDS, MEGABYTES = 30, 2500
-TELL = 100  # executions
 RAW = 1 / 8  # share of the inputs that are damaged anyhow
 HASHED = 3 / 4  # share of the others whose hashes hold
 MODELS = sorted(DATA.glob("*.safetensors"))
@@ -52,7 +51,7 @@ PLACES = (*("values",) * 4, "type", "shape", "name", "graph", "card", "metadata"
 CARDS = (None, 7, -1, 1e999, "x", "\0\n\x1b", [], {}, [{}], [{"q": 1}], True, *families.FAMILIES)
 PICTURE = np.random.default_rng(1).integers(0, 256, (24, 40, 3), np.uint8)
 
-counts = {"executions": 0, "loaded": 0, "coded": 0, "embedded": 0}
+counts = Counts(100, "loaded", "coded", "embedded")
 folder = Path(tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
 
 
@@ -60,9 +59,7 @@ def one_input(data: bytes) -> None:
     """A model, or a head, is refused, or loads and codes; each may raise the package's own errors
     alone.
     """
-    counts["executions"] += 1
-    if counts["executions"] % TELL == 0:  # libFuzzer leaves without a word of ours
-        print(counts, file=sys.stderr, flush=True)
+    counts.begin()
     if frozen.HEAD_FORMAT.encode() in data[:4096]:
         read_head(data)
         return
@@ -251,18 +248,8 @@ def rehash(metadata: dict[str, str], parts: Parts) -> None:
 
 
 def main() -> None:
-    corpus = tempfile.mkdtemp()
-    for number, seed in enumerate(SEEDS):
-        Path(corpus, f"{number}.safetensors").write_bytes(seed)
-    options = [
-        f"-timeout={SECONDS}",
-        f"-rss_limit_mb={MEGABYTES}",
-        f"-max_len={2 * max(map(len, SEEDS))}",
-        *sys.argv[1:],
-        corpus,
-    ]
-    atheris.Setup([sys.argv[0], *options], one_input, custom_mutator=mutate)
-    atheris.Fuzz()
+    longest = 2 * max(map(len, SEEDS))
+    fuzz(one_input, mutate, SEEDS, timeout=SECONDS, rss_limit_mb=MEGABYTES, max_len=longest)
 
 
 if __name__ == "__main__":

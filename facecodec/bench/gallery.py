@@ -27,7 +27,7 @@ BPP = 0.12  # the size at which faces are shown; about 940 bytes at 250x250
 
 
 def add_pictures(results: dict[str, Any], subjects: Sequence[Subject], out: Path) -> None:
-    """Faces for `results["gallery"]`, and pictures of the rejected queries that are shown."""
+    """Adds faces to `results["gallery"]`, and pictures of the rejected queries that are shown."""
     codecs = [name for name in results["codecs"] if find_codec(name).fine]
     subjects = [
         subject for subject in subjects if str(subject.path) not in results["dataset"]["unreadable"]

@@ -245,7 +245,7 @@ def rejected_queries(
 def differences(points: list[Point], people: Sequence[str], gallery: int) -> list[dict[str, Any]]:
     """Returns each reference codec's FRR less that of each model at the same setting.
 
-    They have intervals, and are paired: they are of the same people.
+    They have intervals, and are paired, because they are of the same people.
     """
     queries = [people[index] for index in galleries(people, gallery)[1]]
     chosen = draws(queries)

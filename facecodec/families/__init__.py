@@ -88,7 +88,7 @@ class Unrounded(Protocol):
     """A family that has the latents of a picture without coding it."""
 
     def unrounded(self, pixels: np.ndarray) -> np.ndarray:
-        """What `decode_latents` gives of a file of uint8 (H, W, 3), but for the rounding."""
+        """Returns what `decode_latents` gives for uint8 (H, W, 3), but without rounding."""
 
 
 @runtime_checkable

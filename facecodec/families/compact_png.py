@@ -79,7 +79,7 @@ class CompactPng:
     def decode_symbols(
         self, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> Symbols:
-        """Raises FormatError for all but a PNG file of that size whose values have these bits."""
+        """Raises FormatError unless the stream is a PNG file of the right size and depth."""
         step, bits = step_of(quality_byte)
         expected = tuple(-(-side // step) for side in size)
         try:

@@ -223,11 +223,11 @@ class Hyperprior:
         return AllSamples()
 
     def unrounded(self, pixels: np.ndarray) -> np.ndarray:
-        """As decode_latents, without coding."""
+        """Returns what decode_latents gives, without coding and rounding."""
         return self._transforms.of_pixels("g_a.onnx", pixels, DOWNSAMPLING)
 
     def encode(self, latents: Latents, quality_byte: int) -> list[bytes]:
-        """Streams of float latents at a quality byte."""
+        """Returns the streams of float latents at a quality byte."""
         y, z = latents
         z_symbols = self.z.rounded(z, quality_byte)
         sampling = self.choose_sampling(y, z_symbols, quality_byte)

@@ -90,7 +90,7 @@ class Pooling:
         decoder.skip(tables[:, _coded(self._of(rows), tables.shape[1:])])
 
     def _of(self, rows: slice) -> np.ndarray:
-        """Levels of a band of y, which begins with a region."""
+        """Returns the levels of a band of y that begins with a region."""
         return self.levels[rows.start // REGION : -(-rows.stop // REGION)]
 
 
@@ -169,7 +169,7 @@ def _spread(regions: np.ndarray) -> np.ndarray:
 
 
 def _coded(levels: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Returns which positions (rows, w) have samples: all of a region, or the first for all, or
+    """Returns which positions (rows, w) have samples: all of a region, its first one for all, or
     none.
     """
     first = np.zeros(size, bool)

@@ -124,11 +124,11 @@ class Sliced:
         return analysed(self._transforms, pixels, (self.channels, self.z.channels))
 
     def unrounded(self, pixels: np.ndarray) -> np.ndarray:
-        """As decode_latents, without coding."""
+        """Returns what decode_latents gives, without coding and rounding."""
         return self._transforms.of_pixels("g_a.onnx", pixels, DOWNSAMPLING)
 
     def encode(self, latents: Latents, quality_byte: int) -> list[bytes]:
-        """Streams of float latents at a quality byte."""
+        """Returns the streams of float latents at a quality byte."""
         y, z = latents
         z_symbols = self.z.rounded(z, quality_byte)
         encoder = Encoder(self.tables)
@@ -226,7 +226,7 @@ class Sliced:
             values[part] = rescale(value, inverse, GAIN_FRACTION)
 
     def _rounding(self, y: np.ndarray) -> Source:
-        """Symbols from float latents: y, less its mean, in steps of its place's quality."""
+        """Returns a source that rounds y, less its mean, in steps of its place's quality."""
 
         def symbols(block: Block, part: slice, tables: np.ndarray, means: np.ndarray) -> np.ndarray:
             gain = self._by_channel["y_gain"][part][:, block.qualities] / 2.0**GAIN_FRACTION
@@ -275,7 +275,7 @@ def places(size: tuple[int, ...]) -> list[tuple[slice, slice]]:
 
 
 def _reading(decoder: Decoder) -> Source:
-    """Symbols from a stream."""
+    """Returns a source of symbols from a stream."""
     return lambda block, part, tables, means: decoder.band(tables)
 
 

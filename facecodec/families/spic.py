@@ -19,7 +19,7 @@ from facecodec.sessions import Transforms
 from facecodec.tensors import Tensor, graphs
 
 STREAMS = ("y",)
-STEPS = (1e-30, 1e30)  # between them lies any step, and so zero and infinity are none
+STEPS = (1e-30, 1e30)  # bounds of every step: zero and infinity are refused
 FINEST = 2.0**-3  # the step of y that QF = 1 stands for
 
 
@@ -64,7 +64,7 @@ class Spic:
         return y
 
     def unrounded(self, pixels: np.ndarray) -> np.ndarray:
-        """As decode_latents, without coding."""
+        """Returns what decode_latents gives, without coding and rounding."""
         return self.analyse(pixels)
 
     def encode(self, latents: np.ndarray, quality_byte: int) -> list[bytes]:

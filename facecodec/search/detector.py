@@ -21,7 +21,7 @@ NETWORKS = ("pnet.onnx", "rnet.onnx", "onet.onnx")
 
 
 class Detector:
-    """The three networks, of those names. Raises ModelError where one does not load."""
+    """The three networks, by name. Raises ModelError if one does not load."""
 
     def __init__(self, graphs: Graphs) -> None:
         self._first, self._second, self._third = (graphs.open(name) for name in NETWORKS)
@@ -103,7 +103,7 @@ def enlarged(points: np.ndarray, factor: int) -> np.ndarray:
 
 
 def _integral(pixels: np.ndarray) -> np.ndarray:
-    """Sums of all values above and to the left, uint32 (H + 1, W + 1, 3), modulo 2^32.
+    """Returns sums of all values above and to the left, uint32 (H + 1, W + 1, 3), modulo 2^32.
 
     The difference of two is exact for up to 2^24 pixels.
     """
@@ -137,7 +137,7 @@ def _resized(sums: np.ndarray, size: tuple[int, int], boxes: np.ndarray, side: i
     stop = np.minimum(whole[:, 2:], size[::-1])
     crops = []
     for (x, y), (right, bottom) in zip(start, stop, strict=True):
-        # A box beside the picture keeps its place in the list with a pixel of the edge.
+        # A box outside the picture gets a pixel of the edge, so that the list keeps its length.
         x, y = min(x, size[1] - 1), min(y, size[0] - 1)
         box = (x, y, max(right, x + 1), max(bottom, y + 1))
         crops.append(_centred(_averaged(sums, box, (side, side))))

@@ -145,7 +145,7 @@ def save(
     tensors: dict[str, np.ndarray],
     places: Places,
 ) -> None:
-    """Writes the search file of the model with a fingerprint, or that for faces, for ''."""
+    """Writes the search file of the model with a fingerprint; '' stands for that of faces."""
     listed = {graph: {n: asdict(p) for n, p in each.items()} for graph, each in places.items()}
     frozen.save_beside(path, FORMAT, KIND, model, facts | {"weights": listed}, tensors)
 

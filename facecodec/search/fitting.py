@@ -14,7 +14,7 @@ from facecodec.container import MAX_QUALITY_BYTE
 
 SAVED = 0.12  # the share of bytes that a search is first taken to save
 ROUNDS = 3  # searches at most
-ABOVE = 1.03  # times the limit that a search may end at for there to be no other
+ABOVE = 1.03  # times the limit: a search that ends below this is the last one
 TRIMMED = 1.15  # times the limit from which trimming still comes down
 
 Trim = Callable[[Any, int, float], Any]

@@ -13,9 +13,9 @@ FLOAT = 1  # of ONNX's TensorProto.DataType
 
 
 class Graph:
-    """One graph, and by name the weights that it is without.
+    """One graph, and the weights, by name, that it lacks.
 
-    Raises ModelError where it does not load, and where it does not run.
+    Raises ModelError if it does not load or run.
     """
 
     def __init__(self, content: np.ndarray, weights: Mapping[str, np.ndarray]) -> None:

@@ -22,7 +22,7 @@ def transforms(graphs: Graphs) -> Transforms:
 
 
 class Relaxed(relaxed.Relaxed):
-    """Of a window of a picture; where the window is does not matter here."""
+    """The relaxed family for a window of a picture, wherever the window lies."""
 
     def __init__(
         self,

@@ -20,7 +20,7 @@ from facecodec.families.hyperlatent import HyperLatent
 from facecodec.families.hyperprior import Latents
 from facecodec.search.graphs import Applied, Transform
 
-LARGEST = 1023  # magnitude beyond which a symbol is taken to cost what this one does
+LARGEST = 1023  # larger symbols are taken to cost as many bits as this one
 LN2 = np.float32(np.log(2))
 
 Softened = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -110,7 +110,7 @@ class Part:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Returns the gradient of the bits and of what depends on y_hat.
 
-        It is by y, scales, means, and log_gain.
+        They are with respect to y, scales, means and log_gain.
         """
         by_away = (by_y_hat / self._gain + self._by_share) * self._slope
         by_y = by_away * self._gain
@@ -165,7 +165,7 @@ class Relaxed:
         self.start = [y / self._y_step, z / self._z_step]
 
     def latents(self, values: list[np.ndarray]) -> Latents:
-        """y and z, float32, of variables in units of the steps at the start."""
+        """Returns y and z, float32, of variables in units of the steps at the start."""
         return values[0] * self._y_step, values[1] * self._z_step
 
     def at(self, values: list[np.ndarray], soften: Soften) -> Point:
@@ -191,7 +191,7 @@ class Relaxed:
         raise NotImplementedError
 
     def _by_quality(self, by_log_gain: np.ndarray, qualities: np.ndarray) -> np.ndarray:
-        """The gradient by the quality byte of each place, as if it were not rounded."""
+        """Returns the gradient by the quality byte of each place, as if it were not rounded."""
         return (by_log_gain * self._log_slope[:, qualities]).sum(0)
 
     def _hyper(self, z_hat: np.ndarray) -> tuple[Applied, np.ndarray]:

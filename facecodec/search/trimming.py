@@ -15,12 +15,12 @@ from facecodec.entropy import Tables
 Choice = Callable[[np.ndarray, np.ndarray], np.ndarray]
 LEVELS = np.append(np.logspace(5, -3, 800), 0.0)  # of bits for a squared error, from the dearest
 
-# From a choice to y, float32, that is coded so.
+# From a choice of symbols to the y, float32, that is coded as these.
 Chosen = Callable[[Choice], np.ndarray]
 
 
 def trimmed(tables: Tables, chosen: Chosen, bits: float) -> np.ndarray:
-    """y that needs about `bits` fewer, or all that can be saved by ones, if that is less."""
+    """Returns y that needs about `bits` fewer, or as many fewer as steps of one can save."""
     saved = np.zeros(len(LEVELS) + 1)
 
     def count(exact: np.ndarray, index: np.ndarray) -> np.ndarray:

@@ -171,8 +171,8 @@ class CropSampler:
         self.shares = shares / shares.sum()
 
     def batch(self, size: int, rng: np.random.Generator) -> Batch:
-        """Crops of one size; `size` of them, or about as many pixels where their size is not the
-        run's.
+        """Returns crops of one size: `size` of them, or about as many pixels where the size is not
+        the run's.
         """
         crop = int(self.crops[rng.choice(len(self.shares), p=self.shares)])
         shares = np.where(self.crops == crop, self.shares, 0)

@@ -81,9 +81,10 @@ def hardware(processes: Processes) -> str:
 
 
 def uses_bfloat16(network: FamilyNetwork, config: Config, device: torch.device) -> bool:
-    """Returns whether a pass is faster in bfloat16; CPUs differ so much in it that it is tried.
+    """Returns whether a pass is faster in bfloat16. CPUs differ so much that both are timed.
 
-    Without instructions for it, it is 15 times slower than float32, with them twice as fast.
+    On a CPU without instructions for it, it is 15 times slower than float32; with them, twice as
+    fast.
     """
     if device.type == "cuda":
         return True
@@ -293,7 +294,7 @@ class Trainer:
         draw_curves(self._run / "log.jsonl", self._run / "curves.png")
 
     def _result(self) -> FamilyNetwork:
-        """What the run has learned: the averaged network, where there is one."""
+        """Returns what the run has learned: the averaged network, if there is one."""
         if self._averaged is None:
             return self._network
         averaged: Any = self._averaged.module

@@ -157,7 +157,7 @@ class HeadLoss:
     def __call__(
         self, reading: Reading, x: Tensor, matrices: np.ndarray, labels: np.ndarray
     ) -> dict[str, Tensor]:
-        """Terms by name, (B,), 0 without a face.
+        """Returns terms by name, (B,), which are 0 where there is no face.
 
         `landmarks` and `closer` are in pixels of the template. A whole reading also has
         `embedding`, 1 - cosine; `inner`, the same over the channels of the inner layer; and

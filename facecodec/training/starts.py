@@ -1,4 +1,4 @@
-"""The start of a run: a fresh network, or parameters that an earlier run has learned."""
+"""The start of a run: a fresh network, or the parameters of an earlier run."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def random_view(rng: np.random.Generator) -> View:
     """Returns one view, the same for originals and for the decoded faces that are compared.
 
     It is mirrored half of the time and blurred half of the time. The kernel that samples crops
-    changes, and blocks of 8x8 get noise like a coder's.
+    changes, and blocks of 8x8 get noise like that of a block coder.
     """
     mirror, kernel = rng.random() < 0.5, rng.choice(KERNELS)
     blur = rng.uniform(0.3, MOST_BLUR) if rng.random() < 0.5 else 0.0

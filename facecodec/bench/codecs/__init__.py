@@ -38,8 +38,8 @@ def is_reference(name: str) -> bool:
 def find_codec(name: str) -> BenchCodec:
     """Returns a reference codec, or a model of ours by name or file.
 
-    Raises UsageError for neither. With `@fit` or `@SCALE` behind its name, that codec made to fit a
-    limit in bytes: fit.py.
+    Raises UsageError if it is neither. `@fit` or `@SCALE` behind the name makes the codec fit a
+    limit in bytes (fit.py).
     """
     base, at, scale = name.rpartition("@")
     if at:

@@ -19,7 +19,7 @@ from facecodec.bench.codecs.codec import BenchCodec
 from facecodec.errors import ImageError
 
 SCALES = (1, 3 / 4, 1 / 2, 3 / 8, 1 / 4, 1 / 8)
-# The scale of each codec, by bits per pixel, at which the mean cosine of held-back training people
+# The scale of each codec, by bits per pixel, where the mean cosine of held-back training people
 # was best: benchmarks/fit_scales.py.
 RULES: dict[str, dict[float, float]] = {
     "jpeg": {0.066: 0.25, 0.131: 0.375, 0.262: 0.5},

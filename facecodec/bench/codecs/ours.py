@@ -28,7 +28,7 @@ def model_codec(name: str) -> BenchCodec:
         return np.asarray(model.decode(data))
 
     name = model.card.name
-    # The fingerprint leaves the encoder out, on which rate and quality depend as well.
+    # The fingerprint leaves the encoder out, but rate and quality depend on it too.
     version = f"{model.card.fingerprint}, file {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
 
     def encode_command(q: float, source: Path, target: Path) -> list[str]:

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from facecodec import images
 from facecodec.errors import UsageError
 from facecodec.folders import data_folder, data_root
 
 HELD_BACK = 0.05  # share of the training people who are kept for validation
 TEST_SHARE = 0.3  # of the people or photographs of a set that has no split of its own
 OLDEST_BAND = 7  # of All-Age-Faces: 70 to 80
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 LFW_FOLDERS = ("lfw-deepfunneled", "lfw_funneled", "lfw")
 
 
@@ -125,11 +125,23 @@ def folder(path: Path) -> list[Photo]:
     image's person is the folder that it lies in, and an image at the top is a person of its own.
     """
     # A pipe or device, which could be read for ever, and a link to nothing are no images.
-    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and os.path.isfile(p))
+    kinds = images.suffixes()
+    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in kinds and os.path.isfile(p))
     names = path / "identity.txt"
-    people = dict(_rows(names)) if names.exists() else {}
+    people = _named(names) if names.exists() else {}
     folders = {p: str(p.parent.relative_to(path)) if p.parent != path else p.stem for p in files}
     return [Photo(p, people.get(p.name, folders[p])) for p in files]
+
+
+def _named(listing: Path) -> dict[str, str]:
+    """Returns the person of each file of an identity.txt; names of files may have spaces."""
+    people = {}
+    for number, line in enumerate(listing.read_text("utf-8").splitlines(), 1):
+        words = line.rsplit(maxsplit=1)
+        if len(words) == 1:
+            raise UsageError(f"{listing}, line {number}: give a file, a space and its person")
+        people |= [words] if words else []
+    return people
 
 
 def _rows(listing: Path) -> list[list[str]]:

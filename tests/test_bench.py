@@ -446,9 +446,15 @@ def test_a_folder_of_people_is_a_dataset(monkeypatch, tmp_path):
     ]
     assert people == [("1.png", "ann"), ("2.png", "ann"), ("1.png", "bob"), ("wall.png", "wall")]
     assert len(load_dataset(str(tmp_path), tmp_path, limit=1).subjects) == 2
-    (tmp_path / "identity.txt").write_text("1.png eve\nwall.png eve\n")
+    (tmp_path / "identity.txt").write_text("1.png eve\nwall.png eve\n\non holiday.tif eve\n")
+    Image.new("L", (20, 20)).save(tmp_path / "on holiday.tif")
     people = [subject.person for subject in load_dataset(str(tmp_path), tmp_path).subjects]
-    assert people == ["eve", "ann", "eve", "eve"]
+    assert people == ["eve", "ann", "eve", "eve", "eve"]
+    (tmp_path / "identity.txt").write_text("1.png eve\nwall.png\n")
+    with pytest.raises(
+        UsageError, match=r"identity.txt, line 2: give a file, a space and its person"
+    ):
+        load_dataset(str(tmp_path), tmp_path)
 
 
 @pytest.mark.parametrize("name", ["lfw", "celeba-hq", "nonsense", "celeba-wild-mini-align"])

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 import zlib
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,9 +24,10 @@ from click.testing import CliRunner
 from PIL import Image, ImageCms
 
 from conftest import DATA, TINY
-from facecodec import frozen, images
+from facecodec import frozen, images, plugins
 from facecodec.bench import SEEN
 from facecodec.cli import COMMANDS, batch, cli, files, outputs, tasks
+from facecodec.cli.encode import passed_over
 from facecodec.cli.tasks import Output
 from facecodec.codec import Codec
 from facecodec.container import Container, pack, unpack
@@ -142,6 +144,24 @@ def test_pictures_in_a_folder_that_are_not_read_are_counted(run_cli, face, tmp_p
     assert (done.returncode, done.stderr.decode()) == (0, f"{told} first\n")
     assert listing(tmp_path / "out") == ["face.fic"]
     assert run_cli("encode", "in", "-o", "out", "-f", "--quiet").stderr == b""
+
+
+def test_pictures_that_an_extra_reads_are_counted_apart_from_others(monkeypatch):
+    monkeypatch.setattr(plugins, "PACKAGES", {"nowhere": frozenset({".heic"})})
+    told = passed_over(Counter({".heic": 2, ".cr2": 1, ".txt": 5}))
+    assert told == (
+        "passed over what looks like pictures (1 .cr2): convert them first; "
+        "(2 .heic): pip install 'facecodec[formats]'"
+    )
+
+
+def test_a_picture_given_to_decode_is_not_called_another_input(run_cli, face):
+    done = run_cli("decode", face.name)
+    assert done.returncode == 2
+    assert done.stderr.decode() == (
+        "facecodec: face.png would be written over itself, and inputs are never overwritten: "
+        "is it the right file? If so, give another -o\n"
+    )
 
 
 def test_files0_from_keeps_paths_relative_to_the_working_directory(run_cli, face, tmp_path):

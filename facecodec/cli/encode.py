@@ -119,20 +119,26 @@ def encode(
         max_side,
         shows and not options.quiet and sys.stderr.isatty(),
     )
-    batch.run(plan, operation, options, verify, _passed_over(plan.unwanted))
+    batch.run(plan, operation, options, verify, passed_over(plan.unwanted))
 
 
-def _passed_over(unwanted: Counter[str]) -> str | None:
+def passed_over(unwanted: Counter[str]) -> str | None:
     """Returns what to say of files in folders that look like pictures and are not taken."""
     from facecodec import images, plugins
 
     found = {suffix: unwanted[suffix] for suffix in sorted(images.UNREAD_SUFFIXES & set(unwanted))}
     if not found:
         return None
-    counts = ", ".join(f"{count} {suffix}" for suffix, count in found.items())
     readable = frozenset().union(*plugins.PACKAGES.values())
-    remedy = plugins.REMEDY if readable & set(found) else "convert them first"
-    return f"passed over what looks like pictures ({counts}): {remedy}"
+    told = []
+    for remedy, kinds in (
+        ("convert them first", set(found) - readable),
+        (plugins.REMEDY, readable),
+    ):
+        counts = ", ".join(f"{found[suffix]} {suffix}" for suffix in found if suffix in kinds)
+        if counts:
+            told.append(f"({counts}): {remedy}")
+    return f"passed over what looks like pictures {'; '.join(told)}"
 
 
 @dataclass(frozen=True)

@@ -282,6 +282,11 @@ def _collisions(jobs: list[Job]) -> dict[Job, str]:
             name = sources[target].input_name
             if not is_url(job.target) and not os.path.lexists(target):
                 wrong = f"no such file {name}: if it is to be the output, give -o {name}"
+            elif sources[target] is job:
+                wrong = (
+                    f"{name} would be written over itself, and inputs are never overwritten: "
+                    "is it the right file? If so, give another -o"
+                )
             else:
                 wrong = (
                     f"{job.output_name} is an input too, and inputs are never overwritten: "

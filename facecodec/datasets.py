@@ -135,12 +135,12 @@ def folder(path: Path) -> list[Photo]:
 
 def _named(listing: Path) -> dict[str, str]:
     """Returns the person of each file of an identity.txt; names of files may have spaces."""
-    people = {}
+    people: dict[str, str] = {}
     for number, line in enumerate(listing.read_text("utf-8").splitlines(), 1):
         words = line.rsplit(maxsplit=1)
         if len(words) == 1:
             raise UsageError(f"{listing}, line {number}: give a file, a space and its person")
-        people |= [words] if words else []
+        people |= [(words[0], words[1])] if words else []
     return people
 
 

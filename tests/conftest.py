@@ -24,6 +24,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the cores are shared by as many proce
 DATA = Path(__file__).parent / "data"
 TINY = DATA / "tiny.safetensors"
 CHECKOUT = Path(__file__).parents[1]
+PATIENCE = 900  # seconds until a process is taken to hang; a slow machine is no failure
 
 
 @pytest.fixture(scope="session")
@@ -120,7 +121,7 @@ def run_cli(tmp_path):
             capture_output=True,
             cwd=tmp_path,
             env={**os.environ, "FACECODEC_MODELS": str(DATA), **environment},
-            timeout=120,
+            timeout=PATIENCE,
         )
 
     return run

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import PATIENCE
 from facecodec.errors import UsageError
 
 pytest.importorskip("sklearn", reason="the 'bench' extra is not installed")
@@ -724,10 +725,10 @@ def test_a_bench_that_ends_takes_its_workers_along(needs_faces, faces_root, tmp_
     children = children_of(running.pid)
     if killed:
         running.kill()
-        running.communicate(timeout=60)
+        running.communicate(timeout=PATIENCE)
     else:
         os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to all of them
-        _, said = running.communicate(timeout=60)
+        _, said = running.communicate(timeout=PATIENCE)
         assert running.returncode == 130
         assert said.decode().strip().endswith("facecodec: interrupted")
         assert b"Traceback" not in said

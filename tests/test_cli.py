@@ -23,7 +23,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image, ImageCms
 
-from conftest import DATA, TINY
+from conftest import DATA, PATIENCE, TINY
 from facecodec import frozen, images, plugins
 from facecodec.bench import SEEN
 from facecodec.cli import COMMANDS, batch, cli, files, outputs, tasks
@@ -547,7 +547,7 @@ def test_interrupting_a_batch_is_status_130_and_leaves_only_whole_files(tmp_path
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, message = process.communicate(timeout=60)
+    _, message = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert message.strip() == b"facecodec: interrupted"
     written = listing(tmp_path / "out")
@@ -687,7 +687,7 @@ def batch_under_way(folder, count: int) -> subprocess.Popen:
 def test_a_killed_process_costs_nothing(many):
     process = batch_under_way(many, 400)
     os.kill(processes_of(process.pid)[0], signal.SIGKILL)
-    _, message = process.communicate(timeout=120)
+    _, message = process.communicate(timeout=PATIENCE)
     assert (process.returncode, message) == (0, b"")
     assert [name for name in listing(many / "out") if name.endswith(".fic")] == [
         name.replace(".png", ".fic") for name in listing(many / "in")
@@ -797,7 +797,7 @@ def test_the_shell_completes_options_models_and_files(run_cli):
 def test_a_batch_that_is_told_to_end_leaves_only_whole_files_and_no_noise(many):
     process = batch_under_way(many, 400)
     process.terminate()
-    _, message = process.communicate(timeout=60)
+    _, message = process.communicate(timeout=PATIENCE)
     assert (process.returncode, message) == (143, b"")
     assert all(name.endswith(".fic") for name in listing(many / "out"))
 
@@ -1116,7 +1116,7 @@ def on_a_terminal(folder, *arguments: str) -> str:
     """What the command shows on a terminal."""
     leader, follower = pty.openpty()
     command = [sys.executable, "-m", "facecodec", *arguments]
-    subprocess.run(command, cwd=folder, stdout=follower, stderr=follower, timeout=60)
+    subprocess.run(command, cwd=folder, stdout=follower, stderr=follower, timeout=PATIENCE)
     os.close(follower)
     shown = b""
     try:

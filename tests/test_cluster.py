@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import DATA
+from conftest import DATA, PATIENCE
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
 
@@ -53,7 +53,7 @@ def encode(cluster: str, folder: Path, *arguments: object) -> subprocess.Popen:
 
 
 def told(process: subprocess.Popen) -> list[dict]:
-    out, errors = process.communicate(timeout=600)
+    out, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode is not None, errors
     return [json.loads(line) for line in out.splitlines()]
 

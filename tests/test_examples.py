@@ -18,7 +18,7 @@ from PIL import Image
 
 import browsing
 import facecodec
-from conftest import CHECKOUT
+from conftest import CHECKOUT, PATIENCE
 
 EXAMPLES = CHECKOUT / "examples"
 
@@ -30,7 +30,7 @@ def shell(on_path, tmp_path, monkeypatch):
 
 
 def run(*command: object) -> str:
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=240)
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import DATA
+from conftest import DATA, PATIENCE
 from facecodec.container import unpack
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="uses what only Linux has")
@@ -96,7 +96,7 @@ def test_an_input_that_vanishes_costs_only_itself(noise):
     with open(noise / "first.png", "wb") as pipe:  # opens when the batch has begun to read it
         (noise / "in/2.png").unlink()
         pipe.write((noise / "in/0.png").read_bytes())
-    _, message = process.communicate(timeout=60)
+    _, message = process.communicate(timeout=PATIENCE)
     assert message.decode().splitlines() == [
         "facecodec: in/2.png: no such file or folder: check the path",
         "facecodec: 1 of 4 inputs failed, 3 done",
@@ -112,7 +112,7 @@ def test_a_slow_pipe_is_waited_for(noise):
         process.stdin.flush()
         assert not (noise / "slow.fic").exists()
         time.sleep(0.1)
-    _, message = process.communicate(timeout=60)
+    _, message = process.communicate(timeout=PATIENCE)
     assert (process.returncode, message) == (0, b"")
     assert unpack((noise / "slow.fic").read_bytes()).width == 96
 
@@ -126,7 +126,7 @@ def test_too_little_memory_costs_only_the_picture_that_is_too_large(noise, tmp_p
         noise, "encode", "in", "-o", "out", "-j", 1, "--max-pixels", 1 << 30,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
     )  # fmt: skip
-    _, message = process.communicate(timeout=120)
+    _, message = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert message.decode().splitlines() == [
         "facecodec: in/large.png: not enough memory for a picture of this size",
@@ -138,12 +138,12 @@ def test_of_two_that_write_the_same_output_one_succeeds(noise):
     for attempt in range(3):
         name = f"same{attempt}.fic"
         both = [start(noise, "encode", f"in/{n}.png", "-o", name, "-m", "tiny") for n in range(2)]
-        ended = [(process.communicate(timeout=60)[1], process.returncode) for process in both]
+        ended = [(process.communicate(timeout=PATIENCE)[1], process.returncode) for process in both]
         assert sorted(code for _, code in ended) == [0, 1]
         winner = next(number for number, (_, code) in enumerate(ended) if code == 0)
         assert f"{name} exists: -f overwrites it" in ended[1 - winner][0].decode()
         alone = start(noise, "encode", f"in/{winner}.png", "-o", "-", "-m", "tiny").communicate(
-            timeout=60
+            timeout=PATIENCE
         )[0]
         assert (noise / name).read_bytes() == alone
 
@@ -162,7 +162,7 @@ def test_two_that_overwrite_the_same_output_leave_it_whole(noise):
         start(noise, "encode", f"in/{n}.png", "-o", "same.fic", "-f", "-m", "tiny")
         for n in range(2)
     ]
-    codes = [process.wait(timeout=60) for process in both]
+    codes = [process.wait(timeout=PATIENCE) for process in both]
     stop.set()
     watcher.join()
     assert codes == [0, 0]

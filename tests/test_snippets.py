@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import facecodec
-from conftest import CHECKOUT
+from conftest import CHECKOUT, PATIENCE
 
 PAGES = ("README.md", "docs/start.md", "docs/api.md", "docs/cli.md", "docs/view.md")
 NOT_RUN = {  # lines of these pages that no test runs, by a pattern, and why
@@ -83,5 +83,5 @@ def test_a_command_of_a_page_runs(line, at_home):
         Path("coded").mkdir()
         with tarfile.open("coded/shard-000.tar", "w") as shard:
             shard.add("face.fic", "one.fic")
-    done = subprocess.run(line, shell=True, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(line, shell=True, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr

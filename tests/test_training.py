@@ -519,7 +519,7 @@ def test_torchrun_trains_one_network_with_several_processes(root, tmp_path):
     """Two processes with batches of their own end with one checkpoint, and the log has each row
     once.
     """
-    from conftest import CHECKOUT
+    from conftest import CHECKOUT, PATIENCE
 
     table = "\n".join(f"{key} = {json.dumps(value)}" for key, value in CONFIG.network.items())
     plain = {
@@ -545,7 +545,7 @@ def test_torchrun_trains_one_network_with_several_processes(root, tmp_path):
     command += ["facecodec", "train", "two.toml", "--run", "run", "--data", str(root)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT)}
     done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, env=environment, timeout=240
+        command, cwd=tmp_path, capture_output=True, text=True, env=environment, timeout=PATIENCE
     )
     assert done.returncode == 0, done.stderr
     state = saved(tmp_path / "run")

@@ -47,7 +47,7 @@ def main() -> None:
                 replace(load_config(path), data=(Source(str(few)),), seed=number),
                 Path(folder) / str(number),
                 arguments.data,
-                arguments.start,
+                [arguments.start] if arguments.start else [],
                 resume=False,
                 report=lambda row: None,
             )

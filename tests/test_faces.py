@@ -655,7 +655,7 @@ def test_training_keeps_identity_in_its_log_and_leaves_images_without_a_face_out
         config = parse_config({**values, "objective": kind})
         with pytest.raises(UsageError, match="give one with start"):
             loop.train(config, tmp_path / kind, tmp_path)
-        loop.train(config, tmp_path / kind, tmp_path, start=start)
+        loop.train(config, tmp_path / kind, tmp_path, starts=[start])
         rows = [
             json.loads(line) for line in (tmp_path / kind / "log.jsonl").read_text().splitlines()
         ]

@@ -27,6 +27,7 @@ from facecodec.training.config import parse_config  # noqa: E402
 from facecodec.training.data import Batch, CropSampler, closed_set  # noqa: E402
 from facecodec.training.distributed import join  # noqa: E402
 from facecodec.training.freeze import freeze  # noqa: E402
+from facecodec.training.starts import load_start  # noqa: E402
 
 CONFIG = parse_config(
     {
@@ -95,15 +96,15 @@ def saved(run) -> dict:
 
 def test_a_head_alone_leaves_the_model_as_it_was(root, start, tmp_path):
     config = replace(CONFIG, name="head", objective="find", head=HEAD)
-    loop.train(config, tmp_path / "find", root, start=start)
+    loop.train(config, tmp_path / "find", root, starts=[start])
     loop.train(
         replace(config, objective="embed"),
         tmp_path / "run",
         root,
-        start=tmp_path / "find" / loop.CHECKPOINT,
+        starts=[tmp_path / "find" / loop.CHECKPOINT],
     )
     before, found, after = (
-        loop.load_start(start)[0],
+        load_start(start)[0],
         saved(tmp_path / "find")["network"],
         saved(tmp_path / "run")["network"],
     )
@@ -123,7 +124,7 @@ def test_a_head_alone_leaves_the_model_as_it_was(root, start, tmp_path):
         128,
     )
 
-    state, runs = loop.load_start(start)
+    state, runs = load_start(start)
     thawed = HeadNetwork(CONFIG.network["latents"], **HEAD).eval()
     thawed.load_state_dict(
         {name.removeprefix("head."): each for name, each in state.items() if "head." in name}
@@ -161,7 +162,7 @@ def test_a_discriminator_and_a_recogniser_are_trained_along_and_resume(root, sta
         trains_recogniser=True,
         recognisers=(replace(CONFIG.recognisers[0], features=("/net/blocks/blocks.4/Add",)),),
     )
-    loop.train(config, tmp_path / "run", root, start=start)
+    loop.train(config, tmp_path / "run", root, starts=[start])
     first = saved(tmp_path / "run")["terms"]
     loop.train(replace(config, steps=3), tmp_path / "run", root, resume=True)
     second = saved(tmp_path / "run")["terms"]

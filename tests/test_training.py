@@ -24,6 +24,7 @@ from facecodec.codec import Codec, open_container  # noqa: E402
 from facecodec.datasets import Photo, is_held_back, lfw  # noqa: E402
 from facecodec.errors import UsageError  # noqa: E402
 from facecodec.networks.hyperprior import HyperpriorNetwork  # noqa: E402
+from facecodec.search.files import search_file  # noqa: E402
 from facecodec.sessions import pad  # noqa: E402
 from facecodec.training import loop, validation  # noqa: E402
 from facecodec.training.config import load_config, parse_config  # noqa: E402
@@ -204,12 +205,12 @@ def test_training_from_a_frozen_start_begins_where_the_run_ended(root, finished,
     freeze(finished, tmp_path / "models" / "test.safetensors")
     rows = []
     start = tmp_path / "models" / "test.safetensors"
-    loop.train(CONFIG, tmp_path / "next", root, start=start, minutes=0, report=rows.append)
+    loop.train(CONFIG, tmp_path / "next", root, starts=[start], minutes=0, report=rows.append)
     loop.train(
         CONFIG,
         tmp_path / "more",
         root,
-        start=finished / loop.CHECKPOINT,
+        starts=[finished / loop.CHECKPOINT],
         minutes=0,
         report=rows.append,
     )
@@ -355,13 +356,13 @@ def test_a_network_that_does_not_fit_is_named(root, finished, tmp_path):
     freeze(finished, tmp_path / "test.safetensors")
     other = replace(CONFIG, network={**CONFIG.network, "latents": 7})
     with pytest.raises(UsageError, match="another shape"):
-        loop.train(other, tmp_path / "run", root, start=tmp_path / "test.safetensors")
+        loop.train(other, tmp_path / "run", root, starts=[tmp_path / "test.safetensors"])
 
 
 def test_the_card_tells_every_run_that_led_to_the_model(root, finished, tmp_path):
     freeze(finished, tmp_path / "a.safetensors")
     second = replace(CONFIG, name="second", steps=3, seed=9)
-    loop.train(second, tmp_path / "run", root, start=tmp_path / "a.safetensors")
+    loop.train(second, tmp_path / "run", root, starts=[tmp_path / "a.safetensors"])
     freeze(tmp_path / "run", tmp_path / "b.safetensors")
     card = frozen.read_card(tmp_path / "b.safetensors")
     assert [(run["name"], run["steps"], run["seed"]) for run in card.runs] == [
@@ -369,6 +370,20 @@ def test_the_card_tells_every_run_that_led_to_the_model(root, finished, tmp_path
         ("second", 3, 9),
     ]
     assert card.steps == 15
+
+
+def test_a_run_begins_at_the_mean_of_its_starts(root, finished, tmp_path):
+    first = finished / loop.CHECKPOINT
+    other = replace(CONFIG, name="other", seed=5)
+    loop.train(other, tmp_path / "other", root, starts=[first])
+    second = tmp_path / "other" / loop.CHECKPOINT
+    starts = [first, second, second]
+    loop.train(replace(other, name="mean"), tmp_path / "run", root, starts=starts, minutes=0)
+    began = saved(tmp_path / "run")
+    for name, value in began["network"].items():
+        one, two = (load_start(path)[0][name] for path in (first, second))
+        torch.testing.assert_close(value, (one + 2 * two) / 3)
+    assert [run["name"] for run in began["runs"]] == ["test", "other"]
 
 
 def slices_config(**changes):
@@ -403,7 +418,7 @@ def test_slices_start_from_a_hyperprior_and_give_what_it_gave(finished):
 
 def test_the_rate_alone_is_trained_and_the_pictures_stay(root, finished, tmp_path):
     config = slices_config(objective="rate", rounded_from=0.0)
-    loop.train(config, tmp_path / "run", root, start=finished / loop.CHECKPOINT)
+    loop.train(config, tmp_path / "run", root, starts=[finished / loop.CHECKPOINT])
     torch.manual_seed(config.seed)  # what the start lacks is as it was when the run began
     before, after = loop.build_network(config), loop.build_network(config)
     begin(before, load_start(finished / loop.CHECKPOINT)[0], finished)
@@ -416,12 +431,15 @@ def test_the_rate_alone_is_trained_and_the_pictures_stay(root, finished, tmp_pat
     assert "predict" in learned
     assert learned <= {"predict", "h_s"}
     assert torch.equal(before.h_s[-1].weight[-1], after.h_s[-1].weight[-1])
+    freeze(tmp_path / "run", tmp_path / "model.safetensors")
+    assert Codec(tmp_path / "model.safetensors").card.objective == "rec"  # what pictures are for
+    assert search_file(tmp_path / "model.safetensors").exists()
     with pytest.raises(UsageError, match="'rate' is for the family 'sliced'"):
         loop.train(
             replace(CONFIG, objective="rate"),
             tmp_path / "other",
             root,
-            start=finished / loop.CHECKPOINT,
+            starts=[finished / loop.CHECKPOINT],
         )
 
 

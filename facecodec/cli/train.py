@@ -27,10 +27,12 @@ from facecodec.errors import UsageError
 @click.option("--data", type=LocalPath(), metavar="DIR", help="Folder of datasets.")
 @click.option(
     "--from",
-    "start",
+    "starts",
+    multiple=True,
     type=LocalPath(),
     metavar="FILE",
-    help="Start from a model or from RUN/checkpoint.pt.",
+    help="Start from a model or from RUN/checkpoint.pt; from the mean of several, each as often as "
+    "it is given.",
 )
 @click.option(
     "--minutes",
@@ -43,7 +45,7 @@ def train(
     config: Path,
     run: Path,
     data: Path | None,
-    start: Path | None,
+    starts: tuple[Path, ...],
     minutes: float | None,
     resume: bool,
 ) -> None:
@@ -56,9 +58,9 @@ def train(
     from facecodec.training.config import load_config
     from facecodec.training.loop import train as train_run
 
-    if start is not None and resume:
+    if starts and resume:
         raise UsageError("--from begins a run and --resume goes on with one: give one of them")
-    train_run(load_config(config), run, data, start, minutes, resume, _show, begun)
+    train_run(load_config(config), run, data, starts, minutes, resume, _show, begun)
 
 
 def require_training_extra() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -43,6 +44,9 @@ def freeze(run: Path, out: Path, force: bool = False) -> str:
     classes = saved["classes"] if config.head.get("classes") else []
     runs = past_runs(saved)
     own = [run for run in runs if run["objective"] not in HEAD_OBJECTIVES]
+    if config.objective == "rate":  # pictures are what the run before was for
+        objectives = [run["objective"] for run in own if run["objective"] != "rate"]
+        config = replace(config, objective=(objectives or ["rec"])[-1])
     card = {
         "family": config.family,
         "objective": config.objective,

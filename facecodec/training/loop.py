@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from facecodec.training.config import Config, parse_config, stored_config
 from facecodec.training.curves import draw_curves
 from facecodec.training.data import Batch, CropSampler, LandmarkFinder
 from facecodec.training.distributed import Processes, join
-from facecodec.training.starts import CHECKPOINT, begin, build_network, fill, load_start
+from facecodec.training.starts import CHECKPOINT, begin_at_mean, build_network, fill
 from facecodec.training.terms import Pass, Terms
 from facecodec.training.validation import load_held_back, to_tensor, validate, validation_loss
 
@@ -103,7 +103,7 @@ def train(
     config: Config,
     run: Path,
     data: Path | None,
-    start: Path | None = None,
+    starts: Sequence[Path] = (),
     minutes: float | None = None,
     resume: bool = False,
     report: Report = lambda row: None,
@@ -113,13 +113,13 @@ def train(
 
     Minutes count from `begun`, of time.monotonic, or from now; when they are over the run is saved
     and not validated. With 0 it makes no step, and is validated. `data` is the folder of datasets,
-    see folders.data_folder. With `resume` the run goes on from its last checkpoint; with `start` it
-    begins with these parameters instead of random ones. Under torchrun every process calls this
-    with the same arguments and has batches of its own; the first one writes and reports. Raises
-    UsageError for a folder that already holds a run.
+    see folders.data_folder. With `resume` the run goes on from its last checkpoint; with `starts`
+    it begins with the mean of their parameters instead of random ones. Under torchrun every process
+    calls this with the same arguments and has batches of its own; the first one writes and reports.
+    Raises UsageError for a folder that already holds a run.
     """
     begun = time.monotonic() if begun is None else begun
-    if config.keeps_identity and start is None and not resume:
+    if config.keeps_identity and not starts and not resume:
         raise UsageError(
             f"the '{config.objective}' objective starts from a rec network", "give one with {start}"
         )
@@ -131,7 +131,7 @@ def train(
     if resume and not has_checkpoint:
         raise UsageError(f"{run} holds no checkpoint to resume")
     # Reading the data counts towards the limit, not towards the hours that the card will state.
-    trainer = Trainer(config, run, data, start, resume, report)
+    trainer = Trainer(config, run, data, starts, resume, report)
     if minutes == 0:
         trainer.finish()
     else:
@@ -146,7 +146,7 @@ class Trainer:
         config: Config,
         run: Path,
         data: Path | None,
-        start: Path | None,
+        starts: Sequence[Path],
         resume: bool,
         report: Report,
     ) -> None:
@@ -160,13 +160,12 @@ class Trainer:
 
         torch.manual_seed(config.seed)
         self._network = build_network(config)
-        state: dict[str, Tensor] = {}
-        if start is not None:
-            state, self._runs = load_start(start)
-            begin(self._network, state, start)
+        has_head = resume
+        if starts:
+            self._runs, has_head = begin_at_mean(self._network, starts)
         self._network.to(self._device).to(memory_format=torch.channels_last)
         self._terms = Terms(config, data, self._processes)
-        if config.head and not resume and not any(name.startswith("head.") for name in state):
+        if config.head and not has_head:
             self._network.head.start_from(self._terms.head_teacher, self._network.g_s.body)
         one_pass = Pass(self._network, config)
         self._optimizer = torch.optim.Adam(

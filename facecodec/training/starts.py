@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,31 @@ def begin(network: FamilyNetwork, state: dict[str, Tensor], origin: Path) -> Non
             f"{origin} holds a network of another shape than the configuration's [network]"
         )
     fill(network, mine | kept, origin)
+
+
+def begin_at_mean(
+    network: FamilyNetwork, starts: Sequence[Path]
+) -> tuple[list[dict[str, Any]], bool]:
+    """Takes over the mean of the parameters of several starts.
+
+    Returns the runs that led to them, and whether there is a head among them.
+
+    Networks that were trained on from the same one for different data have a mean that serves all
+    of these (Wortsman et al., "Model soups", ICML 2022). A part that a start lacks is as the starts
+    before it have it. Raises UsageError as `begin` does.
+    """
+    runs: list[dict[str, Any]] = []
+    states, has_head = [], False
+    for path in starts:
+        state, led = load_start(path)
+        begin(network, state, path)
+        states.append({name: value.clone() for name, value in network.state_dict().items()})
+        runs += [run for run in led if run not in runs]
+        has_head |= any(name.startswith("head.") for name in state)
+    network.load_state_dict(
+        {name: sum(state[name] for state in states) / len(states) for name in states[0]}
+    )
+    return runs, has_head
 
 
 def part(name: str) -> str:

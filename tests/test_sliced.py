@@ -9,6 +9,7 @@ pytest.importorskip("compressai", reason="the 'train' extra is not installed")
 import torch
 
 from facecodec.codec import Codec, open_container
+from facecodec.exact import GAIN_FRACTION
 from facecodec.families import hyperlatent, sliced
 from facecodec.networks.sliced import build
 from fresh import beside_network, model_of
@@ -79,6 +80,17 @@ def test_any_size_comes_back(codec, size):
     assert codec.decode(data).size == size[::-1]
     parsed = open_container(data)
     assert codec.count_escapes(parsed) == codec.symbols(parsed).escapes
+
+
+def test_what_was_not_rounded_is_what_a_fine_file_holds(codec, photo):
+    parsed = open_container(codec.encode(photo, 8))
+    size = (parsed.height, parsed.width)
+    held = codec.family.decode_latents(parsed.streams, size, parsed.quality_byte)
+    whole = codec.family.unrounded(photo)
+    assert held.shape == whole.shape
+    gains = codec.family.gains["y_gain"].T[:, codec.symbols(parsed).qualities]
+    steps = 2.0**GAIN_FRACTION / gains
+    assert np.all(np.abs(held - whole)[:-1] <= 0.51 * steps)
 
 
 def test_later_slices_depend_on_earlier_ones(codec, photo):

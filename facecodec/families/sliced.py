@@ -124,8 +124,10 @@ class Sliced:
         return analysed(self._transforms, pixels, (self.channels, self.z.channels))
 
     def unrounded(self, pixels: np.ndarray) -> np.ndarray:
-        """Returns what decode_latents gives, without coding and rounding."""
-        return self._transforms.of_pixels("g_a.onnx", pixels, DOWNSAMPLING)
+        """Returns what decode_latents gives, without coding and rounding: at the finest quality."""
+        y = self._transforms.of_pixels("g_a.onnx", pixels, DOWNSAMPLING)
+        finest = np.full((1, *y.shape[1:]), MAX_QUALITY_BYTE / QUALITY_STEPS, np.float32)
+        return np.concatenate([y, finest])
 
     def encode(self, latents: Latents, quality_byte: int) -> list[bytes]:
         """Returns the streams of float latents at a quality byte."""

@@ -30,19 +30,19 @@ from facecodec.training.config import load_config
 from facecodec.training.gradients import TEACHERS, write_faces, write_model
 
 ROOT = Path(__file__).parents[1]
-MODELS = ("l2-ipr", "l2-rec", "hq-ipr")
+CONFIGURATIONS = {"l2-ipr": "l2-ipr-every-size", "l2-rec": "l2-rec", "hq-ipr": "hq-ipr"}
 
 
 @click.command()
 @click.option("--check", "people", type=int, help="Compare, with so many people.")
 def main(people: int | None) -> None:
-    """Writes one file for each of MODELS and one for faces, and prints their sizes."""
+    """Writes one file for each of CONFIGURATIONS and one for faces, and prints their sizes."""
     if people is not None:
         compare(people)
         return
-    for name in MODELS:
+    for name, trained in CONFIGURATIONS.items():
         model = ROOT / "weights" / f"{name}.safetensors"
-        path = write_model(model, load_config(ROOT / "configs" / f"{name}.toml"))
+        path = write_model(model, load_config(ROOT / "configs" / f"{trained}.toml"))
         print(f"{path.relative_to(ROOT)}: {path.stat().st_size} bytes")
     path = search_file(model).with_name(FACES)
     write_faces(path, ROOT / "weights" / "recognisers" / "mobilefacenet-ms1m.onnx")

@@ -1,6 +1,6 @@
 """Measures what a training step costs under several configurations, in seconds of one core.
 
-    python benchmarks/step_cost.py --from weights/l2-ipr.safetensors CONFIG.toml ...
+    python benchmarks/step_cost.py --from weights/hq-ipr.safetensors CONFIG.toml ...
 
 Steps are made by turns, so that a busy machine is as busy for all. The first configuration is the
 one that others are compared with. Times are of the processor, on one thread, over whole steps:

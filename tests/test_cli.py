@@ -963,7 +963,7 @@ def test_models_lists_what_is_installed(run_cli):
     assert [row["q"] for row in default["rates"]] == list(range(1, 9))
     assert not rows["tiny"]["default"]
     assert not rows["l2-rec"]["default"]
-    assert b"l2-ipr (default): hyperprior, ipr with l2" in run_cli("models").stdout
+    assert b"l2-ipr (default): sliced, ipr with l2" in run_cli("models").stdout
 
 
 def test_a_damaged_model_is_an_error_and_not_a_wrong_picture(run_cli, face, tmp_path):

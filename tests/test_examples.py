@@ -160,7 +160,7 @@ def test_a_web_page_shows_thirty_faces(shell, face, browser, tmp_path):
     browsing.serve(page, tmp_path / "site")
     page.goto(f"{browsing.ORIGIN}/index.html")
     page.wait_for_function(
-        "[...document.querySelectorAll('fic-image')].every((e) => e.shadowRoot.firstChild.width || e.title)",
+        "[...document.querySelectorAll('fic-image')].every((e) => e.shadowRoot?.firstChild?.width || e.title)",
         timeout=240_000,
     )
     images = page.get_by_role("img", name='& "more"')

@@ -57,7 +57,7 @@ def test_only_the_page_is_served_and_only_to_who_knows_the_token(viewing):
     assert ask(port, path, Host="example.org") == 403
     assert ask(port, path, Sec_Fetch_Site="cross-site") == 403
     running.send_signal(signal.SIGINT)
-    assert running.wait(10) == 0
+    assert running.wait(60) == 0
 
 
 @pytest.fixture

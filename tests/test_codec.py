@@ -291,10 +291,11 @@ def test_shipped_models_keep_their_promises(path):
     assert path.stat().st_size <= 6_000_000
     card = frozen.read_card(path)
     assert card.steps == sum(run["steps"] for run in card.runs) > 0
-    assert card.runs[-1]["objective"] == card.objective
+    made = [run["objective"] for run in card.runs if run["objective"] != "rate"]
+    assert made[-1] == card.objective  # slices that were trained last keep the pictures
     rates = [row["bpp"] for row in card.rates]
     assert rates == sorted(set(rates))
-    lowest, highest = (0.06, 0.4) if card.objective == "ip" else (0.11, 0.8)
+    lowest, highest = (0.06, 0.4) if card.objective == "ip" else (0.11, 0.75)
     if path.stem == "hq-ipr":
         lowest, highest = 0.05, 0.7  # large pictures take fewer bits a pixel
     if card.family == "compact-png":

@@ -195,7 +195,7 @@ def test_a_face_of_any_size_embeds_as_it_does_at_the_size_that_is_known(faces_ro
         found = embedder(other)
         assert found.certainty > 0.5
         assert found.vector @ known.vector > 0.75
-        assert shipped.embed(other) @ known.vector < 0.5
+        assert shipped.embed(other) @ known.vector < 0.7
 
 
 def test_points_of_a_turned_picture_go_back_to_where_they_were():

@@ -62,7 +62,7 @@ def render(card: ModelCard, rows: list[dict[str, Any]], size: int, command: str)
             ],
         ),
         "",
-        "Each run starts from the one above it.",
+        "Each run starts from what one or more of those above it gave.",
         "",
         "## Measured on the LFW test people",
         "",

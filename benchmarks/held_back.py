@@ -1,0 +1,93 @@
+"""Models on people held back from training, by the recogniser that models are chosen by.
+
+    python benchmarks/held_back.py weights/l2-ipr.safetensors weights/hq-ipr.safetensors [--limit N]
+
+For each set, each model and each quality: bits per pixel of whole files, PSNR, and 1 - cosine of
+the face to the original's by insightface-y1. No test person is looked at, and no recogniser that
+is to stay unseen.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from facecodec import images
+from facecodec.bench.metrics import psnr
+from facecodec.codec import Codec
+from facecodec.datasets import is_held_back, photographs
+from facecodec.faces.alignment import crop
+from facecodec.faces.detection import cached_landmarks
+from facecodec.faces.recognisers import (
+    FacenetRecogniser,
+    Recogniser,
+    find_recogniser,
+    load_recogniser,
+)
+from facecodec.folders import data_root
+from facecodec.template import similarity
+
+Judge = Recogniser | FacenetRecogniser
+SETS = ("lfw", "celeba-wild-mini", "celeba-hq-mini")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("models", nargs="+", type=Path)
+    parser.add_argument("-q", "--quality", type=float, action="append")
+    parser.add_argument("--limit", type=int, default=24, help="photographs of each set")
+    parser.add_argument("--data", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    root = data_root(arguments.data)
+    judge = load_recogniser(find_recogniser("insightface-y1", root))
+    print("| set | model | q | bpp | PSNR | 1 - cosine |\n|" + " --- |" * 6)
+    for name in SETS:
+        faces = held_back(name, arguments.limit, root)
+        for path in arguments.models:
+            codec = Codec(path, threads=1)
+            for quality in arguments.quality or (2, 3, 4):
+                rows = [measured(codec, quality, judge, *face) for face in faces]
+                bits, pixels, decibels, distance = np.array(rows).T
+                print(
+                    f"| {name}, {len(faces)} | `{path.stem}` | {quality:g} "
+                    f"| {bits.sum() / pixels.sum():.4f} | {decibels.mean():.2f} "
+                    f"| {distance.mean():.4f} |",
+                    flush=True,
+                )
+
+
+def held_back(name: str, limit: int, root: Path) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Pixels and landmarks of up to `limit` faces of held-back people, from all over the set."""
+    photos = [photo for photo in photographs(name, "train", root) if is_held_back(photo)]
+    photos = photos[:: max(1, len(photos) // limit)][:limit]
+    found = cached_landmarks([photo.path for photo in photos])
+    return [
+        (images.load(photo.path), points)
+        for photo, points in zip(photos, found, strict=True)
+        if points is not None
+    ]
+
+
+def measured(
+    codec: Codec, quality: float, judge: Judge, pixels: np.ndarray, points: np.ndarray
+) -> tuple[float, float, float, float]:
+    """Bits, pixels, PSNR and 1 - cosine of one face."""
+    data = codec.encode(pixels, quality)
+    decoded = np.asarray(codec.decode(data))
+    cosine = embedding(judge, pixels, points) @ embedding(judge, decoded, points)
+    return 8 * len(data), pixels.shape[0] * pixels.shape[1], psnr(pixels, decoded), 1 - cosine
+
+
+def embedding(judge: Judge, pixels: np.ndarray, points: np.ndarray) -> np.ndarray:
+    picture = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float()
+    return judge(crop(picture, similarity(points)[None], judge.contract)[0].numpy())
+
+
+if __name__ == "__main__":
+    main()

@@ -49,10 +49,14 @@ def main() -> None:
     print("| set | model | q | bpp | PSNR | 1 - cosine |\n|" + " --- |" * 6)
     for name in SETS:
         faces = held_back(name, arguments.limit, root)
+        originals = [embedding(judge, *face) for face in faces]
         for path in arguments.models:
             codec = Codec(path, threads=1)
             for quality in arguments.quality or (2, 3, 4):
-                rows = [measured(codec, quality, judge, *face) for face in faces]
+                rows = [
+                    measured(codec, quality, judge, *face, original)
+                    for face, original in zip(faces, originals, strict=True)
+                ]
                 bits, pixels, decibels, distance = np.array(rows).T
                 print(
                     f"| {name}, {len(faces)} | `{path.stem}` | {quality:g} "
@@ -75,12 +79,17 @@ def held_back(name: str, limit: int, root: Path) -> list[tuple[np.ndarray, np.nd
 
 
 def measured(
-    codec: Codec, quality: float, judge: Judge, pixels: np.ndarray, points: np.ndarray
+    codec: Codec,
+    quality: float,
+    judge: Judge,
+    pixels: np.ndarray,
+    points: np.ndarray,
+    original: np.ndarray,
 ) -> tuple[float, float, float, float]:
-    """Bits, pixels, PSNR and 1 - cosine of one face."""
+    """Bits, pixels, PSNR and 1 - cosine of one face, whose embedding is `original`."""
     data = codec.encode(pixels, quality)
     decoded = np.asarray(codec.decode(data))
-    cosine = embedding(judge, pixels, points) @ embedding(judge, decoded, points)
+    cosine = original @ embedding(judge, decoded, points)
     return 8 * len(data), pixels.shape[0] * pixels.shape[1], psnr(pixels, decoded), 1 - cosine
 
 

@@ -34,7 +34,7 @@ def thawed(family: str, tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
     state = {
         name: value
         for graph in ("g_a", "h_a", "g_s")
-        for name, value in _weights(graph, tensors[f"{graph}.onnx"]).items()
+        for name, value in _weights(f"{graph}.", _stored(tensors[f"{graph}.onnx"])).items()
     }
     with torch.device("meta"):  # without weights: only where the convolutions are is asked for
         far = len(tensors["h_s.shifts"]) - len(convolutions(hyper_synthesis(1, 1, 1)))
@@ -71,14 +71,14 @@ def thawed_head(head: HeadFile) -> dict[str, Tensor]:
     Its graph has each convolution and the normalisation behind it in one: here the convolution has
     both, and the normalisation does nothing.
     """
-    state = _weights("", head.tensors["head.onnx"])
-    stored = onnx.load_model_from_string(head.tensors["head.onnx"].tobytes()).graph.initializer
-    joined = sorted(
-        (int(each.name.removesuffix(HALF).rpartition("_")[2]), numpy_helper.to_array(each))
-        for each in stored
-        if each.name.startswith("onnx::Conv")
-    )
-    values = iter([value.astype(np.float64) for _, value in joined])
+    stored = _stored(head.tensors["head.onnx"])
+    state = _weights("", stored)
+    joined = {
+        int(name.rpartition("_")[2]): value
+        for name, value in stored.items()
+        if name.startswith("onnx::Conv")
+    }
+    values = iter([joined[number] for number in sorted(joined)])
     for name, layer in HeadNetwork(1).named_modules():
         if f"head.{name}.weight" in state:
             continue
@@ -98,14 +98,20 @@ def thawed_head(head: HeadFile) -> dict[str, Tensor]:
     return {name: torch.from_numpy(value).float() for name, value in state.items()}
 
 
-def _weights(name: str, graph: np.ndarray) -> dict[str, np.ndarray]:
-    """The weights and biases of a graph by their names, behind `name` if there is one."""
-    stored = onnx.load_model_from_string(graph.tobytes()).graph.initializer
-    names = {each.name.removesuffix(HALF): each for each in stored}
+def _stored(graph: np.ndarray) -> dict[str, np.ndarray]:
+    """The constants of a graph by the names that they had in single precision, float64."""
     return {
-        f"{name}.{each}".lstrip("."): numpy_helper.to_array(value).astype(np.float64)
-        for each, value in names.items()
-        if each.endswith((".weight", ".bias"))
+        each.name.removesuffix(HALF): numpy_helper.to_array(each).astype(np.float64)
+        for each in onnx.load_model_from_string(graph.tobytes()).graph.initializer
+    }
+
+
+def _weights(prefix: str, stored: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The weights and biases among a graph's constants, with `prefix` before their names."""
+    return {
+        f"{prefix}{name}": value
+        for name, value in stored.items()
+        if name.endswith((".weight", ".bias"))
     }
 
 

@@ -1,6 +1,6 @@
 """What is lost of faces by age, sex and expression, beside HEVC at equal bits.
 
-    python benchmarks/groups.py DATASET --model l2-ipr:2,4 [--hevc CRF,...] [--recognizer NAME ...]
+    python benchmarks/groups.py DATASET --model l2-ipr:2,4 [--hevc CRF,...] [--recogniser NAME ...]
 
 DATASET is all-age-faces-mini, by band of age and by sex, or london-faces, neutral and smiling. Lost
 is 1 - cosine of the decoded and the original face's embeddings, in thousandths. HEVC's at equal
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("dataset")
     parser.add_argument("--model", action="append", required=True, metavar="NAME:Q,...")
     parser.add_argument("--hevc", default="24,28,33,38", metavar="CRF,...")
-    parser.add_argument("--recognizer", action="append")
+    parser.add_argument("--recogniser", "--recognizer", action="append")
     parser.add_argument("--every", type=int, default=1, help="take every N-th photograph")
     parser.add_argument("--data", type=Path)
     arguments = parser.parse_args()
@@ -48,7 +48,7 @@ def main() -> None:
     settings = {
         name: numbers(listed) for name, _, listed in (m.rpartition(":") for m in arguments.model)
     }
-    bench = open_bench(arguments.recognizer or [SEEN, UNSEEN], root)
+    bench = open_bench(arguments.recogniser or [SEEN, UNSEEN], root)
     try:
         originals = bench.photographs("original", 0, subjects)
         hevc = [bench.photographs("hevc", crf, subjects) for crf in numbers(arguments.hevc)]

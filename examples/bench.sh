@@ -9,5 +9,5 @@ set -eu
 photos=$1
 report=$2
 shift 2
-facecodec bench --dataset "$photos" -o "$report" --resume --recognizer mobilefacenet-ms1m \
+facecodec bench --dataset "$photos" -o "$report" --resume --recogniser mobilefacenet-ms1m \
     --model l2-ipr:2,4 --codec jpeg:20,50 --codec webp:20,60 --codec avif:30,50 "$@"

@@ -52,7 +52,7 @@ from facecodec.datasets import lfw
 from facecodec.faces.alignment import scaled_template
 from facecodec.faces.recognisers import FacenetRecogniser, find_recogniser
 
-SHIPPED = ("--recognizer", "mobilefacenet-ms1m")  # which comes with the package
+SHIPPED = ("--recogniser", "mobilefacenet-ms1m")  # which comes with the package
 
 
 def direction(degrees: float) -> list[float]:
@@ -856,6 +856,7 @@ def test_what_was_downloaded_is_found_by_itself(monkeypatch, tmp_path):
         (("--codec", "jpeg:x"), "settings are numbers"),
         (("--codec", "hvec"), "reference codecs: "),
         (("--dataset", "nowhere"), "no dataset 'nowhere'"),
+        (("--dataset", ".", "--recogniser", "nobody"), "no recogniser nobody.onnx"),
         (("--dataset", ".", "--recognizer", "nobody"), "no recogniser nobody.onnx"),
         (("--data", "nowhere"), "no data folder"),
     ],

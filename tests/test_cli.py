@@ -889,8 +889,9 @@ def test_similarity_decides_the_quality(needs_faces, faces_root, tmp_path, monke
     assert "even q 8 keeps a similarity of 0.99" in told[1]["error"]
 
 
-def test_a_recogniser_is_for_a_similarity(run_cli, face):
-    done = run_cli("encode", "face.png", "-o", "x.fic", "--recognizer", "mobileface-v2")
+@pytest.mark.parametrize("option", ["--recogniser", "--recognizer"])
+def test_a_recogniser_is_for_a_similarity(run_cli, face, option):
+    done = run_cli("encode", "face.png", "-o", "x.fic", option, "mobileface-v2")
     assert (done.returncode, b"is for --min-similarity" in done.stderr) == (2, True)
 
 

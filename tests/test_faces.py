@@ -404,7 +404,7 @@ def test_the_shipped_recogniser_is_found_without_data_and_as_good(
     tmp_path, monkeypatch, faces_root
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.delenv("FACECODEC_RECOGNIZERS", raising=False)
+    monkeypatch.delenv("FACECODEC_RECOGNISERS", raising=False)
     shipped = Recogniser(Path(find_recogniser("mobilefacenet-ms1m", tmp_path / "nowhere" / "data")))
     assert shipped.contract.licence == "Apache-2.0"
     whole = Recogniser(recogniser_file("mobilefacenet-ms1m", faces_root))
@@ -569,12 +569,16 @@ def test_an_unknown_or_unseen_recogniser_is_not_trained_against(faces_root):
 
 
 def test_a_missing_recogniser_says_where_it_was_looked_for(tmp_path, monkeypatch):
-    monkeypatch.setenv("FACECODEC_RECOGNIZERS", str(tmp_path / "mine"))
+    monkeypatch.setenv("FACECODEC_RECOGNISERS", str(tmp_path / "mine"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    beside = tmp_path / "facecodec" / "data"  # the folder beside the data is the cache's own
-    with pytest.raises(UsageError, match=r"mine.*recognizers.*FACECODEC_RECOGNIZERS") as error:
-        recogniser_file("nobody", beside)
-    assert str(error.value).count(str(tmp_path / "facecodec" / "recognizers")) == 1
+    sought = [tmp_path / "mine", tmp_path / "recognizers", tmp_path / "facecodec" / "recognisers"]
+    with pytest.raises(UsageError, match="set FACECODEC_RECOGNISERS") as error:
+        recogniser_file("nobody", tmp_path / "data")
+    assert f"nobody.onnx in {', '.join(map(str, sought))}, " in str(error.value)
+    monkeypatch.setenv("FACECODEC_RECOGNISERS", str(sought[1]))
+    with pytest.raises(UsageError) as error:
+        recogniser_file("nobody", tmp_path / "data")
+    assert str(error.value).count(str(sought[1])) == 1
 
 
 def test_landmarks_are_found_once_and_kept(tmp_path, monkeypatch):
@@ -630,7 +634,7 @@ def test_training_keeps_identity_in_its_log_and_leaves_images_without_a_face_out
     from facecodec.training.freeze import freeze
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("FACECODEC_RECOGNIZERS", str(faces_root.resolve().parent / "recognizers"))
+    monkeypatch.setenv("FACECODEC_RECOGNISERS", str(faces_root.resolve().parent / "recognizers"))
     photos = lfw(faces_root, "train")
     chosen = [p for p in photos if is_held_back(p)][:2] + [
         p for p in photos if not is_held_back(p)

@@ -106,8 +106,8 @@ def commands(name: str) -> list[tuple[list[str], bytes]]:
         (["train", missing, "--run", name], b""),
         (["card", name, "-q", name], b""),
         (["bench", name], b""),
-        (["bench", "--codec", name, "--data-dir", missing], b""),
-        (["bench", "--dataset", name, "--data-dir", missing], b""),
+        (["bench", "--codec", name, "--data", missing], b""),
+        (["bench", "--dataset", name, "--data", missing], b""),
         (["bench", "report", missing, "-o", name], b""),
         (["bench", "download", name], b""),
     ]

@@ -22,6 +22,7 @@ DEFAULT_CODECS = ("jpeg", "hevc", "webp", "avif", "jpeg2000", "jpegxl")
 
 
 recogniser_option = click.option(
+    "--recogniser",
     "--recognizer",
     "recognisers",
     multiple=True,

@@ -172,6 +172,7 @@ def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "to the original.",
         ),
         click.option(
+            "--recogniser",
             "--recognizer",
             "recogniser",
             metavar="NAME|FILE.onnx",
@@ -199,7 +200,7 @@ def _target(
     if min_similarity is not None:
         return MinSimilarity(min_similarity, _found_recogniser(recogniser))
     if recogniser is not None:
-        raise UsageError("--recognizer is for --min-similarity: give that too")
+        raise UsageError("--recogniser is for --min-similarity: give that too")
     if target_bpp is not None:
         return MaxRate(target_bpp)
     if max_bytes is not None:

@@ -232,12 +232,12 @@ def with_mirror(crop: np.ndarray) -> np.ndarray:
 def recogniser_folders(data: Path | None) -> list[Path]:
     """Returns the folders in which recognisers are sought; the first that has one counts.
 
-    They are $FACECODEC_RECOGNIZERS, `recognizers` beside the data and in the user's cache, and the
-    package's own. `data` is the folder of datasets, see folders.data_folder.
+    They are $FACECODEC_RECOGNISERS, `recognizers` beside the data, `recognisers` in the user's
+    cache, and the package's own. `data` is the folder of datasets, see folders.data_folder.
     """
-    folders = [data_folder(data).resolve().parent / "recognizers", cache_folder() / "recognizers"]
-    if "FACECODEC_RECOGNIZERS" in os.environ:
-        folders.insert(0, Path(os.environ["FACECODEC_RECOGNIZERS"]))
+    folders = [data_folder(data).resolve().parent / "recognizers", cache_folder() / "recognisers"]
+    if "FACECODEC_RECOGNISERS" in os.environ:
+        folders.insert(0, Path(os.environ["FACECODEC_RECOGNISERS"]))
     folders += [folder / "recognisers" for folder in search_path()]
     return list(dict.fromkeys(folders))
 
@@ -255,7 +255,7 @@ def recogniser_file(name: str, data: Path | None) -> Path:
             return folder / f"{name}.onnx"
     raise UsageError(
         f"no recogniser {name}.onnx in {', '.join(map(str, folders))}: give a file or set "
-        "FACECODEC_RECOGNIZERS"
+        "FACECODEC_RECOGNISERS"
     )
 
 

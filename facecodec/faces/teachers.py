@@ -140,7 +140,7 @@ def load_head_teacher(data: Path | None) -> MobileFaceNet:
     if path is None:
         raise UsageError(
             f"no {HEAD_SPACE}.safetensors, of which a head is built, in "
-            f"{', '.join(map(str, folders))}: set FACECODEC_RECOGNIZERS"
+            f"{', '.join(map(str, folders))}: set FACECODEC_RECOGNISERS"
         )
     network = MobileFaceNet()
     missing, unexpected = network.load_state_dict(load_file(path), strict=False)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from facecodec.codec import Codec
 
-# ONNX Runtime's official builds report to their maker unless this stands when they are imported.
+# ONNX Runtime's official builds send telemetry unless this is set before they are imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
@@ -50,11 +50,11 @@ def encode(
     `image` is a Pillow image, converted as the command line converts files, or a uint8 array, (H,
     W, 3) RGB or (H, W) grey. `quality` is 1 (smallest) to 8, rounded to the nearest 1/32. `model`
     is the name of an installed model or the path of a model file. `keep_metadata` keeps EXIF and
-    the colour profile of a Pillow image; otherwise its pixels become sRGB. An `effort` above 1, up
-    to 9, searches for a better file, for which a model needs a search file (docs/effort.md).
+    the colour profile of a Pillow image; otherwise its pixels become sRGB. An `effort` of 2 to 9
+    searches for a better file; the model needs a search file for it (docs/effort.md).
 
     Raises UsageError for a quality, effort or model that does not exist, ModelError for a model
-    without a search file, ImageError for another array.
+    without a search file, ImageError for an array of another type or shape.
     """
     if keep_metadata and not hasattr(image, "dtype"):
         from facecodec.images import to_rgb
@@ -68,8 +68,8 @@ def decode(data: bytes) -> Image.Image:
     """Returns the RGB picture in the bytes of a .fic file.
 
     Raises FormatError for bytes that are not a whole .fic file, ModelError if the model that made
-    it is not installed, and ImageError for more than 2^25 pixels, a limit that the codec of
-    `open_model` takes as an argument.
+    it is not installed, and ImageError for more than 2^25 pixels. `open_model(...).decode` takes
+    another limit as `max_pixels`.
     """
     from facecodec.codec import codec_of, open_container
 
@@ -78,7 +78,10 @@ def decode(data: bytes) -> Image.Image:
 
 
 def open_model(name: str | None = None) -> Codec:
-    """Returns a model by name or path, loaded once a process; None is the default model."""
+    """Returns a model by name or path; None is the default model. It is loaded once per process.
+
+    Raises UsageError for a model that is not there, ModelError for a damaged one.
+    """
     from facecodec.codec import open_codec
     from facecodec.frozen import model_path
 
@@ -89,8 +92,8 @@ def register_pillow_opener() -> None:
     """Makes .fic a format of Pillow.
 
     Image.open reads files, with EXIF and the colour profile in `info` if they were kept. image.save
-    writes them and takes `quality`, `model`, `exif` and `icc_profile`. The error for a bad file is
-    a FacecodecError and an OSError, like Pillow's own.
+    writes files and takes `quality`, `effort`, `model`, `exif` and `icc_profile`. The error for a
+    bad file is both a FacecodecError and, like Pillow's own errors, an OSError.
     """
     from facecodec.pillow_plugin import register
 

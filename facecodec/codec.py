@@ -40,7 +40,8 @@ QUALITY_BYTES = range(MAX_QUALITY_BYTE + 1)
 class Codec:
     """A loaded model, to be kept for many images.
 
-    Large pictures use `threads`, 0 for one per core.
+    Large pictures are coded by `threads` threads; 0 means one per core. Raises ModelError for a
+    file that is not a model, is damaged, or is of an unknown family.
     """
 
     def __init__(self, path: Path, threads: int = 0) -> None:
@@ -51,8 +52,7 @@ class Codec:
             module = family_module(self.card.family)
         except KeyError:
             raise ModelError(
-                f"{path}: of family '{self.card.family}', which this version does not know: "
-                "update it"
+                f"{path}: this version does not know the family '{self.card.family}': update it"
             ) from None
         try:
             check(tensors, module.expected(tensors))
@@ -72,10 +72,10 @@ class Codec:
         """Returns the bytes of a .fic file.
 
         `image` is a Pillow image, or a uint8 array (H, W, 3) or (H, W). `quality` is 1 (smallest)
-        to 8, rounded to the nearest 1/32. `chunks` are the metadata that images.read has kept. With
-        an `effort` above 1, up to 9, a better file is searched for. Raises UsageError for another
-        quality or effort, ModelError for an effort that needs a file which is not there, and
-        ImageError for an image that cannot be coded.
+        to 8, rounded to the nearest 1/32. `chunks` are the metadata that images.read has kept. An
+        `effort` of 2 to 9 searches for a better file. Raises UsageError for another quality or
+        effort, ModelError if the effort needs a search file and there is none, and ImageError for
+        an image that cannot be coded.
         """
         byte = quality_byte(quality)
         return self.analyse(image, chunks, effort).at(byte).data
@@ -87,10 +87,9 @@ class Codec:
         chunks: Sequence[tuple[str, bytes]] = (),
         effort: int = DEFAULT_EFFORT,
     ) -> bytes:
-        """Encodes at the highest quality whose file has at most `limit` bytes, otherwise as
-        `encode`.
+        """Encodes as `encode`, at the highest quality whose file has at most `limit` bytes.
 
-        Raises ImageError if the file has more even at q 1.
+        Raises ImageError if the file is larger even at q 1.
         """
         return self.analyse(image, chunks, effort).within(limit).data
 
@@ -101,10 +100,10 @@ class Codec:
         chunks: Sequence[tuple[str, bytes]] = (),
         effort: int = DEFAULT_EFFORT,
     ) -> bytes:
-        """Encodes at the lowest quality whose decoded picture `accepts` returns True for.
+        """Encodes as `encode`, at the lowest quality whose decoded picture `accepts` accepts.
 
-        `accepts` must be True for all higher qualities, too. It is called last with q 8, and if it
-        is False even then, this raises ImageError. Otherwise as `encode`.
+        If `accepts` returns True for a quality, it must do so for all higher ones. Raises
+        ImageError if it returns False even for q 8.
         """
         return self.analyse(image, chunks, effort).accepted(accepts).data
 
@@ -115,16 +114,16 @@ class Codec:
         effort: int = DEFAULT_EFFORT,
         progress: Progress | None = None,
     ) -> Analysed:
-        """Returns the latents of an image, from which it is coded at any number of qualities.
+        """Returns the latents of an image, from which it can be coded at several qualities.
 
-        `progress` is called with the share, 0 to 1, of each search that is done.
+        `progress` is called during each search, with the share that is done, 0 to 1.
         """
         return Analysed(self, image, chunks, effort, progress)
 
     def check(self, data: bytes, image: Image.Image | np.ndarray) -> None:
-        """Raises FormatError unless a file decodes to the symbols that `image` is coded by.
+        """Raises FormatError unless a file decodes to the symbols that `image` is coded as.
 
-        Raises ModelError if the file is of another model.
+        Raises ModelError if the file was made with another model.
         """
         parsed = container.unpack(data)
         self._check(parsed)
@@ -135,11 +134,15 @@ class Codec:
             raise FormatError(MISREAD)
 
     def decode(self, data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
-        """Returns the RGB picture in the bytes of a .fic file of this model."""
+        """Returns the RGB picture in the bytes of a .fic file of this model.
+
+        Raises FormatError for a bad file, ModelError for a file of another model, and ImageError
+        for more than `max_pixels`.
+        """
         return self.decode_container(open_container(data, max_pixels))
 
     def decode_container(self, parsed: container.Container) -> Image.Image:
-        """Decodes a file that `open_container` has checked, otherwise as `decode`."""
+        """Decodes as `decode`, from a file that `open_container` has parsed."""
         self._check(parsed)
         image = Image.fromarray(
             self.family.decode(parsed.streams, (parsed.height, parsed.width), parsed.quality_byte)
@@ -149,7 +152,7 @@ class Codec:
 
     @cached_property
     def digest(self) -> str:
-        """Returns the SHA-256 over what decoding depends on, 64 hexadecimal digits."""
+        """Returns the SHA-256 of everything decoding depends on, 64 hexadecimal digits."""
         return frozen.digest(self.card.family, self._tensors)
 
     @cached_property
@@ -173,22 +176,22 @@ class Codec:
     def embed(self, parsed: container.Container) -> np.ndarray:
         """Returns the embedding of the face in a file, float32 (D,) of length 1.
 
-        It is made from the latents alone and lies in the space of `head.space`. It is of little use
-        for a face of another size than the head was taught, or where there is none:
-        faces.embedding serves every size. Raises ModelError for a model without a head.
+        The head computes it from the latents alone, in the space of `head.space`. It is of little
+        use without a face, or for a face of a size that the head was not trained for;
+        faces.embedding handles every size. Raises ModelError for a model without a head.
         """
         return self.see(parsed).embedding
 
     def see(self, parsed: container.Container) -> Sight:
-        """What the model's head sees in a file. Raises ModelError for a model without a head."""
+        """Returns what the head sees in a file. Raises ModelError for a model without a head."""
         self._check(parsed)
         size = (parsed.height, parsed.width)
         return self.head.look(self.family.decode_latents(parsed.streams, size, parsed.quality_byte))
 
     def symbols(self, parsed: container.Container) -> Any:
-        """Returns the latents of a file as integers, before any floating point.
+        """Returns the decoded integer symbols of a file, as a type of the model's family.
 
-        Their type is the family's own.
+        No floating-point arithmetic is involved. Raises FormatError.
         """
         self._check(parsed)
         return self.family.decode_symbols(
@@ -198,7 +201,7 @@ class Codec:
     def count_escapes(self, parsed: container.Container) -> dict[str, int]:
         """Returns how many symbols of each stream lie beyond their table. Raises FormatError.
 
-        It reads every symbol and keeps none, so it takes little memory for any file.
+        Reads every symbol and keeps none, so that it needs little memory for any file.
         """
         self._check(parsed)
         return self.family.count_escapes(
@@ -256,20 +259,20 @@ class Analysed:
     def at(self, byte: int) -> Encoded:
         """Returns the file at a quality byte, 0 to 224.
 
-        Raises ImageError for latents beyond all bounds.
+        Raises ImageError for latents that are too large to be coded.
         """
         if byte not in self._encoded:
             self._encoded[byte] = self._file(self._best(byte), byte)
         return self._encoded[byte]
 
     def unsearched(self, byte: int) -> Encoded:
-        """Returns the file at a quality byte that effort 1 gives."""
+        """Returns the file at a quality byte, without a search, as effort 1 gives it."""
         return self._file(self._latents, byte)
 
     def within(self, limit: int) -> Encoded:
         """Returns the file of the highest quality that has at most `limit` bytes.
 
-        Raises ImageError.
+        Raises ImageError if the file is larger even at q 1.
         """
         if self._search is not None:
             found = fit(
@@ -291,7 +294,7 @@ class Analysed:
         )
 
     def _best(self, byte: int) -> Any:
-        """Returns the latents that are coded at a quality byte."""
+        """Returns the latents to be coded at a quality byte, searched for if the effort says so."""
         if self._search is None:
             return self._latents
         return self._search.improve(
@@ -301,7 +304,7 @@ class Analysed:
     def _file(self, latents: Any, byte: int) -> Encoded:
         """Returns the file of latents at a quality byte.
 
-        Latents that a search has found are read back and compared.
+        If a search has found the latents, the file is read back and compared with them.
         """
         family = self._codec.family
         height, width = self.pixels.shape[:2]
@@ -318,9 +321,9 @@ class Analysed:
         return Encoded(container.pack(parts), byte)
 
     def accepted(self, accepts: Callable[[Image.Image], bool]) -> Encoded:
-        """Returns the file of the lowest quality whose decoded picture is accepted.
+        """Returns the file of the lowest quality whose decoded picture `accepts` accepts.
 
-        Raises ImageError.
+        Raises ImageError if it accepts not even that of q 8.
         """
         limit = container.MAX_SIDE**2
 
@@ -336,8 +339,8 @@ class Analysed:
 def open_container(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> container.Container:
     """Parses a file.
 
-    Raises FormatError for anything but a .fic file, and ImageError for more than `max_pixels`,
-    before memory is taken for them.
+    Raises FormatError for anything but a .fic file. Raises ImageError for more than `max_pixels`,
+    before any memory is allocated for them.
     """
     parsed = container.unpack(bytes(data))
     check_size(parsed.width, parsed.height, max_pixels)
@@ -346,14 +349,14 @@ def open_container(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> contain
 
 @lru_cache(maxsize=4)
 def open_codec(path: Path) -> Codec:
-    """Returns the codec of a model file, loaded once a process."""
+    """Returns the codec of a model file. It is loaded once per process. Raises ModelError."""
     return Codec(path)
 
 
 def codec_of(parsed: container.Container, model: Path | None = None) -> Codec:
-    """Returns the installed codec that a file names, or that of the model file `model`.
+    """Returns the codec for a file: that of `model`, or of the installed model that it names.
 
-    Raises ModelError, also if two installed models have the file's fingerprint and differ.
+    Raises ModelError if no installed model, or two different ones, have the file's fingerprint.
     """
     if model is not None:
         return open_codec(model)
@@ -362,7 +365,7 @@ def codec_of(parsed: container.Container, model: Path | None = None) -> Codec:
 
 @lru_cache(maxsize=4)
 def _codec_of(fingerprint: bytes, folders: tuple[Path, ...]) -> Codec:
-    """Returns the installed codec of a fingerprint.
+    """Returns the codec of the installed model with a fingerprint.
 
     `folders` is part of the cache key, so that changing the search path invalidates it.
     """

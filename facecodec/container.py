@@ -25,7 +25,7 @@ QUALITY_STEPS = 32  # per whole quality: q = 1 + byte / 32
 MAX_QUALITY_BYTE = 7 * QUALITY_STEPS
 DEFAULT_QUALITY = 4.0
 DEFAULT_MAX_PIXELS = 1 << 25
-THINNEST = 64  # what a narrow side is padded to, at most, on its way through the transforms
+THINNEST = 64  # pixels; the transforms pad a narrower side to at most this
 
 
 @dataclass(frozen=True)
@@ -48,22 +48,22 @@ class Container:
 
 
 def quality_byte(quality: float) -> int:
-    """Returns the stored byte of q, 1..8, rounded to the nearest 1/32. Raises UsageError."""
+    """Returns the byte that stores q, 1..8, rounded to the nearest 1/32.
+
+    Raises UsageError for q outside 1..8.
+    """
     if not 1 <= quality <= 8:
         raise UsageError(f"quality {quality:g} is outside 1..8 (1 gives the smallest file)")
     return round((quality - 1) * QUALITY_STEPS)
 
 
 def quality_of(byte: int) -> float:
-    """Returns the quality q, 1..8, that a stored byte stands for."""
+    """Returns the quality q, 1..8, of a stored byte, 0..224."""
     return 1 + byte / QUALITY_STEPS
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
-    """Raises ImageError for more pixels than allowed.
-
-    A thin picture counts as wide as it is padded.
-    """
+    """Raises ImageError for more than `max_pixels`, counted after a thin picture is padded."""
     if width * height > max_pixels or max(width, height) * THINNEST > max(max_pixels, 1 << 20):
         raise ImageError(
             f"{width}x{height} is more than {max_pixels} pixels",
@@ -113,7 +113,7 @@ def unpack(data: bytes) -> Container:
         raise FormatError(
             "the checksum does not match, the file is damaged or cut short: fetch or copy it again"
         )
-    # From here on the bytes are those that some writer meant, yet that writer may be hostile.
+    # The checksum excludes accidents, not hostile writers, so every value is still checked.
     if byte > MAX_QUALITY_BYTE:
         raise FormatError(f"quality byte {byte} is above {MAX_QUALITY_BYTE}")
     reader = _Reader(data, FIXED.size)
@@ -141,8 +141,9 @@ def unpack(data: bytes) -> Container:
 
 
 def _varint(value: int) -> bytes:
-    """Returns a number in little-endian base 128: seven bits a byte, the top bit set on all but the
-    last.
+    """Returns a number as LEB128: seven bits per byte, lowest first.
+
+    The top bit is set on all bytes but the last.
     """
     out = bytearray()
     while value >= 0x80:

@@ -1,7 +1,8 @@
-"""Lists the people and photographs of each dataset, by split. It reads lists, no pictures.
+"""Lists the people and photographs of each dataset, by split, without reading pictures.
 
-A new dataset is a function from the data folder and a split to its photographs, and a line in
-DATASETS. The split is `train` or `test`; nothing may be trained, tuned or selected on `test`.
+To add a dataset, write a function that takes the data folder and a split and returns photographs,
+and add it to DATASETS. The split is `train` or `test`; nothing may be trained, tuned or selected on
+`test`.
 """
 
 from __future__ import annotations
@@ -17,17 +18,15 @@ from facecodec import images
 from facecodec.errors import UsageError
 from facecodec.folders import data_folder, data_root
 
-HELD_BACK = 0.05  # share of the training people who are kept for validation
-TEST_SHARE = 0.3  # of the people or photographs of a set that has no split of its own
+HELD_BACK = 0.05  # share of the training people that is kept for validation
+TEST_SHARE = 0.3  # share of people or photographs for testing, in a set without official splits
 OLDEST_BAND = 7  # of All-Age-Faces: 70 to 80
 LFW_FOLDERS = ("lfw-deepfunneled", "lfw_funneled", "lfw")
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A file, the person it shows, and the group of people they belong to if the dataset has
-    groups.
-    """
+    """A file, the person it shows, and that person's group if the dataset has groups."""
 
     path: Path
     person: str
@@ -35,10 +34,10 @@ class Photo:
 
 
 def lfw(root: Path, split: str) -> list[Photo]:
-    """Returns LFW's images of the people of peopleDevTrain.txt or peopleDevTest.txt.
+    """Returns LFW's images of the people in peopleDevTrain.txt or peopleDevTest.txt.
 
-    The release is deep-funneled, funneled or original, whichever is there. The two lists lie beside
-    the people or beside their folder.
+    It takes the first release that is there: deep-funneled, funneled or original. The two lists lie
+    in the folder of people or beside it.
     """
     folder = next(
         (root / name for name in LFW_FOLDERS if (root / name).is_dir()), root / LFW_FOLDERS[0]
@@ -73,10 +72,10 @@ def celeba(name: str, root: Path, split: str) -> list[Photo]:
 
 
 def celeba_hq(root: Path, split: str) -> list[Photo]:
-    """Returns CelebAMask-HQ's images, each with its person by CelebA's identity_CelebA.txt.
+    """Returns CelebAMask-HQ's images, each with its person from CelebA's identity_CelebA.txt.
 
-    People whom celeba-split.txt names have the split that it says. Of the others, a share of
-    TEST_SHARE is for testing.
+    celeba-split.txt gives the split of the people that it names. Of the others, TEST_SHARE are for
+    testing.
     """
     base = root / "CelebAMask-HQ"
     identities = dict(_rows(root / "identity_CelebA.txt"))
@@ -92,8 +91,9 @@ def celeba_hq(root: Path, split: str) -> list[Photo]:
 
 
 def all_age_faces(root: Path, split: str) -> list[Photo]:
-    """Returns All-Age-Faces, one photograph of each person, grouped by band of ten years and sex
-    (f, m).
+    """Returns All-Age-Faces, one photograph per person.
+
+    The groups are bands of ten years by sex, f or m.
     """
     base = root / "all-age-faces-mini"
     return [
@@ -124,7 +124,7 @@ def folder(path: Path) -> list[Photo]:
     If there is an identity.txt (file, person), it names the person on each image. Otherwise an
     image's person is the folder that it lies in, and an image at the top is a person of its own.
     """
-    # A pipe or device, which could be read for ever, and a link to nothing are no images.
+    # Only regular files: reading a pipe or device might never end.
     kinds = images.suffixes()
     files = sorted(p for p in path.rglob("*") if p.suffix.lower() in kinds and os.path.isfile(p))
     names = path / "identity.txt"
@@ -134,7 +134,7 @@ def folder(path: Path) -> list[Photo]:
 
 
 def _named(listing: Path) -> dict[str, str]:
-    """Returns the person of each file of an identity.txt; names of files may have spaces."""
+    """Returns the person of each file in an identity.txt. File names may contain spaces."""
     people: dict[str, str] = {}
     for number, line in enumerate(listing.read_text("utf-8").splitlines(), 1):
         words = line.rsplit(maxsplit=1)
@@ -161,9 +161,9 @@ DATASETS: dict[str, Callable[[Path, str], list[Photo]]] = {
 def photographs(name: str, split: str, data: Path | None) -> list[Photo]:
     """Returns the photographs of a dataset by name, or of any folder, which has no split.
 
-    `data` is the folder of datasets, see folders.data_folder; a folder of one's own needs none. A
-    folder's name is tried as it is, then below `data`. Raises UsageError for a dataset that is not
-    there or is empty.
+    `data` is the folder of datasets (folders.data_folder); it is not needed if `name` is the path
+    of a folder. Such a path is tried as it is, then below `data`. Raises UsageError for a dataset
+    that is not there or is empty.
     """
     if name in DATASETS:
         root = data_root(data)
@@ -185,7 +185,7 @@ def photographs(name: str, split: str, data: Path | None) -> list[Photo]:
 
 
 def draw(name: str) -> float:
-    """Returns a number in 0..1 from a hash of `name`, the same in every run on every machine."""
+    """Returns a hash of `name` as a number in 0..1, the same on every machine."""
     return hashlib.sha256(name.encode()).digest()[0] / 256
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from facecodec.errors import FormatError
 
 PRECISION = 24
-BLOCK = 1 << 16  # symbols that are sorted by table at a time, so that 16 bits hold a place
+BLOCK = 1 << 16  # symbols that are sorted by table at a time, so that positions fit into 16 bits
 MAX_EXPONENT = 20
 LARGEST = (1 << MAX_EXPONENT) - 1  # symbols are within -LARGEST..LARGEST
 
@@ -31,7 +31,7 @@ class Tables:
         self.counts = counts.astype(np.int64)
         self.starts = starts.astype(np.int64)
         lengths = np.diff(self.starts)
-        # In this order: once each count is within 2^24, no sum of them wraps around.
+        # The counts are checked before their sums: when each is within 2^24, no sum overflows.
         well_formed = (
             len(lengths) > 0
             and self.starts[0] == 0
@@ -51,22 +51,17 @@ class Tables:
         return len(self.reach)
 
     def bits(self, symbols: np.ndarray, indices: np.ndarray) -> np.ndarray:
-        """Returns the bits of each symbol by its table, without those that follow an escape."""
+        """Returns the bits of each symbol by its table, without the bits after an escape."""
         return PRECISION - np.log2(self.counts[self.entries(symbols, indices)])
 
     def entries(self, symbols: np.ndarray, indices: np.ndarray) -> np.ndarray:
-        """Returns the index in `counts` of each symbol, by its table; of the escape, if it needs
-        one.
-        """
+        """Returns the index in `counts` of each symbol, or of its table's escape."""
         reach = self.reach[indices]
         entry = np.where(np.abs(symbols) > reach, 2 * reach + 1, symbols + reach).astype(np.int64)
         return self.starts[indices] + entry
 
     def model(self, index: int) -> constriction.stream.model.Categorical:
-        """Returns constriction's model of a table.
-
-        `perfect` keeps our counts (a test reads them back).
-        """
+        """Returns constriction's model of a table, with exactly its counts, by `perfect`."""
         if index not in self._models:
             counts = self.counts[self.starts[index] : self.starts[index + 1]]
             probabilities = counts / (1 << PRECISION)
@@ -79,7 +74,7 @@ class Tables:
 def as_integers(symbols: np.ndarray) -> np.ndarray:
     """Returns whole numbers of any type as int32.
 
-    Raises OverflowError beyond LARGEST and for NaN.
+    Raises OverflowError for a magnitude above LARGEST, and for NaN.
     """
     if symbols.size and not -LARGEST <= symbols.min() <= symbols.max() <= LARGEST:
         raise OverflowError(f"a latent beyond {LARGEST} cannot be coded")
@@ -94,7 +89,7 @@ class Encoder:
         self._coder = AnsCoder()
 
     def band(self, symbols: np.ndarray, indices: np.ndarray) -> None:
-        """Codes integers of any shape, each by its table. Raises OverflowError beyond LARGEST."""
+        """Codes integers of any shape, each by its table. Raises OverflowError above LARGEST."""
         symbols, indices = symbols.ravel(), indices.ravel()
         symbols = as_integers(symbols)
         reach = self.tables.reach[indices]
@@ -123,7 +118,10 @@ class Decoder:
         self._coder = AnsCoder(np.frombuffer(data + bytes(-len(data) % 4), "<u4").astype(np.uint32))
 
     def band(self, indices: np.ndarray) -> np.ndarray:
-        """Returns the symbols of one band, int32, in the shape of `indices`, the table of each."""
+        """Returns the symbols of one band, int32. `indices` has their shape and gives each table.
+
+        Raises FormatError.
+        """
         flat = indices.ravel()
         symbols = np.empty(flat.size, np.int32)
         order, runs = _by_table(flat, len(self.tables))
@@ -147,7 +145,7 @@ class Decoder:
         return symbols.reshape(indices.shape)
 
     def skip(self, indices: np.ndarray) -> None:
-        """Reads past one band, as `band` does, but keeps nothing of it."""
+        """Reads one band as `band` does, and keeps nothing."""
         flat = indices.ravel()
         totals = np.zeros(len(self.tables), np.int64)
         for block in _blocks(flat.size):
@@ -163,7 +161,7 @@ class Decoder:
             _decode_escapes(self._coder, escapes)
 
     def finish(self) -> None:
-        """Checks that the stream held what was read and nothing more. Raises FormatError."""
+        """Raises FormatError unless the stream ends after the last symbol that was read."""
         if not self._coder.is_empty():
             raise FormatError("a stream does not end where its symbols do")
 
@@ -173,11 +171,10 @@ def _blocks(size: int) -> list[slice]:
 
 
 def _by_table(indices: np.ndarray, tables: int) -> tuple[np.ndarray, list[tuple[int, int, int]]]:
-    """Sorts the symbols of each block by table and keeps their order within a table.
+    """Sorts the symbols of each block by table; symbols of one table keep their order.
 
-    Returns two things: for each block, the places of its symbols in sorted order (uint16); and
-    (table, start, stop) of every run of one table, in the order in which runs are coded: by table,
-    then by block.
+    Returns the positions of each block's symbols in sorted order (uint16), and (table, start, stop)
+    of every run of one table. Runs are in coding order: by table, then by block.
     """
     blocks = _blocks(indices.size)
     order = np.empty(indices.size, np.uint16)
@@ -192,7 +189,7 @@ def _by_table(indices: np.ndarray, tables: int) -> tuple[np.ndarray, list[tuple[
 
 
 def _encode_escapes(coder: AnsCoder, symbols: np.ndarray, reach: np.ndarray) -> None:
-    """Writes escapes: of v = |symbol| - T >= 1 the bit length, the lower bits, and the sign."""
+    """Writes the bit length and the lower bits of v = |symbol| - T >= 1, and the symbol's sign."""
     if not symbols.size:
         return
     excess = np.abs(symbols) - reach

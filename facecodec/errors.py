@@ -7,18 +7,19 @@ from collections.abc import Mapping
 
 
 class FacecodecError(Exception):
-    """An input could not be handled; the message is one line that says what to do.
+    """An input could not be handled. The message is one line that says what to do.
 
-    The message is the fact and, after a colon, the advice. In the advice, {name} is an argument of
-    the function that was called; the command line replaces it by its option.
+    It consists of the fact and, after a colon, the advice. In the advice, {name} stands for an
+    argument of the function that was called; the command line puts its option there.
     """
 
     def __init__(self, fact: str, advice: str = "") -> None:
-        super().__init__(fact, *([advice] if advice else []))  # two would be an OSError's errno
+        # An OSError with two arguments takes the first one for its errno.
+        super().__init__(fact, *([advice] if advice else []))
         self.fact, self.advice = fact, advice
 
     def message(self, names: Mapping[str, str]) -> str:
-        """Returns the message, with other names for the arguments."""
+        """Returns the message, with `names` in place of the arguments' names."""
         arguments = {name: names.get(name, name) for name in re.findall(r"{(\w+)}", self.advice)}
         return self.fact + (f": {self.advice.format(**arguments)}" if self.advice else "")
 

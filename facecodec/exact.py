@@ -20,15 +20,15 @@ from facecodec.tensors import Tensor
 
 FRACTION = 10  # bits after the point of activations, means, and scale indices
 GAIN_FRACTION = 16  # bits after the point of the gains
-LIMIT = 1 << 20  # activations, as integers, are within 0..LIMIT; inputs within -LIMIT..LIMIT
+LIMIT = 1 << 20  # integer activations are within 0..LIMIT, inputs within -LIMIT..LIMIT
 
 
 @dataclass(frozen=True)
 class Layer:
     """One convolution.
 
-    `weight` is (out, in, k, k), k 1 or 3, or (out, 1, k, k), which is depthwise if there are
-    several input channels. `bias` is (out,). `upsample` is a pixel shuffle by 2.
+    `weight` is (out, in, k, k) with k 1 or 3; (out, 1, k, k) is depthwise if there are several
+    input channels. `bias` is (out,). `upsample` is a pixel shuffle by 2.
     """
 
     weight: np.ndarray
@@ -52,10 +52,7 @@ def read_layers(tensors: dict[str, np.ndarray], name: str) -> list[Layer]:
 
 
 def expected_layers(tensors: dict[str, np.ndarray], name: str) -> dict[str, Tensor]:
-    """Returns the tensors that the integer network `name` must have.
-
-    It has as many layers as `NAME.shifts` has numbers.
-    """
+    """Returns the tensors that the integer network `name` must have, given its `NAME.shifts`."""
     layers = tensors[f"{name}.shifts"].size if f"{name}.shifts" in tensors else 0
     expected = {
         f"{name}.shifts": Tensor("uint8", (f"{name} layers",), 1, 52),
@@ -100,13 +97,13 @@ class IntegerNetwork:
             reach += (kernel // 2) / resolution
             resolution *= 2 if layer.upsample else 1
             channels = len(weight) // 4 if layer.upsample else len(weight)
-            # Shifted here once: a power of two changes no digit.
+            # The shift is done once, here: multiplying by a power of two is exact.
             flat = weights.reshape(len(weight), -1) * 2.0**-layer.shift
             bias = bias[:, None] * 2.0**-layer.shift + 0.5
             self.layers.append((flat, bias, kernel, depthwise, layer.upsample))
         self.upsampling = resolution
-        self.margin = math.ceil(reach)  # positions to each side that a result depends on
-        self.largest = largest / 2.0**layer.shift  # magnitude that no result exceeds
+        self.margin = math.ceil(reach)  # a result depends on so many positions to each side
+        self.largest = largest / 2.0**layer.shift  # upper bound of a result's magnitude
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         x = np.clip(values, -LIMIT, LIMIT).astype(np.float64)
@@ -171,9 +168,9 @@ def _pixel_shuffle(x: np.ndarray) -> np.ndarray:
 
 
 def rescale(values: np.ndarray, factors: np.ndarray, bits: int) -> np.ndarray:
-    """Returns floor((values * factors + 2^(bits-1)) / 2^bits) in int64.
+    """Returns floor((values * factors + 2^(bits-1)) / 2^bits) as int64.
 
-    An arithmetic shift rounds towards minus infinity, also below zero.
+    It is an arithmetic shift, which rounds negative values towards minus infinity too.
     """
     scaled = np.multiply(values, factors, dtype=np.int64)
     scaled += 1 << (bits - 1)

@@ -11,23 +11,23 @@ from facecodec.errors import UsageError
 def cache_folder() -> Path:
     """Returns the user's cache folder, which need not exist.
 
-    It is $XDG_CACHE_HOME/facecodec or ~/.cache/facecodec. Raises UsageError without a home.
+    It is $XDG_CACHE_HOME/facecodec or ~/.cache/facecodec. Raises UsageError without a home folder.
     """
     return _of_the_user("XDG_CACHE_HOME", ".cache") / "facecodec"
 
 
 def desktop_folder() -> Path:
-    """Returns the folder in which desktops look for a user's programs, which need not exist.
+    """Returns the folder where desktops look for a user's programs. It need not exist.
 
-    It is $XDG_DATA_HOME, or ~/.local/share. Raises UsageError without a home.
+    It is $XDG_DATA_HOME or ~/.local/share. Raises UsageError without a home folder.
     """
     return _of_the_user("XDG_DATA_HOME", ".local/share")
 
 
 def _of_the_user(variable: str, below: str) -> Path:
-    """Returns the folder that a variable names, or one below the home where it names none."""
+    """Returns the folder that an environment variable names, or else `below` the home folder."""
     given = Path(os.environ.get(variable, ""))
-    if given.is_absolute():  # another one does not count, says the standard of these variables
+    if given.is_absolute():  # the XDG Base Directory Specification says to ignore relative paths
         return given
     home = os.path.expanduser("~")
     if not os.path.isabs(home) or os.environ.get("HOME") == "":
@@ -38,8 +38,8 @@ def _of_the_user(variable: str, below: str) -> Path:
 def data_folder(given: Path | None) -> Path:
     """Returns the folder of datasets, which need not exist.
 
-    It is `given`, or $FACECODEC_DATA, or ../shared/data beside the checkout, or in the user's
-    cache.
+    It is the first of `given`, $FACECODEC_DATA, ../shared/data beside the checkout, and a folder in
+    the user's cache.
     """
     if given is not None:
         return given

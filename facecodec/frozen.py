@@ -1,9 +1,9 @@
 """Frozen models: finds their files, and checks that each is what it says.
 
-A model is one safetensors file. Its digest is a SHA-256 over everything decoding depends on;
-ENCODER_ONLY tensors and the metadata are outside it. The fingerprint, which a .fic names, is the
-first four bytes of the digest: enough for accidents, but anybody can forge a model with a
-given one. So models that claim the same are compared by their digests.
+A model is one safetensors file. Its digest is a SHA-256 over everything decoding depends on, so
+without ENCODER_ONLY tensors and metadata. A .fic file names its model by the fingerprint, the first
+four bytes of the digest. That suffices against accidents, but a fingerprint can be forged, so
+models of one fingerprint are compared by their digests.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from facecodec.text import printable
 
 DEFAULT_MODEL = "l2-ipr"
 LARGE = 400  # pixels
-# Which model keeps faces best in pictures up to so many pixels along the longer side, by
-# benchmarks/model_choice.py.
+# The model that keeps faces best in pictures whose longer side has up to so many pixels, as
+# benchmarks/model_choice.py measures.
 BY_SIZE = ((LARGE, DEFAULT_MODEL), (math.inf, "hq-ipr"))
 ENCODER_ONLY = ("g_a", "h_a")  # prefixes of tensors that only encoding needs
 FORMAT = "facecodec-1"
@@ -38,10 +38,10 @@ HEAD_FORMAT = "facecodec-head-1"
 
 @dataclass(frozen=True)
 class ModelCard:
-    """The card of a model, which is read without its tensors.
+    """A model's card, which can be read without its tensors.
 
-    `rates` has q, bpp, psnr and more, measured on held-back people; `runs` are the training runs in
-    order, and `steps` is their sum.
+    `rates` has q, bpp, psnr and more, measured on held-back people. `runs` are the training runs in
+    order, and `steps` is the sum of their steps.
     """
 
     name: str
@@ -57,7 +57,7 @@ class ModelCard:
 
 
 def search_path() -> list[Path]:
-    """Folders of models: those of $FACECODEC_MODELS, the package's and the checkout's."""
+    """Returns the folders of models: $FACECODEC_MODELS, the package's and the checkout's."""
     package = Path(__file__).resolve().parent
     extra = os.environ.get("FACECODEC_MODELS", "")
     folders = [Path(part) for part in extra.split(os.pathsep) if part]
@@ -65,7 +65,7 @@ def search_path() -> list[Path]:
 
 
 def installed_models() -> dict[str, Path]:
-    """Returns name -> file of every model found; the first folder that has a name wins."""
+    """Returns the file of every installed model by name. Earlier folders win."""
     found: dict[str, Path] = {}
     for folder in search_path():
         for path in sorted(folder.glob("*.safetensors")):
@@ -76,7 +76,7 @@ def installed_models() -> dict[str, Path]:
 def model_path(name: str | os.PathLike[str] | None) -> Path:
     """Returns the file of a model given by name or path.
 
-    Raises UsageError listing what is installed.
+    Raises UsageError, which lists the installed models, for one that is not there.
     """
     name = os.fspath(name or DEFAULT_MODEL)
     if name.endswith(".safetensors") or os.sep in name:
@@ -103,7 +103,7 @@ def model_for(width: int, height: int) -> str:
 
 
 def serves(name: str) -> str:
-    """Returns which pictures `model_for` takes a model for, in words; nothing for most models."""
+    """Says for which pictures `model_for` chooses a model; "" if for none."""
     least = 0.0
     for most, chosen in BY_SIZE:
         if chosen == name:
@@ -115,9 +115,9 @@ def serves(name: str) -> str:
 
 
 def _refuse_shadow(path: Path) -> None:
-    """Raises ModelError if a model hides another one of the same name and fingerprint.
+    """Raises ModelError if a model hides a different one of the same name and fingerprint.
 
-    A model may hide one of its name, but not pretend to be that one.
+    A model may replace another of its name, but it may not pretend to be that other model.
     """
     for folder in search_path():
         other = folder / path.name
@@ -128,26 +128,25 @@ def _refuse_shadow(path: Path) -> None:
                 continue
             digests = {path: digest_of(path), other: digest_of(other)}
         except ModelError:
-            continue  # a damaged one deceives nobody
+            continue  # a damaged file cannot be used at all
         refuse_forgery(digests)
 
 
 def refuse_forgery(digests: dict[Path, str]) -> None:
-    """Raises ModelError where models of one fingerprint have different digests."""
+    """Raises ModelError if models of one fingerprint have different digests."""
     (first, digest), *others = digests.items()
     for path, other in others:
         if other != digest:
             raise ModelError(
-                f"{first} and {path} have the fingerprint {digest[:8]} both, and are different",
+                f"{first} and {path} differ, but both have the fingerprint {digest[:8]}",
                 "remove the one that you do not trust, or say which with {model}",
             )
 
 
 def path_of_fingerprint(fingerprint: bytes) -> Path | None:
-    """Returns the installed model that files of this fingerprint are decoded with; None without
-    one.
+    """Returns the installed model with a fingerprint, or None.
 
-    Raises ModelError if there are two that differ, or none but damaged ones.
+    Raises ModelError if two different models have it, or if all that have it are damaged.
     """
     paths = list(_paths_of_fingerprint(fingerprint))
     if len(paths) < 2:
@@ -165,13 +164,13 @@ def path_of_fingerprint(fingerprint: bytes) -> Path | None:
 
 
 def _paths_of_fingerprint(fingerprint: bytes) -> Iterator[Path]:
-    """Installed model files, of any name, whose card has this fingerprint."""
+    """Yields the installed model files, of any name, whose card has this fingerprint."""
     for folder in search_path():
         for path in sorted(folder.glob("*.safetensors")):
             try:
                 card = read_card(path)
             except ModelError:
-                continue  # a damaged file beside it must not keep a good one from decoding
+                continue  # an undamaged model may still be found
             if card.fingerprint == fingerprint.hex():
                 yield path
 
@@ -211,7 +210,7 @@ def _card(path: Path, metadata: dict[str, str] | None) -> ModelCard:
 
 
 def _check_card(card: ModelCard) -> None:
-    """Raises TypeError or ValueError for values that those who show a card do not expect."""
+    """Raises TypeError or ValueError for a card with malformed values."""
     for name in ("family", "objective", "distortion", "data"):
         if not isinstance(getattr(card, name), str) or not getattr(card, name).isprintable():
             raise TypeError(f"{name} is no text of one line")
@@ -232,7 +231,7 @@ def digest_of(path: Path) -> str:
 
 
 def load(path: Path) -> tuple[ModelCard, dict[str, np.ndarray]]:
-    """Returns card and tensors, after checking the fingerprint. Raises ModelError."""
+    """Returns the card and the tensors, after checking the fingerprint. Raises ModelError."""
     metadata, tensors = _read(path)
     card = _card(path, metadata)
     if fingerprint(card.family, tensors) != card.fingerprint or encoder_hash(
@@ -244,12 +243,12 @@ def load(path: Path) -> tuple[ModelCard, dict[str, np.ndarray]]:
 
 @dataclass(frozen=True)
 class HeadFile:
-    """The head of a model: `tensors` are its graph and the linear layer of `classes`.
+    """The file of a model's head: `tensors` are its graph and the linear layer of `classes`.
 
-    `space` is the recogniser whose embeddings it gives, `classes` are people it tells apart. An
-    embedding of length `certain[0]` is that of a face as likely as not; `certain[1]` is the width
-    of the logistic function of its length. None is for a head that was not measured for it. `runs`
-    are the training runs that led to it, of its model and its own.
+    `space` is the recogniser whose embeddings it gives; `classes` are the people that it can tell
+    apart. `certain` is the middle and the width of a logistic function, which turns the length of
+    an embedding into the probability that there is a face; None if it was not measured. `runs` are
+    the training runs of its model and its own.
     """
 
     space: str
@@ -264,14 +263,14 @@ def head_path(model: Path) -> Path:
 
 
 def has_head(card: ModelCard) -> bool:
-    """Returns whether files of a model can be embedded without decoding."""
+    """Returns whether a model has a head, so that files can be embedded without decoding."""
     return head_path(card.path).exists()
 
 
 def load_head(card: ModelCard, or_former: bool = False) -> HeadFile:
-    """Returns the head of a model; with `or_former`, that of a former model of its name will do.
+    """Returns the head of a model; with `or_former`, even that of a former model of this name.
 
-    Raises ModelError where there is none, or one of another model.
+    Raises ModelError if there is none, or if it belongs to another model.
     """
     path = head_path(card.path)
     if not has_head(card):
@@ -295,7 +294,7 @@ def load_head(card: ModelCard, or_former: bool = False) -> HeadFile:
 
 
 def _check_head(head: HeadFile) -> None:
-    """Raises TypeError or ValueError for a head that freeze has not made."""
+    """Raises TypeError or ValueError for a head with malformed values."""
     if not isinstance(head.space, str) or not isinstance(head.classes, list):
         raise TypeError("its space is no text, or its classes are no list")
     if not isinstance(head.runs, list):
@@ -316,9 +315,9 @@ def _check_head(head: HeadFile) -> None:
 def load_beside(
     path: Path, form: str, kind: str, model: str | None
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Returns the card and the tensors of a file that lies beside a model, None for any.
+    """Returns the card and the tensors of a file that lies beside a model.
 
-    Raises ModelError.
+    `model` is the model's fingerprint; None accepts any. Raises ModelError.
     """
     metadata, tensors = _read(path)
     try:
@@ -341,7 +340,7 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
     try:
         with safe_open(path, "numpy") as file:
             names = list(file.keys())
-            for name in names:  # NumPy lacks some types, and another exception would say so
+            for name in names:  # NumPy lacks some types, so they are refused before it fails
                 kind = file.get_slice(name).get_dtype()
                 if kind not in TYPES:
                     raise ModelError(
@@ -360,14 +359,12 @@ def fingerprint(family: str, tensors: dict[str, np.ndarray]) -> str:
 
 
 def digest(family: str, tensors: dict[str, np.ndarray]) -> str:
-    """SHA-256, 64 hexadecimal digits, over the family and, by name, what decoding depends on."""
+    """Returns the SHA-256 of what decoding depends on: the family, and tensors by name."""
     return _hash(family, tensors, [name for name in tensors if not name.startswith(ENCODER_ONLY)])
 
 
 def encoder_hash(tensors: dict[str, np.ndarray]) -> str:
-    """Returns the digest over what only encoding depends on, so that damage to it is noticed
-    too.
-    """
+    """Returns the digest of the tensors that only encoding needs, which shows damage to them."""
     names = [name for name in tensors if name.startswith(ENCODER_ONLY)]
     return _short(_hash("encoder", tensors, names))
 
@@ -386,9 +383,9 @@ def _hash(start: str, tensors: dict[str, np.ndarray], names: list[str]) -> str:
 
 
 def save(path: Path, card: dict[str, Any], tensors: dict[str, np.ndarray]) -> str:
-    """Writes a model file, whole or not at all, and return its fingerprint.
+    """Writes a model file, whole or not at all, and returns its fingerprint.
 
-    `card` has the fields of ModelCard but name, path and fingerprint.
+    `card` has the fields of ModelCard except name, path and fingerprint.
     """
     mark = fingerprint(card["family"], tensors)
     metadata = {
@@ -402,7 +399,7 @@ def save(path: Path, card: dict[str, Any], tensors: dict[str, np.ndarray]) -> st
 
 
 def save_head(path: Path, model: str, card: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
-    """Writes the head of the model with a fingerprint, whole or not at all.
+    """Writes the head of the model whose fingerprint is `model`, whole or not at all.
 
     `card` has `space`, `classes` and `runs`.
     """
@@ -417,7 +414,7 @@ def save_beside(
     card: dict[str, Any],
     tensors: dict[str, np.ndarray],
 ) -> None:
-    """Write a file that lies beside the model with a fingerprint, whole or not at all."""
+    """Writes a file that belongs to the model whose fingerprint is `model`, whole or not at all."""
     mark = _short(_hash(kind, tensors, list(tensors)))
     metadata = {"format": form, "model": model, "hash": mark, "card": json.dumps(card)}
     _write(path, tensors, metadata)

@@ -14,7 +14,7 @@ from facecodec.sessions import Transforms
 
 @dataclass(frozen=True)
 class Face:
-    """Five points (5, 2), (x, y), in pixels, and how sure it is that they are a face's, 0 to 1."""
+    """Five landmarks (x, y), (5, 2), in pixels, and the probability that they are a face's."""
 
     landmarks: np.ndarray
     certainty: float
@@ -22,9 +22,9 @@ class Face:
 
 @dataclass(frozen=True)
 class Sight:
-    """What a head sees in latents: an embedding, float32 (D,), of length 1, and where its face is.
+    """What a head sees in latents: an embedding, float32 (D,) of length 1, and a face.
 
-    `face` is None for a head that was not measured for its certainty.
+    `face` is None if the head's file lacks `certain`.
     """
 
     embedding: np.ndarray
@@ -45,10 +45,9 @@ class Head:
         self._transforms = Transforms(file.tensors, threads)
 
     def look(self, latents: np.ndarray) -> Sight:
-        """Returns what is seen in latents (M, h, w).
+        """Returns what the head sees in latents (M, h, w).
 
-        Raises ModelError where the graph does not give numbers: latents beyond all bounds, or a bad
-        head.
+        Raises ModelError if the result is not finite, because of huge latents or a bad head.
         """
         embedding, *others = self._seen(latents)
         length = float(np.linalg.norm(embedding))
@@ -61,8 +60,9 @@ class Head:
         return Sight(unit, Face(others[0], logistic((length - middle) / width)))
 
     def classify(self, latents: np.ndarray) -> np.ndarray:
-        """Scores of `classes`, float32 (C,). Raises ModelError as `look` does, and without
-        classes.
+        """Returns the scores of `classes`, float32 (C,).
+
+        Raises ModelError for a head without classes, and as `look` does.
         """
         if not self.classes:
             raise ModelError("the head tells no classes apart")
@@ -75,7 +75,7 @@ class Head:
         return (weight @ embedding + bias).astype(np.float32)
 
     def _seen(self, latents: np.ndarray) -> list[np.ndarray]:
-        """What the graph gives, float64, in which no sum of squares overflows."""
+        """Returns the outputs of the graph as float64, in which no sum of squares overflows."""
         seen = [each.astype(np.float64) for each in self._transforms.vectors("head.onnx", latents)]
         if not all(np.isfinite(each).all() for each in seen):
             raise ModelError("the head gives no numbers for this file")

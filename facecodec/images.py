@@ -1,4 +1,4 @@
-"""Image files to RGB arrays and back, with what Pillow users expect of every mode."""
+"""Reads image files into RGB arrays and writes them, converting every mode as users expect."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from facecodec import plugins
 from facecodec.container import check_size
 from facecodec.errors import ImageError, UsageError
 
-# What `encode` looks for in a folder, with what packages of an extra read: see suffixes().
+# What `encode` looks for in a folder; suffixes() adds those of optional packages.
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff"}
     | {".gif", ".ppm", ".pgm", ".pnm", ".jp2", ".j2k", ".avif", ".tga"}
 )
-# What else looks like a picture, and is told to have been passed over.
+# Other pictures: `encode` reports that it passed them over.
 UNREAD_SUFFIXES = frozenset(
     {".svg", ".eps", ".ico", ".psd", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2"}
 ).union(*plugins.PACKAGES.values())
-# Formats that are read, whatever a file is called. Not among them are formats that run other
-# programs on their content (EPS), or take memory for it before its size can be checked (ICO).
+# Formats that are read, whatever a file is called. Formats that run other programs (EPS), or
+# allocate memory before the size can be checked (ICO), are left out.
 COMMON = ("JPEG", "PNG", "BMP", "GIF", "PPM")
 FURTHER = ("WEBP", "MPO", "TIFF", "JPEG2000", "TGA", "AVIF")
 # Formats that are written: Pillow's name and options of each.
@@ -39,19 +39,19 @@ WRITTEN: dict[str, tuple[str, dict[str, Any]]] = {
     "tiff": ("TIFF", {"compression": "tiff_adobe_deflate"}),
     "ppm": ("PPM", {}),
 }
-TRUSTED_MAX_PIXELS = 1 << 27  # of files to train on or to measure; Pillow itself stops soon after
+TRUSTED_MAX_PIXELS = 1 << 27  # limit for datasets; Pillow's own is a little higher
 ORIENTATION = 0x0112  # in EXIF
 EXIF, PROFILE = "EXIF", "ICCP"  # types of chunks
-EXIF_PREFIX = b"Exif\0\0"  # what Pillow and JPEG files begin it with
-MAX_JPEG_EXIF = 65533  # bytes, with that
+EXIF_PREFIX = b"Exif\0\0"  # EXIF begins with it in Pillow and in JPEG files
+MAX_JPEG_EXIF = 65533  # bytes, with the prefix
 SUFFIX_FORMATS = {f".{name}": name for name in WRITTEN} | {".jpeg": "jpg", ".tif": "tiff"}
 
 
 class RgbImage(NamedTuple):
     """The picture of an image file, upright, as `pixels`, uint8 RGB (H, W, 3).
 
-    `dropped` says in words what was left out, `metadata` are the chunks that were kept. Without
-    `metadata` the pixels are sRGB, with an ICCP chunk they are in that colour space.
+    `dropped` says in words what was left out; `metadata` are the chunks that were kept. The pixels
+    are sRGB, or in the colour space of the ICCP chunk if there is one.
     """
 
     pixels: np.ndarray
@@ -100,7 +100,10 @@ def to_rgb(image: Image.Image, keep_metadata: bool = False) -> RgbImage:
 
 @contextmanager
 def _damage_as_image_error() -> Iterator[None]:
-    """Turns what Pillow's decoders raise for damaged files into ImageError; hides warnings."""
+    """Turns the exceptions of Pillow's decoders for damaged files into ImageError.
+
+    It hides warnings.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -115,14 +118,14 @@ def _damage_as_image_error() -> Iterator[None]:
 
 
 def suffixes() -> frozenset[str]:
-    """Those of files that are read, with the packages that are installed."""
+    """Returns the suffixes of image files that can be read with the installed packages."""
     return SUFFIXES | plugins.suffixes()
 
 
 def _open(file: BinaryIO, max_pixels: int) -> Image.Image:
-    """Opens an image of the formats above.
+    """Opens an image of a format that is read.
 
-    It tries the common ones first, as loading all plugins takes time.
+    It tries the common formats first, because loading all plugins takes time.
     """
     try:
         return Image.open(file, formats=COMMON)
@@ -173,11 +176,11 @@ def _to_rgb(image: Image.Image, keep_metadata: bool) -> RgbImage:
 
 
 def exif_chunk(data: Image.Exif | bytes) -> list[tuple[str, bytes]]:
-    """Returns the EXIF chunk, if there is anything for it but the orientation, which is applied."""
+    """Returns the EXIF chunk without the orientation, which is applied; none if nothing is left."""
     exif = Image.Exif()
     exif.load(
         data if isinstance(data, bytes) else data.tobytes()
-    )  # a copy: what is given is its owner's
+    )  # a copy, so that the caller's EXIF keeps its orientation
     exif.pop(ORIENTATION, None)
     return [(EXIF, exif.tobytes().removeprefix(EXIF_PREFIX))] if exif else []
 
@@ -194,8 +197,10 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def as_rgb(image: Image.Image | np.ndarray) -> np.ndarray:
-    """Returns uint8 RGB (H, W, 3) of a Pillow image, or of a uint8 array, (H, W, 3) RGB or (H, W)
-    grey.
+    """Returns an image as uint8 RGB (H, W, 3).
+
+    `image` is a Pillow image or a uint8 array, (H, W, 3) RGB or (H, W) grey. Raises ImageError for
+    anything else.
     """
     if isinstance(image, Image.Image):
         image = to_rgb(image).pixels
@@ -210,7 +215,7 @@ def as_rgb(image: Image.Image | np.ndarray) -> np.ndarray:
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
-    """Integers are taken as 16-bit, floats as 0..1; Pillow's own convert would clip both at 255."""
+    """Converts 16-bit integers, and floats in 0..1. Pillow's `convert` would clip both at 255."""
     values = np.asarray(image)
     scaled = values.astype(np.float64) * (255 if image.mode == "F" else 255 / 65535)
     return Image.fromarray(np.clip(np.rint(np.nan_to_num(scaled)), 0, 255).astype(np.uint8), "L")
@@ -237,19 +242,19 @@ def _to_srgb(image: Image.Image, profile: bytes, dropped: list[str]) -> Image.Im
 
 
 def info_of(chunks: Sequence[tuple[str, bytes]]) -> dict[str, bytes]:
-    """Returns the `info` of a Pillow image from a file's chunks; of a type, the first counts."""
+    """Returns a file's chunks as the `info` of a Pillow image. Of each type, the first counts."""
     found = dict(reversed(chunks))
     info = {"exif": EXIF_PREFIX + found[EXIF]} if EXIF in found else {}
     return info | ({"icc_profile": found[PROFILE]} if PROFILE in found else {})
 
 
 def reduce(image: Image.Image, max_side: int) -> None:
-    """Makes a picture, in place, at most `max_side` pixels wide and high."""
+    """Shrinks a picture, in place, to at most `max_side` pixels along each side."""
     image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
 
 
 def check_written(format: str) -> None:
-    """Raises UsageError for a format of WRITTEN that this Pillow was built without."""
+    """Raises UsageError if this Pillow was built without a format of WRITTEN."""
     Image.init()
     name, _ = WRITTEN[format]
     if name not in Image.SAVE:
@@ -259,8 +264,8 @@ def check_written(format: str) -> None:
 def write(image: Image.Image, format: str) -> bytes:
     """Returns the bytes of an RGB picture as a file of a format in WRITTEN.
 
-    They include the metadata in its info. PNG, PPM and TIFF are lossless, the others have quality
-    95. Raises ImageError for more than the format holds.
+    The file includes the metadata in the picture's info. PNG, PPM and TIFF are lossless; the others
+    have quality 95. Raises ImageError for a picture or EXIF that is too large for the format.
     """
     buffer = io.BytesIO()
     name, options = WRITTEN[format]
@@ -274,7 +279,7 @@ def write(image: Image.Image, format: str) -> bytes:
             image.save(buffer, name, **options, **(metadata if format != "ppm" else {}))
     except MemoryError:
         raise
-    except Exception as error:  # TIFF and AVIF read the EXIF, which a stranger may have written
+    except Exception as error:  # TIFF and AVIF parse the EXIF, which may be malformed
         width, height = image.size
         raise ImageError(
             f"a picture of {width}x{height} cannot be a {name} file ({error}): decode to png"

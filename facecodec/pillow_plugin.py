@@ -18,7 +18,7 @@ FORMAT, SUFFIX, MEDIA_TYPE = "FIC", ".fic", "image/x-facecodec"
 
 
 class FicError(FacecodecError, OSError):
-    """The error for a bad file, for programs that expect what Pillow raises."""
+    """The error for a bad file. It is also an OSError, which users of Pillow expect."""
 
 
 @contextmanager
@@ -56,14 +56,15 @@ class FicImageFile(ImageFile.ImageFile):
 
 
 def save(image: Image.Image, file: IO[bytes], name: str | bytes) -> None:
-    """Saves an image, as image.save asks; takes `quality`, `effort`, `model`, `exif`,
-    `icc_profile`.
+    """Saves an image for image.save.
+
+    Options are `quality`, `effort`, `model`, `exif` and `icc_profile`.
     """
     from facecodec.frozen import model_path
 
     options = image.encoderinfo
     chunks = exif_chunk(options["exif"]) if options.get("exif") else []
-    if options.get("icc_profile"):  # the pixels are what it says, and stay so
+    if options.get("icc_profile"):  # the pixels stay in the profile's colour space
         chunks.append((PROFILE, options["icc_profile"]))
         image = image.copy()
         image.info.pop("icc_profile", None)

@@ -11,7 +11,7 @@ from PIL import Image
 from facecodec.container import check_size
 from facecodec.errors import ImageError
 
-PACKAGES = {  # each with the suffixes of files that it reads
+PACKAGES = {  # each package and the suffixes of the files it reads
     "pillow_heif": frozenset({".heic", ".heif", ".hif"}),
     "pillow_jxl": frozenset({".jxl"}),
 }
@@ -23,15 +23,15 @@ BOX = 8  # bytes: the size and the type of a box of ISO base media
 
 
 def suffixes() -> frozenset[str]:
-    """Those of files that the packages read which are installed."""
+    """Returns the suffixes of the files that the installed packages read."""
     return frozenset().union(*(PACKAGES[name] for name in PACKAGES if find_spec(name)))
 
 
 def open_image(file: BinaryIO, max_pixels: int) -> Image.Image | None:
-    """Returns a picture in HEIC or JPEG XL; None for another kind of file.
+    """Returns a HEIC or JPEG XL picture, or None for another kind of file.
 
-    Raises ImageError for one whose package is not installed, and for more than `max_pixels` of JPEG
-    XL, which its package decodes whole as it opens it.
+    Raises ImageError if the format's package is not installed. JPEG XL's package decodes a whole
+    picture when it opens it, so this raises ImageError for more than `max_pixels` before that.
     """
     head = file.read(32)
     file.seek(0)
@@ -50,12 +50,12 @@ def _import(package: str, kind: str) -> Any:
     from importlib import import_module
 
     if find_spec(package) is None:
-        raise ImageError(f"a {kind} image: {REMEDY} to have it read")
+        raise ImageError(f"a {kind} image cannot be read yet: {REMEDY}")
     return import_module(package)
 
 
 def jpegxl_size(content: bytes) -> tuple[int, int]:
-    """Width and height that a JPEG XL file states. Raises ImageError for one without."""
+    """Returns the width and height in a JPEG XL file's header. Raises ImageError without one."""
     stream = content if content.startswith(JXL_CODESTREAM) else _codestream(content)
     if not stream.startswith(JXL_CODESTREAM) or len(stream) < 12:
         raise ImageError("damaged image (JPEG XL without a size): fetch or copy it again")
@@ -81,9 +81,7 @@ def jpegxl_size(content: bytes) -> tuple[int, int]:
 
 
 def _codestream(content: bytes) -> bytes:
-    """Returns the beginning of the codestream in a container: of its box jxlc, or of the first
-    jxlp.
-    """
+    """Returns the beginning of the codestream: the box jxlc, or the first jxlp, of a container."""
     start = 0
     while len(content) - start >= BOX:
         size, kind = (
@@ -91,12 +89,12 @@ def _codestream(content: bytes) -> bytes:
             content[start + 4 : start + 8],
         )
         header = BOX
-        if size == 1:  # which says that 64 bits follow
+        if size == 1:  # the size follows in 64 bits
             size, header = int.from_bytes(content[start + 8 : start + 16], "big"), 2 * BOX
         if kind in (b"jxlc", b"jxlp"):
-            start += header + (4 if kind == b"jxlp" else 0)  # after the number of the part
+            start += header + (4 if kind == b"jxlp" else 0)  # jxlp begins with its part number
             return content[start : start + 16]
-        if size < header:  # 0 says that it is the last box
+        if size < header:  # a size of 0 marks the last box
             break
         start += size
     return b""

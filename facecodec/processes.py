@@ -1,4 +1,4 @@
-"""Helpers for processes that work for another one."""
+"""What worker processes have in common."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from multiprocessing import connection
 
 
 def end_with_parent() -> None:
-    """Makes this process end when the one that started it ends, for whatever reason."""
+    """Makes this process end when its parent process ends, even if that is killed."""
     threading.Thread(target=_wait, daemon=True).start()
 
 

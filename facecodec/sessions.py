@@ -1,9 +1,9 @@
 """The floating-point transforms as ONNX Runtime sessions: pixels -> latents -> pixels.
 
-Pictures wider or higher than TILE pixels run in tiles on a fixed grid. A tile also gets as much of
-its surroundings as its result depends on. So memory is bounded, and tiles can share the cores. A
-session itself has one thread: ONNX Runtime splits a sum over its threads, which changes its last
-bit, and with it, now and then, a file.
+Pictures wider or higher than TILE pixels run in tiles on a fixed grid. Each tile includes the
+surroundings that its result depends on. So memory is bounded, and tiles run in parallel. A session
+has one thread only: ONNX Runtime splits sums over threads, which changes their last bit, and so, at
+times, a file.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from facecodec.tensors import REACH
 from facecodec.text import printable
 
 if TYPE_CHECKING:
-    import onnxruntime  # 20 MB, imported when a graph is run: reading symbols does without
+    import onnxruntime  # 20 MB, so elsewhere it is imported only when a graph runs
 
 SUFFIX = "ExecutionProvider"
 CPU = "CPUExecutionProvider"
-EXTERNAL = b"location"  # the key, in ONNX, of the path of a file that holds weights
+EXTERNAL = b"location"  # the key in ONNX before the path of an external file of weights
 TILE = 1024  # pixels; a multiple of downsampling times hyper
 
 
@@ -33,9 +33,9 @@ class Transforms:
     """The graphs of a model. A session is made at its first use, so encoders load no synthesis.
 
     `threads` is how many tiles of a picture run at a time; 0 means $FACECODEC_THREADS, or one per
-    core. The `step` of a graph is the pixels, along a side, for each position of its latents. Its
-    reach is how many of these positions to each side, beyond its own, a result depends on. The
-    model says it in the tensor NAME.reach, or it is measured when a picture first needs tiles.
+    core. The `step` of a graph is the number of pixels per position of its latents, along a side.
+    Its reach is how many positions to each side a result depends on, beyond its own. The tensor
+    NAME.reach gives it, or it is measured when a picture first needs tiles.
     """
 
     def __init__(self, tensors: dict[str, np.ndarray], threads: int = 0) -> None:
@@ -64,8 +64,9 @@ class Transforms:
         return self._tiled(part, size, TILE // step, reach)
 
     def of_latents(self, name: str, latents: np.ndarray, step: int, down: int) -> np.ndarray:
-        """Runs a graph on latents (M, h, w) with this `step`, to float32 (C, ceil(h/down),
-        ceil(w/down)).
+        """Runs a graph on latents (M, h, w) with this `step`.
+
+        Returns float32 (C, ceil(h/down), ceil(w/down)).
         """
 
         def part(rows: slice, columns: slice) -> np.ndarray:
@@ -101,13 +102,16 @@ class Transforms:
         return pixels
 
     def vectors(self, name: str, latents: np.ndarray) -> list[np.ndarray]:
-        """Runs a graph on latents (M, h, w), to float32 (D,) and what else it gives."""
+        """Runs a graph on latents (M, h, w). Returns all its outputs; the first is float32 (D,).
+
+        Raises ModelError.
+        """
         results = self._results(name, latents[None])
         if results[0].ndim != 2 or any(
             len(each) != 1 or each.dtype != np.float32 for each in results
         ):
-            told = ", ".join(f"{each.dtype} {each.shape}" for each in results)
-            raise ModelError(f"the model's {name} graph gives {told}")
+            outputs = ", ".join(f"{each.dtype} {each.shape}" for each in results)
+            raise ModelError(f"the model's {name} graph gives {outputs}")
         return [each[0] for each in results]
 
     def _tiled(
@@ -120,11 +124,11 @@ class Transforms:
         down: int = 1,
         out: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Runs `work` over a `size` in tiles of `core` positions, and put the results together.
+        """Runs `work` over a `size` in tiles of `core` positions, and joins the results.
 
-        `work` takes rows and columns, and gives `up`/`down` times as many. Several tiles each get
-        `reach()` more positions to each side, rounded up to `down`, whose results are cut off. The
-        result is written to `out` if that is given; what lies beyond its edges is dropped.
+        `work` takes rows and columns, and returns `up`/`down` times as many. If there are several
+        tiles, each gets `reach()` more positions to each side, rounded up to `down`; their results
+        are cut off. The result is written to `out`, if given, without what lies beyond its edges.
         """
         margin = -(-reach() // down) * down if max(size) > core else 0
         tiles = [
@@ -135,7 +139,7 @@ class Transforms:
         if len(tiles) == 1 and out is None:
             return work(slice(0, size[0]), slice(0, size[1]))
 
-        # The first tile is run before the others, for the channels and the type of the result.
+        # The first tile runs before the others: it gives the channels and the type of the result.
         first = work(*(along.seen for along in tiles[0]))
         sides = (-(-side * up // down) for side in size)
         result = np.empty((len(first), *sides), first.dtype) if out is None else out
@@ -162,12 +166,10 @@ class Transforms:
         return result
 
     def _reach(self, name: str, channels: int, up: int = 1, down: int = 1, unit: int = 1) -> int:
-        """Returns the reach of a graph in positions, of which a cell (see `measured_reach`) has
-        `unit`.
-        """
-        told = self._tensors.get(f"{name.removesuffix('.onnx')}.reach")
-        if told is not None:
-            return int(told[0])
+        """Returns the reach of a graph in positions; a cell of `measured_reach` has `unit`."""
+        reach = self._tensors.get(f"{name.removesuffix('.onnx')}.reach")
+        if reach is not None:
+            return int(reach[0])
         if name not in self._measured:
             self._measured[name] = unit * self.measured_reach(name, channels, up, down)
         return self._measured[name]
@@ -175,19 +177,18 @@ class Transforms:
     def measured_reach(self, name: str, channels: int, up: int = 1, down: int = 1) -> int:
         """Returns how many cells to each side, beyond its own, a result of a graph depends on.
 
-        A cell is a square of the input, with sides of `down`, or the square of the output that it
-        becomes, with sides of `up`. One cell of an input is NaN, and so is all that depends on it:
-        a sum that NaN goes into is NaN, whatever the weights. Raises ModelError for a graph whose
-        reach is larger than the tensor for it can say.
+        A cell is a square of the input with sides of `down`, which becomes a square of the output
+        with sides of `up`. One cell of the input is set to NaN; every output that depends on it
+        becomes NaN, whatever the weights are. Raises ModelError for a reach above REACH.most.
         """
-        for far in (16, int(REACH.most) + 1):  # most look less far, and are done with the first
+        for far in (16, int(REACH.most) + 1):  # for most graphs the first is enough
             found = [self._spread(name, channels, up, down, axis, far) for axis in (2, 3)]
             if max(found) < far:
                 return max(found)
         raise ModelError(f"the model's {name} graph looks too far for pictures above {TILE} pixels")
 
     def _spread(self, name: str, channels: int, up: int, down: int, axis: int, far: int) -> int:
-        """Does `measured_reach` along one axis of a strip that has `far` cells to each side."""
+        """Measures the reach along one axis of a strip that has `far` cells to each side."""
         shape, cell = [1, channels, down, down], [slice(None)] * 4
         shape[axis] *= 2 * far + 1
         cell[axis] = slice(far * down, (far + 1) * down)
@@ -196,7 +197,7 @@ class Transforms:
         result = np.moveaxis(self._run(name, values, up, down), axis - 1, 0)
         cells = np.flatnonzero(np.isnan(result).any((1, 2))) // up - far
         if not len(cells):
-            raise ModelError(f"the model's {name} graph gives what does not depend on its input")
+            raise ModelError(f"the output of the model's {name} graph does not depend on its input")
         return int(max(-cells[0], cells[-1]))
 
     def _run(self, name: str, values: np.ndarray, up: int, down: int) -> np.ndarray:
@@ -223,7 +224,7 @@ class Transforms:
         session = open_session(
             self._tensors[name].tobytes(), f"the model's {name} graph", provider()
         )
-        if session.get_providers()[0] != provider():  # which ONNX Runtime does without an error
+        if session.get_providers()[0] != provider():  # ONNX Runtime falls back without an error
             raise UsageError(
                 f"{provider()} is there but does not start: check its driver and libraries"
             )
@@ -232,21 +233,21 @@ class Transforms:
 
 
 def open_session(graph: bytes, what: str, provider: str = CPU) -> onnxruntime.InferenceSession:
-    """Returns a session of one thread of an ONNX graph that a model holds.
+    """Returns a session, with one thread, of an ONNX graph in a model.
 
-    It prints nothing, and reads no file: a graph may name one that holds its weights, and a
-    stranger's would make a picture of it. Raises ModelError, which begins with `what`.
+    It prints nothing. It refuses a graph that reads its weights from another file: a hostile one
+    could show any file as a picture. Raises ModelError, which begins with `what`.
     """
     import onnxruntime
 
     if EXTERNAL in graph:
-        raise ModelError(f"{what} names a file that it wants to read, which no model does")
+        raise ModelError(f"{what} reads another file, which no model may do")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.enable_mem_pattern = False  # a fifth less memory for a tile, at no cost in time
-    options.log_severity_level = 4  # errors are raised, and what they name is not printed raw
+    options.log_severity_level = 4  # errors are raised, so that names in them can be escaped
     options.add_session_config_entry("session.load_model_format", "ONNX")
-    try:  # without a second try, which prints why the first one failed
+    try:  # without ONNX Runtime's fallback, which prints why the first try failed
         return onnxruntime.InferenceSession(graph, options, [provider], enable_fallback=0)
     except Exception as error:  # ONNX Runtime raises a type of its own for each kind of damage
         raise ModelError(f"{what} does not load: {printable(str(error))}") from None
@@ -255,10 +256,10 @@ def open_session(graph: bytes, what: str, provider: str = CPU) -> onnxruntime.In
 def run_session(
     session: onnxruntime.InferenceSession, what: str, *values: np.ndarray, only: str | None = None
 ) -> list[np.ndarray]:
-    """Returns all outputs of a graph, for inputs in its order.
+    """Returns all outputs of a graph. `values` are its inputs, in order.
 
-    With `only` it returns the output of that name, and computes no more than it takes. Raises
-    ModelError and MemoryError.
+    With `only` it computes and returns only the output of that name. Raises ModelError and
+    MemoryError.
     """
     import onnxruntime
 
@@ -277,8 +278,7 @@ def run_session(
 
 
 def provider() -> str:
-    """Returns the execution provider that $FACECODEC_PROVIDER names, or the CPU's, as ONNX Runtime
-    calls it.
+    """Returns ONNX Runtime's name of the execution provider in $FACECODEC_PROVIDER, or the CPU's.
 
     Raises UsageError if this ONNX Runtime has no such provider.
     """
@@ -307,7 +307,7 @@ def _threads() -> int:
 
 @dataclass(frozen=True)
 class _Tile:
-    """Along one side: the positions of a tile, and those that the network sees for it."""
+    """The positions of a tile along one side, and the wider range that the network sees for it."""
 
     core: slice
     seen: slice

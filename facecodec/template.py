@@ -20,15 +20,14 @@ TEMPLATE = np.array(
         [70.7299, 92.2041],
     ]
 )
-MAX_OVERSAMPLING = 16  # sampling points along a side of a pixel of the crop, at most
+MAX_OVERSAMPLING = 16  # sampling points per pixel of the crop along a side, at most
 
 
 def similarity(landmarks: np.ndarray, template: np.ndarray = TEMPLATE) -> np.ndarray:
-    """Returns the similarity that maps crop coordinates to image coordinates, (2, 3), least
-    squares.
+    """Returns the similarity transform from crop to image coordinates, a matrix (2, 3).
 
-    `landmarks` (5, 2) in the image, `template` (5, 2) in a crop of 112x112. Fitted in the direction
-    image -> crop, the one in which errors are measured in pixels of the crop, and inverted.
+    `landmarks` (5, 2) are in the image, `template` (5, 2) in a crop of 112x112. The least-squares
+    fit goes from image to crop, so that errors are pixels of the crop, and is then inverted.
     """
     x, y = landmarks.T
     ones, zeros = np.ones(len(landmarks)), np.zeros(len(landmarks))
@@ -41,5 +40,5 @@ def similarity(landmarks: np.ndarray, template: np.ndarray = TEMPLATE) -> np.nda
 
 
 def scale_of(matrix: np.ndarray) -> float:
-    """Returns how many pixels of the image a pixel of the crop spans, by the crop's matrix."""
+    """Returns the pixels of the image per pixel of the crop, from the crop's matrix."""
     return math.hypot(matrix[0, 0], matrix[1, 0])

@@ -12,10 +12,10 @@ from facecodec.text import printable
 
 @dataclass(frozen=True)
 class Tensor:
-    """A type, a shape and a range.
+    """The type, shape and range that a tensor must have.
 
-    A side is a number, a letter that stands for the same number wherever it occurs, or None for
-    any.
+    Each side of the shape is a number, None for any number, or a name that stands for the same
+    number in all tensors.
     """
 
     dtype: str
@@ -25,18 +25,18 @@ class Tensor:
 
 
 GRAPH = Tensor("uint8", (None,))  # the bytes of an ONNX file
-REACH = Tensor("uint8", (1,), 0, 64)  # positions to each side that a graph looks at
+REACH = Tensor("uint8", (1,), 0, 64)  # how many positions to each side a graph looks at
 
 
 def graphs(tensors: Mapping[str, np.ndarray], names: Iterable[str]) -> dict[str, Tensor]:
-    """Returns graphs of a model, and the reach of those that have one: older models have none."""
+    """Returns what a model's graphs must be, and their reach where given: older models lack it."""
     return {f"{name}.onnx": GRAPH for name in names} | {
         f"{name}.reach": REACH for name in names if f"{name}.reach" in tensors
     }
 
 
 def check(tensors: Mapping[str, np.ndarray], expected: Mapping[str, Tensor]) -> None:
-    """Raises ValueError, with one line, unless these are the expected tensors and no others."""
+    """Raises ValueError, with a message of one line, unless the tensors are exactly as expected."""
     for name in expected:
         if name not in tensors:
             raise ValueError(f"it has no tensor {name}")

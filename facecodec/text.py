@@ -1,12 +1,12 @@
-"""Makes names that strangers chose fit for a terminal."""
+"""Makes untrusted names safe to print on a terminal."""
 
 from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    """One line of `text`: what is not printable is escaped as Python does, a newline as \\\\n.
+    """Returns `text` in one line; unprintable characters are escaped as in Python, such as \\\\n.
 
-    That is every control character and escape sequence, bidirectional overrides and other format
-    characters, line and paragraph separators, and bytes that are no text.
+    These are control and format characters, bidirectional overrides, line and paragraph separators,
+    and bytes that are not text.
     """
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -1,7 +1,7 @@
-"""The page that shows .fic files in a browser, and the script with which other pages show them.
+"""The page that shows .fic files in a browser, and the script for other pages that show them.
 
-Their JavaScript is web/, packed by `make web` into facecodec/web. A page contains all that it
-needs: the script, ONNX Runtime's wasm, the decoding half of models, and files.
+`make web` packs their JavaScript from web/ into facecodec/web. A page contains everything it needs:
+the script, ONNX Runtime's wasm, the decoding half of the models, and the files.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ SCRIPT, WASM, LISTING = "facecodec.js", "ort.wasm.gz", "models.json"
 def page(
     files: Sequence[tuple[str, bytes]], models: Iterable[Path], alive: str | None = None
 ) -> bytes:
-    """Returns an HTML page that shows files and takes others that are dropped on it.
+    """Returns an HTML page that shows files, and further files that are dropped on it.
 
-    `files` are (name, bytes); `models` are those it can decode. `alive` is an address of the page's
-    server, to which it keeps a connection open; a page without one connects to nothing. Raises
-    ModelError for a model that cannot be read.
+    `files` are (name, bytes); `models` are the models that it can decode. `alive` is an address of
+    the page's server, to which the page keeps a connection open; without it the page connects to
+    nothing. Raises ModelError for a model that cannot be read.
     """
     script = (BUILT / SCRIPT).read_text("utf-8").replace("</script", r"<\/script")
     style = (BUILT / "page.css").read_text("utf-8")
@@ -56,7 +56,7 @@ def page(
 
 
 def write_script(folder: Path, models: Iterable[Path]) -> None:
-    """Writes facecodec.js, and the files that it fetches, into a folder that is made if need be.
+    """Writes facecodec.js, and the files that it fetches, into a folder, which it makes if needed.
 
     Raises ModelError for a model that cannot be read, and OSError.
     """
@@ -72,7 +72,7 @@ def write_script(folder: Path, models: Iterable[Path]) -> None:
 
 
 def models_of(files: Iterable[bytes]) -> list[Path]:
-    """Returns the default model, and the installed ones that files name; bad files name none.
+    """Returns the default model and the installed models of `files`. Bad files are ignored.
 
     Raises ModelError if two installed models have a file's fingerprint and differ.
     """
@@ -81,7 +81,7 @@ def models_of(files: Iterable[bytes]) -> list[Path]:
         try:
             fingerprint = container.unpack(data).fingerprint
         except FacecodecError:
-            continue  # the page says what is wrong with it
+            continue  # the page itself reports a bad file
         path = frozen.path_of_fingerprint(fingerprint)
         if path is not None:
             found[path] = None
@@ -89,9 +89,9 @@ def models_of(files: Iterable[bytes]) -> list[Path]:
 
 
 def decoding_half(path: Path) -> tuple[str, str, bytes]:
-    """Returns the name, the fingerprint, and the model file without what only encoders need.
+    """Returns a model's name, fingerprint, and file without the tensors that only encoders need.
 
-    That is about half of its bytes. Raises ModelError.
+    About half of the bytes remain. Raises ModelError.
     """
     from safetensors.numpy import save
 
@@ -108,7 +108,7 @@ def decoding_half(path: Path) -> tuple[str, str, bytes]:
 
 
 def _digest(text: str) -> str:
-    """Returns the hash of an inline script or style, as a content-security policy names it."""
+    """Returns the hash of an inline script or style in the form of a content-security policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 

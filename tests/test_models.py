@@ -244,13 +244,13 @@ def test_a_graph_reads_no_file(tmp_path, monkeypatch):
     for name in ("g_s.onnx", "g_a.onnx"):
         path = tmp_path / f"{name}.safetensors"
         forged(path, DATA / "tiny-spic.safetensors", lambda t, n=name: t.update({n: graph}))
-        with pytest.raises(ModelError, match="names a file that it wants to read"):
+        with pytest.raises(ModelError, match="reads another file"):
             Codec(path).decode(Codec(path).encode(np.zeros((16, 16, 3), np.uint8)))
     copy = tmp_path / "headed.safetensors"
     copy.write_bytes((DATA / "tiny-spic.safetensors").read_bytes())
     told, mark = {"space": "x", "classes": [], "runs": []}, frozen.read_card(copy).fingerprint
     frozen.save_head(frozen.head_path(copy), mark, told, {"head.onnx": graph})
-    with pytest.raises(ModelError, match="names a file that it wants to read"):
+    with pytest.raises(ModelError, match="reads another file"):
         Codec(copy).embed(open_container((DATA / "spic-q3.fic").read_bytes()))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 from facecodec.container import MAX_QUALITY_BYTE
@@ -16,6 +17,7 @@ SAVED = 0.12  # the share of bytes that a search is first taken to save
 ROUNDS = 3  # searches at most
 ABOVE = 1.03  # times the limit: a search that ends below this is the last one
 TRIMMED = 1.15  # times the limit from which trimming still comes down
+CLOSE = 0.99  # times the limit: a trimmed file of so many bytes is close enough
 
 Trim = Callable[[Any, int, float], Any]
 
@@ -47,8 +49,12 @@ def fit(
         share = size / plain(byte)
         if limit <= size <= ABOVE * limit or (size <= limit and byte == MAX_QUALITY_BYTE):
             break
-    # From the one nearest above the limit down to those below it.
-    for byte, (size, latents) in sorted(tried.items(), key=lambda each: abs(each[1][0] - limit)):
+    # From the one nearest above the limit, or hardly below it, down to those below it.
+    nearest = sorted(
+        (size < CLOSE * limit, abs(size - limit), byte) for byte, (size, _) in tried.items()
+    )
+    for _, _, byte in nearest:
+        size, latents = tried[byte]
         if size <= TRIMMED * limit:
             data = _trimmed(limit, latents, byte, pack, trim)
             if data is not None:
@@ -64,10 +70,21 @@ def _trimmed(
     trim: Trim,
 ) -> bytes | None:
     data = pack(latents, byte)
-    saved = 0.0
+    if len(data) <= limit:
+        return data
+    best, saved, too_few, enough = None, 0.0, 0.0, inf
     for _ in range(12):
-        if len(data) <= limit:
-            return data
         saved += 8 * (len(data) - limit)
+        if not too_few < saved < enough:
+            saved = (too_few + enough) / 2
         data = pack(trim(latents, byte, saved), byte)
-    return None
+        if len(data) > limit:
+            too_few = saved
+            continue
+        # A slice costs what the slices before it make it cost, so the bits saved are a guess.
+        enough = saved
+        if best is None or len(data) > len(best):
+            best = data
+        if len(data) >= CLOSE * limit:
+            break
+    return best

@@ -379,15 +379,15 @@ def choose_tables(scales: Array, places: list[list[int]], log_gain: Array, count
 
 
 def read_sliced(
-    data: bytes, said: Array, h: int, w: int, b: int, tensors: dict, tables: list[list[int]]
+    data: bytes, predicted: Array, h: int, w: int, b: int, tensors: dict, tables: list[list[int]]
 ) -> Array:
-    """The symbols of y, block by block and slice by slice; `said` is what z says of all places."""
+    """Returns y's symbols, read by block and slice. `predicted` is the prediction of all of y."""
     gains = {name: tensors[name][3] for name in ("y_log_gain", "y_gain", "y_inverse_gain")}
     stream = Stream(data)
     y = [[[0] * w for _ in range(h)] for _ in gains["y_gain"][0]]
     for top, left in itertools.product(range(0, h, 16), range(0, w, 64)):
         down, across = slice(top, min(top + 16, h)), slice(left, min(left + 64, w))
-        here = [[row[across] for row in rows[down]] for rows in said]
+        here = [[row[across] for row in rows[down]] for rows in predicted]
         places = quality_of_places(here.pop(), b)
         scales, means_of_all, features = (
             here[: len(y)],
@@ -489,17 +489,17 @@ def read_symbols(data: bytes, model: dict) -> dict:
     h_z, w_z = -(-h // 4), -(-w // 4)
     which = [[[table] * w_z for _ in range(h_z)] for table in tensors["z_table"][3][b]]
     z = read_array(file["streams"][0], 4, which, tables)
-    said = hyper_synthesis(z, tensors["z_inverse_gain"][3][b], tensors)
-    said = [[row[:w] for row in rows[:h]] for rows in said]
+    predicted = hyper_synthesis(z, tensors["z_inverse_gain"][3][b], tensors)
+    predicted = [[row[:w] for row in rows[:h]] for rows in predicted]
     if model["family"] == "sliced":
-        y = read_sliced(file["streams"][1], said, h, w, b, tensors, tables)
+        y = read_sliced(file["streams"][1], predicted, h, w, b, tensors, tables)
         return told | {"z": z, "y": y}
     log_gain = tensors["y_log_gain"][3]
     channels = len(log_gain[b])
     places = [[b] * w for _ in range(h)]
-    if len(said) > 2 * channels:
-        places = quality_of_places(said[-1], b)
-    which = choose_tables(said[:channels], places, log_gain, len(tables))
+    if len(predicted) > 2 * channels:
+        places = quality_of_places(predicted[-1], b)
+    which = choose_tables(predicted[:channels], places, log_gain, len(tables))
     if model["family"] == "lfic":
         levels = read_levels(file["streams"][1], h, w, tensors["level_counts"][3][b])
         y = read_array(file["streams"][2], 16, left_out(which, levels), tables)

@@ -113,8 +113,8 @@ def test_later_slices_depend_on_earlier_ones(codec, photo):
 def test_what_z_says_does_not_depend_on_the_block(codec):
     latent = codec.family.z
     z = np.random.default_rng(2).integers(-50, 50, (latent.channels, 12, 40))
-    whole = latent.says(z, slice(0, 48), slice(0, 160), 100)
-    part = latent.says(z, slice(16, 32), slice(64, 128), 100)
+    whole = latent.predict(z, slice(0, 48), slice(0, 160), 100)
+    part = latent.predict(z, slice(16, 32), slice(64, 128), 100)
     np.testing.assert_array_equal(part, whole[:, 16:32, 64:128])
     assert latent.h_s.margin < 10
     assert sliced.BLOCK[0] == hyperlatent.BAND * hyperlatent.HYPER

@@ -1,8 +1,8 @@
-"""Codec families: pixels <-> latents <-> streams, one module for each. A model's tag names its own.
+"""Codec families: pixels <-> latents <-> streams. Each family is a module, named by a model's tag.
 
-A family's module has STREAMS, the names of its streams; `expected`, the tensors of a model that has
-these tensors; and `build`, which makes a Family of tensors and Transforms. Both raise ValueError
-for a malformed model.
+The module has STREAMS, the names of its streams; `expected`, which takes a model's tensors and
+returns what they must be; and `build`, which makes a Family from tensors and Transforms. Both
+functions raise ValueError for a malformed model.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ def module_name(tag: str) -> str:
 
 
 class Family(Protocol):
-    """What codec.py asks of a family.
+    """The methods that codec.py calls.
 
-    `size` is height and width of the picture, `quality_byte` the quality byte of the file, 0..224.
-    A method that reads streams raises FormatError for streams that no encoder writes.
+    `size` is the picture's (height, width); `quality_byte` is the file's, 0..224. Methods that read
+    streams raise FormatError for streams that no encoder writes.
     """
 
     def analyse(self, pixels: np.ndarray) -> Any:
-        """Returns the latents of uint8 (H, W, 3), for every quality."""
+        """Returns the latents of uint8 (H, W, 3), which serve every quality."""
 
     def encode(self, latents: Any, quality_byte: int) -> list[bytes]:
-        """Returns a stream for each of STREAMS.
+        """Returns one stream for each of STREAMS.
 
         Raises OverflowError for latents that are too large.
         """
@@ -51,26 +51,25 @@ class Family(Protocol):
         """Returns the picture, uint8 (*size, 3)."""
 
     def decode_symbols(self, streams: list[bytes], size: tuple[int, int], quality_byte: int) -> Any:
-        """Returns the integers in the streams, before any floating point; `escapes` by stream."""
+        """Returns the integers in the streams; their `escapes` counts the escapes by stream.
+
+        No floating-point arithmetic is involved.
+        """
 
     def count_escapes(
         self, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> dict[str, int]:
-        """Reads all that `decode_symbols` reads, keeps nothing, and returns the escapes by
-        stream.
-        """
+        """Returns the number of escapes by stream. Reads every symbol and keeps none."""
 
     def matches(
         self, streams: list[bytes], size: tuple[int, int], latents: Any, quality_byte: int
     ) -> bool:
-        """Returns whether these streams decode to the integers that these latents are coded by."""
+        """Returns whether the streams decode to the integers that the latents round to."""
 
     def decode_latents(
         self, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> np.ndarray:
-        """Returns the latents that the picture is made from, and that a head reads: float32 (M, h,
-        w).
-        """
+        """Returns the latents, float32 (M, h, w), from which the synthesis and a head start."""
 
 
 @runtime_checkable
@@ -80,20 +79,20 @@ class Allocating(Protocol):
     def allocation(
         self, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> np.ndarray:
-        """Returns the share of its samples that each pixel's place keeps, 0..1 (*size)."""
+        """Returns, for each pixel, the share of samples that its region keeps, 0..1 (*size)."""
 
 
 @runtime_checkable
 class Unrounded(Protocol):
-    """A family that has the latents of a picture without coding it."""
+    """A family that can give the latents of a picture without coding it."""
 
     def unrounded(self, pixels: np.ndarray) -> np.ndarray:
-        """Returns what `decode_latents` gives for uint8 (H, W, 3), but without rounding."""
+        """Returns the latents of uint8 (H, W, 3) as from `decode_latents`, but not rounded."""
 
 
 @runtime_checkable
 class Illustrated(Protocol):
-    """A family whose streams are image files, or contain some."""
+    """A family whose streams are, or contain, image files."""
 
     def images(self, streams: list[bytes]) -> dict[str, bytes]:
         """Returns the image files by name."""

@@ -1,8 +1,8 @@
-"""Compact PNG: a network makes a small image of a picture, another one a picture of that image.
+"""Compact PNG: one network turns a picture into a small image, another one turns it back.
 
-The small image is stored as a PNG file. After Bian et al., "A Deep Image Compression Framework for
-Face Recognition" (2019). Quality is the size and the depth of the compact image, which has three
-channels: each quality byte takes the nearest of STEPS.
+The compact image has three channels and is stored as a PNG file. Its size and bit depth depend on
+the quality: each quality byte takes the nearest of STEPS. After Bian et al., "A Deep Image
+Compression Framework for Face Recognition" (2019).
 """
 
 from __future__ import annotations
@@ -21,12 +21,11 @@ from facecodec.sessions import Transforms
 from facecodec.tensors import Tensor, graphs
 
 STREAMS = ("png",)
-# For q = 1, 2 and so on: pixels of the picture for one of the compact image, along a side, and the
-# bits of each of its values.
+# For q = 1, 2, ...: by how much each side shrinks, and the bits per value of the compact image.
 STEPS = ((16, 5), (16, 6), (16, 8), (8, 3), (8, 4), (8, 5), (8, 6), (8, 8))
 GRAPHS = ("g_a8", "g_a16", "g_s8", "g_s16")
 
-# From pixels to a position: the compact image (3, h, w) before rounding, 0..1.
+# Takes a shrink factor and returns the compact image (3, h, w), 0..1, before rounding.
 Latents = Callable[[int], np.ndarray]
 
 
@@ -44,15 +43,13 @@ def expected(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
 
 
 class CompactPng:
-    """The family's methods with one model's graphs, which are all of its tensors."""
+    """Codes with one model, whose tensors are its graphs."""
 
     def __init__(self, tensors: dict[str, np.ndarray], transforms: Transforms) -> None:
         self._transforms = transforms
 
     def analyse(self, pixels: np.ndarray) -> Latents:
-        """Returns the compact image of uint8 (H, W, 3) at the step that is asked for, each made
-        once.
-        """
+        """Returns a function that makes the compact image of uint8 (H, W, 3), once per step."""
 
         @cache
         def compact(step: int) -> np.ndarray:
@@ -98,13 +95,13 @@ class CompactPng:
             ) from None
         values = np.rint(shown * ((2**bits - 1) / 255)).astype(np.uint8)
         if not np.array_equal(_scaled(values, bits), shown):
-            raise FormatError(f"its compact image has values that {bits} bits do not give")
+            raise FormatError(f"its compact image has values of more than {bits} bits")
         return Symbols(values)
 
     def count_escapes(
         self, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> dict[str, int]:
-        """Reads every value and keeps none."""
+        """Returns no escapes, as there are none, after reading every value."""
         return self.decode_symbols(streams, size, quality_byte).escapes
 
     def decode(self, streams: list[bytes], size: tuple[int, int], quality_byte: int) -> np.ndarray:
@@ -123,17 +120,17 @@ class CompactPng:
         ) / np.float32(2**bits - 1)
 
     def images(self, streams: list[bytes]) -> dict[str, bytes]:
-        """Returns the compact image, which any viewer shows."""
+        """Returns the compact image as a file, which any image viewer shows."""
         return {"compact.png": streams[0]}
 
 
 def step_of(quality_byte: int) -> tuple[int, int]:
-    """Returns the step that a quality byte takes."""
+    """Returns the shrink factor and the bits of a quality byte."""
     return STEPS[round(quality_byte / QUALITY_STEPS)]
 
 
 def png(compact: np.ndarray, bits: int) -> bytes:
-    """Returns a compact image (3, h, w), rounded to so many bits, as a file."""
+    """Returns a compact image (3, h, w), 0..1, rounded to `bits`, as a PNG file."""
     buffer = io.BytesIO()
     shown = _scaled(_rounded(compact, bits), bits)
     Image.fromarray(shown.transpose(1, 2, 0)).save(buffer, "PNG", optimize=True)
@@ -145,7 +142,7 @@ def _rounded(compact: np.ndarray, bits: int) -> np.ndarray:
 
 
 def _scaled(values: np.ndarray, bits: int) -> np.ndarray:
-    """Returns the values as they stand in the PNG file, scaled so that it looks like a picture."""
+    """Scales integers of `bits` to 0..255, so that the PNG file looks like a picture."""
     return np.rint(values * (255 / (2**bits - 1))).astype(np.uint8)
 
 

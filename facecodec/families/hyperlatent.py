@@ -1,7 +1,7 @@
-"""The hyper-latent z (C, ceil(h/4), ceil(w/4)) <-> the stream "z", and what z says of y.
+"""Codes the hyper-latent z (C, ceil(h/4), ceil(w/4)) as stream "z", and predicts y from it.
 
-Each channel has one probability table a quality. z is coded in bands, from the top, so that memory
-does not grow with the height of the picture.
+Each channel has one probability table per quality. z is coded in bands, from the top, so that
+memory does not grow with the height of the picture.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TABLES = {
 
 
 def expected(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
-    """Returns the tensors of what codes z, and the tables that z and y share."""
+    """Returns the tensors that code z, and the tables that z and y share."""
     return (
         TABLES
         | expected_layers(tensors, "h_s")
@@ -44,8 +44,8 @@ def expected(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
 class HyperLatent:
     """Codes z with the tensors that `expected` names.
 
-    `outputs` is the number of channels that the hyper-synthesis gives. Raises ValueError for
-    tensors that do not fit together.
+    `outputs` is the number of output channels of the hyper-synthesis. Raises ValueError for tensors
+    that do not fit together.
     """
 
     def __init__(self, tensors: dict[str, np.ndarray], tables: Tables) -> None:
@@ -75,7 +75,7 @@ class HyperLatent:
     def decode(
         self, stream: bytes, size: tuple[int, int], quality_byte: int
     ) -> tuple[np.ndarray, int]:
-        """Returns z's symbols for a y of a `size`, and how many of them are escapes.
+        """Returns z's symbols, and how many of them are escapes. `size` is y's (h, w).
 
         Raises FormatError.
         """
@@ -87,13 +87,12 @@ class HyperLatent:
         decoder.finish()
         return z, decoder.escapes
 
-    def says(
+    def predict(
         self, symbols: np.ndarray, rows: slice, columns: slice, quality_byte: int
     ) -> np.ndarray:
-        """Returns what the hyper-synthesis gives for some rows and columns of y: integers (outputs,
-        ., .).
+        """Returns the hyper-synthesis of z for some rows and columns of y, which it predicts.
 
-        Both slices begin at a multiple of HYPER.
+        The result is integers (outputs, ., .). Both slices must begin at a multiple of HYPER.
         """
         parts, skips = [], []
         for along in (rows, columns):
@@ -111,5 +110,5 @@ class HyperLatent:
 
 
 def bands(length: int, size: int) -> list[slice]:
-    """Returns a length in parts of a size, the last maybe shorter."""
+    """Divides a length into parts of a size; the last part may be shorter."""
     return [slice(start, min(start + size, length)) for start in range(0, length, size)]

@@ -1,9 +1,9 @@
 """Mean-scale hyperprior: latents y (M, h, w), z (C, ceil(h/4), ceil(w/4)) <-> streams "z" and "y".
 
-families/hyperlatent.py codes z. The hyper-synthesis of z gives each place of y a mean and a table:
-y, less its mean, is coded with that table. It may also shift the quality from place to place. y is
-coded in bands of BAND rows, and the hyper-synthesis runs in strips of STRIP columns of a band, so
-that memory hardly grows with the size of the picture.
+families/hyperlatent.py codes z. The hyper-synthesis of z predicts a mean and a table for each value
+of y, and y minus its mean is coded with that table. It may also shift the quality of each position.
+y is coded in bands of BAND rows, and the hyper-synthesis runs in strips of STRIP columns of a band,
+so that memory hardly grows with the size of the picture.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Latents = tuple[np.ndarray, np.ndarray]  # y (M, h, w) and z (C, ceil(h/4), ceil
 class Symbols:
     """The integers in a file: z (C, ., .) and y (M, h, w) as coded, and escapes by stream.
 
-    `means` are those of y in units of 2^-10, `qualities` the quality bytes of its places, (h, w).
+    `means` are y's, in units of 2^-10; `qualities` (h, w) has the quality byte of each position.
     """
 
     z: np.ndarray
@@ -50,10 +50,10 @@ class Symbols:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What z predicts of a part of y.
+    """The prediction of a part of y from z.
 
-    `tables` and `means`, in units of 2^-10, are (M, rows, columns), `qualities`, the quality byte
-    of each place, (rows, columns).
+    `tables` and `means`, in units of 2^-10, are (M, rows, columns). `qualities` (rows, columns) has
+    the quality byte of each position.
     """
 
     tables: np.ndarray
@@ -76,8 +76,8 @@ def expected(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
 class BandPrediction:
     """The prediction of a band of y, strip by strip.
 
-    Only the last strip is kept. A band of one strip is predicted once. A wider band is predicted
-    again each time that it is read, which costs time but no memory.
+    Only the last strip is kept. So a band of one strip is predicted once, and a wider band each
+    time that it is read, which costs time but no memory.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class BandPrediction:
         )
 
     def strips(self) -> Iterator[tuple[slice, Prediction]]:
-        """Yields the columns of each strip, and what z says of them."""
+        """Yields the columns of each strip and their prediction."""
         for number, columns in enumerate(self._strips):
             yield columns, self._predict(number)
 
@@ -105,31 +105,31 @@ class BandPrediction:
 
 
 class Sampling(Protocol):
-    """Which samples of y a file has, and how the others are filled in.
+    """Which samples of y a file contains, and how the others are filled in.
 
-    `rows` are those of a band of y, `tables` are those of its samples, (M, rows, w).
+    `rows` are the rows of a band of y; `tables` (M, rows, w) are the tables of its samples.
     """
 
     def streams(self) -> list[bytes]:
-        """Returns the streams between z and y, from which the sampling is read."""
+        """Returns the streams that describe the sampling. They lie between those of z and y."""
 
     def rounded(self, residual: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
-        """Returns the symbols, as floats, of a part of a band, from `Hyperprior.residual`."""
+        """Rounds a `residual` of `Hyperprior.residual` to symbols, as floats."""
 
     def encode(
         self, encoder: Encoder, symbols: np.ndarray, tables: np.ndarray, rows: slice
     ) -> None:
-        """Writes the symbols of a band that the file has."""
+        """Writes those symbols of a band that the file contains."""
 
     def decode(self, decoder: Decoder, tables: np.ndarray, rows: slice) -> np.ndarray:
-        """Reads the symbols of a band and fills in the others, int32 (M, rows, w)."""
+        """Returns all symbols of a band, int32 (M, rows, w), read or filled in."""
 
     def skip(self, decoder: Decoder, tables: np.ndarray, rows: slice) -> None:
         """Reads the symbols of a band and keeps none."""
 
 
 class AllSamples:
-    """The sampling of a file that has all samples of y."""
+    """The sampling of a file that contains all samples of y."""
 
     def streams(self) -> list[bytes]:
         return []
@@ -149,8 +149,8 @@ class AllSamples:
         decoder.skip(tables)
 
 
-class Reading:
-    """The streams of a file: z and the sampling have been read, y is read band by band."""
+class StreamReader:
+    """Reads the streams of a file: z and the sampling at once, y band by band."""
 
     def __init__(
         self, family: Hyperprior, streams: list[bytes], size: tuple[int, int], quality_byte: int
@@ -162,9 +162,9 @@ class Reading:
         self._family, self._quality, self._z_escapes = family, quality_byte, z_escapes
 
     def bands(self) -> Iterator[BandPrediction]:
-        """Yields the bands of y from the top, each to be read before the next is asked for.
+        """Yields the bands of y from the top. Each must be read before the next is asked for.
 
-        Raises FormatError at the end, where the stream holds more than was read.
+        Raises FormatError after the last one if the stream contains more.
         """
         height, width = self.size
         for rows in bands(height, BAND):
@@ -172,16 +172,16 @@ class Reading:
         self.decoder.finish()
 
     def escapes(self) -> dict[str, int]:
-        """Returns how many symbols of each stream lie beyond their table, of what was read."""
+        """Returns how many of the symbols read so far lie beyond their table, by stream."""
         found = dict.fromkeys(self._family.streams, 0)
         return found | {"z": self._z_escapes, "y": self.decoder.escapes}
 
 
 class Hyperprior:
-    """The family's methods with one model's tensors and graphs.
+    """Codes with one model's tensors and graphs.
 
-    Raises ValueError for tensors that do not fit together. A family that leaves samples of y out
-    overrides the two methods of the sampling.
+    Raises ValueError for tensors that do not fit together. A family that omits samples of y
+    overrides `choose_sampling` and `decode_sampling`.
     """
 
     streams: tuple[str, ...] = STREAMS
@@ -197,7 +197,7 @@ class Hyperprior:
             raise ValueError("the hyper-synthesis has other channels than the gains")
         if self.z.h_s.largest * self.gains["y_gain"].max() >= 2.0**62:
             raise ValueError("a mean could overflow")
-        # Gains are (M, 225), by channel, as they are looked up for every place. Steps restore y.
+        # By channel, (M, 225), because they are looked up for every position.
         self._by_channel = {name: np.ascontiguousarray(g.T) for name, g in self.gains.items()}
         steps = 2.0 ** (GAIN_FRACTION - FRACTION) / self._by_channel["y_gain"]
         self._steps = steps.astype(np.float32)
@@ -213,17 +213,17 @@ class Hyperprior:
         return self._transforms.to_pixels("g_s.onnx", y_hat, size, DOWNSAMPLING)
 
     def choose_sampling(self, y: np.ndarray, z_symbols: np.ndarray, quality_byte: int) -> Sampling:
-        """Returns the sampling of a picture that is encoded."""
+        """Returns the sampling with which latents are encoded."""
         return AllSamples()
 
     def decode_sampling(
         self, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> Sampling:
-        """Returns the sampling in these streams, of a y of a `size`. Raises FormatError."""
+        """Returns the sampling that streams describe. `size` is y's (h, w). Raises FormatError."""
         return AllSamples()
 
     def unrounded(self, pixels: np.ndarray) -> np.ndarray:
-        """Returns what decode_latents gives, without coding and rounding."""
+        """Returns the latents as from `decode_latents`, but neither rounded nor coded."""
         return self._transforms.of_pixels("g_a.onnx", pixels, DOWNSAMPLING)
 
     def encode(self, latents: Latents, quality_byte: int) -> list[bytes]:
@@ -244,18 +244,18 @@ class Hyperprior:
         """Returns whether the streams decode to what the latents round to. Raises FormatError."""
         y, z = latents
         z_symbols = self.z.rounded(z, quality_byte)
-        reading = Reading(self, streams, size, quality_byte)
-        if not np.array_equal(reading.z, z_symbols):
+        reader = StreamReader(self, streams, size, quality_byte)
+        if not np.array_equal(reader.z, z_symbols):
             return False
         sampling = self.choose_sampling(y, z_symbols, quality_byte)
         same = sampling.streams() == streams[1:-1]
-        for band in reading.bands():
-            symbols = reading.sampling.decode(reading.decoder, band.tables(), band.rows)
+        for band in reader.bands():
+            symbols = reader.sampling.decode(reader.decoder, band.tables(), band.rows)
             same &= np.array_equal(symbols, self.rounded_y(y, band, sampling))
         return same
 
     def rounded_y(self, y: np.ndarray, band: BandPrediction, sampling: Sampling) -> np.ndarray:
-        """Returns the symbols of a band, as floats, of latents y."""
+        """Returns the symbols, as floats, of a band of y."""
         symbols = np.empty_like(y[:, band.rows])
         for columns, prediction in band.strips():
             residual = self.residual(y[:, band.rows, columns], prediction)
@@ -263,54 +263,54 @@ class Hyperprior:
         return symbols
 
     def residual(self, y: np.ndarray, prediction: Prediction) -> np.ndarray:
-        """Returns y, less its mean, in steps of its place's quality, before rounding."""
+        """Returns y minus its mean, in quantisation steps of its position's quality."""
         y_gain = self._by_channel["y_gain"][:, prediction.qualities] / 2.0**GAIN_FRACTION
         return y * y_gain - prediction.means * 2.0**-FRACTION
 
     def decode_symbols(
         self, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> Symbols:
-        """Returns the integers in the streams of a picture of a `size`. Raises FormatError."""
-        reading = Reading(self, streams, size, quality_byte)
-        y = np.empty((self.channels, *reading.size), np.int32)
+        """Returns the integers in the streams. Raises FormatError."""
+        reader = StreamReader(self, streams, size, quality_byte)
+        y = np.empty((self.channels, *reader.size), np.int32)
         means = np.empty(y.shape, np.int64)
-        qualities = np.empty(reading.size, np.uint8)
-        for band in reading.bands():
-            y[:, band.rows] = reading.sampling.decode(reading.decoder, band.tables(), band.rows)
+        qualities = np.empty(reader.size, np.uint8)
+        for band in reader.bands():
+            y[:, band.rows] = reader.sampling.decode(reader.decoder, band.tables(), band.rows)
             for columns, prediction in band.strips():
                 means[:, band.rows, columns] = prediction.means
                 qualities[band.rows, columns] = prediction.qualities
-        return Symbols(reading.z, y, means, qualities, reading.escapes())
+        return Symbols(reader.z, y, means, qualities, reader.escapes())
 
     def count_escapes(
         self, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> dict[str, int]:
-        """Reads every symbol and keeps none."""
-        reading = Reading(self, streams, size, quality_byte)
-        for band in reading.bands():
-            reading.sampling.skip(reading.decoder, band.tables(), band.rows)
-        return reading.escapes()
+        """Returns the number of escapes by stream. Reads every symbol and keeps none."""
+        reader = StreamReader(self, streams, size, quality_byte)
+        for band in reader.bands():
+            reader.sampling.skip(reader.decoder, band.tables(), band.rows)
+        return reader.escapes()
 
     def decode(self, streams: list[bytes], size: tuple[int, int], quality_byte: int) -> np.ndarray:
         """Returns the picture, uint8 (*size, 3).
 
-        Raises FormatError for streams no encoder writes.
+        Raises FormatError for streams that no encoder writes.
         """
         return self.synthesise(self.decode_latents(streams, size, quality_byte), size)
 
     def decode_latents(
         self, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> np.ndarray:
-        """Returns y_hat, float32 (M, h, w), of a picture of a `size`."""
-        reading = Reading(self, streams, size, quality_byte)
-        y_hat = np.empty((self.channels, *reading.size), np.float32)
-        for band in reading.bands():
-            symbols = reading.sampling.decode(reading.decoder, band.tables(), band.rows)
+        """Returns y_hat, float32 (M, h, w)."""
+        reader = StreamReader(self, streams, size, quality_byte)
+        y_hat = np.empty((self.channels, *reader.size), np.float32)
+        for band in reader.bands():
+            symbols = reader.sampling.decode(reader.decoder, band.tables(), band.rows)
             self.restore(symbols, band, out=y_hat[:, band.rows])
         return y_hat
 
     def restore(self, symbols: np.ndarray, band: BandPrediction, out: np.ndarray) -> None:
-        """Writes y_hat of a band's symbols, (M, rows, w), float32."""
+        """Writes y_hat, float32 (M, rows, w), of a band's symbols to `out`."""
         for columns, prediction in band.strips():
             values = np.left_shift(symbols[..., columns], FRACTION, dtype=np.int64)
             values += prediction.means
@@ -320,14 +320,14 @@ class Hyperprior:
     def predict_band(
         self, z_symbols: np.ndarray, rows: slice, width: int, quality_byte: int
     ) -> BandPrediction:
-        """Returns what z says of a band of a y that is `width` wide."""
+        """Returns the prediction of a band of y, which is `width` positions wide."""
         return BandPrediction(self, z_symbols, rows, width, quality_byte)
 
     def prediction(
         self, z_symbols: np.ndarray, rows: slice, columns: slice, quality_byte: int
     ) -> Prediction:
-        """Returns what z says of some rows and columns of y, which start at multiples of HYPER."""
-        out = self.z.says(z_symbols, rows, columns, quality_byte)
+        """Returns the prediction of some rows and columns of y, from multiples of HYPER on."""
+        out = self.z.predict(z_symbols, rows, columns, quality_byte)
         half = 1 << (FRACTION - 1)
         scales, means = out[: self.channels], out[self.channels : 2 * self.channels]
         shift = (
@@ -358,7 +358,7 @@ def analysed(transforms: Transforms, pixels: np.ndarray, channels: tuple[int, in
 
 
 def positions(size: tuple[int, int]) -> tuple[int, int]:
-    """Returns height and width of y for those of a picture."""
+    """Returns the (height, width) of y for those of a picture."""
     return -(-size[0] // DOWNSAMPLING), -(-size[1] // DOWNSAMPLING)
 
 

@@ -1,9 +1,9 @@
 """Regionally adaptive pooling: regions of y keep all samples, or their mean, or none.
 
-The streams are "z", "levels" and "y". After Chen and He, "Learning based Facial Image Compression
-with Semantic Fidelity Metric" (2018). Pooled is the difference of y to what z predicts of it
-(families/hyperprior.py), so that a region without samples is still painted as z says. A decoder
-needs the levels to undo the pooling.
+The streams are "z", "levels" and "y". What is pooled is y minus its prediction from z
+(families/hyperprior.py), so that even a region without samples shows what z predicts. A decoder
+needs the levels to undo the pooling. After Chen and He, "Learning based Facial Image Compression
+with Semantic Fidelity Metric" (2018).
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from facecodec.tensors import Tensor, graphs
 STREAMS = ("z", "levels", "y")
 REGION = 2  # positions of y along each side of a region
 KEEP, POOL, DROP = range(3)  # the levels
-# The share of its samples that a region keeps at each level: exact in 16 bits, small for a picture.
+# The share of samples that a region keeps at each level. float16 is exact and saves memory.
 SHARES = np.array([1, 1 / REGION**2, 0], np.float16)
-NONE_ABOVE = 3  # stands for the level above the topmost regions
+NONE_ABOVE = 3  # takes the place of the level above for the topmost regions
 LARGEST_SCORE = 1e30  # far above any score, and finite
 
 
@@ -38,14 +38,14 @@ LARGEST_SCORE = 1e30  # far above any score, and finite
 class Symbols(hyperprior.Symbols):
     """A hyperprior's symbols, and `levels` (ceil(h/2), ceil(w/2)).
 
-    All symbols of a pooled region are its mean.
+    In a pooled region, every symbol is the region's mean.
     """
 
     levels: np.ndarray
 
 
 def expected(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
-    """Returns the tensors of a model: a hyperprior's, and those that choose and code the levels."""
+    """Returns the tensors of a model: a hyperprior's, and those that choose and code levels."""
     return (
         hyperprior.expected(tensors)
         | graphs(tensors, ("h_a.scores",))
@@ -57,9 +57,9 @@ def expected(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
 
 
 class Pooling:
-    """The sampling of a file by levels: `levels`, (ceil(h/2), ceil(w/2)), are those of its regions.
+    """The sampling of a file by the `levels` (ceil(h/2), ceil(w/2)) of its regions.
 
-    `tables` are those that code the levels.
+    `tables` code the levels.
     """
 
     def __init__(self, levels: np.ndarray, tables: Tables, quality_byte: int) -> None:
@@ -73,7 +73,7 @@ class Pooling:
         return [encoder.finish()]
 
     def rounded(self, residual: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
-        """Symbols of pooled regions are the rounded mean, of dropped ones 0."""
+        """Rounds, with the mean for every symbol of a pooled region and 0 for a dropped one."""
         regions = slice(columns.start // REGION, -(-columns.stop // REGION))
         return _pooled(residual, self._of(rows)[:, regions])
 
@@ -90,12 +90,12 @@ class Pooling:
         decoder.skip(tables[:, _coded(self._of(rows), tables.shape[1:])])
 
     def _of(self, rows: slice) -> np.ndarray:
-        """Returns the levels of a band of y that begins with a region."""
+        """Returns the levels of a band of y. The band must begin at the edge of a region."""
         return self.levels[rows.start // REGION : -(-rows.stop // REGION)]
 
 
 class Lfic(Hyperprior):
-    """The family's methods with one model's tensors and graphs.
+    """Codes with one model's tensors and graphs.
 
     Raises ValueError for tensors that do not fit together.
     """
@@ -108,9 +108,7 @@ class Lfic(Hyperprior):
         self._level_tables = Tables(counts.ravel(), np.arange(0, counts.size + 1, 4))
 
     def choose_sampling(self, y: np.ndarray, z_symbols: np.ndarray, quality_byte: int) -> Pooling:
-        """Returns the level of each region, by what y is and what it would take to keep all of
-        it.
-        """
+        """Chooses each region's level by its y and the bits that all its samples would take."""
         bits = np.empty((1, *y.shape[1:]), np.float32)
         for rows in bands(y.shape[1], BAND):
             band = self.predict_band(z_symbols, rows, y.shape[2], quality_byte)
@@ -140,38 +138,36 @@ class Lfic(Hyperprior):
     def allocation(
         self, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> np.ndarray:
-        """Returns the share of samples that each pixel's region keeps, 0..1, float16 (*size)."""
+        """Returns, for each pixel, the share of samples its region keeps, 0..1, float16 (*size)."""
         shares = SHARES[self._decode_levels(streams[1], positions(size), quality_byte)]
         side = REGION * DOWNSAMPLING
         return shares.repeat(side, 0).repeat(side, 1)[: size[0], : size[1]]
 
     def _decode_levels(self, stream: bytes, size: tuple[int, int], quality_byte: int) -> np.ndarray:
-        """Returns the level of each region, of a y of a `size`."""
+        """Returns the level of each region. `size` is y's (h, w). Raises FormatError."""
         decoder = Decoder(self._level_tables, stream)
         levels = np.empty([-(-side // REGION) for side in size], np.int64)
         for row in range(len(levels)):
             levels[row] = decoder.band(_contexts(levels, row, quality_byte)) + POOL
-            if decoder.escapes:  # at once: the level above chooses the next row's table
-                raise FormatError("a region has a level that there is not")
+            if decoder.escapes:  # checked here because the levels choose the next row's tables
+                raise FormatError("a region has a level that does not exist")
         decoder.finish()
         return levels
 
 
 def _contexts(levels: np.ndarray, row: int, quality_byte: int) -> np.ndarray:
-    """Returns the table of each level of a row: by the level above."""
+    """Returns the table of each level of a row, which depends on the level above it."""
     above = levels[row - 1] if row else np.full(levels.shape[1], NONE_ABOVE)
     return quality_byte * (NONE_ABOVE + 1) + above
 
 
 def _spread(regions: np.ndarray) -> np.ndarray:
-    """Repeats values of regions (..., h, w) for their positions (..., 2h, 2w)."""
+    """Repeats each value of regions (..., h, w) for its four positions, to (..., 2h, 2w)."""
     return regions.repeat(REGION, -2).repeat(REGION, -1)
 
 
 def _coded(levels: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Returns which positions (rows, w) have samples: all of a region, its first one for all, or
-    none.
-    """
+    """Returns which positions (rows, w) are coded: all of a region, its first one, or none."""
     first = np.zeros(size, bool)
     first[::REGION, ::REGION] = True
     spread = _spread(levels)[: size[0], : size[1]]
@@ -194,7 +190,7 @@ def _pooled(residual: np.ndarray, levels: np.ndarray) -> np.ndarray:
 
 
 def _read(decoder: Decoder, tables: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Returns a band's symbols, int32 (M, rows, w), pooled regions with theirs everywhere."""
+    """Returns a band's symbols, int32 (M, rows, w), with a pooled region's at all its positions."""
     _, height, width = tables.shape
     coded = _coded(levels, (height, width))
     symbols = np.zeros(tables.shape, np.int32)

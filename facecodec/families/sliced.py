@@ -1,9 +1,9 @@
 """Channel slices, each predicted from z and the slices before it: streams "z" and "y".
 
-y (M, h, w) is coded in blocks of BLOCK positions, row by row of blocks, and within a block slice by
-slice. z predicts all slices; a network corrects this for each slice but the first
-(networks/sliced.py). It sees z and the earlier slices of its own block alone, so that memory is
-bounded by a block for pictures of any shape.
+y (M, h, w) is coded in blocks of BLOCK positions, one row of blocks after the other, and slice by
+slice within a block. z predicts all slices; for each slice except the first, a network corrects
+this prediction (networks/sliced.py). The network sees only z and the earlier slices of its own
+block, so that a block bounds the memory for pictures of any shape.
 """
 
 from __future__ import annotations
@@ -34,15 +34,17 @@ STREAMS = ("z", "y")
 BLOCK = (16, 64)  # rows and columns of y; multiples of hyperlatent.HYPER
 GAINS = ("y_log_gain", "y_gain", "y_inverse_gain")
 GRAPHS = ("g_a", "h_a", "g_s")
-LARGEST_VALUE = 1 << 31  # in units of 2^-10 of a step, of what later slices see; beyond is cut
-ONE = np.array(1)  # a factor that only rounds away the bits after the point
+LARGEST_VALUE = 1 << 31  # in units of 2^-10 of a step; values are clipped to it for later slices
+ONE = np.array(1)  # with this factor, `rescale` only rounds the fraction away
 UNIT = (1 << FRACTION) // QUALITY_STEPS  # a step of the quality byte in units of 2^-10
 
 
 @dataclass(frozen=True)
 class Slice:
-    """One slice of a block: its `channels` of y, and for each symbol (m, rows, columns) its table
-    and mean (units of 2^-10 of a step), with the symbols themselves."""
+    """One slice of a block: some `channels` of y.
+
+    `tables`, `means`, in units of 2^-10 of a step, and `symbols` are (m, rows, columns).
+    """
 
     channels: slice
     tables: np.ndarray
@@ -52,24 +54,25 @@ class Slice:
 
 @dataclass(frozen=True)
 class Block:
-    """A part of y, what z says of it (units of 2^-10), and the quality byte of each of its places.
+    """A part of y, its prediction from z, and the quality byte of each of its positions.
 
-    z says M scales, M means and F features for each place.
+    `predicted` has M scales, M means and F features for each position, in units of 2^-10.
     """
 
     rows: slice
     columns: slice
-    said: np.ndarray
+    predicted: np.ndarray
     qualities: np.ndarray
 
 
-# From a block, channels of y, tables and means to the symbols there.
+# Takes a block, channels of y, tables and means, and returns the symbols there.
 Source = Callable[[Block, slice, np.ndarray, np.ndarray], np.ndarray]
 
 
 def expected(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
-    """Returns the tensors of a model; it has as many slices as `slices` has numbers, all but the
-    first with a network.
+    """Returns the tensors of a model.
+
+    It has as many slices as `slices` has numbers, and a network for each but the first.
     """
     wanted = dict.fromkeys((f"{name}.onnx" for name in GRAPHS), GRAPH)
     wanted |= {f"{name}.reach": REACH for name in GRAPHS} | hyperlatent.expected(tensors)
@@ -84,7 +87,7 @@ def expected(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
 
 
 class Sliced:
-    """The family's methods with one model's tensors and graphs.
+    """Codes with one model's tensors and graphs.
 
     Raises ValueError for tensors that do not fit together.
     """
@@ -124,7 +127,7 @@ class Sliced:
         return analysed(self._transforms, pixels, (self.channels, self.z.channels))
 
     def unrounded(self, pixels: np.ndarray) -> np.ndarray:
-        """Returns what decode_latents gives, without coding and rounding: at the finest quality."""
+        """Returns the latents as from `decode_latents` at the finest quality, but not rounded."""
         y = self._transforms.of_pixels("g_a.onnx", pixels, DOWNSAMPLING)
         finest = np.full((1, *y.shape[1:]), MAX_QUALITY_BYTE / QUALITY_STEPS, np.float32)
         return np.concatenate([y, finest])
@@ -143,12 +146,12 @@ class Sliced:
     def matches(
         self, streams: list[bytes], size: tuple[int, int], latents: Latents, quality_byte: int
     ) -> bool:
-        """Returns whether decoding gives what rounding float latents gives. Raises FormatError."""
+        """Returns whether the streams decode to what the latents round to. Raises FormatError."""
         y, z = latents
-        reading = Reading(self, streams, size, quality_byte)
-        same = np.array_equal(reading.z, self.z.rounded(z, quality_byte))
+        reader = StreamReader(self, streams, size, quality_byte)
+        same = np.array_equal(reader.z, self.z.rounded(z, quality_byte))
         rounding = self._rounding(y)
-        for block, each in reading.slices():
+        for block, each in reader.slices():
             rounded = rounding(block, each.channels, each.tables, each.means)
             same &= np.array_equal(each.symbols, rounded)
         return same
@@ -156,30 +159,30 @@ class Sliced:
     def decode_symbols(
         self, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> Symbols:
-        """Returns the integers in the streams of a picture of a `size`. Raises FormatError."""
-        reading = Reading(self, streams, size, quality_byte)
-        y = np.empty((self.channels, *reading.size), np.int32)
+        """Returns the integers in the streams. Raises FormatError."""
+        reader = StreamReader(self, streams, size, quality_byte)
+        y = np.empty((self.channels, *reader.size), np.int32)
         means = np.empty(y.shape, np.int64)
-        qualities = np.empty(reading.size, np.uint8)
-        for block, each in reading.slices():
+        qualities = np.empty(reader.size, np.uint8)
+        for block, each in reader.slices():
             qualities[block.rows, block.columns] = block.qualities
             y[each.channels, block.rows, block.columns] = each.symbols
             means[each.channels, block.rows, block.columns] = each.means
-        return Symbols(reading.z, y, means, qualities, reading.escapes())
+        return Symbols(reader.z, y, means, qualities, reader.escapes())
 
     def count_escapes(
         self, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> dict[str, int]:
-        """Reads every symbol and keeps no more than a block of them."""
-        reading = Reading(self, streams, size, quality_byte)
-        for _ in reading.slices():
+        """Returns the number of escapes by stream. Keeps no more than a block of symbols."""
+        reader = StreamReader(self, streams, size, quality_byte)
+        for _ in reader.slices():
             pass
-        return reading.escapes()
+        return reader.escapes()
 
     def decode(self, streams: list[bytes], size: tuple[int, int], quality_byte: int) -> np.ndarray:
         """Returns the picture, uint8 (*size, 3).
 
-        Raises FormatError for streams no encoder writes.
+        Raises FormatError for streams that no encoder writes.
         """
         y_hat = self.decode_latents(streams, size, quality_byte)
         return self._transforms.to_pixels("g_s.onnx", y_hat, size, DOWNSAMPLING)
@@ -187,26 +190,24 @@ class Sliced:
     def decode_latents(
         self, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> np.ndarray:
-        """Returns what the synthesis takes: y_hat and, last, q - 1 of each place; float32 (M + 1,
-        h, w).
-        """
-        reading = Reading(self, streams, size, quality_byte)
-        y_hat = np.empty((self.channels + 1, *reading.size), np.float32)
-        for block, each in reading.slices():
+        """Returns the synthesis's input, float32 (M + 1, h, w): y_hat, and q - 1 per position."""
+        reader = StreamReader(self, streams, size, quality_byte)
+        y_hat = np.empty((self.channels + 1, *reader.size), np.float32)
+        for block, each in reader.slices():
             y_hat[-1, block.rows, block.columns] = block.qualities / np.float32(QUALITY_STEPS)
             restored = self._restored(each, block.qualities)
             y_hat[each.channels, block.rows, block.columns] = restored
         return y_hat
 
     def block(self, z: np.ndarray, rows: slice, columns: slice, quality_byte: int) -> Block:
-        """Returns what z says of some rows and columns of y."""
-        out = self.z.says(z, rows, columns, quality_byte)
+        """Returns the block of y at some rows and columns, predicted from z."""
+        out = self.z.predict(z, rows, columns, quality_byte)
         qualities = np.clip(quality_byte + rescale(out[-1], ONE, FRACTION), 0, MAX_QUALITY_BYTE)
         return Block(rows, columns, out[:-1], qualities)
 
     def code(self, block: Block, source: Source) -> Iterator[Slice]:
-        """Yields the slices of a block one after the other, whose symbols come from `source`."""
-        features = block.said[2 * self.channels :]
+        """Yields the slices of a block in order. Their symbols come from `source`."""
+        features = block.predicted[2 * self.channels :]
         values = np.empty((self.channels, *block.qualities.shape), np.int64)  # what slices see
         seen = [features, block.qualities[None] * UNIT]
         for part, network in zip(self.parts, [None, *self._networks], strict=True):
@@ -214,10 +215,12 @@ class Sliced:
                 self._by_channel[name][part][:, block.qualities] for name in GAINS
             )
             means_at = slice(self.channels + part.start, self.channels + part.stop)
-            said = np.concatenate([block.said[part], block.said[means_at]])
+            parameters = np.concatenate([block.predicted[part], block.predicted[means_at]])
             if network is not None:
-                said = said + network(np.concatenate([*seen, said, values[: part.start]]))
-            scales, means = np.split(said, 2)
+                parameters = parameters + network(
+                    np.concatenate([*seen, parameters, values[: part.start]])
+                )
+            scales, means = np.split(parameters, 2)
             indices = rescale(scales + log_gain, ONE, FRACTION)
             tables = np.clip(indices, 0, len(self.tables) - 1).astype(self._index)
             means = rescale(means, gain, GAIN_FRACTION)
@@ -228,7 +231,7 @@ class Sliced:
             values[part] = rescale(value, inverse, GAIN_FRACTION)
 
     def _rounding(self, y: np.ndarray) -> Source:
-        """Returns a source that rounds y, less its mean, in steps of its place's quality."""
+        """Returns a source that rounds y minus its mean, in steps of its position's quality."""
 
         def symbols(block: Block, part: slice, tables: np.ndarray, means: np.ndarray) -> np.ndarray:
             gain = self._by_channel["y_gain"][part][:, block.qualities] / 2.0**GAIN_FRACTION
@@ -244,8 +247,8 @@ class Sliced:
         return values.astype(np.float32) * self._steps[each.channels][:, qualities]
 
 
-class Reading:
-    """The streams of a file: z has been read, y is read slice by slice."""
+class StreamReader:
+    """Reads the streams of a file: z at once, y slice by slice."""
 
     def __init__(
         self, family: Sliced, streams: list[bytes], size: tuple[int, int], quality_byte: int
@@ -256,28 +259,28 @@ class Reading:
         self._family, self._quality_byte = family, quality_byte
 
     def slices(self) -> Iterator[tuple[Block, Slice]]:
-        """Yields every slice with its block, in the order in which they are coded.
+        """Yields every slice with its block, in coding order.
 
-        Raises FormatError at the end, where the stream holds more than was read.
+        Raises FormatError after the last one if the stream contains more.
         """
         for rows, columns in places(self.size):
             block = self._family.block(self.z, rows, columns, self._quality_byte)
-            for each in self._family.code(block, _reading(self._decoder)):
+            for each in self._family.code(block, _from_stream(self._decoder)):
                 yield block, each
         self._decoder.finish()
 
     def escapes(self) -> dict[str, int]:
-        """Returns how many symbols of each stream lie beyond their table, of what was read."""
+        """Returns how many of the symbols read so far lie beyond their table, by stream."""
         return {"z": self._z_escapes, "y": self._decoder.escapes}
 
 
 def places(size: tuple[int, ...]) -> list[tuple[slice, slice]]:
-    """Returns rows and columns of the blocks of a y of a `size`, in the order of coding."""
+    """Returns the rows and columns of y's blocks, in coding order. `size` is y's (h, w)."""
     return list(product(bands(size[0], BLOCK[0]), bands(size[1], BLOCK[1])))
 
 
-def _reading(decoder: Decoder) -> Source:
-    """Returns a source of symbols from a stream."""
+def _from_stream(decoder: Decoder) -> Source:
+    """Returns a source that reads symbols from a stream."""
     return lambda block, part, tables, means: decoder.band(tables)
 
 

@@ -1,8 +1,7 @@
-"""Quantised autoencoder: latents y (M, h, w) over a step QF, rounded <-> the stream "y".
+"""Quantised autoencoder: latents y (M, h, w), divided by a step QF and rounded <-> the stream "y".
 
-After Patwa et al., "Semantic Preserving Image Compression" (ICIP 2020). Every channel has a
-probability table of its own at each quality. Nothing is predicted, so only these tables must be
-exact.
+Every channel has its own probability table at each quality. Nothing is predicted, so only these
+tables must be exact. After Patwa et al., "Semantic Preserving Image Compression" (ICIP 2020).
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from facecodec.sessions import Transforms
 from facecodec.tensors import Tensor, graphs
 
 STREAMS = ("y",)
-STEPS = (1e-30, 1e30)  # bounds of every step: zero and infinity are refused
-FINEST = 2.0**-3  # the step of y that QF = 1 stands for
+STEPS = (1e-30, 1e30)  # every step lies in this range, which excludes zero and infinity
+FINEST = 2.0**-3  # the step of y at QF = 1
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ def expected(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
 
 
 class Spic:
-    """The family's methods with one model's tensors and graphs.
+    """Codes with one model's tensors and graphs.
 
     Raises ValueError for tensors that do not fit together.
     """
@@ -64,7 +63,7 @@ class Spic:
         return y
 
     def unrounded(self, pixels: np.ndarray) -> np.ndarray:
-        """Returns what decode_latents gives, without coding and rounding."""
+        """Returns the latents as from `decode_latents`, but neither rounded nor coded."""
         return self.analyse(pixels)
 
     def encode(self, latents: np.ndarray, quality_byte: int) -> list[bytes]:
@@ -95,7 +94,7 @@ class Spic:
     def count_escapes(
         self, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> dict[str, int]:
-        """Reads every symbol and keeps none."""
+        """Returns the number of escapes by stream. Reads every symbol and keeps none."""
         height, width = (-(-side // DOWNSAMPLING) for side in size)
         decoder = Decoder(self.tables, streams[0])
         for rows in bands(height, BAND):

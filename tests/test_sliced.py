@@ -98,7 +98,7 @@ def test_later_slices_depend_on_earlier_ones(codec, photo):
     family, size = codec.family, (parsed.height, parsed.width)
     (z, _), tables = family.z.decode(parsed.streams[0], (19, 18), 128), []
     for change in (0, 1):
-        source = sliced._reading(sliced.Decoder(family.tables, parsed.streams[1]))
+        source = sliced.from_stream(sliced.Decoder(family.tables, parsed.streams[1]))
 
         def changed(block, part, table, means, source=source, change=change):
             return source(block, part, table, means) + change * (part.start == 0)

@@ -95,7 +95,7 @@ class CompactPng:
             ) from None
         values = np.rint(shown * ((2**bits - 1) / 255)).astype(np.uint8)
         if not np.array_equal(_scaled(values, bits), shown):
-            raise FormatError(f"its compact image has values of more than {bits} bits")
+            raise FormatError(f"its compact image has values that {bits} bits do not give")
         return Symbols(values)
 
     def count_escapes(

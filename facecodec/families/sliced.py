@@ -265,7 +265,7 @@ class StreamReader:
         """
         for rows, columns in places(self.size):
             block = self._family.block(self.z, rows, columns, self._quality_byte)
-            for each in self._family.code(block, _from_stream(self._decoder)):
+            for each in self._family.code(block, from_stream(self._decoder)):
                 yield block, each
         self._decoder.finish()
 
@@ -279,7 +279,7 @@ def places(size: tuple[int, ...]) -> list[tuple[slice, slice]]:
     return list(product(bands(size[0], BLOCK[0]), bands(size[1], BLOCK[1])))
 
 
-def _from_stream(decoder: Decoder) -> Source:
+def from_stream(decoder: Decoder) -> Source:
     """Returns a source that reads symbols from a stream."""
     return lambda block, part, tables, means: decoder.band(tables)
 

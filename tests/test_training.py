@@ -4,6 +4,7 @@ model.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -603,12 +604,17 @@ def test_a_folder_without_sub_folders_has_people_too(root, tmp_path):
 
 
 def test_training_on_a_folder_of_ones_own_needs_no_data_folder(root, run_cli, tmp_path):
+    """Files in it that cannot be read are named and left out."""
+    shutil.copytree(root / "people", tmp_path / "own")
+    person = next((tmp_path / "own").iterdir()).name
+    (tmp_path / "own" / person / "empty.png").touch()
     lines = ['name = "own"', "steps = 1", "batch = 1", "crop = 64", "validation_images = 1"]
-    lines += ["[[data]]", f'set = "{root / "people"}"', "[network]"]
+    lines += ["[[data]]", f'set = "{tmp_path / "own"}"', "[network]"]
     lines += [f"{key} = {json.dumps(value)}" for key, value in CONFIG.network.items()]
     (tmp_path / "own.toml").write_text("\n".join(lines))
     done = run_cli("train", "own.toml", "--run", "run", FACECODEC_DATA=str(tmp_path / "nowhere"))
     assert done.returncode == 0, done.stderr
+    assert b"empty.png is left out: the file is empty" in done.stderr
     assert saved(tmp_path / "run")["step"] == 1
 
 

@@ -86,6 +86,9 @@ def _show(row: dict[str, Any]) -> None:
         warn("  " + "".join(f"{name:>10}" for name in names))
         for rates in row["validation"]:
             warn("  " + "".join(f"{rates[name]:>10.5g}" for name in names))
+    elif "unreadable" in row:
+        for path, reason in row["unreadable"].items():
+            warn(f"{path} is left out: {reason}")
     elif "stopped" in row:
         warn(
             f"the time is over at step {row['stopped']} of {row['steps']}, which is saved and not "

@@ -18,7 +18,7 @@ from PIL import Image
 
 from facecodec import images
 from facecodec.datasets import TEST_SHARE, Photo, draw, is_held_back, photographs
-from facecodec.errors import UsageError
+from facecodec.errors import ImageError, UsageError
 from facecodec.faces.alignment import CUT, cut_face, scaled_template
 from facecodec.template import similarity
 from facecodec.training.config import Source
@@ -92,24 +92,41 @@ class Picture:
 
 
 def load_pictures(
-    photos: list[Photo], points: list[np.ndarray | None], faces: str
+    photos: list[Photo],
+    points: list[np.ndarray | None],
+    faces: str,
+    unreadable: dict[str, str],
 ) -> list[Picture]:
     """Returns the photos, prepared as a source's `faces` says.
 
-    Photos without a face are left out if it needs one.
+    Photos without a face are left out if it needs one, and so are files that cannot be read, which
+    `unreadable` gets, each with the reason.
     """
     found = list(zip(photos, points, strict=True))
     if faces == "cut":
         found = [(photo, place) for photo, place in found if place is not None]
     with ThreadPoolExecutor() as pool:
-        pixels = list(pool.map(images.load, [photo.path for photo, _ in found]))
+        pixels = list(pool.map(_pixels, [photo.path for photo, _ in found]))
     pictures = []
     for (photo, place), image in zip(found, pixels, strict=True):
+        if isinstance(image, str):
+            unreadable[str(photo.path)] = image
+            continue
         if faces == "cut" and place is not None:
             image = cut_face(image, place)
         place = scaled_template(CUT) if faces in ("aligned", "cut") else place
         pictures.append(Picture(image, place, photo.person))
     return pictures
+
+
+def _pixels(path: Path) -> np.ndarray | str:
+    """Returns the picture in a file, or why it cannot be read."""
+    try:
+        return images.load(path)
+    except ImageError as error:
+        return str(error)
+    except OSError as error:
+        return error.strerror or str(error)
 
 
 class CropSampler:
@@ -137,6 +154,7 @@ class CropSampler:
         closed = closed_set(photographs(sources[0].set, "train", data), classes)
         self.labels = {person: number for number, person in enumerate(closed.people)}
         self.counts: dict[str, int] = {}
+        self.unreadable: dict[str, str] = {}
         self.pictures: list[list[Picture]] = []
         self.corners: list[
             list[np.ndarray]
@@ -151,7 +169,7 @@ class CropSampler:
                 points = landmarks([photo.path for photo in photos])
             pictures = [
                 replace(picture, pixels=extend(picture.pixels, side))
-                for picture in load_pictures(photos, points, source.faces)
+                for picture in load_pictures(photos, points, source.faces, self.unreadable)
             ]
             corners = [crop_corners(picture, side, source.faces) for picture in pictures]
             kept = [i for i in range(len(pictures)) if len(corners[i])]

@@ -184,7 +184,8 @@ class Trainer:
         find = landmark_finder(config, self._processes)
         classes = config.head.get("classes", 0)
         self._sampler = CropSampler(config.data, data, config.crop, find, classes)
-        self._held_back = load_held_back(config, data, find)
+        unreadable = self._sampler.unreadable
+        self._held_back = load_held_back(config, data, find, unreadable)
         if self._processes.is_first:
             run.mkdir(parents=True, exist_ok=True)
             (run / "config.json").write_text(json.dumps(config.to_dict(), indent=2) + "\n")
@@ -195,6 +196,8 @@ class Trainer:
                     "device": str(self._device),
                 }
             )
+            if unreadable:
+                report({"unreadable": unreadable})
         self._trained_from = time.monotonic()
 
     def run_until(self, end: float | None) -> None:

@@ -36,8 +36,12 @@ class HeldBack:
 
 
 def load_held_back(
-    config: Config, data: Path | None, landmarks: LandmarkFinder | None
+    config: Config,
+    data: Path | None,
+    landmarks: LandmarkFinder | None,
+    unreadable: dict[str, str],
 ) -> list[HeldBack]:
+    """Returns the validation pictures; `unreadable` gets files that are left out, with reasons."""
     photos = validation_photos(config.data, data, config.validation_images)
     points: list[np.ndarray | None] = [None] * len(photos)
     if landmarks is not None:
@@ -45,8 +49,10 @@ def load_held_back(
     none = np.full((2, 3), np.nan)
     held_back = [
         HeldBack(picture.pixels, none if picture.points is None else similarity(picture.points))
-        for picture in load_pictures(photos, points, config.data[0].faces)
+        for picture in load_pictures(photos, points, config.data[0].faces, unreadable)
     ]
+    if not held_back:
+        raise UsageError("none of the pictures that are held back for validation can be read")
     if (
         config.distortion == "msssim"
         and min(min(each.pixels.shape[:2]) for each in held_back) < MSSSIM_MIN_SIDE

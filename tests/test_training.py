@@ -606,8 +606,8 @@ def test_a_folder_without_sub_folders_has_people_too(root, tmp_path):
 def test_training_on_a_folder_of_ones_own_needs_no_data_folder(root, run_cli, tmp_path):
     """Files in it that cannot be read are named and left out."""
     shutil.copytree(root / "people", tmp_path / "own")
-    person = next((tmp_path / "own").iterdir()).name
-    (tmp_path / "own" / person / "empty.png").touch()
+    for person in (tmp_path / "own").iterdir():
+        (person / "empty.png").touch()
     lines = ['name = "own"', "steps = 1", "batch = 1", "crop = 64", "validation_images = 1"]
     lines += ["[[data]]", f'set = "{tmp_path / "own"}"', "[network]"]
     lines += [f"{key} = {json.dumps(value)}" for key, value in CONFIG.network.items()]

@@ -100,7 +100,7 @@ def calibrate(codec: Codec, quality: float, limit: int, root: Path) -> None:
         for part, is_face in shown:
             if min(part.shape[:2]) < STRIP:
                 continue
-            face = embedder.surest(codec.decode(codec.encode(part, quality)))
+            face = embedder.find_face(codec.decode(codec.encode(part, quality)))
             off = np.linalg.norm(face.landmarks - points, axis=1).mean() / scale
             if is_face and off > NEAR:
                 continue  # another face, or none: it is neither

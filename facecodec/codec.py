@@ -23,7 +23,7 @@ from facecodec.container import (
 )
 from facecodec.errors import FormatError, ImageError, ModelError, UsageError
 from facecodec.families import Family, family_module
-from facecodec.head import Head, Sight
+from facecodec.head import Head, HeadResult
 from facecodec.images import as_rgb, info_of
 from facecodec.search import DEFAULT_EFFORT, EFFORTS
 from facecodec.search.fitting import fit
@@ -180,13 +180,13 @@ class Codec:
         use without a face, or for a face of a size that the head was not trained for;
         faces.embedding handles every size. Raises ModelError for a model without a head.
         """
-        return self.see(parsed).embedding
+        return self.run_head(parsed).embedding
 
-    def see(self, parsed: container.Container) -> Sight:
-        """Returns what the head sees in a file. Raises ModelError for a model without a head."""
+    def run_head(self, parsed: container.Container) -> HeadResult:
+        """Runs the head on a file's latents. Raises ModelError for a model without a head."""
         self._check(parsed)
         size = (parsed.height, parsed.width)
-        return self.head.look(self.family.decode_latents(parsed.streams, size, parsed.quality_byte))
+        return self.head.run(self.family.decode_latents(parsed.streams, size, parsed.quality_byte))
 
     def symbols(self, parsed: container.Container) -> Any:
         """Returns the decoded integer symbols of a file, as a type of the model's family.

@@ -21,8 +21,8 @@ class Face:
 
 
 @dataclass(frozen=True)
-class Sight:
-    """What a head sees in latents: an embedding, float32 (D,) of length 1, and a face.
+class HeadResult:
+    """What a head finds in latents: an embedding, float32 (D,) of length 1, and a face.
 
     `face` is None if the head's file lacks `certain`.
     """
@@ -44,8 +44,8 @@ class Head:
         self._tensors = file.tensors
         self._transforms = Transforms(file.tensors, threads)
 
-    def look(self, latents: np.ndarray) -> Sight:
-        """Returns what the head sees in latents (M, h, w).
+    def run(self, latents: np.ndarray) -> HeadResult:
+        """Returns the embedding, and the face, that the head finds in latents (M, h, w).
 
         Raises ModelError if the result is not finite, because of huge latents or a bad head.
         """
@@ -53,16 +53,16 @@ class Head:
         length = float(np.linalg.norm(embedding))
         unit = (embedding / max(length, 1e-12)).astype(np.float32)
         if self.certain is None:
-            return Sight(unit, None)
+            return HeadResult(unit, None)
         if not others or others[0].shape != (5, 2):
             raise ModelError("the head gives no landmarks")
         middle, width = self.certain
-        return Sight(unit, Face(others[0], logistic((length - middle) / width)))
+        return HeadResult(unit, Face(others[0], logistic((length - middle) / width)))
 
     def classify(self, latents: np.ndarray) -> np.ndarray:
         """Returns the scores of `classes`, float32 (C,).
 
-        Raises ModelError for a head without classes, and as `look` does.
+        Raises ModelError for a head without classes, and as `run` does.
         """
         if not self.classes:
             raise ModelError("the head tells no classes apart")

@@ -851,7 +851,7 @@ def test_encode_can_check_what_it_wrote(run_cli, face, tmp_path, monkeypatch):
 def test_every_face_of_a_group_keeps_its_similarity(needs_faces, run_cli, faces_root, tmp_path):
     """The large and central face is kept by a lower quality than the small one beside it."""
     from facecodec.faces.recognisers import find_recogniser
-    from facecodec.faces.similarity import Likeness
+    from facecodec.faces.similarity import FaceSimilarity
 
     large, small = (
         Image.open(faces_root / f"lfw-deepfunneled/{name}/{name}_0001.jpg")
@@ -866,9 +866,9 @@ def test_every_face_of_a_group_keeps_its_similarity(needs_faces, run_cli, faces_
     decoded = np.asarray(
         Codec(frozen.model_path(None)).decode((tmp_path / "group.fic").read_bytes())
     )
-    likeness = Likeness(str(find_recogniser(SEEN, None)))
+    similarity = FaceSimilarity(str(find_recogniser(SEEN, None)))
     for part in (np.s_[:, :250], np.s_[50:200, 250:]):
-        assert likeness.to(np.asarray(group)[part])(decoded[part]) > 0.88
+        assert similarity.to(np.asarray(group)[part])(decoded[part]) > 0.88
 
 
 def test_similarity_decides_the_quality(needs_faces, faces_root, tmp_path, monkeypatch):

@@ -340,7 +340,7 @@ FACE_OF_16 = (TEMPLATE * 16 / SIZE).tolist()
         *((f"template = {value}", "template has five points")
           for value in ("[[1, 2]]", "3", "[1, 2, 3, 4, 5]", [[float("nan"), 1.0]] * 5,
                         [[1, 2, 3]] * 5, "[['1', '2']]", [[0, 1e9]] * 5)),
-        *((f"size = 16\ntemplate = {value}", "template has no five points of a face")
+        *((f"size = 16\ntemplate = {value}", "template is not five points of a face")
           for value in ([[3, 3]] * 5, (np.array(FACE_OF_16) / 100).tolist())),
         *((f"mirrored = {value}", "mirrored is true or false") for value in ("1", "'yes'")),
         ('metric = "euclidean"', "metric is 'cosine'"),
@@ -561,7 +561,7 @@ def test_objectives_are_the_equations_of_the_paper():
 
 def test_an_unknown_or_unseen_recogniser_is_not_trained_against(faces_root):
     for name, message in (
-        ("mobileface-v2", "never teaches"),
+        ("mobileface-v2", "judges the models"),
         ("nonsense", "no recogniser nonsense"),
     ):
         with pytest.raises(UsageError, match=message):

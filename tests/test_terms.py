@@ -132,7 +132,7 @@ def test_a_head_alone_leaves_the_model_as_it_was(root, start, tmp_path):
     y_hat = torch.randn(6, 8, 8)
     with torch.no_grad():
         embedding = thawed(y_hat[None]).embedding[0]
-    assert embedding.numpy() / embedding.norm().item() @ codec.head.look(
+    assert embedding.numpy() / embedding.norm().item() @ codec.head.run(
         y_hat.numpy()
     ).embedding == pytest.approx(1, abs=1e-4)
     assert [run["objective"] for run in runs] == ["rec", "find", "embed"]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from facecodec.codec import Analysed, Encoded
-    from facecodec.faces.similarity import Likeness
+    from facecodec.faces.similarity import FaceSimilarity
 
 
 class Bytes(click.ParamType):
@@ -104,12 +104,12 @@ class MinSimilarity:
     def encode(self, picture: Analysed) -> Encoded:
         import numpy as np
 
-        likeness = _open_likeness(self.recogniser).to(picture.pixels)
+        measure = _open_similarity(self.recogniser).to(picture.pixels)
         found = 0.0
 
         def accepts(decoded: Image.Image) -> bool:
             nonlocal found
-            found = likeness(np.asarray(decoded))
+            found = measure(np.asarray(decoded))
             return found >= self.cosine
 
         try:
@@ -121,10 +121,10 @@ class MinSimilarity:
 
 
 @cache
-def _open_likeness(recogniser: str) -> Likeness:
-    from facecodec.faces.similarity import Likeness
+def _open_similarity(recogniser: str) -> FaceSimilarity:
+    from facecodec.faces.similarity import FaceSimilarity
 
-    return Likeness(recogniser)
+    return FaceSimilarity(recogniser)
 
 
 def target_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,9 +1,9 @@
 """Five-point alignment to the ArcFace template: fitting, and a differentiable, area-correct warp.
 
-Coordinates are (x, y) in pixels, whole numbers at pixel centres. A face of 1024 pixels is not
-sampled at 112 points a side, which would alias, but at a power-of-two multiple of it and averaged
-down, as figure 3 of Xiao et al. (2022) has it. A face under twice the template's size, as on LFW,
-is sampled plainly, which is what recognisers are commonly tested with.
+Coordinates are (x, y) in pixels, whole numbers at pixel centres. Sampling a face of 1024 pixels at
+112 points a side would alias. So it is sampled at a power-of-two multiple and averaged down, as in
+figure 3 of Xiao et al. (2022). A face under twice the template's size, as on LFW, is sampled
+plainly, as recognisers are commonly tested.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from torch import Tensor
 from facecodec.faces.recognisers import Contract
 from facecodec.template import MAX_OVERSAMPLING, SIZE, TEMPLATE, scale_of, similarity
 
-CUT = 448  # pixels along a side of a face that is cut out as a picture
+CUT = 448  # pixels along a side of the picture that `cut_face` returns
 
 
 def oversampling(matrix: np.ndarray) -> int:
-    """Returns the sampling points along each side of a crop pixel.
+    """Returns the number of sampling points along each side of a pixel of the crop.
 
-    It is the largest power of two that the image's own pixels fill.
+    It is the largest power of two that does not exceed the image's own pixels there.
     """
     step = scale_of(matrix)
     return min(MAX_OVERSAMPLING, 2 ** max(0, math.floor(math.log2(step) + 1e-6)))
@@ -36,9 +36,9 @@ def scaled_template(side: int) -> np.ndarray:
 
 
 def jitter(matrices: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Returns `matrices` (B, 2, 3) as if the landmarks had been found a little differently.
+    """Shifts, turns and scales `matrices` (B, 2, 3) at random by a little.
 
-    They move by some pixels, degrees and percent.
+    This imitates the errors of a landmark detector.
     """
     count = len(matrices)
     angle, scale = rng.normal(0, 0.05, count), np.exp(rng.normal(0, 0.04, count))
@@ -53,10 +53,9 @@ def jitter(matrices: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def align(images: Tensor, matrices: np.ndarray, side: int = SIZE) -> Tensor:
-    """Crops (B, C, side, side) of `images` (B, C, H, W) by `matrices` (B, 2, 3), differentiable in
-    the images.
+    """Returns crops (B, C, side, side) of `images` (B, C, H, W) by `matrices` (B, 2, 3).
 
-    Beyond the image's edge lie zeros.
+    They are differentiable with respect to the images. Outside an image, pixels are zero.
     """
     samples = side
     while samples < SIZE * max(oversampling(matrix) for matrix in matrices):
@@ -69,7 +68,7 @@ def align(images: Tensor, matrices: np.ndarray, side: int = SIZE) -> Tensor:
     crop = torch.stack([x, y, torch.ones_like(x)], -1)
     transform = torch.from_numpy(np.ascontiguousarray(matrices)).to(images.device, torch.float32)
     place = torch.einsum("bij,yxj->byxi", transform, crop)
-    # grid_sample takes -1..1 between the outer edges of the outer pixels.
+    # In grid_sample, -1 and 1 are the outer edges of the outermost pixels.
     extent = torch.tensor([width, height], device=images.device)
     grid = (2 * place + 1) / extent - 1
     sampled = F.grid_sample(
@@ -79,13 +78,13 @@ def align(images: Tensor, matrices: np.ndarray, side: int = SIZE) -> Tensor:
 
 
 def crop(images: Tensor, matrices: np.ndarray, contract: Contract) -> Tensor:
-    """Crops (B, C, size, size) as a recogniser's contract wants them; `matrices` as for `align`."""
+    """Returns crops (B, C, size, size) as a recogniser's contract requires; see `align`."""
     if contract.template:
         matrices = matrices @ np.vstack([contract.turn(), [0, 0, 1]])
     return align(images, matrices, contract.size)
 
 
 def cut_face(pixels: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Returns the face at five `points` (5, 2) as an aligned picture, uint8 (CUT, CUT, 3)."""
+    """Returns the face with the landmarks `points` (5, 2), aligned, as uint8 (CUT, CUT, 3)."""
     image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float()
     return align(image, similarity(points)[None], CUT)[0].round().byte().permute(1, 2, 0).numpy()

@@ -19,26 +19,26 @@ from facecodec.faces import INSTALL
 from facecodec.folders import cache_folder
 from facecodec.search.detector import MIN_FACE, enlarged, reduction
 
-SURE = 0.95  # of the detector, beyond which faces beside the main one count
+SURE = 0.95  # above this confidence of the detector, faces beside the main one count
 SAVE_EVERY = 200
-CACHE = "landmarks-2.json"  # another number where photographs are read otherwise; 2: upright
-CHUNK = 100  # files that a process takes at a time
+CACHE = "landmarks-2.json"  # the number grows when reading photographs changes; 2: upright
+CHUNK = 100  # files per task of a process
 
 
 def find_landmarks(pictures: Iterable[Image.Image]) -> Iterable[np.ndarray | None]:
-    """Yields the five points (5, 2), (x, y) in pixels, of each picture's large and central face.
+    """Yields the landmarks (5, 2), (x, y) in pixels, of each picture's main face, or None.
 
-    It yields None without a face. Raises UsageError without facenet-pytorch.
+    The main face is large and central. Raises UsageError without facenet-pytorch.
     """
     for boxes, _, points, size in _detections(pictures):
         yield points[_main(boxes, size)] if len(boxes) else None
 
 
 def find_faces(pictures: Iterable[Image.Image]) -> Iterable[np.ndarray]:
-    """Yields the points (N, 5, 2) of each picture's faces.
+    """Yields the landmarks (N, 5, 2) of each picture's faces.
 
-    These are the face of find_landmarks and all that the detector is sure of. Raises UsageError
-    without facenet-pytorch.
+    These are the main face and all others that the detector is sure of. Raises UsageError without
+    facenet-pytorch.
     """
     for boxes, certainties, points, size in _detections(pictures):
         found = certainties >= SURE
@@ -50,7 +50,7 @@ def find_faces(pictures: Iterable[Image.Image]) -> Iterable[np.ndarray]:
 def _detections(
     pictures: Iterable[Image.Image],
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int]]]:
-    """Yields boxes (N, 4), certainties (N,) and points (N, 5, 2) of each picture, and its size."""
+    """Yields each picture's boxes (N, 4), confidences (N,), landmarks (N, 5, 2), and its size."""
     try:
         from facenet_pytorch import MTCNN
     except ImportError:
@@ -59,7 +59,7 @@ def _detections(
     nothing = np.empty((0, 4)), np.empty(0), np.empty((0, 5, 2))
     for image in pictures:
         factor = reduction(*image.size)
-        if min(image.size) < MIN_FACE * factor:  # for which MTCNN's pyramid has no level
+        if min(image.size) < MIN_FACE * factor:  # MTCNN's pyramid would have no level
             yield *nothing, image.size
             continue
         seen = image.convert("RGB").reduce(factor)
@@ -76,9 +76,9 @@ def _detections(
 
 
 def _main(boxes: np.ndarray, size: tuple[int, int]) -> int:
-    """Returns the index of the main face, chosen as InsightFace does.
+    """Returns the index of the main face, by InsightFace's rule.
 
-    Its score is the area less twice the squared distance of the box from the centre.
+    A face's score is its area minus twice the squared distance of its box from the centre.
     """
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     offset = (boxes[:, :2] + boxes[:, 2:]) / 2 - np.array(size) / 2
@@ -90,10 +90,10 @@ def cached_landmarks(
     cache: Path | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[np.ndarray | None]:
-    """Landmarks of each file, upright, from `cache` where it has them; what is found is added to
-    it.
+    """Returns the landmarks (5, 2) of each file's main face, in the upright picture, or None.
 
-    The cache is a JSON file by content, in the user's cache folder unless another is given.
+    `cache` is a JSON file, by the content of photographs; it is read first and then extended. By
+    default it lies in the user's cache folder.
     """
     cache = cache_folder() / CACHE if cache is None else cache
     known = json.loads(cache.read_text()) if cache.exists() else {}
@@ -109,7 +109,7 @@ def cached_landmarks(
 
 
 def _in_files(files: list[Path]) -> Iterator[np.ndarray | None]:
-    """Finds landmarks in files, with a process for each core if there are many."""
+    """Yields the landmarks of files. Uses one process per core if there are many files."""
     chunks = [files[i : i + CHUNK] for i in range(0, len(files), CHUNK)]
     if len(chunks) <= 1:
         yield from find_landmarks(map(_readable, files)) if files else ()
@@ -131,10 +131,7 @@ def _in_chunk(files: list[Path]) -> list[np.ndarray | None]:
 
 
 def _readable(file: Path) -> Image.Image:
-    """Returns the picture in a file.
-
-    For a file that cannot be read it is an empty picture, in which no face is found.
-    """
+    """Returns the picture in a file, or an empty picture, without faces, if it cannot be read."""
     try:
         return Image.fromarray(images.load(file))
     except (ImageError, OSError):

@@ -1,13 +1,11 @@
-"""MobileFaceNet (Chen et al., 2018) with ReLU6, as a torch module whose gradient reaches the
-image.
-"""
+"""MobileFaceNet (Chen et al., 2018) with ReLU6, as a differentiable torch module."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-# Expansion, channels, repeats, stride of the first.
+# Expansion, channels, repeats, and the stride of the first repeat.
 TABLE = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
 
 

@@ -1,7 +1,7 @@
-"""Recognisers: ONNX files, each with the contract that a TOML file beside it states.
+"""Recognisers: ONNX files. A TOML file beside each states its contract.
 
-A recogniser that teaches, one that judges and one's own are the same thing. docs/bench.md explains
-the keys of the TOML file.
+Recognisers that teach, recognisers that judge, and a user's own all work alike. docs/bench.md
+explains the keys of the TOML file.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-# facenet-pytorch's InceptionResnetV1, by the data that its weights were trained on.
+# facenet-pytorch's InceptionResnetV1: the training data of each of its weights.
 FACENET = {"facenet-vggface2": "vggface2", "facenet-casia-webface": "casia-webface"}
 FACENET_SIDE = 160
 POINTS = 5  # of a template
 MAX_SIZE = 1024  # pixels along a side of a crop
-LARGEST = 16.0  # times that a template's face is larger or smaller than ArcFace's in its crop
+LARGEST = 16.0  # the largest factor between a template's face and ArcFace's, either way
 
 
 @dataclass(frozen=True)
 class Contract:
-    """What a recogniser wants: a file without a TOML beside it has the defaults.
+    """The input that a recogniser requires. A file without a TOML file has the defaults.
 
-    `size` is the crop's side in pixels, `channels` their order, `range` the values of black and of
-    white. `template` holds the five points (x, y), in pixels of the crop, that the landmarks are
-    laid upon, ArcFace's scaled to `size` if none. With `mirrored` an embedding is the sum of the
-    crop's and its mirror image's. `metric` is what embeddings are compared by.
+    `size` is the crop's side in pixels, `channels` the order of channels, `range` the values of
+    black and white. `template` has the five points (x, y), in pixels of the crop, to which the
+    landmarks are aligned; by default they are ArcFace's, scaled to `size`. With `mirrored`, an
+    embedding is the sum of the crop's and its mirror image's. `metric` compares embeddings.
     """
 
     size: int = 112
@@ -55,14 +55,14 @@ class Contract:
     source: str = ""
 
     def turn(self) -> np.ndarray:
-        """Returns the similarity (2, 3) that maps points of ArcFace's template to those of its own.
+        """Returns the similarity transform (2, 3) from ArcFace's template to this template.
 
-        Both are in a crop scaled to 112 pixels. Raises LinAlgError where there is none.
+        Both are in a crop scaled to 112 pixels. Raises LinAlgError if there is none.
         """
         return similarity(TEMPLATE, (np.array(self.template) + 0.5) * SIZE / self.size - 0.5)
 
     def departures(self) -> list[str]:
-        """Returns what changes embeddings and is not the default, as a part of a cache key."""
+        """Returns the values that change embeddings and are not defaults, for a cache key."""
         plain, text = Contract(), ("licence", "source")
         return [
             f"{f.name} {getattr(self, f.name)}"
@@ -74,7 +74,7 @@ class Contract:
 def read_contract(file: Path) -> Contract:
     """Returns the contract of an ONNX file.
 
-    Raises UsageError, of one line, which names the key of its TOML file that is wrong.
+    Raises UsageError, in one line that names the wrong key of its TOML file.
     """
     path = file.with_suffix(".toml")
     if not path.is_file():
@@ -97,7 +97,7 @@ def read_contract(file: Path) -> Contract:
     contract = Contract(**values)
     if contract.template and not _lies_on_a_face(contract):
         raise UsageError(
-            f"{path}: template has no five points of a face in a crop of {contract.size} pixels"
+            f"{path}: template is not five points of a face in a crop of {contract.size} pixels"
         )
     return contract
 
@@ -142,15 +142,15 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def _lies_on_a_face(contract: Contract) -> bool:
-    """Returns whether a template is ArcFace's but for a turn and a size that crops may have."""
+    """Returns whether a template is ArcFace's, apart from a rotation and a plausible scale."""
     try:
         return 1 / LARGEST < scale_of(contract.turn()) < LARGEST
-    except np.linalg.LinAlgError:  # for five points in one
+    except np.linalg.LinAlgError:  # all five points are the same
         return False
 
 
 class Recogniser:
-    """An ONNX recogniser that measures. Raises UsageError for a file that does not load."""
+    """An ONNX recogniser, without gradients. Raises UsageError for a file that does not load."""
 
     def __init__(self, path: Path) -> None:
         self.contract = read_contract(path)
@@ -162,7 +162,7 @@ class Recogniser:
                 path, options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # ONNX Runtime raises a type of its own for each kind of damage
-            raise UsageError(f"{path}: not a recogniser that loads: {error}") from None
+            raise UsageError(f"{path}: the recogniser does not load: {error}") from None
         taken = self._session.get_inputs()[0]
         wanted = (3, self.contract.size, self.contract.size)
         if len(taken.shape) != 4 or any(
@@ -197,7 +197,7 @@ class FacenetRecogniser:
     """InceptionResnetV1 of facenet-pytorch, on crops of the default contract.
 
     Crops are enlarged to its 160 pixels. Its weights are downloaded at the first use. Raises
-    UsageError if they cannot be.
+    UsageError if the download fails.
     """
 
     contract = Contract()
@@ -216,7 +216,7 @@ class FacenetRecogniser:
         from torch.nn.functional import interpolate
 
         with torch.no_grad():
-            both = (torch.from_numpy(with_mirror(crop)) - 127.5) / 128  # as its authors standardise
+            both = (torch.from_numpy(with_mirror(crop)) - 127.5) / 128  # facenet-pytorch's scaling
             total = (
                 self._network(interpolate(both, FACENET_SIDE, mode="bilinear", antialias=True))
                 .sum(0)
@@ -230,10 +230,10 @@ def with_mirror(crop: np.ndarray) -> np.ndarray:
 
 
 def recogniser_folders(data: Path | None) -> list[Path]:
-    """Returns the folders in which recognisers are sought; the first that has one counts.
+    """Returns the folders in which recognisers are searched for; the first match counts.
 
     They are $FACECODEC_RECOGNISERS, `recognizers` beside the data, `recognisers` in the user's
-    cache, and the package's own. `data` is the folder of datasets, see folders.data_folder.
+    cache, and the package's own. `data` is the folder of datasets (folders.data_folder).
     """
     folders = [data_folder(data).resolve().parent / "recognizers", cache_folder() / "recognisers"]
     if "FACECODEC_RECOGNISERS" in os.environ:
@@ -243,9 +243,9 @@ def recogniser_folders(data: Path | None) -> list[Path]:
 
 
 def recogniser_file(name: str, data: Path | None) -> Path:
-    """Returns the file of a recogniser by name, or NAME.onnx itself.
+    """Returns the file of a recogniser, given by its name or by the path of NAME.onnx.
 
-    Raises UsageError, which says where it was sought.
+    Raises UsageError, which lists the folders searched, if there is none.
     """
     if name.endswith(".onnx"):
         return Path(name)
@@ -260,9 +260,9 @@ def recogniser_file(name: str, data: Path | None) -> Path:
 
 
 def find_recogniser(name: str, data: Path | None) -> str:
-    """Returns what `load_recogniser` takes, for a name, a file NAME.onnx, or a name of FACENET.
+    """Returns the argument of `load_recogniser` for a name, a file NAME.onnx, or a name of FACENET.
 
-    Loads it once, so that errors show before work begins. Raises UsageError.
+    Loads the recogniser once, so that errors show before work begins. Raises UsageError.
     """
     found = name if name in FACENET else str(recogniser_file(name, data))
     load_recogniser(found)

@@ -1,4 +1,4 @@
-"""The similarity of decoded faces to their originals: the cosine of a recogniser's embeddings."""
+"""The similarity of decoded faces to their originals: the cosine of their embeddings."""
 
 from __future__ import annotations
 
@@ -15,22 +15,25 @@ from facecodec.faces.recognisers import load_recogniser
 from facecodec.template import similarity
 
 
-class Likeness:
-    """Of one recogniser, as `find_recogniser` gives it; landmarks are those of the original."""
+class FaceSimilarity:
+    """Measures similarity by a recogniser, as from `find_recogniser`, at the original's landmarks.
+
+    Raises UsageError for a recogniser that does not load.
+    """
 
     def __init__(self, recogniser: str) -> None:
         self._embed = load_recogniser(recogniser)
 
     def to(self, pixels: np.ndarray) -> Callable[[np.ndarray], float]:
-        """Returns what gives the cosine, -1..1, of other pixels' faces to those in `pixels`.
+        """Returns a function from other pixels to the cosine, -1..1, of their faces and these.
 
-        Both are uint8 (H, W, 3). Of several faces, it is that of the least similar one. Raises
-        ImageError without a face.
+        Both are uint8 (H, W, 3). With several faces, the cosine of the least similar one counts.
+        Raises ImageError if `pixels` has no face.
         """
         faces = next(iter(find_faces([Image.fromarray(pixels)])))
         if not len(faces):
             raise ImageError(
-                "no face was found whose similarity could be kept: choose a quality instead"
+                "no face was found, so no similarity can be kept: choose a quality instead"
             )
         matrices = [similarity(points)[None] for points in faces]
 

@@ -1,4 +1,4 @@
-"""Recognisers as torch modules whose gradient reaches the image, made from their ONNX files."""
+"""Turns recognisers' ONNX files into differentiable torch modules."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from facecodec.faces.recognisers import Contract, read_contract, recogniser_file
 if TYPE_CHECKING:
     import onnx
 
-HEAD_SPACE = "mobilefacenet-ms1m"  # whose layers a head is built of, and whose embeddings it gives
-# The training of the models never sees these, so that they can judge (docs/bench.md).
+HEAD_SPACE = "mobilefacenet-ms1m"  # heads are built from its layers and give its embeddings
+# These recognisers judge (docs/bench.md), so no model may be trained against them.
 NEVER_TAUGHT = ("mobileface-v2", "edgeface-xs")
 
 
@@ -39,7 +39,7 @@ class Teacher(nn.Module):
         return self.network(crops * (high - low) + low)
 
     def layer(self, name: str) -> nn.Module:
-        """Returns the layer of an ONNX node's name. Raises UsageError if there is none."""
+        """Returns the layer made from the ONNX node `name`. Raises UsageError if there is none."""
         try:
             return self.network.get_submodule(name.strip("/").replace(".", "/"))
         except AttributeError:
@@ -49,20 +49,18 @@ class Teacher(nn.Module):
 def load_teacher(name: str, data: Path | None) -> Teacher:
     """Returns a frozen teacher by name or file, in evaluation mode. Raises UsageError.
 
-    Its gradients are those of onnx2torch's modules, where slopes of PRelu have none.
+    onnx2torch makes its modules; the slopes of PRelu get no gradient.
     """
     if Path(name).stem in NEVER_TAUGHT:
         raise UsageError(
-            f"recogniser '{name}' judges and never teaches: nothing is trained against it"
+            f"recogniser '{name}' judges the models, so none may be trained against it"
         )
     from onnx2torch import convert
 
     path = recogniser_file(name, data)
     try:
         network = _with_frozen_slopes(convert(_simplified(path)))
-    except (
-        Exception
-    ) as error:  # each kind of file that cannot be converted raises a type of its own
+    except Exception as error:  # each kind of unsuitable file raises another type
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UsageError(f"{path}: not a recogniser to train against: {reason}") from None
     teacher = Teacher(network, read_contract(path))
@@ -70,9 +68,9 @@ def load_teacher(name: str, data: Path | None) -> Teacher:
 
 
 def _simplified(path: Path) -> onnx.ModelProto:
-    """Returns the ONNX model with constants folded and added ones made a convolution's bias.
+    """Returns the ONNX model with constants folded, and added constants made convolutions' biases.
 
-    onnx2torch takes no Casts of weights, and what is folded need not be done in each step.
+    onnx2torch refuses Casts of weights, and folding saves time in each step.
     """
     import onnx
 
@@ -88,7 +86,7 @@ def _simplified(path: Path) -> onnx.ModelProto:
 class FrozenPReLU(torch.autograd.Function):
     """PReLU of x (B, C, ...) by frozen slopes (C,) or (1,).
 
-    torch's own works out the slopes' gradient as well, at three times the cost.
+    torch's own also computes the slopes' gradient, which triples the time.
     """
 
     @staticmethod
@@ -104,7 +102,7 @@ class FrozenPReLU(torch.autograd.Function):
 
 
 class _PReLU(nn.Module):
-    """What onnx2torch's module of a PRelu does, where there is a slope for each channel."""
+    """Replaces onnx2torch's module of a PRelu if there is a slope for each channel."""
 
     def __init__(self, general: nn.Module) -> None:
         super().__init__()
@@ -127,10 +125,10 @@ def _with_frozen_slopes(network: nn.Module) -> nn.Module:
 
 
 def load_head_teacher(data: Path | None) -> MobileFaceNet:
-    """Returns HEAD_SPACE as the layers of which a head is built, frozen.
+    """Returns HEAD_SPACE, frozen, with the layers from which a head is built.
 
-    Its parameters lie in NAME.safetensors beside the ONNX file, where normalisations are separate
-    layers. In the ONNX file they are parts of the convolutions before them.
+    Its parameters are in NAME.safetensors beside the ONNX file. There, normalisations are separate
+    layers; in the ONNX file they are folded into the convolutions. Raises UsageError.
     """
     from safetensors.torch import load_file
 
@@ -139,18 +137,18 @@ def load_head_teacher(data: Path | None) -> MobileFaceNet:
     path = next((place for place in places if place.is_file()), None)
     if path is None:
         raise UsageError(
-            f"no {HEAD_SPACE}.safetensors, of which a head is built, in "
+            f"no {HEAD_SPACE}.safetensors, from which a head is built, in "
             f"{', '.join(map(str, folders))}: set FACECODEC_RECOGNISERS"
         )
     network = MobileFaceNet()
     missing, unexpected = network.load_state_dict(load_file(path), strict=False)
     if unexpected or any(not key.endswith("num_batches_tracked") for key in missing):
-        raise UsageError(f"{path}: parameters of another network")
+        raise UsageError(f"{path}: these are parameters of another network")
     return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
 def export_teacher(teacher: Teacher, path: Path) -> None:
-    """Writes a teacher that was trained along as an ONNX file of the default contract."""
+    """Writes a teacher that was trained with the codec as an ONNX file of the default contract."""
     torch.onnx.export(
         _Default(teacher.eval().to(memory_format=torch.contiguous_format)),
         (torch.zeros(2, 3, 112, 112),),

@@ -24,7 +24,7 @@ from facecodec.networks.gradients import taught
 from facecodec.search.crops import Crop
 from facecodec.search.files import FACES, search_file
 from facecodec.search.graphs import Graph
-from facecodec.search.target import Teacher
+from facecodec.search.objective import GradientRecogniser
 from facecodec.template import similarity
 from facecodec.training.config import load_config
 from facecodec.training.gradients import TEACHERS, write_faces, write_model
@@ -55,11 +55,13 @@ def compare(people: int) -> None:
     """
     codec = open_model(None)
     search = codec.search
-    kept = dict(zip(TEACHERS, search._teachers, strict=True))
+    kept = dict(zip(TEACHERS, search._recognisers, strict=True))
     whole = {}
     for name in TEACHERS:
         bare = taught(onnx.load(recogniser_file(name, None)))
-        whole[name] = Teacher(Graph(bare.content, bare.weights), search._faces.sizes[name])
+        whole[name] = GradientRecogniser(
+            Graph(bare.content, bare.weights), search._faces.sizes[name]
+        )
     cosines: dict[str, list[float]] = {name: [] for name in TEACHERS}
     photos = photographs("lfw", "train", None)
     for photo in photos[:: len(photos) // people][:people]:

@@ -36,7 +36,7 @@ from facecodec.search.files import (
 )
 from facecodec.search.fitting import fit
 from facecodec.search.graphs import Graph, Transform
-from facecodec.search.target import Target, Weights
+from facecodec.search.objective import Objective, Weights
 from facecodec.search.windows import windows
 from facecodec.template import similarity
 
@@ -583,15 +583,15 @@ def test_loss_and_its_gradient_agree(scene, monkeypatch):
         def gradient(self, crop, wanted):
             return wanted
 
-    monkeypatch.setattr("facecodec.search.target.jitter", lambda matrix, rng: matrix)
+    monkeypatch.setattr("facecodec.search.objective.jitter", lambda matrix, rng: matrix)
     matrix = np.array([[0.9, 0.1, 20], [-0.1, 0.9, 25]])
-    target = Target(scene, Weights(50.0, 3.0), matrix, [Linear()])
+    objective = Objective(scene, Weights(50.0, 3.0), matrix, [Linear()])
     size = scene.shape[:2]
     decoded = np.clip(scene.transpose(2, 0, 1) / 255 + 0.05 * _noise(3, *size), 0.1, 0.9)
     decoded = decoded.astype(np.float32)
-    gradient = target.gradient(decoded, None)
+    gradient = objective.gradient(decoded, None)
     way = gradient / np.abs(gradient).max()
-    ends = [target.loss(decoded + np.float32(step) * way) for step in (1e-2, -1e-2)]
+    ends = [objective.loss(decoded + np.float32(step) * way) for step in (1e-2, -1e-2)]
     assert (ends[0] - ends[1]) / 2e-2 == pytest.approx(float((way * gradient).sum()), rel=0.01)
 
 
@@ -618,13 +618,13 @@ def test_a_very_large_picture_is_made_smaller_before_faces_are_sought(
 ):
     """By both detectors; the memory of this one does not grow with the picture."""
     from facecodec.faces.detection import find_landmarks
-    from facecodec.search.detector import MOST
+    from facecodec.search.detector import MAX_PIXELS
 
     times = 12
     photograph = Image.open(faces_root / "lfw-deepfunneled/Aaron_Eckhart/Aaron_Eckhart_0001.jpg")
     large = photograph.resize([times * side for side in photograph.size])
     pixels = np.asarray(large)
-    assert large.width * large.height > MOST
+    assert large.width * large.height > MAX_PIXELS
     (expected,) = find_landmarks([photograph])
     (theirs,) = find_landmarks([large])
     tracemalloc.start()
@@ -633,7 +633,7 @@ def test_a_very_large_picture_is_made_smaller_before_faces_are_sought(
     tracemalloc.stop()
     for found in (ours, theirs):
         np.testing.assert_allclose((found + 0.5) / times - 0.5, expected, atol=4)  # of 250 pixels
-    assert peak < 16 * MOST
+    assert peak < 16 * MAX_PIXELS
 
 
 def test_searching_imports_no_torch(tmp_path, scene, searched):

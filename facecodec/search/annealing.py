@@ -1,6 +1,7 @@
-"""Stochastic Gumbel annealing (Yang, Bamler and Mandt, "Improving Inference for Neural Image
-Compression", NeurIPS 2020): descend over latents that are rounded up or down at random, ever less
-so.
+"""Stochastic Gumbel annealing: gradient descent over latents that are rounded up or down at random.
+
+The randomness falls with the temperature. After Yang, Bamler and Mandt, "Improving Inference for
+Neural Image Compression" (NeurIPS 2020).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-EDGE = 1e-4  # how close to a whole number a latent counts as being
+EDGE = 1e-4  # a latent counts as at least this far from a whole number
 
 Softened = tuple[np.ndarray, np.ndarray, np.ndarray]
 Gradient = Callable[[list[np.ndarray], "Rounding", np.random.Generator], list[np.ndarray]]
@@ -31,16 +32,16 @@ class Schedule:
 
 
 class Rounding:
-    """Rounding at a temperature: each value becomes a random point between its two neighbours."""
+    """Rounding at a temperature: each value becomes a random point between its two integers."""
 
     def __init__(self, temperature: float, rng: np.random.Generator) -> None:
         self._temperature, self._rng = np.float32(temperature), rng
 
     def __call__(self, values: np.ndarray) -> Softened:
-        """Rounds at random at the temperature.
+        """Rounds at random.
 
-        Returns the whole number below, the share of the way to the one above, and this share's
-        derivative.
+        Returns the integer below, the share of the way to the integer above, and the derivative of
+        this share.
         """
         low = np.floor(values)
         part = np.clip(values - low, EDGE, 1 - EDGE)
@@ -58,10 +59,10 @@ class Rounding:
 def anneal(
     start: list[np.ndarray], gradient: Gradient, schedule: Schedule, rng: np.random.Generator
 ) -> list[np.ndarray]:
-    """Returns the variables where the annealed descent from `start` ends.
+    """Descends from `start` and returns the variables at the end.
 
-    They are float32, in units of their steps. `gradient` takes them and a Rounding, and returns the
-    loss's gradient with respect to each.
+    They are float32, in units of their steps. `gradient` takes them, a Rounding and `rng`, and
+    returns the loss's gradient with respect to each.
     """
     values = [each.copy() for each in start]
     first = [np.zeros_like(each) for each in values]

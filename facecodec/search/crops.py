@@ -1,7 +1,7 @@
 """Aligned crops of a face and the gradient through them, in NumPy.
 
-The same warp as facecodec/faces/alignment.py, which is torch's: bilinear, zeros beyond the edge,
-and for a large face sampled at a power-of-two multiple of the crop and averaged down.
+The warp is that of facecodec/faces/alignment.py, which uses torch: bilinear, with zeros beyond the
+edge. A large face is sampled at a power-of-two multiple of the crop and averaged down.
 """
 
 from __future__ import annotations
@@ -14,10 +14,7 @@ from facecodec.template import MAX_OVERSAMPLING, SIZE, scale_of
 
 
 def jitter(matrix: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Returns the matrix as if the landmarks had been found a little differently.
-
-    Half the time the crop is mirrored.
-    """
+    """Shifts, turns and scales a matrix at random by a little, and mirrors it half the time."""
     angle, scale = rng.normal(0, 0.05), math.exp(rng.normal(0, 0.04))
     a, b = scale * math.cos(angle), scale * math.sin(angle)
     turn = np.array([[a, -b], [b, a]])
@@ -31,7 +28,7 @@ def jitter(matrix: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 class Crop:
-    """The warp of one matrix on pictures of a `size` (H, W)."""
+    """The warp by one matrix of pictures of a `size` (H, W)."""
 
     def __init__(self, matrix: np.ndarray, size: tuple[int, int]) -> None:
         self._size = size
@@ -55,7 +52,7 @@ class Crop:
         self._places, self._weights = np.concatenate(places), np.concatenate(weights)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """float32 (3, H, W) -> (3, SIZE, SIZE)."""
+        """Returns the crop (3, SIZE, SIZE) of a picture, float32 (3, H, W)."""
         taken = image.reshape(3, -1)[:, self._places]
         taken *= self._weights
         over = self._over
@@ -63,7 +60,7 @@ class Crop:
         return sampled.sum(axis=1).mean(axis=(2, 4))
 
     def gradient(self, cotangent: np.ndarray) -> np.ndarray:
-        """(3, SIZE, SIZE) -> (3, H, W), of the sum of `cotangent` times the crop."""
+        """Returns the gradient (3, H, W) of the sum of the crop times `cotangent`, of its shape."""
         over = self._over
         spread = np.broadcast_to(
             cotangent[:, None, :, None, :, None] / over**2, (3, 4, SIZE, over, SIZE, over)

@@ -1,7 +1,7 @@
 """Finds the main face by MTCNN (Zhang et al., 2016), with ONNX Runtime and NumPy.
 
-The networks and the steps between them are facenet-pytorch's (MIT), which training and measuring
-find faces by (facecodec/faces/detection.py), so that the search looks at the same crops.
+The networks and the steps between them are those of facenet-pytorch (MIT), which training and
+measuring use (facecodec/faces/detection.py). So the search sees the same crops.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from PIL import Image
 from facecodec.search.files import Graphs
 
 MIN_FACE = 40  # pixels
-MOST = 1 << 23  # pixels of a picture in which faces are sought; a larger one is made smaller
-FACTOR = 0.709  # from one level of the pyramid to the next
+MAX_PIXELS = 1 << 23  # larger pictures are reduced before the detection
+FACTOR = 0.709  # between levels of the pyramid
 THRESHOLDS = (0.6, 0.7, 0.7)
 NETWORKS = ("pnet.onnx", "rnet.onnx", "onet.onnx")
 
@@ -27,9 +27,9 @@ class Detector:
         self._first, self._second, self._third = (graphs.open(name) for name in NETWORKS)
 
     def landmarks(self, pixels: np.ndarray) -> np.ndarray | None:
-        """Returns the five points (5, 2), (x, y), of the large and central face, or None.
+        """Returns the landmarks (5, 2), (x, y), of the main face, or None.
 
-        `pixels` is uint8 (H, W, 3).
+        `pixels` is uint8 (H, W, 3). The main face is large and central.
         """
         factor = reduction(pixels.shape[1], pixels.shape[0])
         if factor > 1:
@@ -66,7 +66,7 @@ class Detector:
         return places[picked][_main(boxes[picked], (size[1], size[0]))].T
 
     def _proposed(self, sums: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """Boxes (N, 4), x, y, x, y, where the first network sees something like a face."""
+        """Returns the boxes (N, 4), x, y, x, y, that the first network takes for faces."""
         scale = 12 / MIN_FACE
         found, scores = [np.empty((0, 4))], [np.empty(0)]
         while min(size) * scale >= 12:
@@ -81,7 +81,7 @@ class Detector:
             )
             picked = _suppressed(box, score, 0.5)
             side = box[:, 2:] - box[:, :2]
-            # Suppression across levels needs the plain boxes, so the regressions come after it.
+            # The regressions come last, because suppression across levels needs the plain boxes.
             moved = box + moves[0][:, rows, columns].T * np.concatenate([side, side], 1)
             found.append(np.concatenate([box, moved], 1)[picked])
             scores.append(score[picked])
@@ -93,19 +93,19 @@ class Detector:
 
 
 def reduction(width: int, height: int) -> int:
-    """Returns how many pixels along a side become one, so that a picture has at most MOST."""
-    return math.ceil(math.sqrt(width * height / MOST))
+    """Returns the factor that reduces a picture's sides so that it has at most MAX_PIXELS."""
+    return math.ceil(math.sqrt(width * height / MAX_PIXELS))
 
 
 def enlarged(points: np.ndarray, factor: int) -> np.ndarray:
-    """Returns the points (..., 2) of a picture for those of one reduced by a factor."""
+    """Maps points (..., 2) of a picture that was reduced by a factor to the whole picture."""
     return (points + 0.5) * factor - 0.5
 
 
 def _integral(pixels: np.ndarray) -> np.ndarray:
-    """Returns sums of all values above and to the left, uint32 (H + 1, W + 1, 3), modulo 2^32.
+    """Returns the sums of all values above and to the left, uint32 (H + 1, W + 1, 3), modulo 2^32.
 
-    The difference of two is exact for up to 2^24 pixels.
+    Differences of sums are exact over up to 2^24 pixels.
     """
     sums = np.zeros((pixels.shape[0] + 1, pixels.shape[1] + 1, 3), np.uint32)
     inner = np.cumsum(pixels, axis=0, dtype=np.uint32, out=sums[1:, 1:])
@@ -114,7 +114,7 @@ def _integral(pixels: np.ndarray) -> np.ndarray:
 
 
 def _averaged(sums: np.ndarray, box: tuple[int, int, int, int], to: tuple[int, int]) -> np.ndarray:
-    """Averages (*to, 3) over the cells of a grid laid on a box of whole pixels."""
+    """Returns the averages (*to, 3) over the cells of a grid on a box of whole pixels."""
     x, y, right, bottom = box
 
     def edges(start: int, stop: int, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -131,13 +131,13 @@ def _centred(values: np.ndarray) -> np.ndarray:
 
 
 def _resized(sums: np.ndarray, size: tuple[int, int], boxes: np.ndarray, side: int) -> np.ndarray:
-    """Returns what is in each box, as far as it lies in the picture, (N, 3, side, side)."""
+    """Returns the content (N, 3, side, side) of each box, clipped to the picture."""
     whole = np.trunc(boxes).astype(int)
     start = np.maximum(whole[:, :2], 1) - 1
     stop = np.minimum(whole[:, 2:], size[::-1])
     crops = []
     for (x, y), (right, bottom) in zip(start, stop, strict=True):
-        # A box outside the picture gets a pixel of the edge, so that the list keeps its length.
+        # A box outside the picture gets a pixel of the edge, so that there is one result per box.
         x, y = min(x, size[1] - 1), min(y, size[0] - 1)
         box = (x, y, max(right, x + 1), max(bottom, y + 1))
         crops.append(_centred(_averaged(sums, box, (side, side))))
@@ -145,7 +145,7 @@ def _resized(sums: np.ndarray, size: tuple[int, int], boxes: np.ndarray, side: i
 
 
 def _square(boxes: np.ndarray) -> np.ndarray:
-    """Boxes made as wide as they are high, about their centres."""
+    """Makes boxes square, about their centres."""
     sides = boxes[:, 2:] - boxes[:, :2]
     longest = sides.max(axis=1, keepdims=True)
     corner = boxes[:, :2] + sides / 2 - longest / 2
@@ -162,7 +162,7 @@ def _suppressed(
 ) -> np.ndarray:
     """Returns the indices of boxes, best first, that overlap no better box by more than `most`.
 
-    The overlap is a share of the union's area, or of the smaller box's.
+    The overlap is a share of the area of the union, or of the smaller box.
     """
     extra = 1.0 if by_smaller else 0.0
     area = np.prod(boxes[:, 2:] - boxes[:, :2] + extra, axis=1)
@@ -180,7 +180,10 @@ def _suppressed(
 
 
 def _main(boxes: np.ndarray, size: tuple[int, int]) -> int:
-    """Area less twice the squared distance of the box from the centre, as InsightFace chooses."""
+    """Returns the index of the main face, by InsightFace's rule.
+
+    A face's score is its area minus twice the squared distance of its box from the centre.
+    """
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     offset = (boxes[:, :2] + boxes[:, 2:]) / 2 - np.array(size) / 2
     return int(np.argmax(area - 2 * np.square(offset).sum(axis=1)))

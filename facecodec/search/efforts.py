@@ -1,4 +1,4 @@
-"""Levels of effort, and the search of one model: from a picture's latents to better ones."""
+"""Levels of effort, and the search with one model from a picture's latents to better ones."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from facecodec.frozen import ModelCard
 from facecodec.search.annealing import Rounding, Schedule, anneal
 from facecodec.search.detector import Detector
 from facecodec.search.files import FacesFile, load_faces, load_search, search_file
+from facecodec.search.objective import GradientRecogniser, Objective, Weights
 from facecodec.search.relaxed import rounded
-from facecodec.search.target import Target, Teacher, Weights
 from facecodec.search.trimming import trimmed
 from facecodec.search.windows import BLOCK, STEP, Window, hyper, windows
 from facecodec.template import similarity
 from facecodec.text import printable
 
-# Chosen on training people (docs/effort.md). 1 is the single pass without a search.
+# Chosen on training people (docs/effort.md). Level 1 does not search.
 LEVELS = {
     2: Schedule(8, cold=0.1),
     3: Schedule(15, cold=0.1),
@@ -34,21 +34,21 @@ LEVELS = {
     8: Schedule(250),
     9: Schedule(500),
 }
-RELAXED = {  # the module of each family that is searched
+RELAXED = {  # the families that can be searched, and their modules here
     "hyperprior": "facecodec.search.hyperprior",
     "sliced": "facecodec.search.sliced",
 }
 
-# What NumPy raises where a graph gives other shapes than the next step takes, or no numbers.
+# NumPy raises these if a graph's output has the wrong shape for the next step, or is not finite.
 MISFIT = (ValueError, IndexError, OverflowError, np.linalg.LinAlgError)
 
-Progress = Callable[[float], None]  # called with the share of the work that is done
+Progress = Callable[[float], None]  # takes the share of the work that is done
 
 
 class Search:
-    """The search of one model, from its tensors, its search file and that of the recognisers.
+    """The search with one model. It needs the model's tensors, its search file and that for faces.
 
-    Raises ModelError naming the file that a model, or its family, does not have.
+    Raises ModelError for a family without a search, and for a missing file, which it names.
     """
 
     def __init__(self, card: ModelCard, tensors: Mapping[str, np.ndarray], family: Family) -> None:
@@ -70,17 +70,17 @@ class Search:
         effort: int,
         progress: Progress = lambda share: None,
     ) -> tuple[np.ndarray, ...]:
-        """Better latents, floats of the same shapes, for a picture and a quality byte.
+        """Returns better latents, floats of the same shapes, for a quality byte.
 
-        `latents` is what the uint8 (H, W, 3) `pixels` were analysed to, and `effort` one of LEVELS.
-        Where a window's own loss did not fall, its latents stay. The same arguments give the same
-        latents. Raises ModelError where the graphs of the search files do not fit each other.
+        `latents` are those of `pixels`, uint8 (H, W, 3); `effort` is one of LEVELS. A window keeps
+        its latents if its loss did not fall. The same arguments give the same latents. Raises
+        ModelError if the graphs of the search files do not fit each other.
         """
         try:
             return self._in_windows(pixels, latents, quality_byte, LEVELS[effort], progress)
         except MISFIT as error:
             raise ModelError(
-                f"the graphs of {search_file(self._card.path)}, or of that for faces, do not fit: "
+                f"the graphs in {search_file(self._card.path)}, or in the file for faces, do not fit: "
                 f"{printable(str(error))}"
             ) from None
 
@@ -111,7 +111,7 @@ class Search:
     def trimmed(
         self, latents: tuple[np.ndarray, ...], quality_byte: int, bits: float
     ) -> tuple[np.ndarray, ...]:
-        """Latents that need `bits` fewer, at the least cost."""
+        """Returns latents that need about `bits` fewer bits, at the least cost."""
         chosen = partial(self._relaxed.chosen, self._family, latents, quality_byte)
         return trimmed(self._family.tables, chosen, bits), latents[1]
 
@@ -126,16 +126,18 @@ class Search:
         matrix: np.ndarray | None,
         step: Callable[[Window], None],
     ) -> None:
-        """Search one window and put what is found into `latents`; `free` says where that may be."""
+        """Searches one window and writes the result to the `free` positions of `latents`."""
         rows, columns = window.seen
         seen = pixels[
             STEP * rows.start : STEP * rows.stop, STEP * columns.start : STEP * columns.stop
         ]
         if matrix is not None and window.for_face:
             corner = [[0, 0, STEP * columns.start], [0, 0, STEP * rows.start]]
-            target = Target(seen, self._weights(quality_byte), matrix - corner, self._teachers)
+            objective = Objective(
+                seen, self._weights(quality_byte), matrix - corner, self._recognisers
+            )
         else:
-            target = Target(seen, self._weights(quality_byte))
+            objective = Objective(seen, self._weights(quality_byte))
         boxes = [window.seen, (hyper(rows), hyper(columns))]
         views = [each[:, a, b] for each, (a, b) in zip(latents, boxes, strict=True)]
         relaxed = self._relaxed.Relaxed(
@@ -150,13 +152,13 @@ class Search:
             values: list[np.ndarray], soften: Rounding, rng: np.random.Generator
         ) -> list[np.ndarray]:
             step(window)
-            point = relaxed.at(values, soften)
-            whole = point.gradient(target.gradient(point.picture, rng))
+            evaluated = relaxed.at(values, soften)
+            whole = evaluated.gradient(objective.gradient(evaluated.picture, rng))
             return [each * mask for each, mask in zip(whole, masks, strict=True)]
 
         def loss(values: list[np.ndarray]) -> float:
-            point = relaxed.at(values, rounded)
-            return point.bits + target.loss(point.picture)
+            evaluated = relaxed.at(values, rounded)
+            return evaluated.bits + objective.loss(evaluated.picture)
 
         rng = np.random.default_rng([rows.start, columns.start])
         found = anneal(relaxed.start, gradient, schedule, rng)
@@ -165,15 +167,15 @@ class Search:
                 np.copyto(view, new, where=mask > 0)
 
     def _weights(self, quality_byte: int) -> Weights:
-        """Returns the training loss at a quality byte, divided by what it weighs a bit."""
+        """Returns the weights of the training loss at a quality byte, in bits."""
         low, high = self._file.rate_weights
         weight = low * (high / low) ** (quality_byte / MAX_QUALITY_BYTE)
         return Weights(self._file.pixels / weight, 1 / weight if self._keeps_identity else 0.0)
 
     def _matrix(self, pixels: np.ndarray) -> np.ndarray | None:
-        """Returns the alignment of the face, (2, 3).
+        """Returns the alignment (2, 3) of the face.
 
-        It is None if there is no face, or if the model is not for faces.
+        It is None if there is no face, or if the model was not trained to keep identity.
         """
         if not self._keeps_identity:
             return None
@@ -189,10 +191,11 @@ class Search:
         return load_faces(self._card)
 
     @cached_property
-    def _teachers(self) -> list[Teacher]:
+    def _recognisers(self) -> list[GradientRecogniser]:
         faces = self._faces
         return [
-            Teacher(faces.graphs.open(f"{name}.onnx"), size) for name, size in faces.sizes.items()
+            GradientRecogniser(faces.graphs.open(f"{name}.onnx"), size)
+            for name, size in faces.sizes.items()
         ]
 
     @cached_property

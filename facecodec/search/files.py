@@ -1,8 +1,8 @@
-"""Search files: gradient graphs, and where the weights of each lie.
+"""Search files: gradient graphs, and the places of their weights.
 
-A search file lies beside a model, in the folder `search`; that for faces is for all models. What
-the model or a recogniser beside it holds already is not stored again: the file says of each weight
-where it is found.
+A model's search file is in the folder `search` beside it; the file for faces serves all models.
+Weights that the model, or a recogniser beside it, already contains are not stored again: the search
+file says where each weight is.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ FOLDER = "search"  # beside models
 FORMAT = "facecodec-search-1"
 KIND = "search file"
 FACES = "faces.safetensors"
-OWN = "weights"  # the tensor of a search file with the weights that lie nowhere else
+OWN = "weights"  # the tensor with the weights that are in no other file
 TYPES = ("int8", "int16", "float16", "float32")
 MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a weight lies: numbers of a `type` and a `shape`, from byte `at` of a `source` on.
+    """Where a weight is: numbers of a `type` and a `shape`, from byte `at` of a `source` on.
 
-    They are multiplied by `scale` and, where `scales` is given, by a float32 for each output
-    channel, from that byte of the same source on.
+    They are multiplied by `scale`. If `scales` is given, they are also multiplied by one float32
+    per output channel, which are from that byte of the same source on.
     """
 
     source: str
@@ -48,7 +48,7 @@ class Place:
     scales: int | None = None
 
     def read(self, sources: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Returns the weight, float32.
+        """Returns the weight as float32.
 
         Raises KeyError, TypeError or ValueError if it is not there.
         """
@@ -67,8 +67,9 @@ Places = dict[str, dict[str, Place]]  # by graph and weight
 
 
 class Graphs:
-    """The graphs of a search file. Raises KeyError, TypeError or ValueError for malformed
-    `facts`.
+    """The graphs of a search file.
+
+    Raises KeyError, TypeError or ValueError for malformed `facts`.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class Graphs:
         return self._places
 
     def open(self, name: str) -> Graph:
-        """Returns the graph of a name. Raises ModelError where it is not there or does not load."""
+        """Returns a graph by name. Raises ModelError if it is not there or does not load."""
         if name not in self._tensors or name not in self._places:
             raise ModelError(f"{self._path}: it has no graph {name}")
         try:
@@ -103,7 +104,7 @@ class Graphs:
             raise ModelError(f"{self._path}: {name}: {printable(str(error))}") from None
 
     def transform(self, name: str) -> Transform:
-        """Returns the transform whose forward and backward graphs have this name.
+        """Returns the transform of a name, from its forward and its backward graph.
 
         Raises ModelError.
         """
@@ -112,10 +113,10 @@ class Graphs:
 
 @dataclass(frozen=True)
 class SearchFile:
-    """What the search needs for a model.
+    """The search file of a model.
 
-    `rate_weights` are those of a bit per pixel at q 1 and at q 8, and `pixels` that of the mean
-    squared error, in the loss that the model was trained for.
+    `rate_weights` are the weights of a bit per pixel at q 1 and q 8, and `pixels` is that of the
+    mean squared error, in the loss that the model was trained with.
     """
 
     rate_weights: tuple[float, float]
@@ -125,16 +126,14 @@ class SearchFile:
 
 @dataclass(frozen=True)
 class FacesFile:
-    """What finds faces and compares them: the graphs, and the size of each recogniser's
-    embeddings.
-    """
+    """The file for faces: graphs that find and compare them, and the sizes of embeddings."""
 
     sizes: dict[str, int]
     graphs: Graphs
 
 
 def search_file(model: Path) -> Path:
-    """Returns where the search file of a model lies."""
+    """Returns the path of a model's search file, which need not exist."""
     return model.parent / FOLDER / model.name
 
 
@@ -145,13 +144,13 @@ def save(
     tensors: dict[str, np.ndarray],
     places: Places,
 ) -> None:
-    """Writes the search file of the model with a fingerprint; '' stands for that of faces."""
+    """Writes a search file. `model` is the model's fingerprint, or '' for the file for faces."""
     listed = {graph: {n: asdict(p) for n, p in each.items()} for graph, each in places.items()}
     frozen.save_beside(path, FORMAT, KIND, model, facts | {"weights": listed}, tensors)
 
 
 def load_search(card: ModelCard, model: Mapping[str, np.ndarray]) -> SearchFile:
-    """Returns the search file of a model with these tensors.
+    """Returns the search file of a model. `model` are its tensors.
 
     Raises ModelError, which names the file.
     """
@@ -169,9 +168,9 @@ def load_search(card: ModelCard, model: Mapping[str, np.ndarray]) -> SearchFile:
 
 
 def load_faces(card: ModelCard) -> FacesFile:
-    """Returns the file for faces, beside a model's search file or installed.
+    """Returns the file for faces, from beside a model's search file or from an installed model.
 
-    Raises ModelError naming it.
+    Raises ModelError, which names the file.
     """
     folders = [card.path.parent, *frozen.search_path()]
     beside = [folder / FOLDER / FACES for folder in folders]
@@ -189,7 +188,7 @@ def load_faces(card: ModelCard) -> FacesFile:
 
 
 def _other_file(folders: list[Path], name: str, digest: str) -> np.ndarray:
-    """Returns the bytes of a file in one of the folders that has this SHA-256.
+    """Returns the bytes of the file `name` in the first folder where it has this SHA-256.
 
     Raises ModelError, and ValueError for a name that leads out of the folders.
     """
@@ -203,8 +202,7 @@ def _other_file(folders: list[Path], name: str, digest: str) -> np.ndarray:
             if hashlib.sha256(content).hexdigest() == digest:
                 return np.frombuffer(content, np.uint8)
     raise ModelError(
-        f"an effort above 1 needs {folders[0] / name}, which is not there or another one: "
-        "use effort 1"
+        f"an effort above 1 needs {folders[0] / name}, which is missing or differs: use effort 1"
     )
 
 

@@ -1,7 +1,7 @@
-"""The best searched file within a number of bytes, and as close to it as can be.
+"""Finds the best searched file within a number of bytes, as close to the limit as possible.
 
-How many bytes a search saves is known only after it. So it is tried at the quality where it should
-end just above the limit, once or twice more where it did not, and what is too much is trimmed.
+How many bytes a search saves is known only afterwards. So the search runs at the quality where it
+should end just above the limit, and if it does not, once or twice more. Then the excess is trimmed.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 
 from facecodec.container import MAX_QUALITY_BYTE
 
-SAVED = 0.12  # the share of bytes that a search is first taken to save
+SAVED = 0.12  # first estimate of the share of bytes that a search saves
 ROUNDS = 3  # searches at most
-ABOVE = 1.03  # times the limit: a search that ends below this is the last one
-TRIMMED = 1.15  # times the limit from which trimming still comes down
+ABOVE = 1.03  # times the limit: a search that ends between the limit and this is the last one
+TRIMMED = 1.15  # times the limit: trimming can save the excess of a search that ends below this
 CLOSE = 0.99  # times the limit: a trimmed file of so many bytes is close enough
 
 Trim = Callable[[Any, int, float], Any]
@@ -31,9 +31,9 @@ def fit(
 ) -> tuple[bytes, int] | None:
     """Returns a file of at most `limit` bytes and its quality byte, or None if q 1 needs more.
 
-    By quality byte, `plain` returns the size without a search and `searched` returns latents.
-    `pack` makes a file of latents and a quality byte, and `trim` returns latents that need some
-    bits less.
+    `plain` takes a quality byte and returns the size without a search; `searched` returns the
+    searched latents. `pack` takes latents and a quality byte and returns the file. `trim` returns
+    latents that need fewer bits.
     """
     tried: dict[int, tuple[int, Any]] = {}
     share = 1 - SAVED
@@ -49,7 +49,7 @@ def fit(
         share = size / plain(byte)
         if limit <= size <= ABOVE * limit or (size <= limit and byte == MAX_QUALITY_BYTE):
             break
-    # From the one nearest above the limit, or hardly below it, down to those below it.
+    # First those above the limit or just below it, nearest first, then the others.
     nearest = sorted(
         (size < CLOSE * limit, abs(size - limit), byte) for byte, (size, _) in tried.items()
     )

@@ -13,7 +13,7 @@ FLOAT = 1  # of ONNX's TensorProto.DataType
 
 
 class Graph:
-    """One graph, and the weights, by name, that it lacks.
+    """One graph, together with the weights that it lacks, by name.
 
     Raises ModelError if it does not load or run.
     """
@@ -23,19 +23,19 @@ class Graph:
         self.inputs = [each.name for each in self._session.get_inputs()]
 
     def __call__(self, *values: np.ndarray) -> list[np.ndarray]:
-        """Returns the outputs, for inputs in the graph's order."""
+        """Returns the outputs. `values` are the inputs, in the graph's order."""
         return run_session(self._session, WHAT, *values)
 
     def only(self, output: str, *values: np.ndarray) -> np.ndarray:
-        """Returns one output, computing no more than it takes."""
+        """Computes and returns one output only."""
         return run_session(self._session, WHAT, *values, only=output)[0]
 
 
 def _initializers(weights: Mapping[str, np.ndarray]) -> bytes:
-    """Returns what makes, at the end of an ONNX model's bytes, initializers of float32 weights.
+    """Returns bytes that add float32 weights as initializers when appended to an ONNX model.
 
-    Two messages of Protocol Buffers one after the other are one that has the parts of both. The
-    numbers are those of the fields in onnx.proto.
+    Concatenating two messages of Protocol Buffers merges them. The numbers are those of the fields
+    in onnx.proto.
     """
     graph = b""
     for name, weight in weights.items():
@@ -59,23 +59,23 @@ def _varint(value: int) -> bytes:
 
 
 class Applied:
-    """What a transform gives for some values, and the way back to them."""
+    """The result of a transform, and its gradient."""
 
     def __init__(self, outputs: list[np.ndarray], backward: Graph) -> None:
         self.result = outputs[0][0]
         self._between, self._backward = outputs[1:], backward
 
     def gradient(self, cotangent: np.ndarray) -> np.ndarray:
-        """Returns the gradient of the sum of `cotangent` times the result, by the values."""
+        """Returns the gradient of the sum of `cotangent` times the result, for the values."""
         return self._backward(cotangent[None], *self._between)[0][0]
 
 
 class Transform:
-    """A transform and its gradient: a forward and a backward graph that share what is between."""
+    """A transform and its gradient: a forward graph, and a backward graph that uses its outputs."""
 
     def __init__(self, forward: Graph, backward: Graph) -> None:
         self._forward, self._backward = forward, backward
 
     def __call__(self, values: np.ndarray) -> Applied:
-        """Applies it to float32 (C, h, w), which gives (C', h', w')."""
+        """Applies the transform to float32 (C, h, w). The result is (C', h', w')."""
         return Applied(self._forward(values[None]), self._backward)

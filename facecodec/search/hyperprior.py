@@ -1,4 +1,4 @@
-"""The search's side of the family `hyperprior`: all of y is coded at once, by what z says."""
+"""Relaxes the family `hyperprior`: all of y is predicted from z at once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def transforms(graphs: Graphs) -> Transforms:
 
 
 class Relaxed(relaxed.Relaxed):
-    """The relaxed family for a window of a picture, wherever the window lies."""
+    """The relaxed family for a window of a picture. It does not depend on the window's place."""
 
     def __init__(
         self,
@@ -38,9 +38,9 @@ class Relaxed(relaxed.Relaxed):
 
     def _coded(
         self, y: np.ndarray, out: np.ndarray, qualities: np.ndarray, soften: relaxed.Soften
-    ) -> relaxed.Point:
-        said = out[: self._channels], out[self._channels : 2 * self._channels]
-        part = relaxed.Part(y, said, self._log_gain[:, qualities], self._rates, soften)
+    ) -> relaxed.Evaluation:
+        parameters = out[: self._channels], out[self._channels : 2 * self._channels]
+        part = relaxed.Part(y, parameters, self._log_gain[:, qualities], self._rates, soften)
         decoded = self._g_s(part.y_hat)
 
         def gradient(by_picture: np.ndarray) -> list[np.ndarray]:
@@ -50,18 +50,20 @@ class Relaxed(relaxed.Relaxed):
                 by_out.append(self._by_quality(by_log_gain, qualities)[None])
             return [by_y, np.concatenate(by_out)]
 
-        return relaxed.Point(part.bits, decoded.result, gradient)
+        return relaxed.Evaluation(part.bits, decoded.result, gradient)
 
 
 def chosen(family: Hyperprior, latents: Latents, quality_byte: int, choose: Choice) -> np.ndarray:
-    """y, float32, that is coded as the symbols that are chosen."""
+    """Returns the y, float32, that is coded as the symbols that `choose` returns."""
     y, z = latents
     symbols, found = family.z.rounded(z, quality_byte), np.empty_like(y)
     for rows in bands(y.shape[1], BAND):
-        for columns, said in family.predict_band(symbols, rows, y.shape[2], quality_byte).strips():
+        for columns, parameters in family.predict_band(
+            symbols, rows, y.shape[2], quality_byte
+        ).strips():
             there = y[:, rows, columns]
-            whole = choose(family.residual(there, said), said.tables)
-            means = said.means * 2.0**-FRACTION
-            steps = family.residual(np.ones_like(there), said) + means
+            whole = choose(family.residual(there, parameters), parameters.tables)
+            means = parameters.means * 2.0**-FRACTION
+            steps = family.residual(np.ones_like(there), parameters) + means
             found[:, rows, columns] = (whole + means) / steps
     return found

@@ -1,7 +1,7 @@
-"""Relaxed latents: bits, and the gradient of bits and picture, of latents that are not yet whole.
+"""Relaxed latents, not yet rounded: their bits, and gradients of the bits and the picture.
 
-Bits are those of the real integer tables, interpolated: between the two neighbours of a symbol, and
-between the two tables nearest to its scale. What z says and how y is coded by it is the family's:
+The bits are interpolated from the integer tables: between the two integers next to a value, and
+between the two tables nearest to its scale. How y is predicted from z depends on the family:
 search/hyperprior.py and search/sliced.py.
 """
 
@@ -20,7 +20,7 @@ from facecodec.families.hyperlatent import HyperLatent
 from facecodec.families.hyperprior import Latents
 from facecodec.search.graphs import Applied, Transform
 
-LARGEST = 1023  # larger symbols are taken to cost as many bits as this one
+LARGEST = 1023  # larger symbols count as costing as many bits as this one
 LN2 = np.float32(np.log(2))
 
 Softened = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -28,13 +28,13 @@ Soften = Callable[[np.ndarray], Softened]  # annealing.Rounding, or `rounded`
 
 
 def rounded(values: np.ndarray) -> Softened:
-    """Rounds as coding does. What comes of it has no gradient."""
+    """Rounds as coding does. The result has no gradient."""
     nothing = np.zeros_like(values)
     return np.rint(values), nothing, nothing
 
 
 class Gained(Protocol):
-    """What a family has that is searched."""
+    """The attributes of a family that can be searched."""
 
     tables: Tables
     z: HyperLatent
@@ -43,7 +43,7 @@ class Gained(Protocol):
 
 
 class Rates:
-    """What symbols between two whole numbers cost, by tables between two."""
+    """The bits of values between two integers, by tables between two."""
 
     def __init__(self, tables: Tables) -> None:
         self._costs = _costs(tables)
@@ -51,8 +51,10 @@ class Rates:
     def __call__(
         self, low: np.ndarray, share: np.ndarray, index: np.ndarray
     ) -> tuple[float, np.ndarray, np.ndarray]:
-        """The bits of all, and their derivatives by how much of the symbol above is taken, and by
-        the table's index."""
+        """Returns the total bits, and their derivatives with respect to `share` and `index`.
+
+        `low` are the integers below, `share` the way to those above, 0..1, `index` the table.
+        """
         count, width = self._costs.shape
         index = np.clip(index, 0, count - 1)
         first = np.minimum(index.astype(np.int64), count - 2)
@@ -68,36 +70,36 @@ class Rates:
 
 
 def _costs(tables: Tables) -> np.ndarray:
-    """Returns the bits of a symbol's magnitude by each table, float32 (tables, LARGEST + 1).
+    """Returns the bits of each magnitude by each table, float32 (tables, LARGEST + 1).
 
-    Those of escapes are included.
+    They include the bits after an escape.
     """
     costs = np.empty((len(tables), LARGEST + 1), np.float32)
     magnitudes = np.arange(LARGEST + 1)
     for table, reach in enumerate(tables.reach):
         costs[table] = tables.bits(magnitudes, np.full(LARGEST + 1, table))
         excess = magnitudes[reach + 1 :] - reach
-        # How docs/format.md codes what is beyond: its length among 20, its lower bits, its sign.
+        # After an escape (docs/format.md): the bit length, one of 20, the lower bits and the sign.
         costs[table, reach + 1 :] += np.log2(20) + np.floor(np.log2(excess)) + 1
     return costs
 
 
 class Part:
-    """Some channels of y (m, h, w), relaxed, and the way back through them.
+    """Some relaxed channels of y (m, h, w): their y_hat, bits and gradients.
 
-    `said` are what is said of them, scales (log2, in eighths) and means; `log_gain` is log2 of the
-    gain, in eighths. `bits` is what they cost.
+    `parameters` are their predicted scales (log2, in eighths) and means; `log_gain` is log2 of the
+    gain, in eighths.
     """
 
     def __init__(
         self,
         y: np.ndarray,
-        said: tuple[np.ndarray, np.ndarray],
+        parameters: tuple[np.ndarray, np.ndarray],
         log_gain: np.ndarray,
         rates: Rates,
         soften: Soften,
     ) -> None:
-        scales, means = said
+        scales, means = parameters
         self._gain = 2 ** (log_gain / 8)
         self._away = (y - means) * self._gain
         low, share, self._slope = soften(self._away)
@@ -108,9 +110,9 @@ class Part:
     def gradient(
         self, by_y_hat: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Returns the gradient of the bits and of what depends on y_hat.
+        """Returns the gradients with respect to y, scales, means and log_gain.
 
-        They are with respect to y, scales, means and log_gain.
+        `by_y_hat` is the gradient with respect to y_hat; that of the bits is added.
         """
         by_away = (by_y_hat / self._gain + self._by_share) * self._slope
         by_y = by_away * self._gain
@@ -119,11 +121,11 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Point:
-    """What some values come to: bits, and the picture, float32 (3, 16h, 16w) of values 0..1.
+class Evaluation:
+    """The result of some variables: bits, and the picture, float32 (3, 16h, 16w), 0..1.
 
-    `gradient` takes the gradient of the picture's loss, in bits, and gives that of loss and bits by
-    each of the values.
+    `gradient` takes the gradient of the picture's loss, in bits, and returns that of loss plus bits
+    with respect to each variable.
     """
 
     bits: float
@@ -132,9 +134,9 @@ class Point:
 
 
 class Relaxed:
-    """One picture's latents at one quality: what `annealing.anneal` descends over.
+    """One picture's latents at one quality, over which `annealing.anneal` descends.
 
-    A family's own has `_coded`.
+    Families override `_coded`.
     """
 
     has_quality_map: bool
@@ -155,8 +157,8 @@ class Relaxed:
         self._z_tables = np.broadcast_to(
             family.z.table[quality_byte].astype(np.float32)[:, None, None], z.shape
         )
-        # By channel: log2 of the gain in eighths, which is what it adds to a table's index, and its
-        # change from one quality byte to the next.
+        # By channel: log2 of the gain in eighths, which is added to a table's index, and its
+        # derivative with respect to the quality byte.
         self._log_gain = (family.gains["y_log_gain"].T / 2.0**FRACTION).astype(np.float32)
         self._log_slope = np.gradient(self._log_gain, axis=1).astype(np.float32)
         self._rates = Rates(family.tables)
@@ -165,11 +167,11 @@ class Relaxed:
         self.start = [y / self._y_step, z / self._z_step]
 
     def latents(self, values: list[np.ndarray]) -> Latents:
-        """Returns y and z, float32, of variables in units of the steps at the start."""
+        """Returns y and z, float32. The variables are in units of the steps at the start."""
         return values[0] * self._y_step, values[1] * self._z_step
 
-    def at(self, values: list[np.ndarray], soften: Soften) -> Point:
-        """Codes y and z in units of the steps at the start, rounded by `soften`."""
+    def at(self, values: list[np.ndarray], soften: Soften) -> Evaluation:
+        """Codes y and z, in units of the steps at the start, rounded by `soften`."""
         z_low, z_share, z_slope = soften(values[1])
         hyper, out = self._hyper((z_low + z_share) * self._z_step)
         z_bits, z_by_share, _ = self._rates(z_low, z_share, self._z_tables)
@@ -182,16 +184,16 @@ class Relaxed:
             by_z = hyper.gradient(whole) * self._z_step
             return [by_y * self._y_step, (by_z + z_by_share) * z_slope]
 
-        return Point(coded.bits + z_bits, coded.picture, gradient)
+        return Evaluation(coded.bits + z_bits, coded.picture, gradient)
 
     def _coded(
         self, y: np.ndarray, out: np.ndarray, qualities: np.ndarray, soften: Soften
-    ) -> Point:
-        """Codes y by what the hyper-synthesis gives. The gradient is that by both."""
+    ) -> Evaluation:
+        """Codes y by `out` of the hyper-synthesis. The gradients are for y and `out`."""
         raise NotImplementedError
 
     def _by_quality(self, by_log_gain: np.ndarray, qualities: np.ndarray) -> np.ndarray:
-        """Returns the gradient by the quality byte of each place, as if it were not rounded."""
+        """Returns the gradient for each position's quality byte, as if it were not rounded."""
         return (by_log_gain * self._log_slope[:, qualities]).sum(0)
 
     def _hyper(self, z_hat: np.ndarray) -> tuple[Applied, np.ndarray]:

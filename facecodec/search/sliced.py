@@ -1,7 +1,7 @@
-"""The search's side of the family `sliced`: what a slice costs depends on the slices before it.
+"""Relaxes the family `sliced`: the bits of a slice depend on the slices before it.
 
-So the gradient goes back from each slice through the network that predicts it, in floats, to the
-earlier slices and to z. As when coding, these networks see a block of y alone.
+So the gradient flows from each slice, through a float version of the network that predicts it, to
+the earlier slices and to z. As in coding, these networks see one block of y only.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Transforms = tuple[Transform, Transform, list[Transform]]
 
 
 def transforms(graphs: Graphs) -> Transforms:
-    """Returns the synthesis, the hyper-synthesis, and what corrects each slice but the first.
+    """Returns the synthesis, the hyper-synthesis, and the networks of all slices but the first.
 
     Raises ModelError.
     """
@@ -36,7 +36,7 @@ def transforms(graphs: Graphs) -> Transforms:
 
 
 class Relaxed(relaxed.Relaxed):
-    """Of a `window` of a picture."""
+    """The relaxed family for a `window` of a picture, whose place gives the blocks it meets."""
 
     has_quality_map = True
 
@@ -56,7 +56,7 @@ class Relaxed(relaxed.Relaxed):
 
     def _coded(
         self, y: np.ndarray, out: np.ndarray, qualities: np.ndarray, soften: relaxed.Soften
-    ) -> relaxed.Point:
+    ) -> relaxed.Evaluation:
         scales, means = out[: self._channels], out[self._channels : 2 * self._channels]
         features = out[2 * self._channels : -1]
         count = len(features)
@@ -67,13 +67,15 @@ class Relaxed(relaxed.Relaxed):
         for block in self._blocks:
             for channels, predict in zip(self._parts, [None, *self._slices], strict=True):
                 at = (channels, *block)
-                said, correction = np.concatenate([scales[at], means[at]]), None
+                parameters, correction = np.concatenate([scales[at], means[at]]), None
                 if predict is not None:
-                    seen = (features, quality, said, y_hat[: channels.start])
-                    there = [each if each is said else each[(slice(None), *block)] for each in seen]
+                    seen = (features, quality, parameters, y_hat[: channels.start])
+                    there = [
+                        each if each is parameters else each[(slice(None), *block)] for each in seen
+                    ]
                     correction = predict(np.concatenate(there))
-                    said = said + correction.result
-                scale, mean = np.split(said, 2)
+                    parameters = parameters + correction.result
+                scale, mean = np.split(parameters, 2)
                 part = Part(y[at], (scale, mean), log_gain[at], self._rates, soften)
                 y_hat[at] = part.y_hat
                 bits += part.bits
@@ -86,32 +88,32 @@ class Relaxed(relaxed.Relaxed):
             by_scales, by_means = by_out[: self._channels], by_out[self._channels :]
             for channels, block, correction, part in reversed(way):
                 at = (channels, *block)
-                by_y[at], *by_said, by_log_gain[at] = part.gradient(by_y_hat[at])
+                by_y[at], *by_parameters, by_log_gain[at] = part.gradient(by_y_hat[at])
                 if correction is not None:
-                    back = correction.gradient(np.concatenate(by_said))
+                    back = correction.gradient(np.concatenate(by_parameters))
                     size = channels.stop - channels.start
                     starts = np.cumsum([count, 1, size, size])
                     parts = np.split(back, starts)
                     by_out[2 * self._channels : -1][(slice(None), *block)] += parts[0]
                     by_y_hat[-1:][(slice(None), *block)] += parts[1]
-                    by_said = [a + b for a, b in zip(by_said, parts[2:4], strict=True)]
+                    by_parameters = [a + b for a, b in zip(by_parameters, parts[2:4], strict=True)]
                     by_y_hat[: channels.start][(slice(None), *block)] += parts[4]
-                by_scales[at], by_means[at] = by_said
+                by_scales[at], by_means[at] = by_parameters
             by_out[-1] = by_y_hat[-1] / np.float32(QUALITY_STEPS)
             by_out[-1] += self._by_quality(by_log_gain, qualities)
             return [by_y, by_out]
 
-        return relaxed.Point(bits, decoded.result, gradient)
+        return relaxed.Evaluation(bits, decoded.result, gradient)
 
 
 def _within(part: slice, size: int) -> Iterator[slice]:
-    """The blocks of a `size` along one side, as far as they lie in a part and from its start on."""
+    """Yields the blocks of a `size` along one side, clipped to a part and relative to its start."""
     for start in range(part.start // size * size, part.stop, size):
         yield slice(max(start - part.start, 0), min(start + size, part.stop) - part.start)
 
 
 def chosen(family: Sliced, latents: Latents, quality_byte: int, choose: Choice) -> np.ndarray:
-    """y, float32, that is coded as the symbols that are chosen."""
+    """Returns the y, float32, that is coded as the symbols that `choose` returns."""
     y, z = latents
     symbols, found = family.z.rounded(z, quality_byte), np.empty_like(y)
 

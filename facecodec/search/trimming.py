@@ -1,6 +1,6 @@
-"""Some bits less: symbols move by one towards zero, where that costs least for a bit.
+"""Trims bits: moves symbols by one towards zero where this costs least per bit.
 
-The cost is the square of the rounding error, in steps.
+The cost is the growth of the squared rounding error, in steps.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import numpy as np
 
 from facecodec.entropy import Tables
 
-# From latents less their means, in steps, and the table of each to symbols, as floats.
+# Takes latents minus their means, in steps, and their tables; returns symbols, as floats.
 Choice = Callable[[np.ndarray, np.ndarray], np.ndarray]
-LEVELS = np.append(np.logspace(5, -3, 800), 0.0)  # of bits for a squared error, from the dearest
+LEVELS = np.append(np.logspace(5, -3, 800), 0.0)  # bits saved per squared error, best first
 
-# From a choice of symbols to the y, float32, that is coded as these.
+# Takes a choice and returns the y, float32, that is coded as the chosen symbols.
 Chosen = Callable[[Choice], np.ndarray]
 
 
 def trimmed(tables: Tables, chosen: Chosen, bits: float) -> np.ndarray:
-    """Returns y that needs about `bits` fewer, or as many fewer as steps of one can save."""
+    """Returns a y that needs about `bits` fewer bits, or as many as moves by one can save."""
     saved = np.zeros(len(LEVELS) + 1)
 
     def count(exact: np.ndarray, index: np.ndarray) -> np.ndarray:
@@ -41,9 +41,9 @@ def trimmed(tables: Tables, chosen: Chosen, bits: float) -> np.ndarray:
 def _moves(
     tables: Tables, exact: np.ndarray, index: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Each symbol, the one towards zero, and, as one row, the bits between and their level.
+    """Returns each symbol, its neighbour towards zero, and, flat, the bits saved and the level.
 
-    Those who would save nothing have the level len(LEVELS).
+    Moves that save nothing have the level len(LEVELS).
     """
     near = np.rint(exact)
     low = near - np.sign(near)

@@ -1,6 +1,7 @@
-"""The parts of a large picture, searched one after the other, the face's surroundings first.
+"""Divides a large picture into windows, to be searched one after the other, the face's first.
 
-Units are positions of y, 16 pixels each. Parts begin at whole positions of z, four of y.
+Units are positions of y, of 16 pixels. Windows begin at whole positions of z, of four positions of
+y.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ import numpy as np
 
 from facecodec.template import SIZE, scale_of
 
-STEP, BLOCK = 16, 4  # pixels of a position of y; positions of y of one of z, along a side
+STEP, BLOCK = 16, 4  # along a side: pixels per position of y; positions of y per position of z
 WHOLE = 40  # the largest side of a picture that is searched as a whole
-WINDOW = 32  # the side of a window of a larger one
-AROUND = 8  # what a window sees beyond its own positions
+WINDOW = 32  # the side of a window of a larger picture
+AROUND = 8  # positions that a window sees around its own
 FACE = 64  # the largest side of a face's window; a larger face is searched for its pixels alone
 
 Box = tuple[slice, slice]  # rows and columns
@@ -24,7 +25,10 @@ Box = tuple[slice, slice]  # rows and columns
 
 @dataclass(frozen=True)
 class Window:
-    """Positions that are searched together, those that are seen, and whether the face counts."""
+    """Positions `own` that are searched together, seen with their surroundings `seen`.
+
+    `for_face` says whether the face counts in the loss.
+    """
 
     own: Box
     seen: Box
@@ -32,12 +36,12 @@ class Window:
 
     @property
     def area(self) -> int:
-        """Positions that are seen."""
+        """The number of positions that are seen."""
         return math.prod(part.stop - part.start for part in self.seen)
 
 
 def windows(height: int, width: int, matrix: np.ndarray | None) -> Iterator[Window]:
-    """Yields all windows of a picture whose face, if it has one, is aligned by `matrix`."""
+    """Yields the windows of a picture. `matrix` is the alignment of its face, or None."""
     if max(height, width) <= WHOLE:
         whole = (slice(0, height), slice(0, width))
         yield Window(whole, whole, matrix is not None)
@@ -55,12 +59,12 @@ def windows(height: int, width: int, matrix: np.ndarray | None) -> Iterator[Wind
 
 
 def hyper(part: slice) -> slice:
-    """Returns the positions of z for a range of positions of y."""
+    """Returns the positions of z that cover a range of positions of y."""
     return slice(part.start // BLOCK, -(-part.stop // BLOCK))
 
 
 def _aligned(start: float, stop: float, side: int) -> slice:
-    """Whole positions of z that cover a stretch as far as it lies in the picture, at least one."""
+    """Widens a range to whole positions of z in the picture, at least one."""
     last = (side - 1) // BLOCK
     first = min(max(math.floor(start / BLOCK), 0), last)
     return slice(BLOCK * first, min(BLOCK * max(math.ceil(stop / BLOCK), first + 1), side))

@@ -1,10 +1,10 @@
 #!/bin/sh
 # Compares codecs on your own photographs of faces: sh examples/bench.sh photos/ report/
 #
-# Setting up: pip install 'facecodec[train,bench]' && pip install --no-deps 'facenet-pytorch>=2.6,<2.7'
+# Install first: pip install 'facecodec[train,bench]' && pip install --no-deps 'facenet-pytorch>=2.6,<2.7'
 # The folder may have a sub-folder for each person. report/report.html opens in a browser: it has
-# the curves, and the faces under every codec at about the same rate. Options go to the bench, as
-# --limit 20.
+# the curves, and the faces under every codec at about the same rate. More options, for example
+# --limit 20, go to the bench.
 set -eu
 photos=$1
 report=$2

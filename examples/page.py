@@ -1,4 +1,4 @@
-"""Makes a web page of a folder of faces: .fic files, and what a browser needs to show them.
+"""Makes a web page from a folder of faces: .fic files, and the scripts that show them.
 
     python examples/page.py photos/ site/
     python -m http.server -d site/       # then open http://localhost:8000

@@ -1,4 +1,4 @@
-"""Puts a face into a QR code of 1,024 bytes, and gets it back from a picture of the code.
+"""Puts a face into a QR code of 1,024 bytes, and reads it back from a picture of the code.
 
 pip install segno zxing-cpp
 python examples/qr.py write face.jpg code.png
@@ -17,7 +17,7 @@ import facecodec
 
 LIMIT = 1024  # bytes; a QR code of binary data takes at most 2,953
 SIDE = 250  # pixels; larger faces would need more bytes at the lowest quality
-MODEL = "l2-ip"  # the most recognisable face in so few bytes (docs/budget.md)
+MODEL = "l2-ip"  # it gives the most recognisable face in so few bytes (docs/budget.md)
 
 
 def write(picture: str, code: str) -> None:

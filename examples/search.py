@@ -26,7 +26,7 @@ def embed(path: str) -> tuple[list[str], np.ndarray]:
         [sys.executable, "-m", "facecodec", "embed", "--json", path],
         stdout=subprocess.PIPE,
         text=True,
-    )  # it says on stderr what it could not embed, and goes on
+    )  # it names on stderr the files that it could not embed, and goes on
     found = [json.loads(line) for line in done.stdout.splitlines()]
     found = [each for each in found if each.get("embedding")]
     if not found:

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Encodes every picture that appears in a folder, until Ctrl-C: sh examples/watch.sh inbox/ coded/
 #
-# It looks every few seconds, on any file system. A picture that is still being written fails and
-# is tried again the next time: an output exists only when it is whole.
+# It looks every few seconds, on any file system. A picture that is still being written fails,
+# and is tried again the next time. An output exists only when it is whole.
 set -eu
 inbox=$1
 coded=$2

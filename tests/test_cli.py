@@ -140,7 +140,7 @@ def test_pictures_in_a_folder_that_are_not_read_are_counted(run_cli, face, tmp_p
         (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "in" / name).write_bytes(face.read_bytes())
     done = run_cli("encode", "in", "-o", "out")
-    told = "facecodec: note: passed over what looks like pictures (2 .cr2, 1 .svg): convert them"
+    told = "facecodec: note: skipped unreadable pictures (2 .cr2, 1 .svg): convert them"
     assert (done.returncode, done.stderr.decode()) == (0, f"{told} first\n")
     assert listing(tmp_path / "out") == ["face.fic"]
     assert run_cli("encode", "in", "-o", "out", "-f", "--quiet").stderr == b""
@@ -150,7 +150,7 @@ def test_pictures_that_an_extra_reads_are_counted_apart_from_others(monkeypatch)
     monkeypatch.setattr(plugins, "PACKAGES", {"nowhere": frozenset({".heic"})})
     told = passed_over(Counter({".heic": 2, ".cr2": 1, ".txt": 5}))
     assert told == (
-        "passed over what looks like pictures (1 .cr2): convert them first; "
+        "skipped unreadable pictures (1 .cr2): convert them first; "
         "(2 .heic): pip install 'facecodec[formats]'"
     )
 
@@ -159,7 +159,7 @@ def test_a_picture_given_to_decode_is_not_called_another_input(run_cli, face):
     done = run_cli("decode", face.name)
     assert done.returncode == 2
     assert done.stderr.decode() == (
-        "facecodec: face.png would be written over itself, and inputs are never overwritten: "
+        "facecodec: face.png would be overwritten by its own output: "
         "is it the right file? If so, give another -o\n"
     )
 
@@ -198,11 +198,11 @@ def test_existing_outputs_are_kept_without_force(run_cli, face, tmp_path):
     ("arguments", "message"),
     [
         ([], "no input given"),
-        (["face.png", "-o", "./face.png", "-f"], "inputs are never overwritten"),
+        (["face.png", "-o", "./face.png", "-f"], "would be overwritten by its own output"),
         (["face.png", "other.png", "-o", "-"], "standard output takes one picture"),
         (["tip.fic"], "no such file tip.fic: if it is to be the output, give -o tip.fic"),
         (["face.png", "other.png", "-o", "two.fic"], "two.fic looks like a file"),
-        (["face.png", "-o", "copy.jpg"], "copy.jpg has the name of an image"),
+        (["face.png", "-o", "copy.jpg"], "copy.jpg has an image's suffix"),
         (["face.png", "-"], "'-' cannot be combined"),
         (
             ["face.png", "other.png", "-o", "face.png"],
@@ -334,7 +334,7 @@ def test_bytes_may_be_given_in_thousands(run_cli, face, tmp_path, given, limit):
 def test_what_is_no_number_of_bytes_is_refused(run_cli, face, given):
     done = run_cli("encode", "face.png", "--max-bytes", given)
     assert done.returncode == 2
-    assert b"is no number of bytes: give one like 1024, 10k or 1.5M" in done.stderr
+    assert b"is not a number of bytes: write it like 1024, 10k or 1.5M" in done.stderr
 
 
 def test_a_dry_run_tells_what_would_be_written_and_writes_nothing(run_cli, face, tmp_path):
@@ -389,7 +389,7 @@ def make_bad_images(folder, picture) -> dict[str, str]:
         "bomb.png": "far more than 33554432 pixels",
         "icon.jpg": "not an image that can be read",
         "program.jpg": "not an image that can be read",
-        "no-images": "the folder holds no images",
+        "no-images": "the folder contains no images",
     }
 
 
@@ -414,7 +414,7 @@ def test_inputs_whose_outputs_collide_cost_only_the_later_one(run_cli, face, tmp
     done = run_cli("encode", *inputs, "--json")
     assert done.returncode == 1
     rows = {row["input"]: row for row in objects(done.stdout)}
-    assert "face.jpg becomes face.fic already" in rows["face.png"]["error"]
+    assert "face.fic is already the output of face.jpg" in rows["face.png"]["error"]
     assert "no such file none.fic" in rows["none.fic"]["error"]
     assert done.stderr.endswith(b"2 of 4 inputs failed, 2 done\n")
     assert rows["face.jpg"]["output"] == "face.fic"
@@ -842,7 +842,7 @@ def test_encode_can_check_what_it_wrote(run_cli, face, tmp_path, monkeypatch):
     result = tasks.Convert(Working(lambda content: Output(b"data", {})), force=False, verify=True)(
         job
     )
-    assert "what is read back is not what was written" in result.failure
+    assert "the file read back is not the file written" in result.failure
     assert (
         tasks.Convert(Working(lambda content: Output(b"data", {})), force=True)(job).failure is None
     )
@@ -886,7 +886,7 @@ def test_similarity_decides_the_quality(needs_faces, faces_root, tmp_path, monke
         told[least], wall = objects(done.stdout_bytes)
         assert "no face was found" in wall["error"]
     assert told[0.8]["bytes"] < told[0.97]["bytes"]
-    assert "even q 8 keeps a similarity of 0.99" in told[1]["error"]
+    assert "even q 8 keeps a similarity of only 0.99" in told[1]["error"]
 
 
 @pytest.mark.parametrize("option", ["--recogniser", "--recognizer"])
@@ -907,7 +907,7 @@ def test_a_pipe_or_device_in_a_folder_costs_itself_alone(run_cli, tmp_path, pict
     assert done.returncode == 1
     said = done.stderr.decode()
     for name in ("b.png", "c.png"):
-        assert f"{folder / name}: a pipe or a device: name it itself if it is meant" in said
+        assert f"{folder / name}: a pipe or a device: to read it, name it as an input" in said
     assert [path.name for path in (tmp_path / "out").rglob("*.fic")] == ["a.fic"]
     for command in (("view", folder, "-o", "page.html"), ("verify", folder)):
         done = run_cli(*command)

@@ -91,7 +91,7 @@ def test_a_bad_picture_in_a_shard_costs_only_itself(run_cli, tmp_path):
     assert lines[0].startswith("facecodec: x.tar/b.png: not an image")
     assert (
         lines[1]
-        == "facecodec: x.tar/a.jpg: another one becomes a.fic already: encode with --keep-suffix"
+        == "facecodec: x.tar/a.jpg: another member becomes a.fic too: encode with --keep-suffix"
     )
     assert lines[2] == "facecodec: 2 of 4 inputs failed, 2 done"
     assert list(read_shard(tmp_path / "y.tar")) == ["a.fic", "c.fic"]

@@ -17,7 +17,7 @@ from facecodec.errors import FacecodecError, UsageError
 COMMANDS = {
     "encode": "Compress images to .fic files.",
     "decode": "Restore images from .fic files.",
-    "info": "Show what a .fic file holds.",
+    "info": "Show what a .fic file contains.",
     "embed": "Embed the faces in .fic files.",
     "verify": "Check .fic files without decoding pictures.",
     "view": "Show .fic files in your browser.",
@@ -60,12 +60,12 @@ def cli() -> None:
 
 
 def program() -> None:
-    """Console entry point: `main`, without Python's own end, which takes longer than a face."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # so that all is put away
+    """Runs `main` and exits at once: Python's own shutdown takes longer than coding a face."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # so that clean-up still runs
     try:
         main()
     except SystemExit as end:
-        if "torch" in sys.modules:  # training and measuring have more to put away
+        if "torch" in sys.modules:  # training and measuring need Python's own shutdown
             raise
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or None
@@ -74,8 +74,8 @@ def program() -> None:
 
 
 def main() -> None:
-    """The command line: our exit codes, and one line instead of a traceback for expected errors."""
-    # NumPy reads this when it is imported. Our matrix products are too small for threads to pay.
+    """Runs the command line. Expected errors give one line and an exit code, not a traceback."""
+    # NumPy reads this when it is imported. Our matrix products are too small to gain from threads.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         status = cli.main(standalone_mode=False, prog_name="facecodec")
@@ -89,7 +89,7 @@ def main() -> None:
         complain(message_of(error))
         status = 2 if isinstance(error, UsageError) else 1
     except OSError as error:
-        # It was stdout that could not be written; tasks handle the errors of inputs and outputs.
+        # Tasks handle the errors of inputs and outputs, so this one is about writing to stdout.
         named = (
             f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
         )

@@ -1,4 +1,4 @@
-"""What `encode` and `decode` share: their options, and running and reporting a batch."""
+"""The options that `encode` and `decode` share, and the running and reporting of a batch."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ jobs_option = click.option(
     "processes",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Processes for several inputs; one per core by default, where there are many.",
+    help="Processes to use; by default one per core if there are many inputs.",
 )
 
 
 @dataclass(frozen=True)
 class Options:
-    """The options that encode and decode have in common, see their help."""
+    """The values of the options that encode and decode share; their help explains them."""
 
     force: bool = False
     skip_existing: bool = False
@@ -70,12 +70,12 @@ class Options:
     quiet: bool = False
 
     def listed(self) -> list[str] | None:
-        """Returns the inputs that the file of --files0-from lists, or None without that option."""
+        """Returns the inputs listed in the file of --files0-from, or None without that option."""
         return None if self.files0_from is None else read_list(self.files0_from)
 
 
 def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns the options of `Options`, which the command gets as one argument `options`."""
+    """Adds the shared options to a command, which gets them as one argument `options`."""
     names = [field.name for field in fields(Options)]
 
     @wraps(command)
@@ -86,32 +86,29 @@ def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(
         (
             click.option("-f", "--force", is_flag=True, help="Overwrite outputs that exist."),
-            click.option(
-                "--skip-existing", is_flag=True, help="Leave out inputs whose output exists."
-            ),
-            click.option("--dry-run", is_flag=True, help="Only tell what would be written where."),
+            click.option("--skip-existing", is_flag=True, help="Skip inputs whose output exists."),
+            click.option("--dry-run", is_flag=True, help="Only show what would be written where."),
             jobs_option,
             click.option(
                 "--ray",
                 "cluster",
                 metavar="ADDRESS",
-                help="Share the inputs among the machines of a Ray cluster; "
-                "'local' starts one here.",
+                help="Distribute the inputs over a Ray cluster; 'local' starts one on this machine.",
             ),
             click.option(
                 "--provider",
                 metavar="NAME",
                 expose_value=False,
                 callback=_set_provider,
-                help="What runs the transforms: cpu, or cuda, openvino and so on where "
-                "ONNX Runtime has it.",
+                help="Execution provider for the transforms: cpu, or what ONNX Runtime has here, "
+                "such as cuda or openvino.",
             ),
             files0_option,
             max_pixels_option,
             click.option(
-                "--json", "as_json", is_flag=True, help="One JSON object a line for each input."
+                "--json", "as_json", is_flag=True, help="Print one line of JSON per input."
             ),
-            click.option("--quiet", is_flag=True, help="Say nothing but errors."),
+            click.option("--quiet", is_flag=True, help="Print only errors."),
         )
     ):
         with_options = option(with_options)
@@ -119,7 +116,7 @@ def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _set_provider(context: click.Context, option: click.Parameter, name: str | None) -> None:
-    """Puts it into the environment, from which other processes have it too."""
+    """Sets the provider in the environment, which other processes inherit."""
     if name is not None:
         os.environ["FACECODEC_PROVIDER"] = name
         from facecodec.sessions import provider
@@ -128,7 +125,7 @@ def _set_provider(context: click.Context, option: click.Parameter, name: str | N
 
 
 class Reporter:
-    """Reports results: text on stderr, a progress bar on a terminal, JSON where asked."""
+    """Reports results: text on stderr, a progress bar on a terminal, JSON on request."""
 
     def __init__(self, as_json: bool, quiet: bool, stdout_is_data: bool) -> None:
         self.json_to: IO[str] | None = (
@@ -169,7 +166,7 @@ class Reporter:
             self.line(f"facecodec: {name}: {reason}")
 
     def note(self, name: str, note: Note) -> None:
-        """Shows a note, unless one of its kind has been shown."""
+        """Shows a note, unless one of the same kind has been shown."""
         if note.kind is None or note.kind not in self.noted:
             self.noted.add(note.kind)
             self.remark(f"{name}: {note.text}")
@@ -186,9 +183,9 @@ def run(
     verify: bool = False,
     remark: str | None = None,
 ) -> None:
-    """Runs `operation` for every job of the plan, and exits with 1 if any failed.
+    """Runs `operation` for every job of the plan, and exits with 1 if any input failed.
 
-    `verify` reads outputs back; `remark` is a note on the inputs as a whole.
+    `verify` reads outputs back; `remark` is shown once, for all inputs.
     """
     to_stdout = any(job.target is None for job in plan.jobs)
     if to_stdout and not options.dry_run and sys.stdout is not None and sys.stdout.isatty():
@@ -203,11 +200,11 @@ def run(
         if options.processes is not None:
             raise UsageError("-j and --ray exclude each other: give one")
         if any(None in (job.source, job.target) for job in plan.jobs):
-            raise UsageError("--ray takes files that every machine reaches, not '-'")
+            raise UsageError("--ray needs files that every machine can reach, not '-'")
     reporter = Reporter(options.as_json, options.quiet, to_stdout)
     jobs, failures, skipped = [], list(plan.failures), 0
     alone = len(plan.jobs) == 1
-    # Looked up now: on a cluster, an output may later be that of a worker that was killed.
+    # Outputs are looked up before the work: later, one may come from a worker that was killed.
     looks = options.skip_existing or (options.cluster and not options.force)
     there = outputs_there(plan.jobs) if looks else set()
     for job in plan.jobs:
@@ -260,7 +257,7 @@ def run(
 
 
 def _rehearse(jobs: Sequence[Job], force: bool, reporter: Reporter) -> int:
-    """Tells the output of each job; returns how many would fail, as far as names can tell."""
+    """Prints the output of each job, and returns how many would fail, judging by names alone."""
     failed = 0
     for job in jobs:
         try:
@@ -280,7 +277,7 @@ def _rehearse(jobs: Sequence[Job], force: bool, reporter: Reporter) -> int:
 
 
 def _results(plan: Plan, task: Convert, options: Options) -> Iterator[tuple[Job, Result]]:
-    """Yields every job with its result: in order, with shards last, unless a cluster runs them."""
+    """Yields every job with its result. Without a cluster they are in order, with shards last."""
     shards = [job for job in plan.jobs if job.is_shard]
     if shards or options.cluster is not None:
         from facecodec.cli.shards import Recode  # tarfile is slow to import

@@ -1,4 +1,4 @@
-"""facecodec bench: codecs over photographs of faces."""
+"""facecodec bench: measures codecs on photographs of faces."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from facecodec.cli.paths import LocalPath
 from facecodec.cli.targets import BYTES
 from facecodec.errors import UsageError
 
-QUIET = 60  # seconds between two lines about progress where there is no terminal
+QUIET = 60  # seconds between lines about progress, without a terminal
 DEFAULT_CODECS = ("jpeg", "hevc", "webp", "avif", "jpeg2000", "jpegxl")
 
 
@@ -33,7 +33,7 @@ recogniser_option = click.option(
 
 
 def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns the options of the whole bench and of each measurement alone."""
+    """Adds the options that the whole bench and its subcommands share to a command."""
     folder = LocalPath()
     for option in reversed(
         (
@@ -50,24 +50,24 @@ def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "codecs",
                 multiple=True,
                 metavar="NAME[:SETTING,...]",
-                help=f"Reference codec, or model of ours; {', '.join(DEFAULT_CODECS)} by default.",
+                help=f"Reference codec or model; {', '.join(DEFAULT_CODECS)} by default.",
             ),
             click.option(
                 "--model",
                 "models",
                 multiple=True,
                 metavar="NAME",
-                help="Model of ours; the default one if none.",
+                help="Model; the default model if none is given.",
             ),
             recogniser_option,
             click.option(
-                "--find-again", is_flag=True, help="Look for faces on decoded pictures too."
+                "--find-again", is_flag=True, help="Find faces again, in the decoded pictures."
             ),
             click.option(
                 "--limit",
                 type=click.IntRange(min=1),
                 metavar="N",
-                help="Whole people, N photographs or more.",
+                help="Take whole people until there are N photographs.",
             ),
             click.option(
                 "-o",
@@ -75,11 +75,9 @@ def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "out",
                 type=folder,
                 metavar="DIR",
-                help="Folder for the report; bench-DATASET.",
+                help="Folder for the report; bench-DATASET by default.",
             ),
-            click.option(
-                "--resume", is_flag=True, help="Go on with a report that is there already."
-            ),
+            click.option("--resume", is_flag=True, help="Continue a report that exists."),
         )
     ):
         command = option(command)
@@ -90,7 +88,7 @@ def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @shared_options
 @click.pass_context
 def bench(context: click.Context, **options: Any) -> None:
-    """Measure codecs on faces: rate, quality and recognition. Without a subcommand, all of it."""
+    """Measure codecs on faces: rate, quality and recognition; all of it without a subcommand."""
     if context.invoked_subcommand is None:
         measure_and_report(("quality", "identify", "verify"), **options)
 
@@ -118,9 +116,9 @@ alone("quality", "Rate, PSNR, SSIM and MS-SSIM alone, without recognition.")
 )
 @shared_options
 def budget(limits: tuple[int, ...], **options: Any) -> None:
-    """Recognition within N bytes a picture.
+    """Measure recognition within N bytes per picture.
 
-    Every codec may shrink the picture, and codes it as finely as fits.
+    Every codec may shrink the picture, and codes it at the finest setting that fits.
     """
     measure_and_report(("identify", "verify", "budget"), limits=limits or (1024,), **options)
 
@@ -136,9 +134,9 @@ def budget(limits: tuple[int, ...], **options: Any) -> None:
 )
 @shared_options
 def speed(repeats: int, **options: Any) -> None:
-    """Time a picture, in a process of its own and in a batch.
+    """Time coding: of one picture in its own process, and of a batch.
 
-    It takes 20 photographs unless --limit says otherwise.
+    It takes 20 photographs, or --limit.
     """
     time_and_report(repeats, **options)
 
@@ -155,7 +153,7 @@ def speed(repeats: int, **options: Any) -> None:
     help="Folder.",
 )
 def report(results: tuple[Path, ...], out: Path) -> None:
-    """Write the report again from stored results.json files, several as one."""
+    """Write a report again from results.json files; several become one report."""
     require_bench()
     from facecodec.bench.report import read, redraw
 
@@ -165,7 +163,7 @@ def report(results: tuple[Path, ...], out: Path) -> None:
 @bench.command()
 @click.argument("dataset", type=click.Choice(["lfw"]))
 def download(dataset: str) -> None:
-    """Fetch LFW, funneled, into the user's cache (200 MB)."""
+    """Download LFW, funneled, into your cache folder (200 MB)."""
     require_bench()
     from facecodec.bench.download import download_lfw
 
@@ -173,12 +171,12 @@ def download(dataset: str) -> None:
     tell(f"LFW is in {place}")
     if missing:
         raise UsageError(
-            f"put {' and '.join(missing)}, LFW's split of its people, into {place} (docs/data.md)"
+            f"put {' and '.join(missing)}, which split LFW's people, into {place} (docs/data.md)"
         )
 
 
 def chosen(codecs: tuple[str, ...], models: tuple[str, ...]) -> dict[str, tuple[float, ...]]:
-    """Returns the settings asked for by codec, () if none are.
+    """Returns the requested settings of each codec; () if only its name is given.
 
     Raises UsageError for an unknown codec.
     """
@@ -210,7 +208,7 @@ def measure_and_report(
     resume: bool,
     limits: tuple[int, ...] = (),
 ) -> None:
-    """Measures `parts`; with `limits` in bytes, codecs made to fit them."""
+    """Measures `parts` and writes the report; `limits`, in bytes, make every codec fit them."""
     require_bench()
     from facecodec.bench.codecs import find_codec
     from facecodec.bench.conclusion import conclusion
@@ -289,18 +287,18 @@ def time_and_report(
 def folder_for(dataset: str, out: Path | None, resume: bool) -> Path:
     """Returns the folder of the report.
 
-    Raises UsageError if it holds one and is not to be resumed.
+    Raises UsageError if there is a report, unless `resume`.
     """
     out = out or Path(f"bench-{Path(dataset).name}")
     if (out / "results.json").exists() and not resume:
         raise UsageError(
-            f"{out} holds a report already: continue it with --resume, or give another -o"
+            f"{out} already has a report: continue it with --resume, or give another -o"
         )
     return out
 
 
 def require_bench() -> None:
-    """Raises UsageError where packages are missing that measuring takes."""
+    """Raises UsageError if packages for measuring are missing."""
     from facecodec.faces import INSTALL
 
     remedy = f"pip install 'facecodec[train,bench]' and {INSTALL}"
@@ -316,7 +314,7 @@ def tell_left_out(skipped: dict[str, str]) -> None:
 
 
 class StatusLine:
-    """Where a long run is, on stderr: always on a terminal, in a log a line every QUIET seconds."""
+    """Shows progress on stderr: on a terminal always, otherwise a line every QUIET seconds."""
 
     def __init__(self) -> None:
         self._said = time.monotonic()
@@ -331,7 +329,7 @@ class StatusLine:
 
 
 class Progress:
-    """Says which photograph of which codec is measured, and how long the rest will take."""
+    """Shows which photograph and codec is being measured, and the time left."""
 
     def __init__(self, photographs: int, settings: Mapping[str, Sequence[float]]) -> None:
         self.photographs = photographs

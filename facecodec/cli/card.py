@@ -21,12 +21,12 @@ from facecodec.cli.paths import LocalPath
     "qualities",
     type=float,
     multiple=True,
-    help="Qualities; all whole ones by default.",
+    help="Qualities; 1, 2, ... 8 by default.",
 )
 @click.option("--data", type=LocalPath(), metavar="DIR", help="Folder of datasets.")
 @recogniser_option
 @click.option(
-    "--limit", type=int, metavar="N", help="Whole people until N photographs are reached."
+    "--limit", type=int, metavar="N", help="Take whole people until there are N photographs."
 )
 @click.option(
     "-o",
@@ -46,8 +46,8 @@ def card(
 ) -> None:
     """Measure MODEL on the LFW test people and write its card.
 
-    FILE.md has the card and FILE.json the numbers. Measurements are kept in the user's cache and
-    not made again.
+    FILE.md is the card, and FILE.json has its numbers. Measurements are kept in your cache folder
+    and not repeated.
     """
     require_bench()
     from facecodec.bench.card import render

@@ -1,4 +1,4 @@
-"""Jobs shared by the machines of a Ray cluster, through Ray Data."""
+"""Distributes jobs over a Ray cluster, with Ray Data."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from facecodec.cli.shards import Recode
 from facecodec.cli.tasks import Result
 from facecodec.errors import UsageError
 
-BATCH = 16  # jobs that a worker is given at a time
+BATCH = 16  # jobs per batch of a worker
 LOCAL = "local"
 
 
 def run_on_cluster(
     jobs: Sequence[Job], recode: Recode, address: str
 ) -> Iterator[tuple[Job, Result]]:
-    """Yields every job with its result, in the order in which they end.
+    """Yields every job with its result, in the order of completion.
 
-    `address` is that of ray.init; "local" starts a cluster here. Outputs are overwritten, so that
-    Ray can run again what a worker had begun when it, or its machine, died.
+    `address` is ray.init's; "local" starts a cluster on this machine. Outputs are overwritten, so
+    that Ray can repeat a job whose worker, or machine, died. Raises UsageError without a cluster.
     """
     with redirect_stdout(
         sys.stderr
-    ):  # where Ray reports workers that were killed, until it has shut down
+    ):  # Ray prints about killed workers on stdout until it has shut down
         _connect(address)
         try:
             yield from _results(jobs, recode)
@@ -67,12 +67,12 @@ def _results(jobs: Sequence[Job], recode: Recode) -> Iterator[tuple[Job, Result]
 
 
 def _connect(address: str) -> None:
-    """Raises UsageError where there is no such cluster."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
+    """Raises UsageError if there is no such cluster."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault(
         "RAY_DEDUP_LOGS", "0"
-    )  # what Ray holds back for that comes too late to be kept from stdout
+    )  # deduplicated lines would be printed on stdout after the redirection ends
     try:
         ray.init(
             address=None if address == LOCAL else address,
@@ -84,10 +84,10 @@ def _connect(address: str) -> None:
 
 
 class _Worker:
-    """A process on some core of the cluster, which loads the model once."""
+    """A worker process on one core of the cluster. It loads the model once."""
 
     def __init__(self, recode: Recode, settings: dict[str, str]) -> None:
-        # The other cores have pictures of their own.
+        # One thread, because the other cores have their own workers.
         os.environ.update(settings | {"FACECODEC_THREADS": "1"})
         self.recode = recode
 
@@ -107,7 +107,7 @@ class _Worker:
 
 
 def _absolute(job: Job) -> Job:
-    """As it is to be named in another process, whose working directory is another."""
+    """Returns a job with absolute paths, for a process with another working directory."""
     source, target = (
         path if path is None or is_url(path) else path.absolute()
         for path in (job.source, job.target)

@@ -1,4 +1,4 @@
-"""The one place that writes to the terminal: what is printed is one line, whatever names hold."""
+"""The only module that prints. Each print is one safe line, whatever characters names contain."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 from facecodec.errors import FacecodecError
 from facecodec.text import printable
 
-OPTIONS = {  # by the argument of the library that each of them sets
+OPTIONS = {  # by the library's arguments that they set
     "force": "-f",
     "max_pixels": "--max-pixels",
     "model": "-m FILE",
@@ -27,27 +27,27 @@ def tell(text: str, end: str = "\n") -> None:
 
 
 def warn(text: str, start: str = "", end: str = "\n") -> None:
-    """Prints a line on stderr; `start` and `end` are ours, and may move the cursor."""
+    """Prints a line on stderr. `start` and `end` may move the cursor: they are not escaped."""
     _write(text, sys.stderr, end, start)
 
 
 def message_of(error: FacecodecError) -> str:
-    """Returns the message of an error, with our options where it names arguments of the library."""
+    """Returns an error's message, with options in place of the library's arguments."""
     return error.message(OPTIONS)
 
 
 def complain(text: str) -> None:
-    """Says on stderr what went wrong."""
+    """Prints on stderr what went wrong."""
     warn(f"facecodec: {text}")
 
 
 def tell_json(value: Any, file: IO[str] | None = None) -> None:
-    """Prints a line of JSON, which escapes all but ASCII, on stdout or `file`."""
+    """Prints a line of JSON, in which all but ASCII is escaped, on stdout or `file`."""
     print(json.dumps(value), file=file or sys.stdout, flush=True)
 
 
 def complain_of_usage(error: click.ClickException) -> None:
-    """Says what click found wrong with the arguments, with its hint at --help."""
+    """Prints click's message about wrong arguments, and its hint at --help."""
     context = getattr(error, "ctx", None)
     if context is not None:
         for line in context.get_usage().splitlines():
@@ -58,9 +58,9 @@ def complain_of_usage(error: click.ClickException) -> None:
 
 
 def _write(text: str, file: TextIO | None, end: str, start: str = "") -> None:
-    if file is None:  # it was closed before we began
+    if file is None:  # the stream was closed before the program started
         return
-    # A terminal that lacks a letter is shown its number, too.
+    # A character that the terminal's encoding lacks is escaped too.
     encoding = file.encoding or "utf-8"
     line = printable(text).encode(encoding, "backslashreplace").decode(encoding)
     print(start + line, file=file, end=end, flush=True)

@@ -29,7 +29,7 @@ from facecodec.errors import FormatError, UsageError
     "--format",
     "format_",
     type=click.Choice(["png", "jpg", "jpeg", "webp", "avif", "tiff", "ppm"]),
-    help="Image format; otherwise by the output's suffix, else png.",
+    help="Image format; by default from the output's suffix, or png.",
 )
 @batch.max_side_option
 @reader_option
@@ -44,8 +44,8 @@ def decode(
 ) -> None:
     """Restore images from .fic files.
 
-    INPUT is a .fic file, a folder that is searched for them, a tar file of them, a URL, or '-'.
-    Without -o the output lies beside the input.
+    INPUT is a .fic file, a folder or tar file of .fic files, a URL, or '-'.
+    Without -o the output is written beside the input.
     """
     from facecodec import images
 
@@ -65,7 +65,7 @@ class Decode:
     image_format: str
     max_pixels: int
     model: Path | None = None
-    max_side: int | None = None  # of the image, in pixels
+    max_side: int | None = None  # pixels of the image
 
     def expect(self, content: bytes) -> None:
         if content and not content.startswith(MAGIC[:1]):
@@ -92,7 +92,7 @@ class Decode:
 
 
 def _format_of(target: Path | None) -> str:
-    """Returns the format that a file name asks for. Raises UsageError if it names none."""
+    """Returns the format of a file name's suffix. Raises UsageError for an unknown suffix."""
     from facecodec import images
 
     if target is None or files.is_shard(target) or is_special(target):

@@ -1,4 +1,4 @@
-"""facecodec desktop: .fic files in file managers, by the standards of freedesktop.org."""
+"""facecodec desktop: shows .fic files in file managers, by freedesktop.org's standards."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from facecodec.errors import FacecodecError, UsageError
 from facecodec.folders import desktop_folder
 
 MIME_TYPE = "image/x-facecodec"
-# The first twelve bits of a file are fixed, and so are the first four of its third byte.
+# The first twelve bits of a file and the first four bits of its third byte are fixed.
 MIME = f"""<?xml version="1.0" encoding="UTF-8"?>
 <mime-info xmlns="http://www.freedesktop.org/standards/shared-mime-info">
   <mime-type type="{MIME_TYPE}">
@@ -39,7 +39,7 @@ MAGIC = f"""\
 !:ext   fic
 >>1     byte&0x0f       x       \\b, version %d
 """
-# A thumbnailer's output exists already, and its reader has it open: it would not see a new file.
+# The output of a thumbnailer exists and is open in its reader, who would not see a new file.
 THUMBNAILER = f"""[Thumbnailer Entry]
 Exec=sh -c '"{{program}}" decode --quiet --max-side "$1" -o - "$2" > "$3"' facecodec %s %i %o
 MimeType={MIME_TYPE};
@@ -61,14 +61,14 @@ ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 64 64">
 <path d="M26 38q6 5 12 0" fill="none" stroke="#2a6fdb" stroke-width="2" stroke-linecap="round"/>
 </svg>
 """
-# What goes where in the user's data folder.
+# The files to install, by their path in the user's data folder.
 FILES = {
     "mime/packages/facecodec.xml": MIME,
     "thumbnailers/facecodec.thumbnailer": THUMBNAILER,
     "applications/facecodec.desktop": ENTRY,
     "icons/hicolor/scalable/mimetypes/image-x-facecodec.svg": ICON,
 }
-# What makes a folder's indices anew: its program, and the package that has it.
+# For each folder, the program that rebuilds its index, and the package of the program.
 INDEXED = {
     "mime": ("update-mime-database", "shared-mime-info"),
     "applications": ("update-desktop-database", "desktop-file-utils"),
@@ -77,12 +77,12 @@ INDEXED = {
 
 @click.group()
 def desktop() -> None:
-    """Show .fic files in file managers: thumbnails, and a double click that opens them."""
+    """Show .fic files in file managers: as thumbnails, and by double click."""
 
 
 @desktop.command()
 def install() -> None:
-    """Tell the desktop of .fic files, in your own data folder."""
+    """Register .fic files with the desktop, in your own data folder."""
     _refuse_elsewhere()
     folder, program = desktop_folder(), _program()
     for name, text in FILES.items():
@@ -94,7 +94,7 @@ def install() -> None:
 
 @desktop.command()
 def uninstall() -> None:
-    """Take away what install wrote."""
+    """Remove what install wrote."""
     _refuse_elsewhere()
     folder = desktop_folder()
     for name in FILES:
@@ -109,24 +109,24 @@ def uninstall() -> None:
     _index(folder)
     for name in FILES:
         for parent in (folder / name).relative_to(folder).parents:
-            with contextlib.suppress(OSError):  # it holds something else, or is not there
+            with contextlib.suppress(OSError):  # the folder is not empty, or not there
                 (folder / parent).rmdir()
 
 
 @desktop.command()
 def magic() -> None:
-    """Print how `file` knows a .fic file: facecodec desktop magic >> ~/.magic"""
+    """Print the rule by which `file` recognises .fic: facecodec desktop magic >> ~/.magic"""
     for line in MAGIC.splitlines():
         tell(line)
 
 
 def _refuse_elsewhere() -> None:
     if sys.platform in ("win32", "darwin"):
-        raise UsageError("only desktops that follow freedesktop.org can be told, as on Linux")
+        raise UsageError("this works only on desktops that follow freedesktop.org, as on Linux")
 
 
 def _program() -> str:
-    """This program's path, as an argument in quotation marks of the desktop's files."""
+    """Returns this program's path, escaped for quotation marks in the desktop's files."""
     own = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     found = shutil.which("facecodec", path=own)
     if found is None:
@@ -138,7 +138,7 @@ def _program() -> str:
 
 
 def _index(folder: Path) -> None:
-    """Has the desktop's own programs read the folder again, or says that they are missing."""
+    """Rebuilds the desktop's indices with its own programs, or reports that they are missing."""
     for name, (program, package) in INDEXED.items():
         if not (folder / name).is_dir():
             continue
@@ -151,5 +151,5 @@ def _index(folder: Path) -> None:
             )
             continue
         if done.returncode:
-            said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-            raise FacecodecError(f"{' '.join(command)}: {said[-1]}")
+            lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+            raise FacecodecError(f"{' '.join(command)}: {lines[-1]}")

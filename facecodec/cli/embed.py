@@ -27,14 +27,14 @@ from facecodec.errors import UsageError
 @batch.jobs_option
 @batch.max_pixels_option
 @reader_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line for each file.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per file.")
 @click.option(
     "-o",
     "--output",
     "out",
     type=click.Path(),
     metavar="OUT.npy",
-    help="A row for each input, in order.",
+    help="Write a .npy file with one row per input, in order.",
 )
 @click.option("-f", "--force", is_flag=True, help="Overwrite OUT.npy.")
 def embed(
@@ -47,14 +47,14 @@ def embed(
     out: str | None,
     force: bool,
 ) -> None:
-    """Embed the face in each .fic file, where that can be without making its pixels.
+    """Embed the face in each .fic file, without decoding its pixels if possible.
 
-    A face of another size than the model's head knows is embedded from the decoded picture, by the
-    recogniser that taught the head. A file without a face is an error.
+    If the face has another size than the model's head knows, the recogniser that taught the head
+    embeds it from the decoded picture. A file without a face is an error.
 
-    The file's model needs a head: see `facecodec models`. INPUT is a .fic file, a folder that is
-    searched for them, or '-'. Embeddings have length 1 and lie in the space of the recogniser that
-    is named: compare them by their cosine, with each other or with that recogniser's.
+    The file's model needs a head: see `facecodec models`. INPUT is a .fic file, a folder of .fic
+    files, or '-'. Embeddings have length 1. Their space is that of the recogniser in the output:
+    compare them by cosine, with each other or with that recogniser's.
     """
     names = [*inputs, *(files.read_list(files0_from) if files0_from else [])]
     if not names:
@@ -62,7 +62,7 @@ def embed(
             "no input given: name files or folders, '-' for standard input, or --files0-from"
         )
     if as_json and out is not None:
-        raise UsageError("--json and -o each say where embeddings go: give one of them")
+        raise UsageError("--json and -o exclude each other: give one")
     target = None if out is None else Job(None, to_path(out))
     if out is not None and target is not None:
         if Path(out).suffix != ".npy":
@@ -82,8 +82,7 @@ def embed(
             name = str(job.source or files.STANDARD)
             if not result.failure and space not in (None, result.facts["space"]):
                 result = Result(
-                    failure=f"its embedding lies in the space {result.facts['space']}, "
-                    f"not in {space}"
+                    failure=f"its embedding is in the space {result.facts['space']}, not in {space}"
                 )
             if result.failure:
                 failures.append((name, result.failure))
@@ -116,7 +115,7 @@ def embed(
 
 @dataclass(frozen=True)
 class Embed:
-    """The task of embed. It writes nothing."""
+    """The task of `embed`. It returns the embedding and writes nothing."""
 
     max_pixels: int
     model: Path | None = None
@@ -140,7 +139,7 @@ class Embed:
 
 
 def _tell_row(name: str, space: str, numbers: list[float]) -> None:
-    """Prints three columns; a name with a tab in it is one column all the same."""
+    """Prints three columns. A tab in the name is escaped, so that it stays one column."""
     tell(name, end="\t")
     tell(space, end="\t")
     tell(" ".join(map(str, numbers)))
@@ -150,14 +149,12 @@ def _jobs(name: str) -> tuple[list[Job], list[tuple[str, str]]]:
     if name == files.STANDARD:
         return [Job(None, None)], []
     found, failures = files.find(to_path(name), files.FIC, ".fic files")
-    shards = [
-        (str(path), "take the .fic files out of it first") for path in found if files.is_shard(path)
-    ]
+    shards = [(str(path), "extract its .fic files first") for path in found if files.is_shard(path)]
     return [Job(path, None) for path in found if not files.is_shard(path)], [*failures, *shards]
 
 
 def _array(rows: list[np.ndarray | None]) -> bytes:
-    """Returns a .npy file, float32 (N, D), a row for each input: NaN if it has no embedding."""
+    """Returns a .npy file, float32 (N, D), with one row per input: NaN without an embedding."""
     there = next(row for row in rows if row is not None)
     buffer = io.BytesIO()
     np.save(buffer, np.stack([np.full_like(there, np.nan) if row is None else row for row in rows]))

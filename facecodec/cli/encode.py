@@ -43,28 +43,26 @@ if TYPE_CHECKING:
     default=DEFAULT_EFFORT,
     show_default=True,
     metavar="E",
-    help="1 is a single pass. 2 to 9 search for a better file: for a face of 250x250, 2 takes 0.7 s "
+    help="1 does not search. 2 to 9 search for a better file: for a face of 250x250, 2 takes 0.7 s "
     "and saves 14 to 20% of the bits at equal cosine, 4 takes 1.7 s and saves 15 to 28%, 7 takes "
     "7 s and saves 15 to 31%; see docs/effort.md.",
 )
 @batch.max_side_option
-@click.option(
-    "--keep-suffix", is_flag=True, help="Call the output of IMG_1.jpg IMG_1.jpg.fic, not IMG_1.fic."
-)
+@click.option("--keep-suffix", is_flag=True, help="Name the output of a.jpg a.jpg.fic, not a.fic.")
 @click.option(
     "--keep-metadata",
     is_flag=True,
-    help="Keep EXIF and the colour profile, which are dropped otherwise.",
+    help="Keep EXIF and the colour profile. By default they are dropped.",
 )
 @click.option(
-    "--verify", is_flag=True, help="Read each file back and decode it before it is reported."
+    "--verify", is_flag=True, help="Read each file back and decode it before reporting it."
 )
 @click.option(
     "-m",
     "--model",
     metavar="MODEL",
     type=MODEL,
-    help="Name of an installed model, or a model file; by default the picture's size decides.",
+    help="Name of an installed model, or a model file; chosen by the picture's size by default.",
 )
 @batch.shared_options
 def encode(
@@ -81,8 +79,8 @@ def encode(
 ) -> None:
     """Compress images to .fic files.
 
-    INPUT is an image, a folder that is searched for images, a tar file of images, a URL, or '-'.
-    Without -o the output lies beside the input. Inputs are kept.
+    INPUT is an image, a folder or tar file of images, a URL, or '-'.
+    Without -o the output is written beside the input. Inputs are kept.
     """
     from PIL import Image
 
@@ -100,14 +98,13 @@ def encode(
     for job in plan.jobs:
         if job.target is not None and job.target.suffix.lower() in names:
             raise UsageError(
-                f"{job.target} has the name of an image, and a .fic file is none: "
-                "give -o another name"
+                f"{job.target} has an image's suffix, but would be a .fic file: give -o another name"
             )
     codec = open_codec(
         path or frozen.model_path(None)
-    )  # a model that fails is reported once, not for each input
+    )  # loaded here so that a bad model is reported once, not for each input
     if effort > DEFAULT_EFFORT:
-        _ = codec.search  # likewise a file that it lacks
+        _ = codec.search  # likewise a missing search file
     shows = effort > DEFAULT_EFFORT and len(plan.jobs) == 1 and options.cluster is None
     operation = Encode(
         path,
@@ -123,29 +120,29 @@ def encode(
 
 
 def passed_over(unwanted: Counter[str]) -> str | None:
-    """Returns what to say of files in folders that look like pictures and are not taken."""
+    """Returns a remark on files in folders that look like pictures but cannot be read, or None."""
     from facecodec import images, plugins
 
     found = {suffix: unwanted[suffix] for suffix in sorted(images.UNREAD_SUFFIXES & set(unwanted))}
     if not found:
         return None
     readable = frozenset().union(*plugins.PACKAGES.values())
-    told = []
+    groups = []
     for remedy, kinds in (
         ("convert them first", set(found) - readable),
         (plugins.REMEDY, readable),
     ):
         counts = ", ".join(f"{found[suffix]} {suffix}" for suffix in found if suffix in kinds)
         if counts:
-            told.append(f"({counts}): {remedy}")
-    return f"passed over what looks like pictures {'; '.join(told)}"
+            groups.append(f"({counts}): {remedy}")
+    return f"skipped unreadable pictures {'; '.join(groups)}"
 
 
 @dataclass(frozen=True)
 class Encode:
     """Turns the bytes of an image file into those of a .fic file that meets the target.
 
-    Without a `model` the size of a picture decides.
+    Without a `model`, the picture's size chooses one.
     """
 
     model: Path | None
@@ -154,7 +151,7 @@ class Encode:
     keep_metadata: bool
     verify: bool
     effort: int = DEFAULT_EFFORT
-    max_side: int | None = None  # of the picture that is coded, in pixels
+    max_side: int | None = None  # pixels of the coded picture
     shows_progress: bool = False
 
     def expect(self, content: bytes) -> None:
@@ -168,7 +165,7 @@ class Encode:
         from facecodec import frozen, images
         from facecodec.codec import open_codec
 
-        Image.MAX_IMAGE_PIXELS = self.max_pixels  # as above: this may be another process
+        Image.MAX_IMAGE_PIXELS = self.max_pixels  # again, because this may be another process
         pixels, dropped, metadata = images.read(
             io.BytesIO(content), self.max_pixels, self.keep_metadata
         )
@@ -186,7 +183,7 @@ class Encode:
             picture = codec.analyse(pixels, metadata, self.effort, progress)
             encoded = self.target.encode(picture)
         data = encoded.data
-        if self.verify and self.effort == DEFAULT_EFFORT:  # what a search finds is always compared
+        if self.verify and self.effort == DEFAULT_EFFORT:  # after a search it is always compared
             codec.check(data, pixels)
         if len(data) >= len(content):
             notes.append(Note(f"its {len(content)} bytes became {len(data)}, not fewer"))
@@ -206,7 +203,7 @@ class Encode:
 
 @contextmanager
 def _bar(shown: bool) -> Iterator[Progress | None]:
-    """Yields what a search reports to: a progress bar, which begins again with each search."""
+    """Yields a function that shows the progress of a search. The bar restarts with each search."""
     if not shown:
         yield None
         return

@@ -1,4 +1,4 @@
-"""What a subcommand needs beyond the packages of coding."""
+"""Checks for packages that a subcommand needs beyond those for coding."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from facecodec.errors import UsageError
 
 
 def require(packages: Sequence[str], remedy: str) -> None:
-    """Raises UsageError, naming what is missing and what to do, unless all can be imported."""
+    """Raises UsageError, with the missing packages and `remedy`, unless all are installed."""
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
         raise UsageError(f"{', '.join(missing)} not installed: {remedy}")

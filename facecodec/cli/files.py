@@ -1,4 +1,4 @@
-"""The inputs of a command, and the output of each."""
+"""Finds the inputs of a command and pairs them with outputs."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from facecodec.cli.paths import (
 from facecodec.errors import UsageError
 
 STANDARD = "-"
-SHARD = ".tar"  # whose pictures are coded one by one: shards.py
-FIC = frozenset({".fic"})  # what decode, verify and embed look for in folders
+SHARD = ".tar"  # shards.py codes the pictures in such a file
+FIC = frozenset({".fic"})  # decode, verify and embed look for these in folders
 FILE_SUFFIXES = frozenset(
     {".fic", ".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".ppm", SHARD}
 )
@@ -35,17 +35,17 @@ AnyPath = TypeVar("AnyPath", bound=PurePath)
 
 @dataclass(frozen=True)
 class Naming:
-    """The naming of outputs.
+    """The rule for the names of outputs.
 
-    An output is called as its input, with `suffix` in place of its own, or after it if `keeps`. The
-    latter gives two inputs that differ in their suffix alone two outputs.
+    An output has its input's name, with `suffix` in place of the input's suffix, or after it if
+    `keeps`. So with `keeps`, a.jpg and a.png get different outputs.
     """
 
     suffix: str
     keeps: bool = False
 
     def of(self, path: AnyPath) -> AnyPath:
-        """Raises ValueError for a path without a name, such as that of a server."""
+        """Returns an output's path. Raises ValueError for one without a name, as of a server."""
         if self.keeps:
             return path.with_name(path.name + self.suffix)
         return path.with_suffix(self.suffix)
@@ -53,12 +53,12 @@ class Naming:
 
 @dataclass(frozen=True)
 class Job:
-    """One input and its output; None stands for standard input and standard output."""
+    """One input and its output. None means standard input or standard output."""
 
     source: Path | None
     target: Path | None
-    makes_folders: bool = False  # whether the target lies below a folder OUT, made as needed
-    member: Member | None = None  # of the shard that the source is
+    makes_folders: bool = False  # whether to make the folders of the target, below OUT
+    member: Member | None = None  # if the source is a shard, the picture in it
 
     @property
     def input_name(self) -> str:
@@ -77,7 +77,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Member:
-    """A picture in a shard: its name, its name in the output, and its bytes."""
+    """A picture in a shard: its name, its output's name, and its bytes."""
 
     name: str
     becomes: str
@@ -86,10 +86,10 @@ class Member:
 
 @dataclass(frozen=True)
 class Plan:
-    """The jobs, and the inputs that could not become one, each with the reason.
+    """The jobs, and the inputs that failed before becoming one, each with the reason.
 
-    In a shard, members whose suffix is `wanted` are renamed by `naming`. `unwanted` counts the
-    other files in folders, by their suffix.
+    In a shard, members with a suffix in `wanted` are coded and renamed by `naming`. `unwanted`
+    counts the other files in folders by suffix.
     """
 
     jobs: list[Job]
@@ -109,9 +109,10 @@ def plan(
 ) -> Plan:
     """Pairs inputs with outputs.
 
-    Folders are searched for files of a `kind`, by the suffixes `wanted`; `listed` are the paths of
-    --files0-from. Of several inputs, one that cannot be reached, whose output is an input too, or
-    that another one writes already, fails alone. Raises UsageError for what cannot be meant.
+    Folders are searched for files with the suffixes `wanted`; messages call them `kind`. `listed`
+    are the paths of --files0-from. With several inputs, one fails alone if it cannot be reached, or
+    if its output is also an input or another one's output. Raises UsageError for arguments that
+    make no sense together.
     """
     names = list(inputs) + (listed or [])
     if listed is None and not inputs:
@@ -152,7 +153,7 @@ def plan(
         _base([path for path in named if not is_url(path)]),
         _remote_base([*named, *others]),
     )
-    found = []  # each file, and the folder its place below OUT is relative to
+    found = []  # each file, and the folder that its place below OUT is relative to
     unwanted = Counter[str]()
     for path, root in [*((path, base) for path in named), *((path, Path.cwd()) for path in others)]:
         files, wrong = find(path, wanted, kind, unwanted)
@@ -174,7 +175,7 @@ def plan(
             target = to_path(out)
             if is_shard(path) != is_shard(target):
                 raise UsageError(
-                    f"a {SHARD} file becomes a {SHARD} file, and nothing else does: give another -o"
+                    f"a {SHARD} file, and nothing else, becomes a {SHARD} file: give another -o"
                 )
         else:
             target = named_as.of(path)
@@ -193,10 +194,9 @@ def is_shard(path: Path) -> bool:
 def find(
     path: Path, wanted: frozenset[str], kind: str, unwanted: Counter[str] | None = None
 ) -> tuple[list[Path], list[tuple[str, str]]]:
-    """Returns the file at `path`, or those in a folder with a suffix in `wanted`; failures as in
-    Plan.
+    """Returns the file at `path`, or a folder's files with a suffix in `wanted`, and failures.
 
-    The suffixes of others in the folder are counted in `unwanted`.
+    Failures are as in Plan. `unwanted` counts the suffixes of the folder's other files.
     """
     if not is_folder(path):
         return [path], []
@@ -205,18 +205,18 @@ def find(
     for each in walk(path, failures):
         suffix = each.suffix.lower()
         if suffix in wanted and is_special(each):
-            failures.append((str(each), "a pipe or a device: name it itself if it is meant"))
+            failures.append((str(each), "a pipe or a device: to read it, name it as an input"))
         elif suffix in wanted:
             files.append(each)
         elif unwanted is not None:
             unwanted[suffix] += 1
     if not files and not failures:
-        failures.append((str(path), f"the folder holds no {kind}: check the path"))
+        failures.append((str(path), f"the folder contains no {kind}: check the path"))
     return files, failures
 
 
 def read_list(name: str) -> list[str]:
-    """Returns the NUL-separated paths of --files0-from, '-' being standard input."""
+    """Returns the NUL-separated paths in the file of --files0-from; '-' is standard input."""
     try:
         if name == STANDARD:
             data = sys.stdin.buffer.read()
@@ -239,14 +239,14 @@ def _is_folder(out: str) -> bool:
 
 
 def _base(paths: list[Path]) -> Path:
-    """Returns the common folder of files here. A missing file does not count, and fails later."""
+    """Returns the common folder of local files. Missing files are ignored; they fail later."""
     there = [path for path in paths if os.path.exists(path)]
     folders = [os.path.abspath(path if os.path.isdir(path) else path.parent) for path in there]
     return Path(os.path.commonpath(folders)) if folders else Path.cwd()
 
 
 def _remote_base(paths: list[Path]) -> list[str]:
-    """Returns the common folder of URLs, in parts."""
+    """Returns the parts of the common folder of URLs."""
     folders = [path if is_folder(path) else path.parent for path in paths if is_url(path)]
     parts = zip(*(str(folder).rstrip("/").split("/") for folder in folders), strict=False)
     return [same[0] for same in takewhile(lambda each: len(set(each)) == 1, parts)]
@@ -259,9 +259,7 @@ def _remote_place(path: Path, base: list[str]) -> Path:
 
 
 def _place(path: Path, root: Path) -> Path:
-    """Returns the place of a file below OUT: its path from `root`, or the whole one if it lies
-    outside.
-    """
+    """Returns the place of a file below OUT: its path from `root`, or else its whole path."""
     absolute = Path(os.path.abspath(path))
     return absolute.relative_to(root if absolute.is_relative_to(root) else absolute.anchor)
 
@@ -269,7 +267,7 @@ def _place(path: Path, root: Path) -> Path:
 def _collisions(jobs: list[Job]) -> dict[Job, str]:
     """Returns the jobs whose output must not be written, each with the reason.
 
-    Of two with one output, it is the later one, as `cp` has it.
+    If two jobs have one output, the later one fails, as in `cp`.
     """
     sources = {real(job.source): job for job in jobs if job.source is not None}
     targets: dict[str, Job] = {}
@@ -284,18 +282,18 @@ def _collisions(jobs: list[Job]) -> dict[Job, str]:
                 wrong = f"no such file {name}: if it is to be the output, give -o {name}"
             elif sources[target] is job:
                 wrong = (
-                    f"{name} would be written over itself, and inputs are never overwritten: "
+                    f"{name} would be overwritten by its own output: "
                     "is it the right file? If so, give another -o"
                 )
             else:
                 wrong = (
-                    f"{job.output_name} is an input too, and inputs are never overwritten: "
+                    f"{job.output_name} is an input too and must not be overwritten: "
                     "give another -o"
                 )
             colliding[job] = wrong
         elif target in targets:
             colliding[job] = (
-                f"{targets[target].input_name} becomes {job.output_name} already: "
+                f"{job.output_name} is already the output of {targets[target].input_name}: "
                 "encode with --keep-suffix, or give another -o"
             )
         else:
@@ -304,15 +302,15 @@ def _collisions(jobs: list[Job]) -> dict[Job, str]:
 
 
 def _reached(names: Iterable[str], failures: list[tuple[str, str]] | None) -> list[Path]:
-    """Returns the paths of names. One whose store cannot be reached goes to `failures`.
+    """Returns the paths of names. A name whose store cannot be reached goes to `failures`.
 
-    Without that list it raises UsageError or OSError.
+    Without `failures` this raises UsageError or OSError.
     """
     paths = []
     for name in names:
         try:
             path = to_path(name)
-            is_folder(path)  # which asks a store
+            is_folder(path)  # sends a request to a store
         except (UsageError, OSError) as error:
             if failures is None:
                 raise

@@ -21,12 +21,12 @@ from facecodec.cli.train import require_training_extra
     type=LocalPath(),
     metavar="FILE.safetensors",
 )
-@click.option("-f", "--force", is_flag=True, help="Overwrite what is there.")
+@click.option("-f", "--force", is_flag=True, help="Overwrite a file that exists.")
 def freeze(run: Path, out: Path, force: bool) -> None:
     """Turn the run in DIR into the model FILE.
 
-    Later runs can start from it. Files coded with a model that is overwritten cannot be decoded
-    any more.
+    Later runs can start from it. If a model is overwritten, files coded with it can no longer be
+    decoded.
     """
     require_training_extra()
     from facecodec.training.freeze import freeze as freeze_run

@@ -1,4 +1,4 @@
-"""facecodec info: what a .fic file holds, without decoding its picture."""
+"""facecodec info: shows what a .fic file contains, without decoding its picture."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from facecodec.cli.tasks import reason
 from facecodec.container import DEFAULT_MAX_PIXELS, check_size
 from facecodec.errors import FormatError, ModelError, UsageError
 
-KEPT, LEFT_OUT = (255.0, 220.0, 0.0), (20.0, 40.0, 160.0)  # colours of a heatmap, RGB
+KEPT, LEFT_OUT = (255.0, 220.0, 0.0), (20.0, 40.0, 160.0)  # RGB colours of the heatmap
 
 
 @click.command()
 @click.argument(
     "names", nargs=-1, required=True, metavar="FILE...", type=click.Path(readable=False)
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line for each file.")
-@click.option("--escapes", is_flag=True, help="Read all symbols too, and count the escapes.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per file.")
+@click.option("--escapes", is_flag=True, help="Also read all symbols and count the escapes.")
 @click.option(
     "--extract",
     "folder",
     metavar="DIR",
     type=LocalPath(),
-    help="Write images that files hold into DIR.",
+    help="Write the images inside files into DIR.",
 )
 @click.option(
     "--heatmap",
     metavar="OUT.png",
     type=LocalPath(),
-    help="Draw where the one FILE keeps its samples.",
+    help="Draw where the one FILE keeps samples.",
 )
 def info(
     names: tuple[str, ...],
@@ -45,10 +45,10 @@ def info(
     folder: Path | None,
     heatmap: Path | None,
 ) -> None:
-    """Show what .fic files hold: size, quality, model, streams and their bytes.
+    """Show what .fic files contain: size, quality, model, streams and their bytes.
 
-    No model needs to be installed; with the file's own, streams have names. This reads the header
-    alone: `facecodec verify` reads all symbols.
+    No model is needed, but only the file's own model gives the names of streams. This reads the
+    header only; `facecodec verify` reads all symbols.
     """
     if heatmap is not None and (len(names) > 1 or heatmap.suffix.lower() != ".png"):
         raise UsageError("--heatmap draws one PNG picture of one FILE")
@@ -80,10 +80,10 @@ def info(
 
 
 def describe(data: bytes, escapes: bool = False) -> dict[str, Any]:
-    """Returns the facts that `info --json` prints (docs/cli.md), less the input's name.
+    """Returns the facts that `info --json` prints (docs/cli.md), without the input's name.
 
-    Raises FormatError. `escapes` are counted if they are asked for and the model is there; this
-    reads all symbols.
+    With `escapes` it also counts escapes if the model is installed, which reads all symbols. Raises
+    FormatError.
     """
     from facecodec import container
     from facecodec.codec import codec_of
@@ -96,7 +96,7 @@ def describe(data: bytes, escapes: bool = False) -> dict[str, Any]:
     model = wrong = None
     try:
         codec = codec_of(parsed)
-    except ModelError as error:  # the header is worth showing all the same
+    except ModelError as error:  # the header can still be shown
         wrong = error.fact
     else:
         model = codec.card.name
@@ -124,18 +124,18 @@ def describe(data: bytes, escapes: bool = False) -> dict[str, Any]:
 
 
 def extract(data: bytes, source: Job, folder: Path) -> None:
-    """Writes the images in a file to DIR/NAME-IMAGE. Raises OutputError.
+    """Writes the images inside a file to DIR/NAME-IMAGE. Raises OutputError.
 
-    Raises FormatError if the family's files hold no images.
+    Raises FormatError if files of this family contain no images.
     """
     from facecodec.codec import codec_of, open_container
     from facecodec.families import Illustrated
 
     parsed = open_container(data)
     codec = codec_of(parsed)
-    codec.count_escapes(parsed)  # nothing is written of a file that does not decode
+    codec.count_escapes(parsed)  # checks that the file decodes before anything is written
     if not isinstance(codec.family, Illustrated):
-        raise FormatError(f"a file of model {codec.card.name} holds no image of its own: decode it")
+        raise FormatError(f"a file of model {codec.card.name} contains no image file: decode it")
     stem = "stdin" if source.source is None else source.source.stem
     for name, content in codec.family.images(parsed.streams).items():
         write_output(
@@ -144,10 +144,10 @@ def extract(data: bytes, source: Job, folder: Path) -> None:
 
 
 def draw_allocation(data: bytes) -> bytes:
-    """Returns the picture in grey under its allocation, as a PNG file: yellow keeps all samples,
-    blue none.
+    """Returns a PNG file of the grey picture under its allocation.
 
-    Raises FormatError if the family keeps all samples everywhere.
+    Yellow regions keep all samples, blue ones none. Raises FormatError if the family keeps all
+    samples everywhere.
     """
     import numpy as np
     from PIL import Image
@@ -168,7 +168,7 @@ def draw_allocation(data: bytes) -> bytes:
     grey = np.asarray(codec.decode_container(parsed).convert("L"))
     shares = codec.family.allocation(parsed.streams, size, parsed.quality_byte)
     drawn = np.empty((*size, 3), np.uint8)
-    for rows in bands(size[0], 64):  # a picture may have gigabytes as floats
+    for rows in bands(size[0], 64):  # a whole picture may take gigabytes as floats
         places = shares[rows, :, None].astype(np.float32)
         colours = places * np.array(KEPT, np.float32) + (1 - places) * np.array(
             LEFT_OUT, np.float32

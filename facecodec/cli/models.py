@@ -1,4 +1,4 @@
-"""facecodec models: which models are installed, and what each gives at each quality."""
+"""facecodec models: lists the installed models, with rate and PSNR at each quality."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class ModelName(click.ParamType):
-    """A model by name or file, so that the shell can complete either."""
+    """The type of an argument that is a model's name or file; the shell can complete both."""
 
     name = "model"
 
@@ -42,14 +42,14 @@ MODEL = ModelName()
 
 
 def reader_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """-m for what reads .fic files: `model` is the path of a model file, or None."""
+    """Adds -m to a command that reads .fic files. Its `model` is the path of a file, or None."""
     return click.option(
         "-m",
         "--model",
         metavar="MODEL",
         type=MODEL,
         callback=_path,
-        help="Model of the files, by name or file; by default the installed one that they name.",
+        help="Model of the files, by name or file; by default the installed one they were made with.",
     )(command)
 
 
@@ -62,12 +62,12 @@ def _path(context: click.Context, option: click.Parameter, name: str | None) -> 
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line for each model.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per model.")
 def models(as_json: bool) -> None:
     """List the installed models: fingerprint, family, objective, training data, rate and PSNR.
 
-    Rates were measured on held-back training people when the model was frozen. More models are
-    found in the folders that FACECODEC_MODELS names.
+    Rates were measured on held-back training people when the model was frozen. FACECODEC_MODELS
+    may name further folders of models.
     """
     from facecodec.frozen import (
         DEFAULT_MODEL,

@@ -24,7 +24,7 @@ class OutputError(FacecodecError):
 
 
 def refuse_existing(job: Job, force: bool) -> None:
-    """Raises OutputError, before any work is done, if the output exists."""
+    """Raises OutputError if the output exists, so that no work is done for nothing."""
     if job.target is None or (force and is_url(job.target)):
         return
     if not is_url(job.target) and os.path.isdir(job.target):
@@ -34,9 +34,9 @@ def refuse_existing(job: Job, force: bool) -> None:
 
 
 def outputs_there(jobs: Iterable[Job]) -> set[Job]:
-    """Returns the jobs whose output is a file that exists.
+    """Returns the jobs whose output is an existing file.
 
-    Each folder of a store is listed once.
+    Each folder of a store is listed only once.
     """
     listed: dict[str, set[str]] = {}
     found = set()
@@ -44,7 +44,7 @@ def outputs_there(jobs: Iterable[Job]) -> set[Job]:
         if job.target is None:
             continue
         if not is_url(job.target):
-            if os.path.isfile(job.target):  # False for a name that is too long, too
+            if os.path.isfile(job.target):  # also False for a name that is too long
                 found.add(job)
             continue
         folder = job.target.parent
@@ -62,7 +62,7 @@ def outputs_there(jobs: Iterable[Job]) -> set[Job]:
 
 
 def already_there(job: Job) -> OutputError:
-    return OutputError(f"{job.target} exists: -f overwrites it, --skip-existing passes over it")
+    return OutputError(f"{job.target} exists: -f overwrites it, --skip-existing skips it")
 
 
 def read_input(job: Job) -> bytes:
@@ -75,7 +75,7 @@ def read_input(job: Job) -> bytes:
 
 
 def write_output(job: Job, data: bytes, force: bool) -> None:
-    """Puts `data` under the output's name. Raises OutputError; leaves nothing partial."""
+    """Writes `data` to the output, whole or not at all. Raises OutputError."""
     with writing(job, force) as file:
         file.write(data)
 
@@ -84,8 +84,8 @@ def write_output(job: Job, data: bytes, force: bool) -> None:
 def writing(job: Job, force: bool) -> Iterator[IO[bytes]]:
     """Yields a file to write to.
 
-    It gets the output's name at the end of the block, unless that raises. If it raises, the file is
-    removed. Raises OutputError, also for an OSError of the block.
+    It gets the output's name at the end of the block. If the block raises, the file is removed.
+    Raises OutputError, also for an OSError of the block.
     """
     try:
         if job.target is None:
@@ -117,7 +117,7 @@ def writing(job: Job, force: bool) -> Iterator[IO[bytes]]:
 def compare_output(job: Job, digest: bytes) -> None:
     """Raises OutputError unless the output, read back, has this SHA-256.
 
-    Standard output and devices cannot be read, and are not.
+    Standard output and devices are not compared, because they cannot be read.
     """
     if job.target is None or is_special(job.target):
         return
@@ -127,16 +127,15 @@ def compare_output(job: Job, digest: bytes) -> None:
             found.update(block)
     if found.digest() != digest:
         raise OutputError(
-            f"{job.target}: what is read back is not what was written: check the disk"
+            f"{job.target}: the file read back is not the file written: check the disk"
         )
 
 
 @contextmanager
 def _remote(target: Path, force: bool) -> Iterator[IO[bytes]]:
-    """Yields a local file, which is sent to a store when it is whole: an object appears there at
-    once.
+    """Yields a local file, and sends it to a store when it is whole.
 
-    Most stores cannot refuse to overwrite, so it is checked before whether the object exists.
+    Most stores cannot refuse to overwrite an object, so this checks before whether it exists.
     """
     import tempfile  # slow to import
 
@@ -155,11 +154,11 @@ def _remote(target: Path, force: bool) -> Iterator[IO[bytes]]:
 def _whole(target: Path, force: bool, mode: int | None) -> Iterator[IO[bytes]]:
     """Yields a file that becomes `target`.
 
-    Raises FileExistsError if that exists by then, unless `force`. `mode` are the input's
-    permissions; the output gets no more than these.
+    Raises FileExistsError if `target` exists by then, unless `force`. The output gets no more
+    permissions than `mode`, the input's.
     """
     partial = target.with_name(f".facecodec-{os.urandom(8).hex()}.partial")
-    try:  # around everything: Ctrl-C may come as soon as the file is there
+    try:  # encloses everything, because Ctrl-C may come as soon as the file exists
         unnamed = _unnamed(target.parent)
         with unnamed or open(partial, "xb") as file:
             _limit(file, mode)
@@ -186,7 +185,7 @@ def _whole(target: Path, force: bool, mode: int | None) -> Iterator[IO[bytes]]:
 def _permissions(source: Path | None) -> int | None:
     try:
         return None if source is None or is_url(source) else stat.S_IMODE(source.stat().st_mode)
-    except OSError:  # it has vanished since it was read
+    except OSError:  # the source has been deleted since it was read
         return None
 
 
@@ -196,8 +195,9 @@ def _limit(file: IO[bytes], mode: int | None) -> None:
 
 
 def _unnamed(folder: Path) -> IO[bytes] | None:
-    """Opens a file without a name, which even kill -9 does not leave behind; None if there is no
-    such.
+    """Opens a file without a name, of which not even kill -9 leaves a trace.
+
+    Returns None if the system cannot.
     """
     try:
         return open(os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o666), "w+b")
@@ -210,7 +210,7 @@ def _link(file: IO[bytes], path: Path) -> bool:
 
     Raises FileExistsError.
     """
-    try:  # with a directory, although the path is absolute, Python follows the link
+    try:  # src_dir_fd makes Python follow the link, although the path is absolute
         os.link(f"/proc/self/fd/{file.fileno()}", path, src_dir_fd=file.fileno())
     except FileExistsError:
         raise
@@ -220,7 +220,7 @@ def _link(file: IO[bytes], path: Path) -> bool:
 
 
 def _name(partial: Path, target: Path) -> None:
-    """Renames, but not over a file that exists; some file systems can only do the former."""
+    """Renames a file, without overwriting another one where the file system allows that."""
     try:
         os.link(partial, target)
     except FileExistsError:

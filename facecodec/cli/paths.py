@@ -1,4 +1,4 @@
-"""Paths of files here, and of those that a URL names, which fsspec reaches."""
+"""Paths of local files, and of files at URLs, which fsspec reads and writes."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from facecodec.errors import FacecodecError, UsageError
 
 
 def is_url(path: Path | str) -> bool:
-    """Returns whether a path, or the name of one, is a URL's.
+    """Returns whether a path or name is a URL.
 
-    A URL's path is a UPath, whose `protocol` names its store; before universal-pathlib 0.3 it is a
-    pathlib.Path too, so that its type says nothing.
+    A URL's path is a UPath, whose `protocol` names its store. Before universal-pathlib 0.3 a UPath
+    is also a pathlib.Path, so the type does not tell.
     """
     return "://" in path if isinstance(path, str) else bool(getattr(path, "protocol", ""))
 
 
 def to_path(name: str) -> Path:
-    """Returns the path of a name. Raises UsageError for a URL whose package is not installed."""
+    """Returns a name's path. Raises UsageError for a URL whose package is not installed."""
     if name.startswith("file://"):
         return Path(name.removeprefix("file://"))
     if not is_url(name):
@@ -35,16 +35,16 @@ def to_path(name: str) -> Path:
         raise UsageError(f"{name}: URLs need pip install 'facecodec[url]'") from None
     try:
         path: Any = UPath(name)
-        _ = path.fs  # loads the package for this kind of store
+        _ = path.fs  # imports the package for this kind of store
     except (ImportError, ValueError) as error:
         raise UsageError(f"{name}: {error}") from None
     return path
 
 
 class LocalPath(click.Path):
-    """The type of an argument that is a path here. Raises UsageError for a URL.
+    """The type of an argument that is a local path. Raises UsageError for a URL.
 
-    A pathlib.Path of "s3://bucket/x" is the file x in a folder "s3:" here.
+    Otherwise "s3://bucket/x" would mean the file x in a local folder "s3:".
     """
 
     def __init__(self) -> None:
@@ -57,14 +57,14 @@ class LocalPath(click.Path):
 
 
 def in_store(path: Path) -> tuple[Any, str]:
-    """Returns the fsspec file system of a URL's store, and the path in it."""
-    remote: Any = path  # a UPath, which type checkers do not know
+    """Returns the fsspec file system of a URL's store, and the path within it."""
+    remote: Any = path  # a UPath, whose attributes type checkers do not know
     return remote.fs, remote.path
 
 
 @contextmanager
 def reaching(path: Path | None) -> Iterator[None]:
-    """Turns what a URL's store raises into the OSError that a local file would have raised."""
+    """Turns the exceptions of a URL's store into OSError, as for a local file."""
     try:
         yield
     except Exception as error:
@@ -81,9 +81,9 @@ def exists(path: Path) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """Returns whether a folder is there.
+    """Returns whether a path is a folder.
 
-    A URL with a suffix is taken for a file, without a request.
+    A URL with a suffix counts as a file, without a request to its store.
     """
     if not is_url(path):
         return os.path.isdir(path)
@@ -92,7 +92,7 @@ def is_folder(path: Path) -> bool:
 
 
 def is_special(path: Path) -> bool:
-    """Returns whether a path is a device or pipe, which is written to and never replaced."""
+    """Returns whether a path is a device or pipe. These are written to, never replaced."""
     return (
         not is_url(path)
         and os.path.exists(path)
@@ -102,7 +102,7 @@ def is_special(path: Path) -> bool:
 
 
 def real(path: Path) -> str:
-    """Returns a path that all names of one file share."""
+    """Returns the same path for all names of a file."""
     return str(path) if is_url(path) else os.path.realpath(path)
 
 
@@ -132,18 +132,18 @@ def walk(folder: Path, unreadable: list[tuple[str, str]]) -> Iterator[Path]:
 
 
 def explain(error: OSError) -> str:
-    """Returns what went wrong and what to do about it, in a few words."""
+    """Returns, in a few words, what went wrong and what to do about it."""
     remedies = {
         errno.ENOENT: "no such file or folder: check the path",
         errno.EACCES: "permission denied: check owner and mode of the file and its folder",
         errno.ENOSPC: "no space left: free some and run this again",
         errno.EROFS: "the file system is read-only: choose another place",
         errno.EISDIR: "it is a folder: name the files in it",
-        errno.ENOTDIR: "a part of the path is not a folder",
+        errno.ENOTDIR: "a part of the path is not a folder: check the path",
         errno.ENAMETOOLONG: "the name is too long: give -o a shorter one",
         errno.EFBIG: "larger than the limit for files: raise it",
         errno.EDQUOT: "the disk quota is used up: free some space and run this again",
     }
-    if isinstance(error, FileNotFoundError):  # stores raise it without a number
+    if isinstance(error, FileNotFoundError):  # stores raise it without an errno
         return remedies[errno.ENOENT]
     return remedies.get(error.errno or 0, error.strerror or str(error))

@@ -1,4 +1,4 @@
-"""Processes that share the jobs of a task."""
+"""Runs the jobs of a task in several processes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from facecodec.cli.files import Job
 from facecodec.cli.tasks import Result, Task
 from facecodec.processes import end_with_parent
 
-WINDOW = 16  # jobs of each process that run, or wait until an earlier one is reported
+WINDOW = 16  # jobs per process that are running, or waiting until an earlier one is reported
 
 
 class Pool:
-    """A context manager of processes that run one task for every job, and end with it."""
+    """A context manager: processes that run one task for every job, and end with the block."""
 
     def __init__(self, task: Task, processes: int) -> None:
         self._task = task
@@ -34,7 +34,7 @@ class Pool:
         self._executor.shutdown(cancel_futures=True)
 
     def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Result]]:
-        """Yields every job with its result, in order; `jobs` are taken as they are needed."""
+        """Yields every job with its result, in order. Takes `jobs` only as they are needed."""
         source, pending = iter(jobs), deque[_Pending]()
         while True:
             for job in islice(source, WINDOW * self._processes - len(pending)):
@@ -45,8 +45,8 @@ class Pool:
             try:
                 result = first.future.result()
             except BrokenProcessPool:
-                # A process was killed, most likely for its memory, by this job or by one of the
-                # others. So this one runs again alone, and the others in new processes.
+                # A process was killed, most likely for its memory, because of this job or another
+                # one. So this job runs again alone, and the others run in new processes.
                 self._executor.shutdown()
                 result = _run_alone(first)
                 self._executor = _start(self._processes)
@@ -60,7 +60,7 @@ class Pool:
         retry = task.retry(job)
         try:
             future = self._executor.submit(task, job)
-        except BrokenProcessPool as error:  # handled when it is this job's turn
+        except BrokenProcessPool as error:  # `run` handles it when it is this job's turn
             future = Future()
             future.set_exception(error)
         return _Pending(job, future, retry)
@@ -68,7 +68,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class _Pending:
-    """A job that a process has, and the task to run should that process die."""
+    """A job that a process has, and the task to run if that process dies."""
 
     job: Job
     future: Future[Result]
@@ -93,11 +93,11 @@ def _run_alone(pending: _Pending) -> Result:
 
 
 def _start(processes: int) -> ProcessPoolExecutor:
-    """Processes that end when this one does, and ignore the Ctrl-C that a terminal sends to all."""
+    """Starts processes that end when this one does, and ignore a terminal's Ctrl-C."""
     return ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_serve)
 
 
 def _serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ["FACECODEC_THREADS"] = "1"  # the other cores have pictures of their own
+    os.environ["FACECODEC_THREADS"] = "1"  # the other cores have their own processes
     end_with_parent()

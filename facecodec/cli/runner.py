@@ -10,14 +10,12 @@ from contextlib import contextmanager
 from facecodec.cli.files import Job
 from facecodec.cli.tasks import Runner, Task
 
-WORTH = 8  # jobs for which starting a process takes less time than it saves
+WORTH = 8  # from so many jobs on, a process saves more time than its start takes
 
 
 @contextmanager
 def open_runner(jobs: Sequence[Job], task: Task, processes: int | None) -> Iterator[Runner]:
-    """Yields a runner of `task` for `jobs`; with None for `processes` it has as many as save
-    time.
-    """
+    """Yields a runner of `task` for `jobs`. By default it uses as many processes as save time."""
     has_shards = any(job.is_shard for job in jobs)
     most = math.inf if has_shards else len(jobs) if processes else -(-len(jobs) // WORTH)
     processes = int(min(processes or os.cpu_count() or 1, most))

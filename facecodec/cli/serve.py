@@ -1,8 +1,8 @@
-"""A server of one page to one user.
+"""Serves one page to one user.
 
-It listens on the loopback address, answers a process of this user that knows the token, and runs as
-long as the page is open. The token stands among the arguments of the browser's process, where other
-users of the machine may read it.
+The server listens on the loopback address, answers only this user's processes that know the token,
+and runs as long as the page is open. The token alone does not suffice: other users can read it
+among the arguments of the browser's process.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-LINGER = 3.0  # seconds after the last page was closed, so that it may be loaded again
+LINGER = 3.0  # seconds to wait after the last page was closed, so that it can be reloaded
 
 
 class PageServer(ThreadingHTTPServer):
-    """Serves the page that `make_page` makes, and answers 403 to everything else.
+    """Serves the page that `make_page` returns, and answers 403 to everything else.
 
-    `make_page` gets the address to which an open page keeps a connection.
+    `make_page` takes the address to which an open page must keep a connection.
     """
 
     daemon_threads = True
@@ -43,7 +43,7 @@ class PageServer(ThreadingHTTPServer):
         return f"http://{self.host}{self.page_path}"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Says nothing of a browser that has hung up."""
+        """Ignores that a browser has hung up."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
 
@@ -52,7 +52,7 @@ class PageServer(ThreadingHTTPServer):
             self._open += 1
 
     def closed(self) -> None:
-        """Ends the server a little later, unless a page is open then."""
+        """Ends the server after LINGER seconds, unless a page is open then."""
         with self._lock:
             self._open -= 1
         threading.Timer(LINGER, self._end_if_alone).start()
@@ -65,11 +65,11 @@ class PageServer(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: PageServer
     server_version, sys_version = "facecodec", ""
-    timeout = 30  # seconds, after which whoever asks for nothing, or reads nothing, is left
+    timeout = 30  # seconds, after which an idle connection is closed
 
     def do_GET(self) -> None:
-        # A foreign page may reach the loopback address, even by another name. Its origin or host
-        # differs then.
+        # Another site's page can reach the loopback address, even by another name. Then its origin
+        # or host differs.
         trusted = (
             owner_of(self.client_address, self.server.server_port) in (None, _user(), 0)
             and self.headers.get("Host") == self.server.host
@@ -93,7 +93,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             self._send(200, "text/event-stream", b": here\n\n", ends=False)
             self.wfile.flush()
-            self.rfile.read(1)  # nothing is ever sent; this returns when the page is gone
+            self.rfile.read(1)  # the page never sends anything, so this returns when it is closed
         except OSError:
             pass
         finally:
@@ -113,7 +113,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, *_: object) -> None:
-        """Writes no log."""
+        """Does not log."""
 
 
 def _user() -> int | None:
@@ -121,10 +121,9 @@ def _user() -> int | None:
 
 
 def owner_of(client: tuple[str, int], port: int) -> int | None:
-    """Returns the user whose process is connected to a port of the loopback address from a client's
-    address.
+    """Returns the user whose process is connected from `client` to a port of the loopback address.
 
-    It is None where the system does not say so: on Linux, /proc/net does.
+    Returns None on systems that do not tell; Linux does, in /proc/net.
     """
     number = int.from_bytes(socket.inet_aton(client[0]), sys.byteorder)
     ends = f"{number:08X}:{client[1]:04X}", f":{port:04X}"

@@ -1,4 +1,4 @@
-"""Tar files of pictures in the layout of WebDataset: pictures are coded, other files copied."""
+"""Codes the pictures in tar files, laid out as in WebDataset, and copies the other files."""
 
 from __future__ import annotations
 
@@ -20,23 +20,22 @@ from facecodec.cli.paths import reaching
 from facecodec.cli.tasks import Convert, Result, Runner, reason
 from facecodec.errors import FormatError
 
-_tarfile: Any = tarfile  # with EOFHeaderError, which type checkers do not know
-# What tarfile raises, the last two for headers of numbers that are none and chains of thousands.
+_tarfile: Any = tarfile  # type checkers do not know its EOFHeaderError
+# tarfile raises the last two for malformed numbers and for very long chains of headers.
 UNREADABLE = (tarfile.TarError, OSError, ValueError, RecursionError)
 Contents = Iterator[tuple[tarfile.TarInfo, bytes]]
 
 
 @dataclass(frozen=True)
 class Recode:
-    """Runs a task for the members of a shard whose suffix is `wanted`; `naming` renames them."""
+    """Runs a task for a shard's members with a suffix in `wanted`, and renames them by `naming`."""
 
     task: Convert
     wanted: frozenset[str]
     naming: Naming
 
     def __call__(self, shard: Job, run: Runner) -> Iterator[tuple[Job, Result]]:
-        """Yields every picture in the shard with its result from `run`, and the shard's failure, if
-        any.
+        """Yields every picture in the shard with its result, and then the shard's failure, if any.
 
         A picture that fails is left out of the output.
         """
@@ -54,9 +53,9 @@ class Recode:
     def _copy(
         self, shard: Job, contents: Contents, output: _Hashed, run: Runner
     ) -> Iterator[tuple[Job, Result]]:
-        sink: Any = output  # it has all that a stream is asked for, which is only write
+        sink: Any = output  # tarfile only calls its `write`
         with tarfile.open(fileobj=sink, mode="w|", format=tarfile.PAX_FORMAT) as target:
-            # Members with their names and contents there; None for a picture that is being coded.
+            # Members with their output's name and content; None for a picture being coded.
             waiting = deque[tuple[tarfile.TarInfo, str, bytes | None]]()
             names: set[str] = set()
 
@@ -80,7 +79,7 @@ class Recode:
             for job, result in run(members()):
                 info, name, _ = waiting.popleft()
                 if result.failure is None and name in names:
-                    wrong = f"another one becomes {name} already: encode with --keep-suffix"
+                    wrong = f"another member becomes {name} too: encode with --keep-suffix"
                     result = Result(failure=wrong)
                 if result.failure is None:
                     names.add(name)
@@ -91,7 +90,7 @@ class Recode:
 
 
 class _Info(tarfile.TarInfo):
-    """A tar header that raises an error where tarfile would take it for the end of the archive."""
+    """A tar header that raises an error where tarfile would assume the end of the archive."""
 
     @classmethod
     def fromtarfile(cls, tar: tarfile.TarFile) -> _Info:
@@ -105,18 +104,18 @@ class _Info(tarfile.TarInfo):
 
 @contextmanager
 def open_shard(path: Path) -> Iterator[Contents]:
-    """Everything in a tar file, with empty bytes for what is no regular file.
+    """Yields the members of a tar file and their content, which is empty unless they are files.
 
-    Raises OSError where it cannot be opened, and FormatError, as it is read, where it is damaged
-    or has a sparse member.
+    Raises OSError if it cannot be opened. While it is read, raises FormatError for damage and for a
+    sparse member.
     """
 
     def contents() -> Contents:
         try:
             with reaching(path), tarfile.open(fileobj=file, mode="r|", tarinfo=_Info) as source:
                 for info in source:
-                    if not math.isfinite(info.mtime):  # which no header could be written with
-                        raise tarfile.ReadError("a member's time is no number")
+                    if not math.isfinite(info.mtime):  # no header could be written with it
+                        raise tarfile.ReadError("a member's time is not a number")
                     if info.issparse():  # a header alone can claim terabytes of zeros
                         raise FormatError(
                             f"{info.name} is stored as a sparse file: pack it again without --sparse"
@@ -135,21 +134,21 @@ def open_shard(path: Path) -> Iterator[Contents]:
 
 def _add(target: tarfile.TarFile, info: tarfile.TarInfo, content: bytes) -> None:
     info.size = len(content)
-    info.pax_headers = {}  # the name and size that were
+    info.pax_headers = {}  # they have the input's name and size
     if info.isreg():
-        info.type = tarfile.REGTYPE  # there are three more for regular files
+        info.type = tarfile.REGTYPE  # regular files may have had three other types
     target.addfile(info, BytesIO(content))
     _forget_members(target)
 
 
 def _forget_members(archive: Any) -> None:
-    """Empties the list of members, of which tarfile would keep all."""
+    """Empties tarfile's list of members, which would grow with the archive."""
     archive.members.clear()
 
 
 @dataclass
 class _Hashed:
-    """A file to write to that hashes what it is given."""
+    """A file to write to, with the SHA-256 of what was written."""
 
     file: IO[bytes]
     digest: hashlib._Hash = field(default_factory=hashlib.sha256)

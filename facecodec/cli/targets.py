@@ -1,4 +1,4 @@
-"""What a file is encoded to: a quality, a number of bytes, a rate, or a similarity."""
+"""The targets of `encode`: a quality, a number of bytes, a rate, or a similarity."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Bytes(click.ParamType):
-    """A number of bytes, of which k means a thousand and M a million."""
+    """The type of an argument in bytes; k means a thousand and M a million."""
 
     name = "bytes"
 
@@ -38,7 +38,7 @@ class Bytes(click.ParamType):
         )
         if number < 1:
             self.fail(
-                f"'{value}' is no number of bytes: give one like 1024, 10k or 1.5M", param, ctx
+                f"'{value}' is not a number of bytes: write it like 1024, 10k or 1.5M", param, ctx
             )
         return number
 
@@ -47,10 +47,10 @@ BYTES = Bytes()
 
 
 class Target(Protocol):
-    """What a user asks of a file. It can be pickled."""
+    """What a user requires of a file. It can be pickled."""
 
     def encode(self, picture: Analysed) -> Encoded:
-        """Returns the file of a picture that meets the target. Raises ImageError if none does."""
+        """Returns a file of the picture that meets the target. Raises ImageError if none does."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,9 @@ class MaxRate:
 
 @dataclass(frozen=True)
 class MinSimilarity:
-    """The lowest quality whose decoded face is as similar to the original as `cosine`, 0 to 1.
+    """The lowest quality at which the decoded face has a `cosine`, 0 to 1, to the original.
 
-    `recogniser` is one that recognisers.find_recogniser gave.
+    `recogniser` comes from recognisers.find_recogniser.
     """
 
     cosine: float
@@ -116,7 +116,7 @@ class MinSimilarity:
             return picture.accepted(accepts)
         except ImageError:
             raise ImageError(
-                f"even q 8 keeps a similarity of {found:.3f} alone, not {self.cosine:g}"
+                f"even q 8 keeps a similarity of only {found:.3f}, not {self.cosine:g}"
             ) from None
 
 
@@ -128,9 +128,7 @@ def _open_similarity(recogniser: str) -> FaceSimilarity:
 
 
 def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns the options that say what to encode to; the command has a `target` for all of
-    them.
-    """
+    """Adds the options of targets to a command, which gets them as one argument `target`."""
 
     @wraps(command)
     def with_target(
@@ -156,7 +154,7 @@ def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--max-bytes",
             type=BYTES,
             metavar="N",
-            help="The best quality whose file fits into N bytes; 10k are 10,000, 1M a million.",
+            help="The best quality whose file fits into N bytes; 10k is 10,000, 1M a million.",
         ),
         click.option(
             "--target-bpp",
@@ -168,8 +166,8 @@ def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--min-similarity",
             type=click.FloatRange(0, 1),
             metavar="S",
-            help="The lowest quality whose decoded face has a cosine similarity of S or more "
-            "to the original.",
+            help="The lowest quality at which the decoded face has a cosine similarity of at least "
+            "S to the original.",
         ),
         click.option(
             "--recogniser",
@@ -177,7 +175,7 @@ def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "recogniser",
             metavar="NAME|FILE.onnx",
             type=click.Path(),
-            help="The network that S is measured by.",
+            help="The network that measures S.",
         ),
     )
     for option in reversed(options):
@@ -192,7 +190,7 @@ def _target(
     min_similarity: float | None,
     recogniser: str | None,
 ) -> Target:
-    """Returns the one target that is given. Raises UsageError."""
+    """Returns the target that is given. Raises UsageError for several targets."""
     if sum(given is not None for given in (quality, max_bytes, target_bpp, min_similarity)) > 1:
         raise UsageError(
             "-q, --max-bytes, --target-bpp and --min-similarity exclude each other: give one"

@@ -1,4 +1,4 @@
-"""Tasks: what a subcommand does for each job, and the result of it."""
+"""Tasks, which a subcommand runs for each job, and their results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from facecodec.errors import FacecodecError
 
 @dataclass(frozen=True)
 class Note:
-    """A remark on an input. Of all inputs with notes of one `kind`, only the first shows it."""
+    """A remark on an input. Only the first note of a `kind` is shown."""
 
     text: str
     kind: str | None = None
@@ -47,15 +47,12 @@ class Result:
 
 
 class Task(Protocol):
-    """Turns a job into its result. It raises nothing but BrokenPipeError, and can be pickled."""
+    """Turns a job into its result. It raises only BrokenPipeError, and can be pickled."""
 
     def __call__(self, job: Job) -> Result: ...
 
     def retry(self, job: Job) -> Task:
-        """Returns the task to run should the process die that runs this one.
-
-        It is asked before it runs.
-        """
+        """Returns the task to run if the process of this one dies. Called before this one runs."""
 
 
 Runner = Callable[[Iterable[Job]], Iterator[tuple[Job, Result]]]  # yields results in order
@@ -65,9 +62,9 @@ class Operation(Protocol):
     """Turns an input's bytes into an output's: encode, or decode."""
 
     def expect(self, content: bytes) -> None:
-        """Raises FormatError for content that is plainly of another kind.
+        """Raises FormatError for content that is obviously of another kind.
 
-        This is called before the output's name is checked.
+        It is called before the output's name is checked.
         """
 
     def __call__(self, content: bytes) -> Output: ...
@@ -75,14 +72,14 @@ class Operation(Protocol):
 
 @dataclass(frozen=True)
 class Convert:
-    """The task of encode and decode: read, operate, write, and with `verify` read again."""
+    """The task of encode and decode: reads, converts, writes, and with `verify` reads back."""
 
     operation: Operation
     force: bool = False
     verify: bool = False
 
     def __call__(self, job: Job) -> Result:
-        """Any error fails this job alone, a bug of ours too. A shard's member is not written."""
+        """Runs a job. Any error, even a bug, fails this job alone. Shards write their members."""
         started = time.perf_counter()
         try:
             content = read_input(job) if job.member is None else job.member.content
@@ -100,13 +97,13 @@ class Convert:
         return Result(facts, notes=output.notes, data=output.data if job.member else b"")
 
     def retry(self, job: Job) -> Convert:
-        """Overwrites an output that was not there before: the dead process has written it."""
+        """Returns a task that may overwrite an output that only the dead process can have made."""
         fresh = job.target is None or not (is_url(job.target) or os.path.lexists(job.target))
         return replace(self, force=self.force or fresh)
 
 
 def reason(error: Exception) -> str:
-    """Why an input failed, in a line. Raises BrokenPipeError, which ends the program."""
+    """Returns in one line why an input failed. Raises BrokenPipeError, which ends the program."""
     if isinstance(error, BrokenPipeError):
         raise error
     if isinstance(error, FacecodecError):

@@ -1,4 +1,4 @@
-"""facecodec train: a configuration -> a training run."""
+"""facecodec train: trains a model by a configuration."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from facecodec.errors import UsageError
     multiple=True,
     type=LocalPath(),
     metavar="FILE",
-    help="Start from a model or from RUN/checkpoint.pt; from the mean of several, each as often as "
-    "it is given.",
+    help="Start from a model or from RUN/checkpoint.pt. If given several times, start from the mean "
+    "of all.",
 )
 @click.option(
     "--minutes",
     type=click.FloatRange(min=0),
     metavar="M",
-    help="Save and stop after M minutes, without validation; --resume goes on. 0 only validates.",
+    help="Save and stop after M minutes, without validation; --resume continues. 0 only validates.",
 )
-@click.option("--resume", is_flag=True, help="Go on from the run's last checkpoint.")
+@click.option("--resume", is_flag=True, help="Continue from the run's last checkpoint.")
 def train(
     config: Path,
     run: Path,
@@ -51,20 +51,20 @@ def train(
 ) -> None:
     """Train a model as CONFIG.toml says.
 
-    DIR gets log.jsonl and checkpoint.pt, and `freeze` reads it.
+    The run writes log.jsonl and checkpoint.pt into DIR, which `freeze` reads.
     """
-    begun = time.monotonic()  # before torch is imported, which takes seconds
+    begun = time.monotonic()  # importing torch, which takes seconds, counts too
     require_training_extra()
     from facecodec.training.config import load_config
     from facecodec.training.loop import train as train_run
 
     if starts and resume:
-        raise UsageError("--from begins a run and --resume goes on with one: give one of them")
+        raise UsageError("--from starts a run and --resume continues one: give one of them")
     train_run(load_config(config), run, data, starts, minutes, resume, _show, begun)
 
 
 def require_training_extra() -> None:
-    """Raises UsageError, naming the extra, where training's packages are missing."""
+    """Raises UsageError, which names the extra, if packages for training are missing."""
     require(
         ("torch", "compressai", "onnx", "pytorch_msssim", "matplotlib"),
         "pip install 'facecodec[train]'",
@@ -91,8 +91,8 @@ def _show(row: dict[str, Any]) -> None:
             warn(f"{path} is left out: {reason}")
     elif "stopped" in row:
         warn(
-            f"the time is over at step {row['stopped']} of {row['steps']}, which is saved and not "
-            "validated: --resume goes on, with --minutes 0 it validates"
+            f"time is up: step {row['stopped']} of {row['steps']} is saved but not validated; "
+            "--resume continues, and --resume --minutes 0 only validates"
         )
     else:
         tell_json(row, sys.stderr)

@@ -1,4 +1,4 @@
-"""facecodec verify: whether .fic files are whole and decode, without writing a picture."""
+"""facecodec verify: checks that .fic files are whole and decode, without writing pictures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from facecodec.errors import UsageError
 @batch.files0_option
 @batch.max_pixels_option
 @reader_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line for each file.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per file.")
 def verify(
     inputs: tuple[str, ...],
     files0_from: str | None,
@@ -32,9 +32,9 @@ def verify(
     model: Path | None,
     as_json: bool,
 ) -> None:
-    """Check .fic files: header, checksum, model and every symbol. Silent about those that are good.
+    """Check .fic files: header, checksum, model and every symbol. Only bad files are reported.
 
-    INPUT is a .fic file, a folder that is searched for them, a tar file of them, a URL, or '-'.
+    INPUT is a .fic file, a folder or tar file of .fic files, a URL, or '-'.
     """
     names = [*inputs, *(files.read_list(files0_from) if files0_from else [])]
     if not names:
@@ -57,7 +57,7 @@ def verify(
 
 
 def _checked(name: str, max_pixels: int, model: Path | None) -> Iterator[tuple[str, str | None]]:
-    """Yields every file that an input stands for, and what is wrong with it."""
+    """Yields every file of an input, and what is wrong with it, or None."""
     if name == files.STANDARD:
         yield name, _wrong(partial(read_input, Job(None, None)), max_pixels, model)
         return

@@ -1,4 +1,4 @@
-"""facecodec view: .fic files in a browser."""
+"""facecodec view: shows .fic files in a browser."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ from facecodec.errors import UsageError
     "out",
     metavar="PAGE.html",
     type=LocalPath(),
-    help="Write one page that holds all it needs, and open nothing.",
+    help="Write one self-contained page, and do not open it.",
 )
 @click.option(
     "--script",
     "folder",
     metavar="DIR",
     type=LocalPath(),
-    help="Write into DIR what a page of yours needs to show <fic-image src=...>, with the models "
-    "of FILEs.",
+    help="Write into DIR the files with which your own page can show <fic-image src=...>, and the "
+    "models of FILEs.",
 )
 @click.option("-f", "--force", is_flag=True, help="Overwrite a page that exists.")
 def view(names: tuple[str, ...], out: Path | None, folder: Path | None, force: bool) -> None:
     """Show .fic files in your browser, until its page is closed or Ctrl-C is pressed.
 
-    FILE is a .fic file, a folder that is searched for them, a URL, or '-'. Without any, the page is
-    empty: drop files on it.
+    FILE is a .fic file, a folder of .fic files, a URL, or '-'. Without FILE the
+    page is empty: drop files on it.
     """
     from facecodec import viewer
 
     if out is not None and folder is not None:
-        raise UsageError("-o writes a page and --script what is for another: give one of them")
+        raise UsageError("-o and --script exclude each other: give one")
     if out is not None and out.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"{out}: a page's name ends in .html")
     found, failed = read(names)
@@ -62,9 +62,9 @@ def view(names: tuple[str, ...], out: Path | None, folder: Path | None, force: b
 
 
 def read(names: tuple[str, ...]) -> tuple[list[tuple[str, bytes]], bool]:
-    """Returns the name and bytes of every file that can be read, and whether one could not.
+    """Returns the name and bytes of every readable file, and whether any could not be read.
 
-    It says on stderr why a file could not be read.
+    It prints on stderr why a file could not be read.
     """
     found: list[tuple[str, bytes]] = []
     failures: list[tuple[str, str]] = []

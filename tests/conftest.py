@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import browsing
 from facecodec import frozen
 from facecodec.codec import Codec
-from faces import write_people
+from faces import draw_face, write_people
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # the cores are shared by as many processes already
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -58,6 +59,12 @@ def faces_root() -> Path:
 def people_root(tmp_path_factory) -> Path:
     """A data folder of drawn people in LFW's layout, two photographs each, four people a split."""
     return write_people(tmp_path_factory.mktemp("people"), people=8, photographs=2)
+
+
+@pytest.fixture(scope="session")
+def photograph() -> Image.Image:
+    """A drawn person, 250x250."""
+    return Image.fromarray(draw_face(1))
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ from facecodec.codec import Codec
 from facecodec.container import Container, pack, unpack
 from facecodec.datasets import photographs
 from facecodec.errors import ImageError
+from faces import draw_face
 
 
 @pytest.fixture
@@ -848,15 +849,12 @@ def test_encode_can_check_what_it_wrote(run_cli, face, tmp_path, monkeypatch):
     )
 
 
-def test_every_face_of_a_group_keeps_its_similarity(needs_faces, run_cli, faces_root, tmp_path):
+def test_every_face_of_a_group_keeps_its_similarity(finds_faces, run_cli, tmp_path):
     """The large and central face is kept by a lower quality than the small one beside it."""
     from facecodec.faces.recognisers import find_recogniser
     from facecodec.faces.similarity import FaceSimilarity
 
-    large, small = (
-        Image.open(faces_root / f"lfw-deepfunneled/{name}/{name}_0001.jpg")
-        for name in ("Aaron_Eckhart", "Aaron_Peirsol")
-    )
+    large, small = (Image.fromarray(draw_face(person)) for person in (1, 3))
     group = Image.new("RGB", (400, 250), "grey")
     group.paste(large, (0, 0))
     group.paste(small.resize((150, 150)), (250, 50))
@@ -871,14 +869,14 @@ def test_every_face_of_a_group_keeps_its_similarity(needs_faces, run_cli, faces_
         assert similarity.to(np.asarray(group)[part])(decoded[part]) > 0.88
 
 
-def test_similarity_decides_the_quality(needs_faces, faces_root, tmp_path, monkeypatch):
+def test_similarity_decides_the_quality(finds_faces, photograph, tmp_path, monkeypatch):
     """In this process, which loads torch and the networks once."""
-    face = faces_root / "lfw-deepfunneled/Aaron_Eckhart/Aaron_Eckhart_0001.jpg"
     monkeypatch.chdir(tmp_path)
+    photograph.save("face.png")
     Image.new("RGB", (200, 200), "grey").save("wall.png")
     told = {}
     for least in (0.8, 0.97, 1):
-        paths = [str(face), "wall.png", "-o", f"out{least}"]
+        paths = ["face.png", "wall.png", "-o", f"out{least}"]
         done = CliRunner().invoke(
             cli, ["encode", *paths, "--min-similarity", str(least), "--json", "-j", "1"]
         )

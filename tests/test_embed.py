@@ -132,13 +132,12 @@ def test_embeddings_as_lines_as_json_and_as_an_array(models, faces, run_cli, tmp
     assert run_cli("embed", *faces, "--json", "-o", "more.npy", **environment).returncode == 2
 
 
-def test_files_of_models_without_a_head_are_seen_by_the_default_one(faces_root, shipped):
-    image = Image.open(faces_root / "lfw-deepfunneled/Aaron_Eckhart/Aaron_Eckhart_0001.jpg")
+def test_files_of_models_without_a_head_are_seen_by_the_default_one(photograph, shipped):
     codec = Codec(frozen.model_path("hq-ipr"))
     embedder = embedder_of(codec)
     assert embedder.space == shipped.head.space
-    found = embedder(open_container(codec.encode(image, 6)))
-    known = Embedder(shipped)(open_container(shipped.encode(image, 6)))
+    found = embedder(open_container(codec.encode(photograph, 6)))
+    known = Embedder(shipped)(open_container(shipped.encode(photograph, 6)))
     assert found.vector @ known.vector > 0.9
 
 
@@ -183,19 +182,19 @@ def test_a_picture_is_shown_from_twice_its_size_to_the_smallest():
     assert sizes((20, 20)) == sizes((4000, 60)) == []
 
 
-def test_a_face_of_any_size_embeds_as_it_does_at_the_size_that_is_known(faces_root, shipped):
-    image = Image.open(faces_root / "lfw-deepfunneled/Aaron_Eckhart/Aaron_Eckhart_0001.jpg")
+def test_a_face_of_any_size_embeds_as_it_does_at_the_size_that_is_known(photograph, shipped):
     embedder = Embedder(shipped)
-    parsed = open_container(shipped.encode(image, 4))
+    parsed = open_container(shipped.encode(photograph, 4))
     known = embedder(parsed)
     assert (known.vector == shipped.embed(parsed)).all()
     for factor in (0.6, 4):
-        size = (round(factor * image.width), round(factor * image.height))
-        other = open_container(shipped.encode(image.resize(size, Image.Resampling.LANCZOS), 6))
+        size = (round(factor * photograph.width), round(factor * photograph.height))
+        resized = photograph.resize(size, Image.Resampling.LANCZOS)
+        other = open_container(shipped.encode(resized, 6))
         found = embedder(other)
         assert found.certainty > 0.5
         assert found.vector @ known.vector > 0.75
-        assert shipped.embed(other) @ known.vector < 0.7
+        assert shipped.embed(other) @ known.vector < found.vector @ known.vector
 
 
 def test_points_of_a_turned_picture_go_back_to_where_they_were():
@@ -205,11 +204,12 @@ def test_points_of_a_turned_picture_go_back_to_where_they_were():
     assert turned_back(np.array([[x, y]]), 15, picture.size)[0] == pytest.approx([40, 9], abs=0.7)
 
 
-def test_a_tilted_head_embeds_as_it_does_upright(faces_root, shipped):
-    image = Image.open(faces_root / "lfw-deepfunneled/Aaron_Eckhart/Aaron_Eckhart_0001.jpg")
+def test_a_tilted_head_embeds_as_it_does_upright(photograph, shipped):
     embedder = Embedder(shipped)
-    upright = embedder(open_container(shipped.encode(image, 4)))
-    large = image.resize((500, 500), Image.Resampling.LANCZOS).rotate(25, Image.Resampling.BICUBIC)
+    upright = embedder(open_container(shipped.encode(photograph, 4)))
+    large = photograph.resize((500, 500), Image.Resampling.LANCZOS).rotate(
+        25, Image.Resampling.BICUBIC
+    )
     found = embedder(open_container(shipped.encode(large, 6)))
     assert found.certainty > 0.5
     assert found.vector @ upright.vector > 0.75

@@ -121,7 +121,7 @@ def test_a_watched_folder_is_encoded_as_pictures_come(shell, face, monkeypatch):
     assert facecodec.decode(Path("coded/face.fic").read_bytes()).size == (128, 128)
 
 
-def test_ones_own_photographs_are_measured(shell, needs_faces, face):
+def test_ones_own_photographs_are_measured(shell, finds_faces, face):
     pytest.importorskip("sklearn", reason="the 'bench' extra is not installed")
     Path("photos").mkdir()
     face.resize((192, 192)).save("photos/one.png")

@@ -33,8 +33,8 @@ from faces import draw_face  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def recogniser(faces_root):
-    return load_teacher("mobilefacenet-ms1m", faces_root)
+def recogniser():
+    return load_teacher("mobilefacenet-ms1m", None)
 
 
 def identity_loss(teacher, features=(), **options) -> IdentityLoss:
@@ -60,12 +60,10 @@ def tiny_recogniser(path: Path, seed: int = 0, side: int = 16) -> Path:
 
 
 @pytest.fixture(scope="module")
-def large_face(faces_root):
-    """A 1024-pixel face as (1, 3, 1024, 1024) in 0..1, and its landmarks."""
+def large_face(photograph):
+    """A drawn face as (1, 3, 1024, 1024) in 0..1, and its landmarks."""
     pytest.importorskip("facenet_pytorch", reason="facenet-pytorch is not installed: make setup")
-    folder = faces_root / "celeba-hq-mini" / "images"
-    path = next(p for p in sorted(folder.iterdir()) if Image.open(p).size == (1024, 1024))
-    image = Image.open(path).convert("RGB")
+    image = photograph.resize((1024, 1024), Image.Resampling.BICUBIC)
     (points,) = detection.find_landmarks([image])
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255, points
 

@@ -602,7 +602,7 @@ def test_limits_are_met_and_used(searched, scene, limit):
     assert searched.decode(data).size == (176, 160)
 
 
-def test_faces_are_found_as_by_facenet_pytorch(searched, needs_faces, faces_root):
+def test_faces_are_found_as_by_facenet_pytorch(searched, finds_faces, faces_root):
     from facecodec.faces.detection import find_landmarks
     from facecodec.images import load
 
@@ -614,14 +614,13 @@ def test_faces_are_found_as_by_facenet_pytorch(searched, needs_faces, faces_root
 
 
 def test_a_very_large_picture_is_made_smaller_before_faces_are_sought(
-    searched, needs_faces, faces_root
+    searched, finds_faces, photograph
 ):
     """By both detectors; the memory of this one does not grow with the picture."""
     from facecodec.faces.detection import find_landmarks
     from facecodec.search.detector import MAX_PIXELS
 
     times = 12
-    photograph = Image.open(faces_root / "lfw-deepfunneled/Aaron_Eckhart/Aaron_Eckhart_0001.jpg")
     large = photograph.resize([times * side for side in photograph.size])
     pixels = np.asarray(large)
     assert large.width * large.height > MAX_PIXELS
@@ -632,7 +631,7 @@ def test_a_very_large_picture_is_made_smaller_before_faces_are_sought(
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     for found in (ours, theirs):
-        np.testing.assert_allclose((found + 0.5) / times - 0.5, expected, atol=4)  # of 250 pixels
+        np.testing.assert_allclose((found + 0.5) / times - 0.5, expected, atol=5)  # of 250 pixels
     assert peak < 16 * MAX_PIXELS
 
 

@@ -134,6 +134,5 @@ def past_runs(saved: dict[str, Any]) -> list[dict[str, Any]]:
 
 def data_of(config: Config) -> str:
     """Returns the datasets, each with what was done to its faces if that is not the default."""
-    return ", ".join(
-        s.set if s.faces == "any" else f"{s.set} (faces: {s.faces})" for s in config.data
-    )
+    named = (s.set if s.faces == "any" else f"{s.set} (faces: {s.faces})" for s in config.data)
+    return ", ".join(dict.fromkeys(named))

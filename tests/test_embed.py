@@ -119,6 +119,12 @@ def test_embeddings_as_lines_as_json_and_as_an_array(models, faces, run_cli, tmp
         True,
         True,
     )
+    told_too = run_cli("embed", faces[0], "broken.fic", *faces[1:], "--json", **environment).stdout
+    assert [json.loads(line)["input"] for line in told_too.splitlines()] == [
+        faces[0],
+        "broken.fic",
+        *faces[1:],
+    ]
     rows = np.load(tmp_path / "out.npy")
     assert rows.shape == (5, 128)
     assert np.isnan(rows[1:3]).all()

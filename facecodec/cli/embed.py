@@ -69,11 +69,20 @@ def embed(
             raise UsageError(f"{out}: embeddings are written as a .npy file")
         refuse_existing(target, force)
     places: list[Job | None] = []  # a row each, in order
-    failures = []
+    failed = False
+
+    def fail(name: str, wrong: str) -> None:
+        nonlocal failed
+        failed = True
+        if as_json:
+            tell_json({"input": name, "error": wrong})
+        complain(f"{name}: {wrong}")
+
     for name in names:
         found, missing = _jobs(name)
         places += [*found, *(None for _ in missing)]
-        failures += missing
+        for absent, wrong in missing:
+            fail(absent, wrong)
     jobs = [job for job in places if job is not None]
     embeddings: dict[Job, np.ndarray] = {}
     space = None
@@ -85,7 +94,7 @@ def embed(
                     failure=f"its embedding is in the space {result.facts['space']}, not in {space}"
                 )
             if result.failure:
-                failures.append((name, result.failure))
+                fail(name, result.failure)
                 continue
             space = result.facts["space"]
             embeddings[job] = result.facts["embedding"]
@@ -98,10 +107,6 @@ def embed(
                 )
             elif out is None:
                 _tell_row(name, space, numbers)
-    for name, wrong in failures:
-        if as_json:
-            tell_json({"input": name, "error": wrong})
-        complain(f"{name}: {wrong}")
     if target is not None and space is not None:
         write_output(
             target,
@@ -109,7 +114,7 @@ def embed(
             force,
         )
         warn(f"{out}: {len(places)} rows, in the space of {space}")
-    if failures:
+    if failed:
         sys.exit(1)
 
 

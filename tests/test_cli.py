@@ -1181,6 +1181,13 @@ HEAVY = (
 )
 
 
+@pytest.mark.parametrize("group", [[], ["desktop"]])
+def test_a_group_of_commands_without_one_shows_its_help(run_cli, group):
+    done = run_cli(*group)
+    assert done.returncode == 2
+    assert done.stderr == run_cli(*group, "--help").stdout
+
+
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["encode", "face.png", "-o", "x.fic"], ["decode", "good.fic", "-f"]]
 )

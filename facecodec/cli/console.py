@@ -47,7 +47,11 @@ def tell_json(value: Any, file: IO[str] | None = None) -> None:
 
 
 def complain_of_usage(error: click.ClickException) -> None:
-    """Prints click's message about wrong arguments, and its hint at --help."""
+    """Prints click's message about wrong arguments, and its hint at --help; or the help itself."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        for line in error.format_message().splitlines():
+            warn(line)
+        return
     context = getattr(error, "ctx", None)
     if context is not None:
         for line in context.get_usage().splitlines():

@@ -1,4 +1,4 @@
 """Measuring codecs on faces: reference codecs, recognition, protocols, metrics."""
 
-SCHEMA = 3  # of results.json, docs/bench.md
-SEEN, UNSEEN = "mobilefacenet-ms1m", "mobileface-v2"  # by the training of our models
+SCHEMA = 3  # the version of results.json (docs/bench.md)
+SEEN, UNSEEN = "mobilefacenet-ms1m", "mobileface-v2"  # whether models are trained against it

@@ -11,9 +11,9 @@ COLUMNS = (("bpp", ".3f"), ("psnr", ".2f"), ("ms_ssim", ".4f"))
 
 
 def teachers(card: ModelCard) -> tuple[str, ...]:
-    """Returns the recognisers that a model was trained against, by name.
+    """Returns the names of the recognisers that a model was trained against.
 
-    Runs that do not say so are of the time when there was one.
+    Old runs do not state them; at that time there was only one.
     """
     names: list[str] = []
     for run in card.runs:
@@ -22,7 +22,7 @@ def teachers(card: ModelCard) -> tuple[str, ...]:
 
 
 def render(card: ModelCard, rows: list[dict[str, Any]], size: int, command: str) -> str:
-    """Returns the card of a model from its points' numbers, a row for each q; `command` made it."""
+    """Returns a model's card. `rows` are the measurements of each q, `command` made the card."""
     recognisers = list(rows[0]["recognition"])
     heads = ["q", "bpp", "PSNR", "MS-SSIM"]
     for name in recognisers:

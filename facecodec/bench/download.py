@@ -1,4 +1,4 @@
-"""Downloads LFW by scikit-learn's fetcher into the user's cache."""
+"""Downloads LFW with scikit-learn into the user's cache."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ LISTS = (
 def download_lfw() -> tuple[Path, list[str]]:
     """Downloads LFW.
 
-    Returns its folder, and those of LISTS that are still missing there. Raises UsageError if it
-    cannot be downloaded.
+    Returns its folder, and those of LISTS that are not there. Raises UsageError if the download
+    fails.
     """
     from sklearn.datasets import fetch_lfw_people
 
@@ -28,7 +28,7 @@ def download_lfw() -> tuple[Path, list[str]]:
     if not (place / "lfw_funneled").is_dir():
         scratch = cache_folder() / "download"
         try:
-            # The fetcher also reads pictures. Only one person has five hundred, so it reads few.
+            # The fetcher also reads pictures: here few, because only one person has five hundred.
             fetch_lfw_people(data_home=scratch, min_faces_per_person=500, resize=0.1)
         except (URLError, OSError) as error:
             raise UsageError(

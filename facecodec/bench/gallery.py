@@ -1,4 +1,4 @@
-"""Pictures for the report: faces under every codec at one size, and rejected queries."""
+"""Makes the report's pictures: faces by every codec at one rate, and rejected queries."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BPP = 0.12  # the size at which faces are shown; about 940 bytes at 250x250
 
 
 def add_pictures(results: dict[str, Any], subjects: Sequence[Subject], out: Path) -> None:
-    """Adds faces to `results["gallery"]`, and pictures of the rejected queries that are shown."""
+    """Adds faces to `results["gallery"]`, and pictures to the rejected queries in the results."""
     codecs = [name for name in results["codecs"] if find_codec(name).fine]
     subjects = [
         subject for subject in subjects if str(subject.path) not in results["dataset"]["unreadable"]
@@ -52,7 +52,7 @@ def add_pictures(results: dict[str, Any], subjects: Sequence[Subject], out: Path
 def telling(entry: dict[str, Any], results: dict[str, Any]) -> float:
     """Returns a codec's coarsest setting that is recognised as well as the baseline, or its finest.
 
-    That is measured by the first recogniser.
+    The first recogniser decides.
     """
     by_rate = sorted(entry["points"], key=lambda point: point["bpp"])
     baseline = results["baseline"]
@@ -67,7 +67,7 @@ def telling(entry: dict[str, Any], results: dict[str, Any]) -> float:
 
 
 def with_pictures(node: Any, change: Callable[[str], str]) -> Any:
-    """Returns `node` of the results with every name of a picture changed."""
+    """Returns a copy of `node` of the results, with `change` applied to pictures' names."""
     if isinstance(node, list):
         return [with_pictures(each, change) for each in node]
     if isinstance(node, dict):
@@ -83,8 +83,8 @@ def with_pictures(node: Any, change: Callable[[str], str]) -> Any:
 def gallery(subjects: Sequence[Subject], codecs: Sequence[str], out: Path) -> list[dict[str, Any]]:
     """Returns some of the faces, evenly spread, as each codec decodes them.
 
-    Each is decoded from the file nearest to BPP. Pictures go to out/pictures; each entry names its
-    file, and its setting and bytes.
+    Each comes from the codec's file nearest to BPP. Pictures are written to out/pictures; each
+    entry has the picture's file, the setting and the bytes.
     """
     step = max(1, len(subjects) // FACES)
     faces = []
@@ -108,9 +108,7 @@ def gallery(subjects: Sequence[Subject], codecs: Sequence[str], out: Path) -> li
 def rejected_pictures(
     rejected: Sequence[dict[str, Any]], subjects: Sequence[Subject], out: Path
 ) -> list[dict[str, Any]]:
-    """Returns `rejected` with pictures: the query, and the query and the enrolled photograph as
-    decoded.
-    """
+    """Returns `rejected` with pictures: the query, original and decoded, and the enrolled face."""
     shown, by_name = [], {subject.name: subject for subject in subjects}
     for number, each in enumerate(rejected):
         codec = find_codec(each["codec"])
@@ -130,7 +128,7 @@ def rejected_pictures(
 
 
 def keep(pixels: np.ndarray, out: Path, name: str) -> str:
-    """Writes a picture, without loss, and returns its place below `out`."""
+    """Writes a picture, losslessly, and returns its path relative to `out`."""
     place = Path("pictures", f"{name}.webp")
     (out / place).parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(out / place, lossless=True)

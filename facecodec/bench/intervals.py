@@ -1,6 +1,6 @@
-"""Intervals by bootstrap over people: faces of one person are not independent.
+"""Bootstrap intervals. People are resampled, because faces of one person are not independent.
 
-A sample is how often each face counts in it, so that all samples are worked out at once.
+A sample is stored as the count of each face in it, so that all samples are computed at once.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ LEVEL = 0.95
 
 Distances = tuple[
     np.ndarray, np.ndarray
-]  # of each query: to its own gallery, and to the nearest other
+]  # for each query: to its own gallery, and to the nearest other person's
 
 
 def draws(people: Sequence[str], count: int = DRAWS, seed: int = 0) -> np.ndarray:
-    """Returns how often each face is in each of `count` samples of people with replacement.
+    """Draws people with replacement; returns the count of each face in each sample.
 
-    `people` says who is on each face, (N,); the result is float (count, N).
+    `people` (N,) are the names of the faces' people; the result is float (count, N).
     """
     _, number = np.unique(np.asarray(people), return_inverse=True)
     total = int(number.max()) + 1
@@ -32,9 +32,9 @@ def draws(people: Sequence[str], count: int = DRAWS, seed: int = 0) -> np.ndarra
 
 
 def frr_draws(measured: Distances, samples: np.ndarray, far: float = FAR) -> np.ndarray:
-    """Returns FRR at FAR in each sample of the queries, (count,), the gallery fixed.
+    """Returns FRR at FAR in each sample of the queries, (count,). The gallery is fixed.
 
-    Differences of two codecs' are paired if the samples are the same.
+    With the same samples, differences between codecs are paired.
     """
     same, other = measured
     total = samples.sum(1)
@@ -42,7 +42,7 @@ def frr_draws(measured: Distances, samples: np.ndarray, far: float = FAR) -> np.
     nearest = np.argsort(other, kind="stable")
     few = math.ceil(far * len(other)) + 1
     while few < len(other) and (samples[:, nearest[:few]].sum(1) <= allowed).any():
-        few *= 2  # in some sample few of these were drawn
+        few *= 2  # a sample contained too few of them
     passed = np.cumsum(samples[:, nearest[:few]], 1)
     drawn = other[nearest][(passed > allowed[:, None]).argmax(1)]
     thresholds, number = np.unique(drawn, return_inverse=True)
@@ -51,14 +51,14 @@ def frr_draws(measured: Distances, samples: np.ndarray, far: float = FAR) -> np.
 
 
 def mean_draws(values: np.ndarray, samples: np.ndarray) -> np.ndarray:
-    """Returns the mean of `values` (N,) in each sample, (count,); NaN does not count."""
+    """Returns the mean of `values` (N,) in each sample, (count,), without those that are NaN."""
     known = ~np.isnan(values)
     total = samples @ known
     return np.where(total > 0, samples @ np.where(known, values, 0) / np.maximum(total, 1), np.nan)
 
 
 def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float] | None:
-    """Returns the middle `level` of the values, or None if too many are NaN to say."""
+    """Returns the ends of the middle `level` of the values, or None if too many are NaN."""
     tail = (1 - level) / 2
     if np.isnan(values).mean() > tail:
         return None

@@ -1,6 +1,6 @@
 """Measures one codec at one setting over many photographs: rate, quality and recognition.
 
-All cores share the photographs.
+It uses all cores.
 """
 
 from __future__ import annotations
@@ -36,19 +36,20 @@ from facecodec.faces.recognisers import (
 from facecodec.folders import cache_folder
 from facecodec.processes import end_with_parent
 
-# The part of a measurement that holds bytes and quality; every other part is an EmbeddingSpec.
+# The part of a measurement with bytes and quality; every other part is an EmbeddingSpec.
 PICTURE = "picture"
 SAVE_EVERY = 200  # photographs
-READING = 2  # raised whenever photographs are read otherwise; 2: upright
-# Raised whenever faces.alignment gives other crops, so that embeddings of former ones are not used.
+# Part of the cache keys: increase it whenever the reading of photographs changes; 2: upright.
+READING = 2
+# The same for faces.alignment: increase it whenever crops change.
 ALIGNMENT = 2
 
 
 @dataclass(frozen=True)
 class EmbeddingSpec:
-    """Which embedding to compute: by which recogniser, on whose landmarks.
+    """Which embedding to compute: the recogniser, and the picture that gives the landmarks.
 
-    With `found_again` the landmarks are found on the decoded picture, otherwise on the original.
+    With `found_again` it is the decoded picture, otherwise the original.
     """
 
     recogniser: str
@@ -63,7 +64,7 @@ Part = str | EmbeddingSpec  # of a measurement
 
 @dataclass(frozen=True)
 class Measured:
-    """One photograph under one codec.
+    """The measurement of one photograph under one codec.
 
     MS-SSIM is None if the picture is too small; an embedding is NaN if no face was found.
     """
@@ -77,10 +78,10 @@ class Measured:
 
 
 class Bench:
-    """A pool of processes that measure, and a store of measurements.
+    """A pool of measuring processes, and a store of measurements.
 
-    `recognisers` has by name what recognisers.find_recogniser gave. With `find_again` faces are
-    also looked for on the decoded pictures.
+    `recognisers` has the results of recognisers.find_recogniser by name. With `find_again`, faces
+    are also detected on the decoded pictures.
     """
 
     def __init__(self, recognisers: dict[str, str], store: Store, find_again: bool = False) -> None:
@@ -105,10 +106,7 @@ class Bench:
         subjects: list[Subject],
         report: Callable[[int], None] = lambda done: None,
     ) -> list[Measured]:
-        """Returns what `attempts` returns, of readable files.
-
-        Raises ImageError if one cannot be read any more.
-        """
+        """Measures as `attempts`, but raises ImageError for a file that cannot be read any more."""
         measured = []
         attempts = self.attempts(codec, setting, subjects, report)
         for subject, each in zip(subjects, attempts, strict=True):
@@ -124,15 +122,16 @@ class Bench:
         subjects: list[Subject],
         report: Callable[[int], None] = lambda done: None,
     ) -> list[Measured | None]:
-        """Returns measurements in the order of `subjects`, None for a file that cannot be read.
+        """Returns the measurements of `subjects` in order; None for a file that cannot be read.
 
-        `report` gets the number of those done. Raises UsageError for a codec that cannot run here.
+        `report` takes the number of photographs done. Raises UsageError for a codec that cannot run
+        here.
         """
         found = find_codec(codec)
         reason = found.missing()
         if reason:
             raise UsageError(f"codec {codec}: {reason}")
-        # Codecs of one library share its version, so that their names must tell them apart.
+        # Codecs of one library have the same version, so the key needs the name too.
         coded = (found.name, found.version(), f"{setting:g}")
         keys = [self._keys(coded, subject) for subject in subjects]
         known = self._store.get(each for parts in keys for each in parts.values())
@@ -155,7 +154,7 @@ class Bench:
                     known |= fresh
                     fresh = {}
                 report(done)
-        finally:  # what was measured before a Ctrl-C is not measured again
+        finally:  # Ctrl-C must not lose measurements
             self._store.put(fresh)
             known |= fresh
         return [
@@ -166,9 +165,7 @@ class Bench:
         ]
 
     def _keys(self, coded: tuple[str, ...], subject: Subject) -> dict[Part, bytes]:
-        """Returns the key of each part of a measurement; `coded` says how the photograph is
-        coded.
-        """
+        """Returns the key of each part of a measurement. `coded` identifies codec and setting."""
         read = (*coded, READING, _digest(subject.path))
         keys: dict[Part, bytes] = {PICTURE: key(*read, PICTURE)}
         for spec in self.specs:
@@ -187,7 +184,7 @@ class Bench:
             return processes.map(partial(_measure, codec, setting), work, chunksize=16)
 
     def _processes(self) -> ProcessPoolExecutor:
-        """Returns the pool, which is made when something has to be measured."""
+        """Returns the pool. It is started when something has to be measured."""
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(
@@ -197,14 +194,14 @@ class Bench:
 
 
 def open_bench(recognisers: Sequence[str], data: Path | None, find_again: bool = False) -> Bench:
-    """Returns a bench with the user's own store; `recognisers` are names or files."""
+    """Returns a bench with the user's store. `recognisers` are names or files."""
     found = {Path(name).stem: find_recogniser(name, data) for name in recognisers}
     return Bench(found, Store(cache_folder() / "bench.sqlite"), find_again)
 
 
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Keeps Ctrl-C from processes that start meanwhile: a terminal sends it to all of them."""
+    """Keeps Ctrl-C, which a terminal sends to all processes, from those that start meanwhile."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -222,7 +219,10 @@ def _digest(path: Path) -> str:
 
 @cache
 def _identity(recogniser: str) -> list[str]:
-    """Returns what an embedding depends on, of a recogniser from recognisers.find_recogniser."""
+    """Returns, for a cache key, what embeddings of a recogniser depend on.
+
+    The recogniser comes from recognisers.find_recogniser.
+    """
     if not recogniser.endswith(".onnx"):
         return [recogniser]
     path = Path(recogniser)
@@ -238,7 +238,7 @@ def _measured(values: dict[Part, bytes]) -> Measured:
     return Measured(**json.loads(values[PICTURE]), embeddings=embeddings)
 
 
-_recognisers: dict[str, Recogniser | FacenetRecogniser]  # of a process of the pool
+_recognisers: dict[str, Recogniser | FacenetRecogniser]  # set in each process of the pool
 
 
 def _start(recognisers: dict[str, str]) -> None:
@@ -248,16 +248,16 @@ def _start(recognisers: dict[str, str]) -> None:
 
     end_with_parent()
     torch.set_num_threads(1)
-    threadpool_limits(1)  # NumPy's BLAS: a process a core is enough
+    threadpool_limits(1)  # NumPy's BLAS: there is one process per core already
     _recognisers = {name: load_recogniser(found) for name, found in recognisers.items()}
 
 
 def _measure(
     codec: str, setting: float, work: tuple[Subject, list[Part]]
 ) -> dict[Part, bytes] | None:
-    """Returns the wanted parts of a photograph's measurement, as stored, or None.
+    """Returns the requested parts of a photograph's measurement, in the form that is stored.
 
-    It is None if the photograph cannot be read.
+    Returns None if the photograph cannot be read.
     """
     import torch
     from PIL import Image

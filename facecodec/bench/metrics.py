@@ -1,4 +1,4 @@
-"""Metrics of pictures, and of curves over rate."""
+"""Metrics of pictures, and of curves over the rate."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def psnr(x: np.ndarray, x_hat: np.ndarray) -> float:
     """Returns the PSNR over RGB in dB.
 
-    Equal pictures have 78.13, as for a mean squared error of 0.001.
+    It is at most 78.13, that of a mean squared error of 0.001, also for equal pictures.
     """
     error = np.square(x.astype(float) - x_hat).mean()
     return 10 * math.log10(255**2 / max(error, 1e-3))
@@ -52,8 +52,8 @@ def _tensor(image: np.ndarray) -> Tensor:
 def falling_fit(values: np.ndarray) -> np.ndarray:
     """Returns the least-squares fit of `values` (R, ...) that never rises along the first axis.
 
-    By the minimax formula of isotonic regression (Barlow et al., 1972): at i, the least over
-    a <= i of the greatest over b >= i of the mean of a to b.
+    It is the isotonic regression by the minimax formula (Barlow et al., 1972): at i, the minimum
+    over a <= i of the maximum over b >= i of the mean of values a to b.
     """
     sums = np.concatenate([np.zeros_like(values[:1]), np.cumsum(values, 0)])
     fit = np.full_like(values, np.inf)
@@ -65,10 +65,10 @@ def falling_fit(values: np.ndarray) -> np.ndarray:
 
 
 def rates_at(rates: Sequence[float], values: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Returns the rates where falling curves first reach their targets, (N,), NaN where none is.
+    """Returns the rates (N,) at which falling curves first reach their targets, or NaN.
 
-    `values` (R, N) are of N curves over the same `rates` (R,), `targets` (N,). A curve is the
-    monotone fit of its values, straight in log rate between its points.
+    `values` (R, N) are N curves over the same `rates` (R,); `targets` is (N,). Each curve is the
+    monotone fit of its values, linear in log rate between its points.
     """
     order = np.argsort(rates)
     x = np.log(np.asarray(rates, float)[order])
@@ -84,7 +84,7 @@ def rates_at(rates: Sequence[float], values: np.ndarray, targets: np.ndarray) ->
 
 
 def rate_at(rates: Sequence[float], values: Sequence[float], target: float) -> float | None:
-    """Does as `rates_at` does, for one curve; returns None where it never reaches the target."""
+    """Returns the rate as from `rates_at`, for one curve; None if it never reaches the target."""
     (rate,) = rates_at(rates, np.asarray(values, float)[:, None], np.array([target])).tolist()
     return None if math.isnan(rate) else rate
 
@@ -92,9 +92,9 @@ def rate_at(rates: Sequence[float], values: Sequence[float], target: float) -> f
 def bd_rate(
     anchor: Sequence[tuple[float, float]], test: Sequence[tuple[float, float]]
 ) -> float | None:
-    """Returns how many percent more bits than `anchor` equal quality takes (Bjontegaard).
+    """Returns the BD-rate (Bjontegaard): how many percent more bits than `anchor` `test` takes.
 
-    Points are (bpp, quality). It is None if the curves have no quality in common.
+    Points are (bpp, quality). Returns None if the curves have no quality in common.
     """
     import bjontegaard
 

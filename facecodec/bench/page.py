@@ -1,4 +1,4 @@
-"""Writes the report as one HTML page with pictures and script, which opens from disk."""
+"""Writes the report as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from facecodec.bench.tables import described, remarks
 
 
 def page(results: dict[str, Any], folder: Path) -> str:
-    """Returns `results` as a page; `folder` has the pictures that it names."""
+    """Returns `results` as a page. The pictures that they name are in `folder`."""
 
     def embedded(name: str) -> str:
         return "data:image/webp;base64," + base64.b64encode((folder / name).read_bytes()).decode()
 
-    shown = with_pictures(results, embedded)  # a copy, down to every number
+    shown = with_pictures(results, embedded)  # a deep copy
     for entry in shown.get("codecs", {}).values():
         for point in entry["points"]:
             for seen in point.get("recognition", {}).values():
-                seen.pop("roc", None)  # most of the bytes, and not drawn
+                seen.pop("roc", None)  # large, and the page does not draw it
     shown |= {"conclusion": conclusion(results), "remarks": remarks(results)}
     shown["about"] = described(results["dataset"]) if "dataset" in results else ""
-    # "</" would end the script element that the numbers lie in.
+    # "</" would end the script element that contains the numbers.
     data = json.dumps(shown).replace("</", "<\\/")
     return (
         files("facecodec.bench")

@@ -1,9 +1,9 @@
 """The rate at which a codec keeps faces as well as the baseline does, by three measures.
 
-`crossing` is where the monotone fit of FRR over rate comes down to the baseline's FRR. On a flat
-curve a few people move it far. `no_worse` is the least rate at which the interval of the paired
-difference of both FRRs includes zero, and from which on the difference itself stays below NEAR.
-`cosine` is where the mean cosine to the original's embedding reaches the baseline's.
+`crossing` is the rate at which the monotone fit of FRR falls to the baseline's FRR. On a flat curve
+a few people move it far. `no_worse` is the lowest rate at which the interval of the paired
+difference of both FRRs includes zero, and from which on the difference stays below NEAR. `cosine`
+is the rate at which the mean cosine to the original's embedding reaches the baseline's.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ def crossing(
     targets: np.ndarray,
     fewest: int = FEWEST_POINTS,
 ) -> dict[str, Any]:
-    """Where a falling curve comes down to the target: `bpp` and its `interval`, or a `reason`.
+    """Returns where a falling curve reaches the target: `bpp` and its `interval`, or a `reason`.
 
-    `drawn` (len(rates), count) and `targets` (count,) are the same in each sample.
+    `drawn` (len(rates), count) and `targets` (count,) are the values and the target in each sample.
     """
     if len(rates) < fewest:
         return {"reason": f"{_settings(len(rates))}; a fit takes {fewest}"}
-    found = _told(rates, rate_at(rates, values.tolist(), target))
+    found = _found(rates, rate_at(rates, values.tolist(), target))
     if "bpp" in found:
         found["interval"] = interval(rates_at(rates, drawn, targets))
     return found
@@ -45,10 +45,10 @@ def crossing(
 def no_worse(
     rates: Sequence[float], differences: np.ndarray, lows: Sequence[float]
 ) -> dict[str, Any]:
-    """Where FRR is first no worse than the baseline's: `bpp`, or a `reason`.
+    """Returns where FRR is first no worse than the baseline's: `bpp`, or a `reason`.
 
-    Of each rate: the difference of FRR, above zero if it is worse than the baseline's, and the low
-    end of its interval. Both are straight in log rate between the rates.
+    For each rate, `differences` has FRR minus the baseline's, and `lows` the low end of its
+    interval. Both are linear in log rate between the rates.
     """
     if len(rates) < FEWEST_LINE:
         return {"reason": f"{_settings(len(rates))}; a line takes {FEWEST_LINE}"}
@@ -67,16 +67,16 @@ def no_worse(
         return {"reason": "not reached"}
     first = reached[0]
     place = places[0] if first == 0 else _zero(places, lows_there, first - 1)
-    return _told(rates, math.exp(place))
+    return _found(rates, math.exp(place))
 
 
 def _zero(x: np.ndarray, values: np.ndarray, before: int) -> float:
-    """Where the line from the value `before`, above zero, to the next one is zero."""
+    """Returns where the line from the value `before`, above zero, to the next one is zero."""
     one, two = values[before], values[before + 1]
     return float(x[before] + (x[before + 1] - x[before]) * one / (one - two))
 
 
-def _told(rates: Sequence[float], rate: float | None) -> dict[str, Any]:
+def _found(rates: Sequence[float], rate: float | None) -> dict[str, Any]:
     if rate is None:
         return {"reason": "not reached"}
     if math.isclose(rate, min(rates)):

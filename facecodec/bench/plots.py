@@ -16,9 +16,9 @@ ACROSS = 4  # panels side by side
 
 
 def draw(results: dict[str, Any], out: Path) -> None:
-    """Draws curves.png and curves.svg: a panel for each recogniser, PSNR and MS-SSIM, if measured.
+    """Draws curves.png and curves.svg, with panels for each recogniser, PSNR and MS-SSIM.
 
-    With queries enough a recogniser's panel shows false rejections, elsewhere 1 - cosine.
+    A recogniser's panel shows false rejections, or 1 - cosine if there are too few queries.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
@@ -98,6 +98,6 @@ def _frr(recogniser: str, point: dict[str, Any]) -> float | None:
 
 
 def _lost(recogniser: str, point: dict[str, Any]) -> float | None:
-    """1 - cosine, which a logarithmic axis can show; None where nothing is lost."""
+    """Returns 1 - cosine, for a logarithmic axis; None if it is zero."""
     cosine = point["recognition"].get(recogniser, {}).get("cosine")
     return None if cosine is None or cosine >= 1 else 1 - cosine

@@ -1,6 +1,6 @@
 """Protocols: identification after Xiao et al. (2022), section 4.2.2, and verification as on LFW.
 
-They turn distances and people into error rates; no network takes part.
+They turn distances and people into error rates. No network is needed.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ FAR, STRICT_FAR = 0.01, 0.001
 
 
 def galleries(people: Sequence[str], size: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of gallery images and of queries: each person's first `size` images, and every later
-    one.
-    """
+    """Returns the indices of gallery images, each person's first `size`, and of all others."""
     seen: dict[str, int] = {}
     is_gallery = np.zeros(len(people), bool)
     for index, person in enumerate(people):
@@ -31,12 +29,11 @@ def galleries(people: Sequence[str], size: int = 1) -> tuple[np.ndarray, np.ndar
 def distances(
     embeddings: np.ndarray, people: Sequence[str], size: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the cosine distances of each query to its own gallery, and to the nearest other
-    person's.
+    """Returns each query's cosine distance to its own gallery, and to the nearest other person's.
 
     `embeddings` (N, D) are unit vectors, in the order of file names. A person's first `size` images
-    are the gallery, of which the nearest counts; every later one is a query. Where an embedding is
-    NaN, no face was found: such an image is infinitely far from every other.
+    are the gallery, and the nearest of them counts; every later image is a query. An image whose
+    embedding is NaN, because no face was found, is infinitely far from every other.
     """
     gallery, queries = galleries(people, size)
     distance = np.nan_to_num(1 - embeddings[queries] @ embeddings[gallery].T, nan=np.inf)
@@ -50,7 +47,7 @@ def frr_at_far(
 ) -> float:
     """Returns the share of `same` distances that are rejected at a FAR.
 
-    Those are the ones not below the threshold that `far` of the `other` distances pass. Raises
+    They are not below the threshold, under which `far` of the `other` distances lie. Raises
     UsageError for fewer than `least` queries.
     """
     if len(other) < least:
@@ -61,15 +58,12 @@ def frr_at_far(
 
 
 def threshold_at_far(other: np.ndarray, far: float = FAR) -> float:
-    """Returns the distance below which `far` of the distances to somebody else lie."""
+    """Returns the distance below which a share `far` of the distances to other people lies."""
     return float(np.sort(other)[math.floor(far * len(other))])
 
 
 def roc(same: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns FAR and FRR at every threshold that changes one of them.
-
-    They are two arrays of one length, FAR rising.
-    """
+    """Returns FAR and FRR, two arrays, at every threshold that changes one of them. FAR rises."""
     thresholds = np.unique(np.concatenate([same, other]))
     far = np.searchsorted(np.sort(other), thresholds) / len(other)
     frr = 1 - np.searchsorted(np.sort(same), thresholds) / len(same)
@@ -79,15 +73,15 @@ def roc(same: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def verification(distances: np.ndarray, same: np.ndarray, fold: np.ndarray) -> list[float]:
     """Returns the accuracy on each fold of pairs, with the threshold that is best on the others.
 
-    This is LFW's protocol. Of each pair (P,) it takes the distance, whether it is of one person,
-    and the fold.
+    This is LFW's protocol. The arguments are (P,): for each pair the distance, whether both are the
+    same person, and the fold.
     """
     accuracies = []
     for number in np.unique(fold):
         ours = fold == number
         candidates = np.append(
             np.unique(distances[~ours]), np.inf
-        )  # a distance below the threshold is accepted
+        )  # pairs with a distance below the threshold are accepted
         accepted = np.sort(distances[~ours & same])
         wrong = np.sort(distances[~ours & ~same])
         right = (

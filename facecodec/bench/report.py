@@ -20,10 +20,9 @@ from facecodec.errors import UsageError
 
 
 def write(results: dict[str, Any], out: Path) -> None:
-    """Writes the report: results.json, report.html and results.md; for codecs also results.csv and
-    curves.
+    """Writes results.json, report.html and results.md; for codecs also results.csv and curves.
 
-    Pictures that the results name lie in `out`.
+    Pictures that the results name must be in `out`.
     """
     out.mkdir(parents=True, exist_ok=True)
     partial = out / "results.json.partial"
@@ -58,10 +57,10 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def redraw(many: Sequence[dict[str, Any]], folders: Sequence[Path], out: Path) -> None:
-    """Writes the report of several results as one; the pictures of each lie in its folder.
+    """Writes one report of several results. `folders` have the pictures of each.
 
     If several have a codec at the same setting, or its parity, the first counts. Raises UsageError
-    for results of different photographs, or of a codec in different versions.
+    for results of different photographs, or of different versions of a codec.
     """
     merged: dict[str, Any] = {}
     for number, (results, folder) in enumerate(zip(many, folders, strict=True)):

@@ -1,6 +1,6 @@
-"""Runs codecs over photographs and computes the statistics.
+"""Measures codecs over photographs and computes the statistics, as a dictionary.
 
-Its result is a dictionary, whose schema is in docs/bench.md.
+docs/bench.md describes its schema.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from facecodec.bench.protocols import (
 )
 from facecodec.bench.subjects import FOLDS, Dataset, Subject, chosen
 
-BASELINE = ("hevc", 23.0)  # the codec and setting that parity is with
+BASELINE = ("hevc", 23.0)  # the codec and setting to which parity refers
 ORIGINAL = "original"
-MOST_REJECTED = 3  # rejected queries in the report, for each codec, setting and recogniser
+MOST_REJECTED = 3  # rejected queries in the report, per codec, setting and recogniser
 PAIR = ("first", "second", "same", "fold")
 FEWEST_BD = 4  # points that a BD-rate needs
-FARS = {"frr": FAR, "frr_strict": STRICT_FAR}  # by the names of the FRRs in the results
+FARS = {"frr": FAR, "frr_strict": STRICT_FAR}  # the FAR of each FRR in the results
 
 Report = Callable[[str, float, int], None]  # codec, setting, photographs done
-# By recogniser and by a statistic's name in the results: its values in every sample.
+# For each recogniser and statistic, by its name in the results: the values in every sample.
 Drawn = dict[EmbeddingSpec, dict[str, np.ndarray]]
 
 
@@ -50,7 +50,8 @@ Drawn = dict[EmbeddingSpec, dict[str, np.ndarray]]
 class Point:
     """A codec at one setting: its numbers and, by recogniser, the distances of each query.
 
-    `cosines` are those of each photograph's embedding with the original's, NaN without a face.
+    `cosines` are between the embeddings of each decoded photograph and its original, NaN without a
+    face.
     """
 
     codec: str
@@ -65,8 +66,8 @@ def summarise(
 ) -> dict[str, Any]:
     """Returns bpp, and the means of PSNR, SSIM, MS-SSIM and cosines to the original's embedding.
 
-    bpp is total bits over total pixels. MS-SSIM is over the pictures that are large enough, None if
-    none is; cosines are over the faces that were found.
+    bpp is total bits over total pixels. MS-SSIM is averaged over the pictures that are large
+    enough, None if none is, and cosines over the faces that were found.
     """
     structure = [m.ms_ssim for m in measured if m.ms_ssim is not None]
     numbers: dict[str, Any] = {
@@ -94,8 +95,8 @@ def measure(
 ) -> list[Point]:
     """Measures every codec at each of its settings.
 
-    Points have an FRR if there are queries enough. All files must be readable, see `readable`;
-    otherwise it raises ImageError.
+    Points have an FRR if there are enough queries. Raises ImageError for an unreadable file, so use
+    `readable` first.
     """
     originals = bench.photographs("original", 0, subjects)
     people = [subject.person for subject in subjects]
@@ -144,9 +145,7 @@ def readable(bench: Bench, dataset: Dataset) -> tuple[Dataset, list[str]]:
 def verify(
     bench: Bench, dataset: Dataset, codec: str, setting: float
 ) -> dict[str, dict[str, float]]:
-    """Returns the accuracy on the dataset's pairs by recogniser: mean over folds, and standard
-    error.
-    """
+    """Returns the accuracy on pairs by recogniser: its mean and standard error over folds."""
     measured = bench.photographs(codec, setting, dataset.subjects)
     first, second, same, fold = (
         np.array([getattr(pair, name) for pair in dataset.pairs]) for name in PAIR
@@ -174,8 +173,8 @@ def bench_results(
 ) -> dict[str, Any]:
     """Measures everything, or the named `parts`: quality, identify, verify, budget.
 
-    Each codec is tried first. `leave_out` gets the reason for each that fails, and it is measured
-    no further. `budget` is for codecs made to fit a limit in bytes.
+    Each codec is tried first; one that fails is not measured, and `leave_out` takes the reason.
+    `budget` is for codecs that fit a limit in bytes.
     """
     skipped = {codec: reason for codec in settings if (reason := unusable(codec))}
     leave_out(skipped)
@@ -219,7 +218,7 @@ def bench_results(
 def rejected_queries(
     point: Point, original: Point, spec: EmbeddingSpec, dataset: Dataset
 ) -> list[dict[str, Any]]:
-    """Returns the queries that are accepted undecoded and rejected decoded.
+    """Returns the queries that are accepted as originals but rejected when decoded.
 
     Those farthest beyond the threshold come first.
     """
@@ -243,9 +242,9 @@ def rejected_queries(
 
 
 def differences(points: list[Point], people: Sequence[str], gallery: int) -> list[dict[str, Any]]:
-    """Returns each reference codec's FRR less that of each model at the same setting.
+    """Returns each reference codec's FRR minus that of each model at the same setting.
 
-    They have intervals, and are paired, because they are of the same people.
+    They have intervals. They are paired, because all are measured on the same people.
     """
     queries = [people[index] for index in galleries(people, gallery)[1]]
     chosen = draws(queries)
@@ -297,7 +296,7 @@ def results(
 ) -> dict[str, Any]:
     """Returns the points with their statistics: intervals, differences, ROC curves, parity.
 
-    `people` says who is on each photograph, in the order measured; without it there is no
+    `people` are the names of the photographs' people, in the order measured; without it there is no
     recognition.
     """
     if not people:
@@ -317,11 +316,13 @@ def results(
             },
         )
         numbers = {"setting": point.setting, **point.numbers}
-        for spec, told in drawn[number].items():
+        for spec, statistics in drawn[number].items():
             seen = numbers["recognition"][str(spec)]
-            seen |= {f"{name}_interval": interval(each) for name, each in told.items()}
+            seen |= {f"{name}_interval": interval(each) for name, each in statistics.items()}
             if base is not None:
-                seen["differences"] = _differences(point, told, points[base], drawn[base], spec)
+                seen["differences"] = _differences(
+                    point, statistics, points[base], drawn[base], spec
+                )
         for spec, apart in point.distances.items():
             curve = [[round(float(v), 5) for v in values] for values in roc(*apart)]
             numbers["recognition"][str(spec)]["roc"] = curve
@@ -351,23 +352,23 @@ def _drawn(points: list[Point], people: Sequence[str], gallery: int, samples: in
     shown = draws(people, samples) if people else np.empty((0, 0))
     drawn: list[Drawn] = []
     for point in points:
-        told: Drawn = {}
+        statistics: Drawn = {}
         for spec, apart in point.distances.items():
             numbers = point.numbers["recognition"][str(spec)]
-            told[spec] = {
+            statistics[spec] = {
                 name: frr_draws(apart, asking, far) for name, far in FARS.items() if name in numbers
             }
         for spec, each in point.cosines.items():
             if not np.isnan(each).all():
-                told.setdefault(spec, {})["cosine"] = mean_draws(each, shown)
-        drawn.append(told)
+                statistics.setdefault(spec, {})["cosine"] = mean_draws(each, shown)
+        drawn.append(statistics)
     return drawn
 
 
 def _differences(
     point: Point, drawn: dict[str, np.ndarray], baseline: Point, its: Drawn, spec: EmbeddingSpec
 ) -> dict[str, Any]:
-    """Returns each statistic less the baseline's, and the interval of that, paired."""
+    """Returns each statistic minus the baseline's, and the paired interval of the difference."""
     mine, wanted = (each.numbers["recognition"][str(spec)] for each in (point, baseline))
     return {
         name: {"value": mine[name] - wanted[name], "interval": interval(each - its[spec][name])}
@@ -381,13 +382,13 @@ def parity(
 ) -> dict[str, Any]:
     """Returns where the points `mine` are as good as the point `base`, by each measure of parity.
 
-    Of each: `bpp`, its `interval` where there is one, and the `share` of the baseline's bits; or a
+    Each has `bpp`, an `interval` if there is one, and the `share` of the baseline's bits; or a
     `reason`.
     """
     rates = [points[number].numbers["bpp"] for number in mine]
 
-    def told(name: str) -> tuple[np.ndarray, float, np.ndarray, np.ndarray] | None:
-        """A statistic of each, the baseline's, and both in every sample."""
+    def collected(name: str) -> tuple[np.ndarray, float, np.ndarray, np.ndarray] | None:
+        """Returns a statistic of each point, the baseline's, and both in every sample."""
         if any(name not in drawn[number].get(spec, {}) for number in [*mine, base]):
             return None
         values = [
@@ -397,12 +398,12 @@ def parity(
         return np.array(values[:-1]), values[-1], samples[:-1], samples[-1]
 
     found = {}
-    if frr := told("frr"):
+    if frr := collected("frr"):
         values, goal, samples, its = frr
         lows = [(interval(each) or (np.nan,))[0] for each in samples - its]
         found["crossing"] = crossing(rates, values, goal, samples, its)
         found["no_worse"] = no_worse(rates, values - goal, lows)
-    if cosine := told("cosine"):
+    if cosine := collected("cosine"):
         values, goal, samples, its = cosine
         found["cosine"] = crossing(rates, 1 - values, 1 - goal, 1 - samples, 1 - its, FEWEST_LINE)
     for each in found.values():
@@ -412,7 +413,7 @@ def parity(
 
 
 def bd_rates(anchor: dict[str, Any] | None, entry: dict[str, Any]) -> dict[str, float]:
-    """Returns how many percent more bits than the anchor equal PSNR and MS-SSIM take.
+    """Returns the BD-rates against the anchor, in percent, by PSNR and MS-SSIM.
 
     Both curves need FEWEST_BD points.
     """

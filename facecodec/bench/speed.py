@@ -1,4 +1,4 @@
-"""Times codecs: a process for each picture, and all pictures in a batch."""
+"""Times codecs: with one process per picture, and with all pictures in a batch."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def speed_results(
     leave_out: Callable[[dict[str, str]], None] = lambda skipped: None,
     alone: int | None = None,
 ) -> dict[str, Any]:
-    """Seconds a picture of each codec: medians and interquartile ranges.
+    """Returns the seconds per picture of each codec: medians and interquartile ranges.
 
-    The first `alone` pictures, or all, have a process each; all of them are a batch. Each codec is
-    tried first; the reason of each that fails is under "skipped", and `leave_out` gets it at once.
-    A codec without settings takes the one nearest to BPP on the first picture. In every round each
-    codec runs in turn, so that a slow minute of the machine slows all. `report` gets the numbers of
-    rounds done and in all.
+    The first `alone` pictures, or all, get one process each; the batch has all pictures. Each codec
+    is tried first; for one that fails, "skipped" has the reason, and `leave_out` takes it at once.
+    A codec without settings gets the setting nearest to BPP on the first picture. Every round runs
+    each codec once, so that a slow minute of the machine slows all codecs. `report` takes the
+    number of rounds done, and of all rounds.
     """
     pixels = images.load(pictures[0])
     timed, skipped = {}, {}
@@ -88,7 +88,7 @@ def summary(seconds: list[float]) -> dict[str, float]:
 
 
 def _round(name: str, setting: float, folder: Path, alone: int | None) -> dict[str, list[float]]:
-    """Seconds a picture: of `alone` pictures in a process each, and of a batch of all."""
+    """Returns the seconds per picture: for the first `alone` with one process each, and a batch."""
     commands = find_codec(name).commands
     assert commands is not None, "codecs without programs are left out before"
     places = [folder / part for part in ("pictures", "coded", "restored")]
@@ -98,7 +98,7 @@ def _round(name: str, setting: float, folder: Path, alone: int | None) -> dict[s
     pictures = sorted(places[0].iterdir())
     coded = [
         places[1] / f"{path.stem}.fic" for path in pictures
-    ]  # what every codec's file is called here
+    ]  # the files of every codec have this suffix here
     restored = [places[2] / f"{path.stem}.png" for path in pictures]
     encoders = [commands.encode(setting, *each) for each in zip(pictures, coded, strict=True)]
     decoders = [commands.decode(*each) for each in zip(coded, restored, strict=True)]
@@ -122,7 +122,7 @@ def _round(name: str, setting: float, folder: Path, alone: int | None) -> dict[s
 
 
 def _all(commands: Sequence[list[str]]) -> None:
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # of processes: the threads only wait
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # the threads only wait for processes
         list(pool.map(_timed, commands))
 
 

@@ -1,4 +1,4 @@
-"""Keeps measurements on disk, so that none is made twice."""
+"""Stores measurements on disk, so that none is repeated."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ BATCH = 500  # keys of one query; SQLite takes no more than a thousand
 
 
 def key(*parts: object) -> bytes:
-    """Returns sixteen bytes for what a measurement depends on; parts are told apart by their
-    text.
-    """
+    """Returns a hash, sixteen bytes, of the text of all that a measurement depends on."""
     return hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=16).digest()
 
 
 class Store:
-    """Bytes by key, in an SQLite file that several processes may use at a time."""
+    """Bytes by key, in an SQLite file that several processes may use at once."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
-"""The photographs that codecs are measured on, with people, landmarks and pairs.
+"""The photographs on which codecs are measured, with people, landmarks and pairs.
 
-They show test people only.
+Only test people are in them.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from facecodec.faces.alignment import CUT, cut_face, scaled_template
 from facecodec.faces.detection import cached_landmarks
 from facecodec.folders import cache_folder, data_folder
 
-ALIGNED = "-align"  # behind a dataset's name: its faces cut out as 448x448 pictures
+ALIGNED = "-align"  # after a dataset's name: its faces, as aligned 448x448 pictures
 FOLDS = 10
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A photograph: its file, who is on it, and the five landmarks (5, 2) of the original.
+    """A photograph: its file, its person, and the landmarks (5, 2) of the original's face.
 
     The landmarks are None without a face.
     """
@@ -51,7 +51,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Photographs in order of their file names; the first `gallery` of each person are enrolled."""
+    """Photographs in the order of their file names; each person's first `gallery` are enrolled."""
 
     name: str
     subjects: list[Subject]
@@ -64,10 +64,10 @@ def load_dataset(
 ) -> Dataset:
     """Returns the test people of a dataset of facecodec/datasets.py, or a folder of photographs.
 
-    A dataset's name may end in -align. `data` is the folder of datasets, see folders.data_folder.
-    `limit` takes whole people, the first ones, until so many photographs are reached. Without
-    `faces` nobody looks for them, and no subject has landmarks. Raises UsageError for a dataset
-    that is not there.
+    A dataset's name may end in -align. `data` is the folder of datasets (folders.data_folder).
+    With `limit`, whole people are taken until there are so many photographs. Without `faces`, no
+    faces are detected and no subject has landmarks. Raises UsageError for a dataset that is not
+    there.
     """
     if name.endswith(ALIGNED):
         return aligned(load_dataset(name.removesuffix(ALIGNED), data, limit))
@@ -90,9 +90,7 @@ def load_dataset(
 
 
 def chosen(dataset: Dataset, indices: Sequence[int]) -> Dataset:
-    """Returns the photographs at `indices`, in their order, and the pairs of which both are among
-    them.
-    """
+    """Returns a dataset of the photographs at `indices`, in this order, with their pairs."""
     place = {index: number for number, index in enumerate(indices)}
     pairs = [
         replace(pair, first=place[pair.first], second=place[pair.second])
@@ -103,7 +101,7 @@ def chosen(dataset: Dataset, indices: Sequence[int]) -> Dataset:
 
 
 def aligned(dataset: Dataset) -> Dataset:
-    """Returns the same people as aligned 448x448 pictures, kept in the user's cache.
+    """Returns the dataset's faces as aligned 448x448 pictures, kept in the user's cache.
 
     Photographs without a face are left out.
     """
@@ -120,7 +118,7 @@ def aligned(dataset: Dataset) -> Dataset:
 
 
 def lfw_pairs(root: Path, subjects: Sequence[Subject]) -> list[Pair]:
-    """Returns the pairs of pairsDevTest.txt, of test people only, in ten equal folds.
+    """Returns the pairs of pairsDevTest.txt, which are of test people only, in ten equal folds.
 
     Pairs with a missing photograph are left out.
     """

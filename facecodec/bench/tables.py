@@ -12,7 +12,7 @@ from rich.table import Table
 from facecodec.text import printable
 
 PIPED_WIDTH = 160
-CURVES = "curves"  # the name of their picture, without its suffix
+CURVES = "curves"  # the file name of the curves, without a suffix
 
 LEGEND = (
     "bpp: bits of whole files over pixels. Cosine: that of the embeddings of the decoded and the "
@@ -30,7 +30,7 @@ PARITIES = {
 
 @dataclass(frozen=True)
 class Numbers:
-    """A table: its first column holds names, the others numbers."""
+    """A table. The first column has names, the others numbers."""
 
     title: str
     heads: Sequence[str]
@@ -58,7 +58,7 @@ def show(results: dict[str, Any], conclusion: str) -> None:
 
 
 def markdown(results: dict[str, Any], conclusion: str) -> str:
-    """Returns a page of the same, with the commands that made them."""
+    """Returns the same as a Markdown page, with the commands that made the results."""
     lines = ["# facecodec bench", ""]
     if conclusion:
         lines += [conclusion, ""]
@@ -134,11 +134,11 @@ def _why_no_frr(dataset: dict[str, Any]) -> str:
 
 
 def described(dataset: dict[str, Any]) -> str:
-    """Returns what was measured: a dataset's name and counts, of people where they are known."""
-    told = f"{dataset['name']}: {dataset['photographs']:,} photographs"
+    """Returns a dataset's name and number of photographs, and of people if they are known."""
+    text = f"{dataset['name']}: {dataset['photographs']:,} photographs"
     if dataset["queries"]:
-        told += f" of {dataset['people']:,} people, {dataset['queries']:,} queries"
-    return told
+        text += f" of {dataset['people']:,} people, {dataset['queries']:,} queries"
+    return text
 
 
 def _headline(results: dict[str, Any]) -> Numbers:
@@ -258,7 +258,7 @@ def _speed(speed: dict[str, Any]) -> Numbers:
 
 
 def recognisers_of(results: dict[str, Any]) -> list[str]:
-    """Returns every recogniser of the results, those with faces found again last."""
+    """Returns the recognisers of the results; those with faces found again come last."""
     points = [point for entry in results.get("codecs", {}).values() for point in entry["points"]]
     found = list(
         dict.fromkeys(recogniser for point in points for recogniser in point.get("recognition", {}))
@@ -271,7 +271,7 @@ def marks(results: dict[str, Any], recognisers: Sequence[str]) -> list[str]:
 
 
 def marked(results: dict[str, Any], recogniser: str) -> str:
-    """Returns a recogniser's name, and whether the training of a measured model saw it."""
+    """Returns a recogniser's name, and whether a measured model was trained against it."""
     name, _, again = recogniser.partition(", ")
     mark = "seen in training" if name in results.get("seen", ()) else "never seen"
     return f"{name} ({mark}{', faces ' + again if again else ''})"

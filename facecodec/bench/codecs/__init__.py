@@ -1,7 +1,7 @@
-"""Codecs to measure, each from pixels to the bytes of a real file and back.
+"""The codecs to measure. Each turns pixels into the bytes of a real file and back.
 
-A reference codec is a module of this folder that has CODECS, and its name in MODULES. Every
-other name is one of our models.
+A reference codec is a module of this folder that has CODECS; its name must be in MODULES. Every
+other name is that of a facecodec model.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from facecodec.bench.codecs.fit import within
 from facecodec.errors import UsageError
 
 MODULES = ("original", "jpeg", "hevc", "jpeg2000", "webp", "avif", "jpegxl", "zoo")
-TRIAL = 64  # pixels on each side of the picture that a codec is tried with
+TRIAL = 64  # pixels along each side of the trial picture
 
 
 @cache
@@ -28,25 +28,23 @@ def references() -> dict[str, BenchCodec]:
 
 
 def is_reference(name: str) -> bool:
-    """Returns whether a name is a reference codec's, perhaps made to fit, and not a model of
-    ours.
-    """
+    """Returns whether a name, perhaps with @, is a reference codec's and not a model's."""
     return name.partition("@")[0] in references()
 
 
 @cache
 def find_codec(name: str) -> BenchCodec:
-    """Returns a reference codec, or a model of ours by name or file.
+    """Returns a reference codec by name, or a model by name or file.
 
-    Raises UsageError if it is neither. `@fit` or `@SCALE` behind the name makes the codec fit a
-    limit in bytes (fit.py).
+    With `@fit` or `@SCALE` after the name, the codec fits a limit in bytes (fit.py). Raises
+    UsageError for an unknown name.
     """
     base, at, scale = name.rpartition("@")
     if at:
         try:
             return within(find_codec(base), None if scale == "fit" else float(scale))
         except ValueError:
-            raise UsageError(f"{name}: behind the @ goes a scale, or 'fit'") from None
+            raise UsageError(f"{name}: write a scale, or 'fit', after the @") from None
     if name in references():
         return references()[name]
     from facecodec.bench.codecs.ours import model_codec
@@ -59,9 +57,9 @@ def find_codec(name: str) -> BenchCodec:
 
 @cache
 def unusable(name: str) -> str | None:
-    """Why a codec cannot be measured here, or None if a trial picture comes back from it.
+    """Returns why a codec cannot be measured here, or None if it codes a trial picture.
 
-    A codec made to fit a limit in bytes is as usable as the codec it is made of.
+    With `@fit` or `@SCALE`, the codec itself is tried.
     """
     codec = find_codec(name.partition("@")[0])
     reason = codec.missing()
@@ -70,7 +68,7 @@ def unusable(name: str) -> str | None:
     ramp = np.linspace(0, 255, TRIAL * TRIAL * 3).astype(np.uint8).reshape(TRIAL, TRIAL, 3)
     try:
         decoded = codec.decode(codec.encode(ramp, codec.settings[0]), (TRIAL, TRIAL))
-    except Exception as error:  # libraries and programs raise what they like
+    except Exception as error:  # each library and program raises its own types
         return f"it failed on a trial picture: {type(error).__name__}: {error}"
     if decoded.shape != ramp.shape:
         return f"a trial picture of {ramp.shape} came back as {decoded.shape}"
@@ -78,10 +76,9 @@ def unusable(name: str) -> str | None:
 
 
 def code(name: str, pixels: np.ndarray, setting: float, file: Path) -> tuple[int, np.ndarray]:
-    """Returns the size of the file that codec `name` writes to `file`, and the pixels read back
-    from it.
+    """Codes `pixels` with codec `name` into `file`.
 
-    These are uint8 (H, W, 3).
+    Returns the size of the file and the pixels read back from it, uint8 (H, W, 3).
     """
     codec = find_codec(name)
     file.write_bytes(codec.encode(pixels, setting))

@@ -11,10 +11,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Commands:
-    """Command lines from an image file at a setting to the codec's file, and on to a PNG file.
+    """Command lines that encode an image file at a setting, and that decode to a PNG file.
 
-    The two for many files go from a folder to a folder, on all cores. Without them each file takes
-    a process.
+    The two commands for many files go from a folder to a folder, on all cores. Without them each
+    file takes one process.
     """
 
     encode: Callable[[float, Path, Path], list[str]]
@@ -29,13 +29,13 @@ def nothing() -> None:
 
 @dataclass(frozen=True)
 class BenchCodec:
-    """A codec under one set of options, with one number left to choose.
+    """A codec with fixed options, except for one number, its setting.
 
-    `settings` are measured by default, `fine` are all there are, from the smallest file to the
-    largest. `encode` takes uint8 (H, W, 3) and a setting and gives a whole file; `decode` takes
-    that and (H, W). `missing` says why it cannot run here, or None. `version` changes whenever its
-    files may. `commands` are its programs, if it has any, and `teachers` the recognisers that it
-    was trained against.
+    `settings` are measured by default; `fine` are all settings, from the smallest file to the
+    largest. `encode` takes uint8 (H, W, 3) and a setting and returns a whole file; `decode` takes a
+    file and (H, W). `missing` returns why the codec cannot run here, or None. `version` must change
+    whenever the files may change. `commands` are its programs, if it has any. `teachers` are the
+    recognisers that it was trained against.
     """
 
     name: str

@@ -1,8 +1,8 @@
-"""Still pictures by one of ffmpeg's video encoders.
+"""Codes still pictures with ffmpeg's video encoders.
 
-The system's ffmpeg is taken if it writes and reads such files, otherwise the one that the
-package imageio-ffmpeg brings. An ffmpeg may list an encoder and fail all the same: Debian 12's
-writes JPEG XL and does not read it from a pipe. So each is tried, not asked.
+The system's ffmpeg is used if it can write and read the format, otherwise that of the package
+imageio-ffmpeg. Each is tested with a picture, because an ffmpeg may list an encoder and still fail:
+Debian 12's writes JPEG XL but cannot read it from a pipe.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 
 RAW = ("-f", "rawvideo", "-pix_fmt", "rgb24")
-TRIAL = 16  # pixels on each side of the picture that an ffmpeg is tried with
+TRIAL = 16  # pixels along each side of the trial picture
 
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file: ffmpeg's names of its encoder, of what writes it and of what reads it."""
+    """A file format, by ffmpeg's names of its encoder, its muxer and its demuxer."""
 
     encoder: str
     muxer: str
@@ -38,16 +38,16 @@ class Format:
         return shown.split(" Copyright")[0]
 
     def encode(self, pixels: np.ndarray, options: list[str]) -> bytes:
-        """Returns the file of one frame, from uint8 (H, W, 3).
+        """Returns uint8 (H, W, 3) as a file of one frame.
 
-        Raises RuntimeError with ffmpeg's words.
+        Raises RuntimeError with ffmpeg's message.
         """
         return _encode(self._executable(), self, pixels, options)
 
     def decode(self, data: bytes, shape: tuple[int, int]) -> np.ndarray:
         """Returns the frame in a file, uint8 (H, W, 3).
 
-        Raises RuntimeError with ffmpeg's words, and ValueError for a frame of another size.
+        Raises RuntimeError with ffmpeg's message, and ValueError for a frame of another size.
         """
         return _decode(self._executable(), self, data, shape)
 
@@ -70,7 +70,7 @@ class Format:
 
 @cache
 def _chosen(kind: Format) -> tuple[str | None, str | None]:
-    """Returns the first ffmpeg that writes and reads `kind`, or why none does."""
+    """Returns the path of the first ffmpeg that can write and read `kind`, or why none can."""
     paths, reasons = _candidates()
     for path in paths:
         try:
@@ -82,13 +82,13 @@ def _chosen(kind: Format) -> tuple[str | None, str | None]:
 
 
 def _try(path: str, kind: Format) -> None:
-    """Sends a small picture there and back. Raises what `decode` raises, or OSError."""
+    """Encodes and decodes a small picture. Raises OSError, and as `decode` does."""
     ramp = np.linspace(0, 255, TRIAL * TRIAL * 3).astype(np.uint8).reshape(TRIAL, TRIAL, 3)
     _decode(path, kind, _encode(path, kind, ramp, []), (TRIAL, TRIAL))
 
 
 def _candidates() -> tuple[list[str], list[str]]:
-    """Returns the paths of the ffmpegs that exist, the system's first, and remarks on others."""
+    """Returns the paths of the ffmpegs here, the system's first, and why others are missing."""
     system = shutil.which("ffmpeg")
     paths, reasons = ([system], []) if system else ([], ["none is on the path"])
     try:
@@ -117,13 +117,13 @@ def _decode(path: str, kind: Format, data: bytes, shape: tuple[int, int]) -> np.
 
 
 def _command(path: str, arguments: list[str]) -> list[str]:
-    """Returns a command of one thread: the bench runs many processes at once."""
+    """Returns a command with one thread, because the bench runs many processes at once."""
     return [path, "-v", "error", "-threads", "1", *arguments]
 
 
 def _run(command: list[str], data: bytes) -> bytes:
     done = subprocess.run(command, input=data, capture_output=True)
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise RuntimeError(said[-1] if said else f"ffmpeg ended with status {done.returncode}")
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        raise RuntimeError(lines[-1] if lines else f"ffmpeg ended with status {done.returncode}")
     return done.stdout

@@ -1,7 +1,7 @@
-"""A codec made to fit: shrink the picture, code it within the limit, and enlarge it again.
+"""Makes a codec fit a limit in bytes: it shrinks the picture, codes it, and enlarges it again.
 
-After "Optimizing Image Preparation and Compression for Face Recognition within 1024 Bytes": at so
-few bytes, fewer pixels coded better can beat all of them coded badly.
+At very few bytes, fewer pixels coded well can beat all pixels coded badly. After "Optimizing Image
+Preparation and Compression for Face Recognition within 1024 Bytes".
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from facecodec.bench.codecs.codec import BenchCodec
 from facecodec.errors import ImageError
 
 SCALES = (1, 3 / 4, 1 / 2, 3 / 8, 1 / 4, 1 / 8)
-# The scale of each codec, by bits per pixel, where the mean cosine of held-back training people
-# was best: benchmarks/fit_scales.py.
+# For each codec, the scale by bits per pixel at which the mean cosine of held-back training people
+# was best, as benchmarks/fit_scales.py measured.
 RULES: dict[str, dict[float, float]] = {
     "jpeg": {0.066: 0.25, 0.131: 0.375, 0.262: 0.5},
     "webp": {0.066: 0.25, 0.131: 0.375, 0.262: 0.5},
@@ -34,8 +34,8 @@ RULES: dict[str, dict[float, float]] = {
 def within(codec: BenchCodec, scale: float | None = None) -> BenchCodec:
     """Returns `codec` with a limit in bytes as its setting.
 
-    The picture is scaled by one of SCALES or, by default, of RULES. If the coarsest setting has too
-    many bytes, a smaller scale is taken.
+    The picture is scaled by `scale` or, by default, by RULES. If even the coarsest setting takes
+    too many bytes, a smaller scale is used.
     """
     rule: Mapping[float, float] = {0: scale} if scale else RULES.get(codec.name, {0: 1})
 
@@ -53,11 +53,11 @@ def within(codec: BenchCodec, scale: float | None = None) -> BenchCodec:
             small = shrunk(shape, each)
             try:
                 decoded = codec.decode(data, small)
-            except ValueError:  # raw frames have another size
+            except ValueError:  # the frame has another size
                 continue
             if decoded.shape[:2] == small:
                 return resized(decoded, shape)
-        raise ImageError(f"a {codec.name} file of a size that was not asked for")
+        raise ImageError(f"a {codec.name} file of an unexpected size")
 
     return replace(
         codec,
@@ -72,9 +72,7 @@ def within(codec: BenchCodec, scale: float | None = None) -> BenchCodec:
 
 
 def _finest(codec: BenchCodec, pixels: np.ndarray, limit: float) -> bytes | None:
-    """Returns the file of the finest setting that has at most `limit` bytes, or None if none
-    has.
-    """
+    """Returns the file of the finest setting with at most `limit` bytes, or None."""
     at = cache(lambda index: codec.encode(pixels, codec.fine[index]))
     fitting = bisect_right(range(len(codec.fine)), limit, key=lambda index: len(at(index)))
     return at(fitting - 1) if fitting else None
@@ -90,7 +88,7 @@ def nearest(codec: BenchCodec, pixels: np.ndarray, size: float) -> tuple[float, 
 
 
 def scale_at(rule: Mapping[float, float], bpp: float) -> float:
-    """Returns the scale of the rate that is nearest, in ratio."""
+    """Returns the scale at the rate of `rule` that is nearest to `bpp`, in ratio."""
     return rule[min(rule, key=lambda rate: abs(math.log(max(rate, 1e-9) / bpp)))]
 
 
@@ -100,7 +98,7 @@ def shrunk(shape: tuple[int, int], scale: float) -> tuple[int, int]:
 
 
 def resized(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Lanczos, area-correct: what lies between the new pixels is averaged, not skipped."""
+    """Resizes by Lanczos, with a filter as wide as the reduction, so that no pixel is skipped."""
     if pixels.shape[:2] == shape:
         return pixels
     return np.asarray(Image.fromarray(pixels).resize(shape[::-1], Image.Resampling.LANCZOS))

@@ -1,8 +1,8 @@
 """HEVC intra by libx265; the setting is its CRF.
 
-x265 writes its own settings as text into every stream: 2.3 KB, more than the picture. `hevc`, the
-paper's baseline, goes without that text, `hevc-text` keeps it, and `hevc-best` takes the slowest
-preset and full chroma.
+x265 writes its settings as text into every stream: 2.3 KB, more than the picture. `hevc`, the
+paper's baseline, omits this text; `hevc-text` keeps it. `hevc-best` uses the slowest preset and
+full chroma.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def options(
 
 
 def encode(pixels: np.ndarray, crf: float, **given: Any) -> bytes:
-    # 4:2:0 takes even sides alone.
+    # 4:2:0 needs even sides.
     even = [(0, side % 2) for side in pixels.shape[:2]] + [(0, 0)]
     return FORMAT.encode(np.pad(pixels, even, mode="edge"), options(crf, **given))
 

@@ -1,4 +1,4 @@
-"""JPEG 2000 by Pillow's OpenJPEG, irreversible; the setting is the ratio by which it compresses."""
+"""JPEG 2000 by Pillow's OpenJPEG, irreversible; the setting is the compression ratio."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No coding, 24 bits a pixel: the best that recognition can give."""
+"""No coding, 24 bits per pixel: the upper bound of recognition."""
 
 from __future__ import annotations
 

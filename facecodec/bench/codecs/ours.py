@@ -1,4 +1,4 @@
-"""Our own models, through the Python API; the setting is q."""
+"""facecodec's own models, through the Python API; the setting is q."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def model_codec(name: str) -> BenchCodec:
         return np.asarray(model.decode(data))
 
     name = model.card.name
-    # The fingerprint leaves the encoder out, but rate and quality depend on it too.
+    # The fingerprint does not cover the encoder, but rate and quality depend on it.
     version = f"{model.card.fingerprint}, file {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
 
     def encode_command(q: float, source: Path, target: Path) -> list[str]:
@@ -38,7 +38,7 @@ def model_codec(name: str) -> BenchCodec:
     def decode_command(source: Path, target: Path) -> list[str]:
         return [*PROGRAM, "decode", str(source), "-f", "-o", str(target)]
 
-    # The same command takes a file or a folder.
+    # The commands take a file or a folder.
     commands = Commands(encode_command, decode_command, encode_command, decode_command)
     return BenchCodec(
         name,

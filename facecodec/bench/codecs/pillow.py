@@ -1,4 +1,4 @@
-"""Shared parts of the codecs that come with Pillow."""
+"""What the codecs in Pillow have in common."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def codec(
     options: Options,
     feature: str,
 ) -> BenchCodec:
-    """Returns a codec that Pillow has if `feature` was built in.
+    """Returns a codec of Pillow that needs the `feature` to be built in.
 
-    It has its name there, and what `save` takes for a setting.
+    `kind` is Pillow's name of the format; `options` returns the arguments of `save` at a setting.
     """
     return BenchCodec(
         name,
@@ -67,7 +67,7 @@ def decode(data: bytes, shape: tuple[int, int]) -> np.ndarray:
 
 
 def commands(kind: str, options: Options) -> Commands:
-    """Returns commands of Python and Pillow alone, the plainest program there is."""
+    """Returns commands that run only Python and Pillow, the simplest program possible."""
 
     def saved(setting: float) -> str:
         return f"{kind!r}, **{options(setting)!r}"

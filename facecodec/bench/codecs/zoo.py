@@ -1,7 +1,7 @@
-"""CompressAI's pretrained hyperprior of Ballé et al. (2018), for general images; the setting is its
-quality, 1 to 8.
+"""CompressAI's pretrained hyperprior for general images; the setting is its quality, 1 to 8.
 
-Its entropy decoder trusts its input, so that it sees files of this bench alone.
+It is that of Ballé et al. (2018). Its entropy decoder trusts its input, so it must only get files
+of this bench.
 """
 
 from __future__ import annotations

@@ -38,8 +38,8 @@ def recogniser():
 
 
 def identity_loss(teacher, features=(), **options) -> IdentityLoss:
-    told = configuration.Recogniser("mobilefacenet-ms1m", features=features)
-    return IdentityLoss([(told, teacher)], **options)
+    config = configuration.TeacherConfig("mobilefacenet-ms1m", features=features)
+    return IdentityLoss([(config, teacher)], **options)
 
 
 def tiny_recogniser(path: Path, seed: int = 0, side: int = 16) -> Path:
@@ -483,7 +483,7 @@ def test_dropped_channels_are_zero_and_come_back():
 def test_several_teachers_take_turns_by_their_weights(tmp_path, monkeypatch):
     files = [tiny_recogniser(tmp_path / f"{n}.onnx", seed=n, side=112) for n in range(3)]
     teachers = [
-        (configuration.Recogniser(str(file), weight), load_teacher(str(file), None))
+        (configuration.TeacherConfig(str(file), weight), load_teacher(str(file), None))
         for file, weight in zip(files, (1.0, 1.0, 8.0), strict=True)
     ]
     torch.manual_seed(1)
@@ -505,8 +505,8 @@ def test_several_teachers_take_turns_by_their_weights(tmp_path, monkeypatch):
 
 def test_varied_views_and_dropout_are_the_same_for_both_pictures(tmp_path):
     teacher = load_teacher(str(tiny_recogniser(tmp_path / "x.onnx", side=112)), None)
-    told = configuration.Recogniser("x")
-    loss = IdentityLoss([(told, teacher)], dropout=0.3, varied=True)
+    config = configuration.TeacherConfig("x")
+    loss = IdentityLoss([(config, teacher)], dropout=0.3, varied=True)
     torch.manual_seed(1)
     x = torch.rand(1, 3, 130, 130)
     matrix = similarity(TEMPLATE + 5)[None]

@@ -407,14 +407,14 @@ def test_slices_start_from_a_hyperprior_and_give_what_it_gave(finished):
     torch.testing.assert_close(mine.x_hat, theirs.x_hat)
     torch.testing.assert_close(mine.y_bits, theirs.y_bits)
     torch.testing.assert_close(mine.z_bits, theirs.z_bits)
-    reading = second.head(mine.y_hat)
-    torch.testing.assert_close(reading.embedding, first.head(theirs.y_hat).embedding)
+    outputs = second.head(mine.y_hat)
+    torch.testing.assert_close(outputs.embedding, first.head(theirs.y_hat).embedding)
 
     before = first.state_dict()  # a head of the hyperprior beside slices that were trained on
     begin(
         second, {**second.state_dict(), **{n: before[n] for n in before if "head" in n}}, finished
     )
-    torch.testing.assert_close(second.head(mine.y_hat).embedding, reading.embedding)
+    torch.testing.assert_close(second.head(mine.y_hat).embedding, outputs.embedding)
 
 
 def test_the_rate_alone_is_trained_and_the_pictures_stay(root, finished, tmp_path):

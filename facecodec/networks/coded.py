@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from facecodec.networks.head import HeadNetwork
     from facecodec.networks.transforms import Uncentred
 
-QUALITIES = 8  # whole q from 1, which networks are trained and validated for
+QUALITIES = 8  # networks are trained for q from 1 to this, and validated at each whole q
 
 
 @dataclass
 class Coded:
-    """The result of a pass: x_hat (B, 3, H, W), and the bits of y and of z for each image, (B,).
+    """The result of a pass: x_hat (B, 3, H, W), and the bits of y and z of each image, (B,).
 
-    Families whose latents a head can read also give y_hat (B, M, h, w).
+    If a head can read the family's latents, there is also y_hat (B, M, h, w).
     """
 
     x_hat: Tensor
@@ -33,8 +33,8 @@ class Coded:
 class FamilyNetwork(nn.Module):
     """The network of a codec family.
 
-    Families whose latents a head can read have `channels`, the channels M of y, the synthesis `g_s`
-    and the method `latents`. `head` exists if the configuration asks for one.
+    If a head can read the family's latents, it has `channels`, the number M of channels of y, the
+    synthesis `g_s` and the method `latents`. `head` exists if the configuration has a [head].
     """
 
     channels: int
@@ -44,7 +44,7 @@ class FamilyNetwork(nn.Module):
     def forward(self, x: Tensor, quality: Tensor, noisy_rate: bool = False) -> Coded:
         """Codes images x (B, 3, H, W) in 0..1, sides multiples of 16, at `quality` (B,) in 1..8.
 
-        With `noisy_rate` the rate is that of latents with uniform noise, otherwise of rounded ones.
+        The bits are those of rounded latents, or with `noisy_rate` of latents with uniform noise.
         """
         raise NotImplementedError
 
@@ -53,13 +53,13 @@ class FamilyNetwork(nn.Module):
         raise NotImplementedError
 
     def adopted(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Returns the parameters of another family that this network can start from."""
+        """Converts the parameters of another family into those from which this network starts."""
         return state
 
     def learn_rate_alone(self) -> None:
-        """Leave to training only what changes the bits and not the pictures.
+        """Freezes all parameters except those that change the bits but not the pictures.
 
-        Raises UsageError in families that have no such part.
+        Raises UsageError for families that have no such parameters.
         """
         raise UsageError("the objective 'rate' is for the family 'sliced'")
 

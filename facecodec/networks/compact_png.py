@@ -1,8 +1,8 @@
 """Analysis to a compact image of three channels, and its reconstruction: families/compact_png.py.
 
-Bian et al., "A Deep Image Compression Framework for Face Recognition" (2019), with this project's
-depthwise blocks in place of theirs. A fresh network's compact image is the mean colour of each
-block, and its picture those blocks.
+After Bian et al., "A Deep Image Compression Framework for Face Recognition" (2019), with this
+project's depthwise blocks. At the start, the compact image has the mean colour of each block, and
+the picture consists of blocks of these colours.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ COLOURS = 3
 
 
 class CompactPngNetwork(FamilyNetwork):
-    """Images are (B, 3, H, W) in 0..1, H and W multiples of 16; the compact image is (B, 3, H/8,
-    W/8) or half of that.
+    """The network. Images are (B, 3, H, W) in 0..1, H and W multiples of 16.
 
-    `fine` channels at 1/8 and `coarse` at 1/16, so many blocks of each: analysis 3 and 2, synthesis
-    4 and 3.
+    The compact image is (B, 3, H/8, W/8) or (B, 3, H/16, W/16). There are `fine` channels at 1/8
+    and `coarse` at 1/16 of the resolution. `blocks` are the numbers of blocks: analysis at 1/8 and
+    1/16, synthesis at 1/8 and 1/16.
     """
 
     def __init__(
@@ -66,8 +66,7 @@ class CompactPngNetwork(FamilyNetwork):
         self._start(fine, coarse)
 
     def _start(self, fine: int, coarse: int) -> None:
-        """Sets the weights so that the compact image is mean colours, and the picture blocks of
-        them.
+        """Sets the weights so that the compact image has mean colours, and the picture shows them.
 
         Both are expressed in an orthonormal transform.
         """
@@ -101,8 +100,8 @@ class CompactPngNetwork(FamilyNetwork):
     def forward(self, x: Tensor, quality: Tensor, noisy_rate: bool = False) -> Coded:
         """Codes `x` at the steps nearest to `quality` (B,). Rounding is straight-through.
 
-        The size of a PNG file has no gradient. With gradients the rate is 0, otherwise that of the
-        files.
+        The size of a PNG file has no gradient. So the rate is 0 while gradients are computed;
+        otherwise it is the files'.
         """
         steps = [STEPS[round(q) - 1] for q in quality.tolist()]
         x_hat = torch.empty_like(x)
@@ -125,7 +124,7 @@ class CompactPngNetwork(FamilyNetwork):
         return Coded(x_hat, bits, torch.zeros_like(bits))
 
     def frozen(self) -> dict[str, np.ndarray]:
-        """Returns the four graphs, and how far each looks."""
+        """Returns the four graphs and the reach of each."""
         tensors: dict[str, np.ndarray] = {}
         for step in (8, 16):
             tensors |= of_pixels(f"g_a{step}", self.analysis(step), step)
@@ -134,5 +133,5 @@ class CompactPngNetwork(FamilyNetwork):
 
 
 def build(span: float, **options: Any) -> CompactPngNetwork:
-    """Returns a network; there are no gains that `span` could set."""
+    """Returns a network. `span` has no effect, because there are no gains."""
     return CompactPngNetwork(**options)

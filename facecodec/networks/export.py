@@ -1,4 +1,4 @@
-"""Torch modules -> ONNX graphs in half precision, and how far these look."""
+"""Exports torch modules as ONNX graphs in half precision, and measures their reach."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from facecodec.tensors import REACH
 
 
 def graph(module: nn.Module, example: Tensor, outputs: tuple[str, ...] = ("output",)) -> np.ndarray:
-    """Returns the module as ONNX bytes with free height and width and half-precision constants, as
-    uint8; `outputs` names what it gives.
+    """Returns the module as the bytes of an ONNX graph, uint8. `outputs` names its outputs.
+
+    Height and width are free, and constants are in half precision.
     """
-    buffer: Any = io.BytesIO()  # which the exporter takes, though its types say otherwise
+    buffer: Any = io.BytesIO()  # the exporter accepts it, although its types do not
     axes = {2: "height", 3: "width"}
     torch.onnx.export(
         module.float().to(memory_format=torch.contiguous_format),
@@ -34,7 +35,7 @@ def graph(module: nn.Module, example: Tensor, outputs: tuple[str, ...] = ("outpu
     )
     model = onnx.load_from_string(buffer.getvalue())
     halve(model)
-    # Who exported it and from which line of code is not part of the model.
+    # The exporter's name and version must not change the bytes of a model.
     model.producer_name = model.producer_version = ""
     for node in model.graph.node:
         node.doc_string = ""
@@ -43,7 +44,7 @@ def graph(module: nn.Module, example: Tensor, outputs: tuple[str, ...] = ("outpu
 
 
 def halve(model: onnx.ModelProto) -> None:
-    """Stores the constants of an ONNX model in half precision; it still computes in single."""
+    """Stores the constants of an ONNX model in half precision. It still computes in float32."""
     for initializer in list(model.graph.initializer):
         if initializer.data_type == TensorProto.FLOAT and len(initializer.dims) > 0:
             half = numpy_helper.from_array(numpy_helper.to_array(initializer).astype(np.float16))
@@ -55,7 +56,7 @@ def halve(model: onnx.ModelProto) -> None:
 
 
 def of_pixels(name: str, module: nn.Module, step: int) -> dict[str, np.ndarray]:
-    """Exports a module from pictures to latents, a position for `step` pixels.
+    """Exports a module from pictures to latents, with `step` pixels per position.
 
     Returns NAME.onnx and NAME.reach.
     """
@@ -64,13 +65,13 @@ def of_pixels(name: str, module: nn.Module, step: int) -> dict[str, np.ndarray]:
 
 
 def of_latents(name: str, module: nn.Module, channels: int, down: int) -> dict[str, np.ndarray]:
-    """Exports a module from latents to fewer by `down` along each side, as `of_pixels` does."""
+    """Exports a module that reduces latents by `down` along each side, as `of_pixels` does."""
     frozen = graph(module, torch.zeros(1, channels, 8, 8))
     return _with_reach(name, frozen, channels, down=down, unit=down)
 
 
 def to_pixels(name: str, module: nn.Module, channels: int, step: int) -> dict[str, np.ndarray]:
-    """Exports a module from latents to pictures, `step` pixels for a position, likewise."""
+    """Exports a module from latents to pictures, with `step` pixels per position, likewise."""
     frozen = graph(module, torch.zeros(1, channels, 4, 4))
     return _with_reach(name, frozen, channels, up=step)
 
@@ -78,9 +79,9 @@ def to_pixels(name: str, module: nn.Module, channels: int, step: int) -> dict[st
 def _with_reach(
     name: str, frozen: np.ndarray, channels: int, up: int = 1, down: int = 1, unit: int = 1
 ) -> dict[str, np.ndarray]:
-    """Returns a graph, and the positions to each side that it looks at; a cell has `unit` of them.
+    """Returns a graph and its reach in positions; a cell of `measured_reach` has `unit`.
 
-    Raises UsageError where these are more than a model can say.
+    Raises UsageError for a reach above REACH.most.
     """
     tensors = {f"{name}.onnx": frozen}
     reach = unit * Transforms(tensors).measured_reach(f"{name}.onnx", channels, up, down)

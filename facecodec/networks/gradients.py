@@ -1,16 +1,15 @@
-"""Reverse-mode differentiation of ONNX graphs: a network -> graphs that give its gradient.
+"""Reverse-mode differentiation of ONNX graphs: turns a network into graphs of its gradient.
 
-The search for the best file (facecodec/search) needs gradients and must not need torch. So the
-chain rule is applied once, when a model is frozen, to the graph itself. Weights are constants, and
-the gradient is taken with respect to the one input alone. Each operator has a rule in `_RULES`; one
-without a rule is an error, never a wrong gradient.
+The search (facecodec/search) needs gradients but must not need torch. So the chain rule is applied
+to the graph once, when a model is frozen. Weights are constants; the gradient is with respect to
+the one input. Each operator has a rule in `_RULES`; an operator without a rule is an error.
 
-Where a rule needs a value of the forward pass, `split` makes it an output of the forward graph and
-an input of the backward graph, so that nothing is computed twice. `taught` puts both passes into
-one graph, with the distance of two embeddings between them.
+If a rule needs a value of the forward pass, `split` makes it an output of the forward graph and an
+input of the backward graph, so that nothing is computed twice. `taught` puts both passes into one
+graph, with the distance of two embeddings between them.
 
-Large weights are left out of the graphs and given beside them, each once, whatever uses it: what a
-rule wants of a weight turned or mirrored is made of it in the graph, when ONNX Runtime loads it.
+Large weights are not in the graphs, but are returned beside them, each once. If a rule needs a
+weight transposed or mirrored, the graph computes that when ONNX Runtime loads it.
 """
 
 from __future__ import annotations
@@ -27,14 +26,14 @@ from onnx import TensorProto, helper, numpy_helper
 from facecodec.errors import UsageError
 
 OPSET = 17
-LARGE = 512  # numbers from which a constant is a weight that is left out
+LARGE = 512  # a constant of at least so many numbers is a large weight
 COTANGENT = "cotangent"
 GRADIENT = "gradient"
 
 
 @dataclass(frozen=True)
 class Bare:
-    """An ONNX graph without its large weights, uint8, and these by name, float32."""
+    """An ONNX graph without its large weights, uint8, and the weights by name, float32."""
 
     content: np.ndarray
     weights: dict[str, np.ndarray]
@@ -42,7 +41,7 @@ class Bare:
 
 @dataclass
 class _Tape:
-    """The forward graph in order, what is known of its values, and the backward nodes so far."""
+    """The forward nodes in order, facts about their values, and the backward nodes so far."""
 
     nodes: list[onnx.NodeProto]
     constants: dict[str, np.ndarray]
@@ -54,7 +53,7 @@ class _Tape:
     names: int = 0
 
     def emit(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """Appends a node of one output to the backward pass; returns its output's name."""
+        """Appends a node with one output to the backward pass. Returns the output's name."""
         self.names += 1
         name = f"gradient.{self.names}"
         self.used.update(inputs)
@@ -62,7 +61,7 @@ class _Tape:
         return name
 
     def constant(self, value: np.ndarray) -> str:
-        """Returns the name of a constant of the backward pass."""
+        """Adds a constant to the backward pass. Returns its name."""
         self.names += 1
         name = f"gradient.constant.{self.names}"
         self.weights[name] = value
@@ -73,11 +72,11 @@ class _Tape:
 
 
 def split(model: onnx.ModelProto, example: tuple[int, ...]) -> tuple[Bare, Bare]:
-    """Returns a network of one input and one output -> forward graph and backward graph.
+    """Returns the forward and the backward graph of a network with one input and one output.
 
-    The forward graph gives the output and then values between the two; the backward graph takes
-    `cotangent`, of the output's shape, and these values, and gives `gradient`, of the input's
-    shape. `example` is a shape of the input; height and width may be others later. Raises
+    The forward graph returns the output, followed by intermediate values. The backward graph takes
+    `cotangent`, of the output's shape, and these values, and returns `gradient`, of the input's
+    shape. `example` is a shape of the input; its height and width may change later. Raises
     UsageError for an operator without a rule.
     """
     tape, entrance, output = _read(model, example, static=False)
@@ -98,11 +97,11 @@ def split(model: onnx.ModelProto, example: tuple[int, ...]) -> tuple[Bare, Bare]
 
 
 def taught(model: onnx.ModelProto, side: int = 112) -> Bare:
-    """Turns a recogniser into a graph of the distance between a face and a wanted one.
+    """Turns a recogniser into a graph of the distance between a face and a target embedding.
 
-    The recogniser takes `image` (B, 3, side, side) and gives embeddings (B, D). The graph takes
-    `image` and `wanted` (B, D), of length 1, and gives `embedding` (B, D), of length 1, `distance`
-    (B,), 1 - cosine, and `gradient`, of the distances with respect to `image`.
+    The recogniser takes `image` (B, 3, side, side) and returns embeddings (B, D). The graph takes
+    `image` and `wanted` (B, D), of length 1. It returns `embedding` (B, D), of length 1, `distance`
+    (B,), 1 - cosine, and `gradient`, that of the distances with respect to `image`.
     """
     tape, entrance, output = _read(model, (1, 3, side, side), static=True)
     length = tape.emit("ReduceL2", output, axes=[1], keepdims=1)
@@ -115,7 +114,7 @@ def taught(model: onnx.ModelProto, side: int = 112) -> Bare:
     result = _differentiate(tape, entrance, output, cotangent)
     names = ((unit, "embedding"), (flat, "distance"), (result, GRADIENT))
     ends = [helper.make_node("Identity", [made], [name]) for made, name in names]
-    # The recogniser's own output may bear the name of one of these.
+    # The recogniser's own output may have the name of one of the new outputs.
     nodes = [_renamed(node, {"embedding": "raw"}) for node in (*tape.nodes, *tape.backward)]
     ends = [_renamed(node, {"embedding": "raw"}, outputs=False) for node in ends]
     return _model(
@@ -132,13 +131,14 @@ def taught(model: onnx.ModelProto, side: int = 112) -> Bare:
 
 
 def _read(model: onnx.ModelProto, example: tuple[int, ...], static: bool) -> tuple[_Tape, str, str]:
-    """Returns what is computed from the input, the input's name and the output's.
+    """Returns the nodes that depend on the input, and the names of the input and the output.
 
-    Nodes that depend on constants and shapes alone become constants: their values under `example`.
+    Nodes that depend only on constants and shapes become constants, with their values under
+    `example`.
     """
     graph = model.graph
     if len(graph.input) != 1 or len(graph.output) != 1:
-        raise UsageError("a network of one input and one output has a gradient here")
+        raise UsageError("only a network of one input and one output has a gradient here")
     entrance, output = graph.input[0].name, graph.output[0].name
     constants = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
     every = onnx.ModelProto()
@@ -173,7 +173,7 @@ def _read(model: onnx.ModelProto, example: tuple[int, ...], static: bool) -> tup
 
 
 def _differentiate(tape: _Tape, entrance: str, output: str, cotangent: str) -> str:
-    """Appends the backward pass; returns the name of the input's gradient."""
+    """Appends the backward pass. Returns the name of the input's gradient."""
     pieces: dict[str, list[str]] = {output: [cotangent]}
     slices: dict[str, list[tuple[int, int, str]]] = {}
     for node in reversed(tape.nodes):
@@ -200,9 +200,9 @@ def _sum(
     pieces: dict[str, list[str]],
     slices: dict[str, list[tuple[int, int, str]]],
 ) -> str | None:
-    """Returns the sum of what the users of a value send back.
+    """Returns the sum of the gradients that a value gets from its users.
 
-    Slices of channels that fill the value are joined.
+    Gradients of slices of channels that make up the value are joined.
     """
     parts = sorted(slices.pop(name, []))
     if parts:
@@ -219,9 +219,9 @@ def _sum(
 
 
 def _part(tape: _Tape, node: onnx.NodeProto) -> tuple[int, int] | None:
-    """Returns the first channel that a Slice takes and the one after its last.
+    """Returns the first channel that a Slice takes, and the channel after its last one.
 
-    It is None for a Slice that reverses the channels.
+    Returns None for a Slice that reverses the channels.
     """
     first, last, axis = (int(tape.constants[name].ravel()[0]) for name in node.input[1:4])
     step = int(tape.constants[node.input[4]].ravel()[0]) if len(node.input) > 4 else 1
@@ -253,7 +253,7 @@ def _conv(tape: _Tape, node: onnx.NodeProto, gradient: str) -> Pieces:
         return [(name, tape.emit("Mul", gradient, turned))]
     if stride > 1 and not tape.static:
         raise UsageError("a strided convolution of free size has no gradient here")
-    # Rows at the end that the forward pass skips, or would have had to pad.
+    # The number of rows at the end that the forward pass skips; negative if it pads them.
     extra = size[2] + 2 * pads[0] - kernel - (made[2] - 1) * stride if tape.static else 0
     if not depthwise:
         attributes = {"kernel_shape": [kernel] * 2, "pads": pads, "strides": [stride] * 2}
@@ -261,7 +261,7 @@ def _conv(tape: _Tape, node: onnx.NodeProto, gradient: str) -> Pieces:
             "ConvTranspose", gradient, weight, output_padding=[extra] * 2, **attributes
         )
         return [(name, back)]
-    if stride > 1:  # a grouped ConvTranspose is slow, so zeros go between and a convolution follows
+    if stride > 1:  # a grouped ConvTranspose is slow, so zeros are inserted before a convolution
         channels, height, width = made[1:]
         apart = tape.emit(
             "Reshape", gradient, tape.constant(_ints(-1, channels, height, 1, width, 1))
@@ -315,7 +315,7 @@ def _div(tape: _Tape, node: onnx.NodeProto, gradient: str) -> Pieces:
 
 
 def _like(tape: _Tape, name: str, made: str, gradient: str) -> str:
-    """Returns the gradient summed over the axes along which a value was repeated."""
+    """Returns the gradient summed over the axes along which a value was broadcast."""
     axes = [
         axis
         for axis, (own, whole) in enumerate(zip(tape.shapes[name], tape.shapes[made], strict=True))
@@ -362,14 +362,14 @@ def _depth_to_space(tape: _Tape, node: onnx.NodeProto, gradient: str) -> Pieces:
     has = {each.name: helper.get_attribute_value(each) for each in node.attribute}
     block = has["blocksize"]
     back = tape.emit("SpaceToDepth", gradient, blocksize=block)
-    if has.get("mode", b"DCR") == b"CRD":  # SpaceToDepth has the other order of channels
+    if has.get("mode", b"DCR") == b"CRD":  # SpaceToDepth has only the other order of channels
         order = np.arange(tape.shapes[node.input[0]][1]).reshape(block, block, -1)
         back = tape.emit("Gather", back, tape.constant(order.transpose(2, 0, 1).ravel()), axis=1)
     return [(node.input[0], back)]
 
 
 def _reversed(tape: _Tape, node: onnx.NodeProto, gradient: str) -> Pieces:
-    """Differentiates a Slice that reverses the channels; other slices never come here."""
+    """Differentiates a Slice that reverses the channels. `_part` handles all other slices."""
     order = np.arange(tape.shapes[node.input[0]][1])[::-1].copy()
     return [(node.input[0], tape.emit("Gather", gradient, tape.constant(order), axis=1))]
 
@@ -387,7 +387,7 @@ def _mean(tape: _Tape, node: onnx.NodeProto, gradient: str) -> Pieces:
 def _resize(tape: _Tape, node: onnx.NodeProto, gradient: str) -> Pieces:
     """Differentiates a bilinear Resize of half pixels, without anti-aliasing.
 
-    It is two products with one matrix.
+    The Resize is two products with one matrix.
     """
     has = {each.name: helper.get_attribute_value(each) for each in node.attribute}
     known = has.get("mode") == b"linear" and not has.get("antialias", 0)
@@ -458,7 +458,7 @@ def _ints(*values: int) -> np.ndarray:
 
 
 def _free(name: str) -> onnx.ValueInfoProto:
-    """Returns the description of a picture-like value of any size."""
+    """Describes a value (N, C, H, W) of any size."""
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * 4)
 
 
@@ -477,7 +477,7 @@ def _model(
     inputs: list[onnx.ValueInfoProto],
     outputs: dict[str, int],
 ) -> Bare:
-    """Returns a graph; `outputs` says how many axes each has."""
+    """Returns a graph. `outputs` gives the number of axes of each output."""
     asked = {name for node in nodes for name in node.input}
     plain = []
     for node in nodes:
@@ -501,7 +501,7 @@ def _model(
 
 
 def bare(model: onnx.ModelProto) -> Bare:
-    """Returns a model, which is changed, without its large weights."""
+    """Removes the large weights from a model, which it changes."""
     onnx.checker.check_model(model)
     weights = {}
     for each in model.graph.initializer:

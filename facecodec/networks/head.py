@@ -1,10 +1,10 @@
-"""A head: the embedding of the face in a picture from its latents alone, without making pixels.
+"""A head: embeds the face in a picture from its latents alone, without making pixels.
 
-It finds the face's landmarks, begins around them as the synthesis does, goes on to half of the
-resolution, looks there at the points of the recogniser's template, sees how far off they are, looks
-again, and goes on as the recogniser does after its first convolution; all of it is trained to give
-the recogniser's embedding. SPIC (Patwa et al., "Semantic Preserving Image Compression", ICIP 2020)
-solves its task on the latents like this.
+It finds the face's landmarks. Around them it runs the first layers of the synthesis, up to half of
+the resolution, samples these at the points of the recogniser's template, corrects the landmarks,
+and samples again. Then it runs the recogniser's layers after the first convolution. All layers are
+trained to give the recogniser's embedding. SPIC also solves its task on the latents (Patwa et al.,
+"Semantic Preserving Image Compression", ICIP 2020).
 """
 
 from __future__ import annotations
@@ -21,29 +21,24 @@ from facecodec.networks.export import graph
 from facecodec.networks.transforms import DOWNSAMPLING, LATENT_SCALE, Mixing, linear
 from facecodec.template import SIZE, TEMPLATE
 
-GRID = 56  # sampling points along a side of a face, as many as the recogniser's first layer gives
+GRID = 56  # sampling points along a side of a face: the size of the recogniser's first layer
 FEATURES = 64  # channels of the recogniser's first layer
 WINDOW = 12  # latent positions along a side of the window around the face; LFW's faces fit
 CELL = 2  # pixels along a side of a sampling point
 COLOURS = 3
-FINDING = (
-    64,
-    4,
-)  # channels and blocks of what finds the face: it sees nine positions along a side, and all vote
-TYPICAL_SCALE = 1.2  # pixels of the picture to one of the template, as on LFW
-CENTRE = torch.tensor(
-    [(SIZE - 1) / 2, (SIZE - 1) / 2, 1]
-)  # of the template, to be moved by a matrix
-POINTS = torch.from_numpy(
-    np.c_[TEMPLATE, np.ones(len(TEMPLATE))]
-).float()  # the template's, to be moved by a matrix
+# Channels and blocks of the layers that find the face. Each position sees nine along a side.
+FINDING = (64, 4)
+TYPICAL_SCALE = 1.2  # pixels of the picture per pixel of the template, as on LFW
+# The template's centre and points, in homogeneous coordinates.
+CENTRE = torch.tensor([(SIZE - 1) / 2, (SIZE - 1) / 2, 1])
+POINTS = torch.from_numpy(np.c_[TEMPLATE, np.ones(len(TEMPLATE))]).float()
 
 
 @dataclass
-class Reading:
-    """The outputs of a head; what was not asked for is None.
+class HeadOutputs:
+    """The outputs of a head. Outputs that were not computed are None.
 
-    They are landmarks (B, 5, 2) in pixels, at first sight and at second; embeddings (B, 128);
+    They are landmarks (B, 5, 2) in pixels, the first and the corrected ones; embeddings (B, 128);
     features of the recogniser's first layer (B, FEATURES, GRID, GRID); and scores of the classes
     (B, C).
     """
@@ -56,15 +51,15 @@ class Reading:
 
 
 class HeadNetwork(nn.Module):
-    """Turns y_hat (B, M, h, w) into a Reading.
+    """Turns y_hat (B, M, h, w) into HeadOutputs.
 
-    `fine` is the synthesis's width at 1/8 of the resolution; `classes` is the number of people. Its
-    blocks lack the gated half, which gains it nothing.
+    `fine` is the synthesis's width at 1/8 of the resolution; `classes` is the number of people.
+    Blocks have no gated half, which would not improve them.
     """
 
-    # Buffers: the points of the recogniser's first grid and of its template, which matrices move;
-    # the landmarks of a face at the usual place; the matrix that fits a similarity to landmarks;
-    # the template's centre; and the positions of a window.
+    # Buffers, in order: the points of the recogniser's first grid and of its template; the
+    # landmarks of a face at the usual place; the matrix that fits a similarity to landmarks; the
+    # template's centre; and the positions of a window.
     points: Tensor
     template: Tensor
     typical: Tensor
@@ -121,15 +116,15 @@ class HeadNetwork(nn.Module):
 
     @torch.no_grad()
     def start_from(self, recogniser: MobileFaceNet, synthesis: nn.Module) -> None:
-        """Begins with the parameters of a trained synthesis of the same width, and of a recogniser.
+        """Takes the parameters of a trained synthesis of the same width, and of a recogniser.
 
-        Of the synthesis's blocks, half of one stays.
+        Only half of one of the synthesis's blocks is used.
         """
         taught = (recogniser.conv1[1:], *_last(recogniser))
         for part, teacher in zip((self.first, *self.last), taught, strict=False):
             part.load_state_dict(teacher.state_dict())
         assert isinstance(synthesis, nn.Sequential)
-        # What is linear without the blocks at 1/16 is one layer.
+        # Without the blocks at 1/16, the layers there are linear, so they become one layer.
         shuffle = next(i for i, layer in enumerate(synthesis) if isinstance(layer, nn.PixelShuffle))
         into, out = linear(synthesis[0]), linear(synthesis[shuffle - 1])
         up = linear(self.up[0])
@@ -139,7 +134,7 @@ class HeadNetwork(nn.Module):
         assert isinstance(mine, Mixing)
         assert isinstance(theirs, Mixing)
         mine.mix.load_state_dict(theirs.mix.state_dict())
-        # A place of 8x8 pixels as sixteen of 2x2.
+        # A position of 8x8 pixels becomes sixteen positions of 2x2.
         side = 8 // CELL
         order = (
             torch.arange(COLOURS * 64)
@@ -150,7 +145,7 @@ class HeadNetwork(nn.Module):
         self.up[-2].load_state_dict(
             {name: value[order] for name, value in synthesis[-2].state_dict().items()}
         )
-        # The recogniser's first convolution has stride 2, so it reads places of 2x2 pixels. The
+        # The recogniser's first convolution has stride 2, so it reads positions of 2x2 pixels. The
         # synthesis's output is centred on zero.
         weight = linear(recogniser.conv1[0]).weight / recogniser.std
         taps = (
@@ -163,22 +158,22 @@ class HeadNetwork(nn.Module):
         look.bias.copy_((weight * (0.5 - recogniser.mean)).sum((1, 2, 3)))
 
     def train(self, mode: bool = True) -> HeadNetwork:
-        """Keeps the recogniser's normalisation as it was trained: batches here are small."""
+        """Keeps the recogniser's batch statistics, because batches are small here."""
         super().train(mode)
         self.first.eval()
         self.last.eval()
         return self
 
-    def forward(self, y_hat: Tensor, matrices: Tensor | None = None) -> Reading:
+    def forward(self, y_hat: Tensor, matrices: Tensor | None = None) -> HeadOutputs:
         """Reads latents.
 
-        With `matrices` (B, 2, 3) it looks there first instead of where it finds the face; NaN
-        stands for nowhere.
+        With `matrices` (B, 2, 3), it first looks there and not where it finds the face. A matrix of
+        NaN has no effect.
         """
         landmarks, closer, window = self.look_twice(y_hat, matrices)
         features = self.first(self.look(self._sample(*window, self.similarity(closer))))
         embedding = self.last(features)
-        return Reading(
+        return HeadOutputs(
             landmarks,
             closer,
             embedding,
@@ -189,9 +184,7 @@ class HeadNetwork(nn.Module):
     def look_twice(
         self, y_hat: Tensor, matrices: Tensor | None = None
     ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
-        """Landmarks at first sight and at second, (B, 5, 2) each, and what is seen around: see
-        `_window`.
-        """
+        """Returns the first and the corrected landmarks, (B, 5, 2), and the result of `_window`."""
         landmarks = self.landmarks(y_hat)
         about = self.similarity(landmarks)
         if matrices is not None:
@@ -202,9 +195,9 @@ class HeadNetwork(nn.Module):
         return landmarks, closer, window
 
     def landmarks(self, y_hat: Tensor) -> Tensor:
-        """Returns the face's five points, (B, 5, 2).
+        """Returns the face's landmarks, (B, 5, 2).
 
-        Every position votes for where each point lies; the result is the weighted sum of votes.
+        Every position votes for each landmark's place; the result is the weighted sum of votes.
         """
         found = (
             self.find(y_hat).flatten(2).unflatten(1, (3, -1))
@@ -217,17 +210,15 @@ class HeadNetwork(nn.Module):
         return DOWNSAMPLING * (votes.transpose(1, 2) + 0.5) - 0.5 + self.typical
 
     def similarity(self, landmarks: Tensor) -> Tensor:
-        """Returns the similarity from the template that fits landmarks best, (B, 2, 3)."""
+        """Returns the similarity transform (B, 2, 3) that best maps the template to landmarks."""
         return _product(landmarks.flatten(1), self.fit).unflatten(1, (2, 3))
 
     def _window(self, y_hat: Tensor, matrices: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the latents around a face, (B, 3 CELL^2, 8 WINDOW, 8 WINDOW), and their centre,
-        (B, 2).
-        """
+        """Returns features around a face, (B, 3 CELL^2, 8 WINDOW, 8 WINDOW), and their centre."""
         height, width = y_hat.shape[2:]
         centre = _product(matrices, self.centre)
-        # The window has an even number of positions, so its centre lies between two. Beyond the
-        # picture are zeros.
+        # The window has an even number of positions, so its centre is between two. Outside the
+        # picture there are zeros.
         corner = torch.round((centre.detach() + 0.5) / DOWNSAMPLING) - WINDOW // 2
         across, down = (corner[:, :, None] + self.cells).long().unbind(1)
         inside = ((down >= 0) & (down < height))[:, :, None] & ((across >= 0) & (across < width))[
@@ -250,10 +241,9 @@ class HeadNetwork(nn.Module):
         )
 
     def frozen(self) -> dict[str, np.ndarray]:
-        """Returns the graph from y_hat (1, M, h, w) to the embedding (1, 128) and the landmarks
-        (1, 5, 2), and the classes' layer.
+        """Returns the graph of the head and the linear layer from embeddings to scores.
 
-        The latter is the linear layer that turns embeddings into scores.
+        The graph turns y_hat (1, M, h, w) into the embedding (1, 128) and the landmarks (1, 5, 2).
         """
         example = torch.zeros(1, self.channels, 8, 8)
         tensors = {"head.onnx": graph(_Seen(self), example, ("output", "landmarks"))}
@@ -279,12 +269,12 @@ def _halving(channels: int, wider: int) -> tuple[nn.Module, ...]:
 
 
 def _moved(points: Tensor, matrices: Tensor) -> Tensor:
-    """Points (..., N, 3), the last 1, by matrices (B, 2, 3): (B, N, 2)."""
+    """Applies matrices (B, 2, 3) to homogeneous points (..., N, 3). Returns (B, N, 2)."""
     return _product(points, matrices.transpose(1, 2))
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
-    """Multiplies matrices of positions in float32: autocast would round them to whole pixels."""
+    """Multiplies matrices in float32, because autocast would round positions to whole pixels."""
     with torch.autocast(a.device.type, enabled=False):
         return a.float() @ b.float()
 
@@ -295,15 +285,15 @@ class _Seen(nn.Module):
         self.head = head
 
     def forward(self, y_hat: Tensor) -> tuple[Tensor, Tensor]:
-        reading = self.head(y_hat)
-        return reading.embedding, reading.closer
+        outputs = self.head(y_hat)
+        return outputs.embedding, outputs.closer
 
 
 def landmark_error(landmarks: Tensor, matrices: Tensor) -> Tensor:
-    """Returns the mean distance of landmarks (B, 5, 2) from their true places, (B,).
+    """Returns the mean distance (B,) of landmarks (B, 5, 2) from their true places.
 
-    `matrices` (B, 2, 3) give these as those of the template, in whose pixels the distance is. It is
-    NaN where `matrices` are.
+    `matrices` (B, 2, 3) map the template's points to the true places. The distance is in pixels of
+    the template. It is NaN where `matrices` are NaN.
     """
     off = landmarks - _moved(POINTS.to(landmarks), matrices)
     scale = torch.linalg.vector_norm(matrices[:, 0, :2], dim=1)
@@ -311,8 +301,9 @@ def landmark_error(landmarks: Tensor, matrices: Tensor) -> Tensor:
 
 
 def _least_squares() -> np.ndarray:
-    """Landmarks as one row x, y, x, y... (10) to the similarity [[a, -b, c], [b, a, d]] as one row,
-    (10, 6).
+    """Returns the matrix (10, 6) from landmarks to the similarity transform that fits them.
+
+    Both are rows: x, y, x, y, ..., and the rows of [[a, -b, c], [b, a, d]].
     """
     x, y = TEMPLATE.T
     one, zero = np.ones(len(x)), np.zeros(len(x))

@@ -5,12 +5,12 @@ al. (2018); gains after Cui et al., "Asymmetric Gained Deep Image Compression Wi
 Adaptation" (CVPR 2021): the latents are scaled by a gain per channel before rounding and by its
 inverse after it, and qualities between two learned anchors interpolate the log-gains.
 
-Not every place of a picture deserves the same quality: beside scales and means the hyper-synthesis
-gives a map of what to add to q at each place of y, whose gains are then those of that quality.
-(DCVC-DC, Li et al., CVPR 2023, predicts quantisation steps there; here the gains are the steps.)
+The quality may vary within a picture. Beside scales and means, the hyper-synthesis predicts a map
+of changes of q, and each position of y uses the gains of its own quality. (DCVC-DC, Li et al., CVPR
+2023, predicts quantisation steps instead; here the gains are the steps.)
 
-The hyper-synthesis and the gains are later frozen to integers (facecodec/exact.py); the layers here
-are chosen so that this is possible: convolutions, ReLU and pixel shuffles only.
+The hyper-synthesis and the gains are later frozen to integers (facecodec/exact.py). So the
+hyper-synthesis consists of convolutions, ReLU and pixel shuffles only.
 """
 
 from __future__ import annotations
@@ -48,9 +48,10 @@ LIKELIHOOD_MIN = 1e-9
 
 
 @dataclass
-class Parts:
-    """The parts of a pass: y (B, M, h, w); in steps of its gain, its residual, mean and scale; the
-    bits of z (B,).
+class Predicted:
+    """y (B, M, h, w) and its prediction, with the bits of z, (B,).
+
+    The residual, the mean and the scale are in steps of the gain.
     """
 
     y: Tensor
@@ -62,14 +63,14 @@ class Parts:
 
 
 class GainedNetwork(FamilyNetwork):
-    """A network with gains of y and z by quality, which counts the bits of rounded values."""
+    """A network with gains of y and z by quality, and with the bits of Gaussian symbols."""
 
     h_a: nn.Module
 
     def add_gains(self, latents: int, hyper: int, span: float) -> None:
-        """Gains for M channels of y and C of z; `span` as in HyperpriorNetwork."""
-        # A step that is optimal for weight w is proportional to sqrt(w) (high-rate theory), so the
-        # log-gains start on that line and the network learns only the departure from it.
+        """Adds gains for M channels of y and C of z. `span` is as in HyperpriorNetwork."""
+        # By high-rate theory, the optimal step for a weight w is proportional to sqrt(w). So the
+        # log-gains start on that line, and the network learns only the deviation from it.
         line = torch.linspace(-0.5, 0.5, ANCHORS)[:, None] * torch.log2(torch.tensor(span)) / 2
         self.y_log_gain = nn.Parameter(line.repeat(1, latents))
         self.z_log_gain = nn.Parameter(line.repeat(1, hyper) / 2)
@@ -85,7 +86,7 @@ class GainedNetwork(FamilyNetwork):
         return quantize_ste(z) / gain, self.bits(z, scale, noisy_rate).flatten(1).sum(1)
 
     def bits(self, values: Tensor, scale: Tensor, noisy: bool) -> Tensor:
-        """Returns -log2 of the zero-mean Gaussian mass of each rounded value."""
+        """Returns -log2 of the probability of each rounded value under a zero-mean Gaussian."""
         values = values.float()
         values = (
             values + torch.empty_like(values).uniform_(-0.5, 0.5) if noisy else quantize_ste(values)
@@ -101,7 +102,7 @@ class GainedNetwork(FamilyNetwork):
 def hyper_synthesis(hyper: int, width: int, outputs: int, far: int = 0) -> nn.Sequential:
     """Returns a network from the `hyper` channels of z to `outputs` at four times its resolution.
 
-    `far` more layers, which start as the identity, let it see further at z's resolution.
+    `far` further layers at z's resolution, which start as the identity, widen its view.
     """
     return nn.Sequential(
         nn.Conv2d(hyper, width, 3, padding=1),
@@ -130,8 +131,8 @@ def _passing(channels: int) -> nn.Conv2d:
 class HyperpriorNetwork(GainedNetwork):
     """The whole codec. Images are (B, 3, H, W) in 0..1, H and W multiples of 16.
 
-    `latents` is M, the channels of y; `hyper` is the channels of z; `span` is the ratio of the
-    largest to the smallest rate weight the gains start from (docs/training.md).
+    `latents` is M, the number of channels of y, and `hyper` that of z. `span` is the ratio of the
+    largest to the smallest rate weight, from which the gains start (docs/training.md).
     """
 
     def __init__(
@@ -157,7 +158,7 @@ class HyperpriorNetwork(GainedNetwork):
             FullPrecision(width, hyper, 3, 2, 1),
         )
         self.h_s = hyper_synthesis(hyper, width, 2 * latents + 1)
-        # The hyperprior starts with latents of unit variance coming in and their scales going out.
+        # At the start, the hyperprior gets latents of unit variance and returns their scales.
         with torch.no_grad():
             first, last = linear(self.h_a[0]), linear(self.h_s[-1])
             first.weight.mul_(torch.exp2(-log_scale)[:, None, None])
@@ -169,8 +170,8 @@ class HyperpriorNetwork(GainedNetwork):
     def forward(self, x: Tensor, quality: Tensor, noisy_rate: bool = False) -> Coded:
         """Codes `x` at `quality` (B,), real numbers from 1 to 8.
 
-        Rounding is straight-through for the decoder. With `noisy_rate` the rate is taken from
-        additive uniform noise instead (Xiao et al. 2022, section 3.1).
+        Rounding is straight-through for the decoder. With `noisy_rate` the bits are those of
+        latents with additive uniform noise (Xiao et al. 2022, section 3.1).
         """
         y_hat, y_bits, z_bits = self.latents(x, quality, noisy_rate)
         return Coded(self.g_s(y_hat), y_bits, z_bits, y_hat)
@@ -178,14 +179,12 @@ class HyperpriorNetwork(GainedNetwork):
     def latents(
         self, x: Tensor, quality: Tensor, noisy_rate: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns the result of `forward` without the picture: y_hat, and the bits of y and of
-        z.
-        """
+        """Returns y_hat and the bits of y and z, as `forward` but without the picture."""
         parts = self.predicted(x, quality, noisy_rate)
         y_bits = self.bits(parts.residual, parts.scale, noisy_rate).flatten(1).sum(1)
         return (quantize_ste(parts.residual) + parts.mean) / parts.gain, y_bits, parts.z_bits
 
-    def predicted(self, x: Tensor, quality: Tensor, noisy_rate: bool) -> Parts:
+    def predicted(self, x: Tensor, quality: Tensor, noisy_rate: bool) -> Predicted:
         """Returns y and its prediction from z."""
         y = self.g_a(x).float()
         quality = quality[:, None, None]
@@ -195,15 +194,15 @@ class HyperpriorNetwork(GainedNetwork):
         y_gain = torch.exp2(interpolate(self.y_log_gain, quality + offset))
         mean = mean * y_gain
         scale = torch.exp2(log_scale.clamp(-8, 8)) * y_gain
-        return Parts(y, y * y_gain - mean, scale, mean, y_gain, z_bits)
+        return Predicted(y, y * y_gain - mean, scale, mean, y_gain, z_bits)
 
     def hyper_synthesis(
         self, z_hat: Tensor, size: tuple[int, int]
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Returns the prediction from z_hat.
 
-        It is log2 of the scale and the mean of y before its gain, (B, M, *size), and what to add to
-        q, (B, *size).
+        It consists of log2 of the scale and the mean of y before its gain, (B, M, *size), and of
+        the change of q, (B, *size).
         """
         out = self.h_s(z_hat)[..., : size[0], : size[1]]
         log_scale, mean = out[:, :-1].chunk(2, 1)
@@ -229,9 +228,9 @@ class HyperpriorNetwork(GainedNetwork):
 
 
 def interpolate(anchors: Tensor, quality: Tensor) -> Tensor:
-    """Returns rows of `anchors` (8, C) at `quality` (B, h, w): (B, C, h, w).
+    """Interpolates the rows of `anchors` (8, C) at `quality` (B, h, w), to (B, C, h, w).
 
-    They are linear between anchors, and quality is limited to 1..8.
+    The interpolation is linear; quality is clipped to 1..8.
     """
     position = (quality - 1).clamp(0, ANCHORS - 1)
     lower = position.detach().floor().long().clamp(max=ANCHORS - 2)

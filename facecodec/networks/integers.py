@@ -1,4 +1,4 @@
-"""Turns what must be exact into integers: probability tables, gains and the hyper-synthesis.
+"""Turns everything that must be exact into integers: tables, gains and the hyper-synthesis.
 
 See docs/format.md, "The model".
 """
@@ -20,42 +20,40 @@ SCALE_MIN = 0.11  # smallest standard deviation of a coded symbol
 SCALE_STEPS = 8  # tables per octave of the standard deviation
 SCALE_OCTAVES = 10
 TAIL = 5.0  # a Gaussian's table reaches this many standard deviations
-LAPLACE_TAIL = 10.0  # a Laplace distribution's, this many mean magnitudes
-# The least count, of 2^24, of an escape: real latents have heavier tails than Gaussians.
+LAPLACE_TAIL = 10.0  # a Laplace distribution's table reaches this many mean magnitudes
+# The least count of an escape, of 2^24: real latents have heavier tails than Gaussians.
 ESCAPE_COUNT = 16
 WEIGHT_BITS = 15
 
 
 def gaussian_tables() -> tuple[np.ndarray, np.ndarray]:
-    """Counts of rounded zero-mean Gaussians of every scale, each table with its escape; and their
-    starts.
-    """
+    """Returns the counts and the starts of tables of rounded zero-mean Gaussians of every scale."""
     return _tables(torch.special.ndtr, TAIL)
 
 
 def laplace_tables() -> tuple[np.ndarray, np.ndarray]:
-    """Returns tables as `gaussian_tables` does, of Laplace distributions.
-
-    Their scale is their mean magnitude.
-    """
+    """Returns such tables of Laplace distributions, whose scale is their mean magnitude."""
     return _tables(lambda x: torch.where(x < 0, x.exp() / 2, 1 - (-x).exp() / 2), LAPLACE_TAIL)
 
 
 def table_indices(log_scale: np.ndarray) -> np.ndarray:
-    """Returns the table nearest to log2 of a scale, uint8."""
+    """Returns the index, uint8, of the table nearest to log2 of a scale."""
     index = np.rint(SCALE_STEPS * (log_scale - np.log2(SCALE_MIN)))
     return np.clip(index, 0, SCALE_STEPS * SCALE_OCTAVES).astype(np.uint8)
 
 
 def _supports(tail: float) -> Iterator[tuple[float, int]]:
-    """Returns the scale of each table, and the largest symbol that it has."""
+    """Yields the scale of each table and its largest symbol."""
     for i in range(SCALE_STEPS * SCALE_OCTAVES + 1):
         scale = SCALE_MIN * 2 ** (i / SCALE_STEPS)
         yield scale, max(1, int(np.ceil(tail * scale)))
 
 
 def _tables(distribution: Callable[[Tensor], Tensor], tail: float) -> tuple[np.ndarray, np.ndarray]:
-    """Scales SCALE_MIN 2^(i/8); `distribution` is the share below a value, float64, at scale 1."""
+    """Returns the tables for scales SCALE_MIN 2^(i/8).
+
+    `distribution` is the cumulative distribution function, float64, at scale 1.
+    """
     tables = []
     for scale, reach in _supports(tail):
         edges = torch.arange(-reach, reach + 2, dtype=torch.float64) - 0.5
@@ -89,12 +87,12 @@ def frozen_gains(
 
 
 def inverse_gains(log_gain: np.ndarray) -> np.ndarray:
-    """Returns the inverse of gains, from log2 of them, in units of 2^-GAIN_FRACTION."""
+    """Returns the inverses of gains, given as log2, in units of 2^-GAIN_FRACTION."""
     return np.rint(2 ** (GAIN_FRACTION - log_gain)).astype(np.int32)
 
 
 def convolutions(network: nn.Sequential) -> list[int]:
-    """Returns which modules of a network are convolutions: `frozen_network` numbers them so."""
+    """Returns the indices of a network's convolutions, in the order of `frozen_network`."""
     return [i for i, module in enumerate(network) if isinstance(module, nn.Conv2d)]
 
 
@@ -103,10 +101,10 @@ def frozen_network(
 ) -> dict[str, np.ndarray]:
     """Returns the integer weights of convolutions, ReLUs and pixel shuffles.
 
-    Values are in units of 2^-FRACTION. Of the last layer's outputs, the first `scales` are log2 of
-    scales and become table indices, and the last `maps` are in q and become steps of the quality
-    byte: decoding needs no logarithm. The first `corrections` are added to log2 of scales and
-    become what is added to table indices.
+    Values are in units of 2^-FRACTION. The last layer's outputs change their unit, so that decoding
+    needs no logarithm: the first `scales` change from log2 of scales to table indices, and the last
+    `maps` from q to steps of the quality byte. The first `corrections`, which are added to log2 of
+    scales, change to be added to table indices.
     """
     tensors: dict[str, Any] = {}
     shifts, upsample = [], []

@@ -1,11 +1,10 @@
-"""Hyperprior with regionally adaptive pooling of what it has left to code: families/lfic.py.
+"""Hyperprior with regionally adaptive pooling of the residual: families/lfic.py.
 
-Chen and He, "Learning based Facial Image Compression with Semantic Fidelity Metric" (2018): which
-regions keep their samples is learned from the gradient of the metric. Each region's level is a
-choice forward and its softmax backward, so that both the metric and the rate say what a level would
-have been worth. In training the choice is drawn: where a region always kept its samples, the
-gradient there would say that the last of them is worth nothing, and only the mean over levels says
-what all are worth.
+The gradient of the metric teaches which regions keep their samples. Each region's level is a choice
+in the forward pass and its softmax in the backward pass, so that metric and rate both tell the
+worth of each level. In training the choice is random: if a region always kept its samples, the
+gradient would tell only the worth of the last one. After Chen and He, "Learning based Facial Image
+Compression with Semantic Fidelity Metric" (2018).
 """
 
 from __future__ import annotations
@@ -25,17 +24,17 @@ from facecodec.networks.hyperprior import ANCHORS, HyperpriorNetwork, interpolat
 from facecodec.networks.integers import stored_qualities
 from facecodec.networks.transforms import LATENT_SCALE, linear
 
-# By how much keeping all samples must win at each of the eight anchors. The price of a sample in
-# training is a multiple of the mean bits, which is too low where everything is worth many bits.
+# The margin by which keeping all samples must win, at each of the eight anchors. In training, a
+# sample's price is a multiple of the mean bits, which is too low at high qualities.
 # Chosen on training people at q 4 (docs/related-methods.md).
 MARGIN = torch.tensor([0, 0, 0, 0.04, 0.04, 0.04, 0.04, 0.04])
-QUICK = 8  # scores are learned this many times as fast as other parameters, which follow them
+QUICK = 8  # the learning rate of scores, as a multiple of that of other parameters
 
 
 class Scores(nn.Module):
     """Turns y and `relative` (B, M + 1, h, w), even sides, into scores of levels (B, 3, h/2, w/2).
 
-    A fresh network keeps what would take many bits, and drops what would take few.
+    At the start, regions that would take many bits are kept, and those that would take few dropped.
     """
 
     def __init__(self, channels: int, width: int) -> None:
@@ -60,16 +59,16 @@ class Scores(nn.Module):
 
 
 def relative(bits: Tensor) -> Tensor:
-    """Returns log2 of each place's bits over the picture's mean; (B, 1, h, w)."""
+    """Returns log2 of each position's bits, relative to the picture's mean, (B, 1, h, w)."""
     return torch.log2((1 + bits) / (1 + bits.mean((2, 3), keepdim=True)))
 
 
 class LficNetwork(HyperpriorNetwork):
     """A HyperpriorNetwork whose regions have levels.
 
-    `score_width` is the number of channels inside the network that scores the levels.
-    `sample_price` is what a sample costs in training beside its own bits, in the mean bits of a
-    sample of that picture.
+    `score_width` is the number of channels in the network that scores the levels. `sample_price` is
+    the price of a sample in training in addition to its bits, in mean bits per sample of the
+    picture.
     """
 
     margin: Tensor  # of the scores of each anchor, (8, 3)
@@ -87,9 +86,7 @@ class LficNetwork(HyperpriorNetwork):
     def latents(
         self, x: Tensor, quality: Tensor, noisy_rate: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns latents as HyperpriorNetwork does; the bits of the levels are among those of
-        z.
-        """
+        """Returns latents as HyperpriorNetwork does. The bits of z include those of the levels."""
         parts = self.predicted(x, quality, noisy_rate)
         height, width = parts.y.shape[-2:]
         each = self.bits(parts.residual, parts.scale, noisy_rate).sum(1, keepdim=True)
@@ -129,7 +126,7 @@ class LficNetwork(HyperpriorNetwork):
         return self.score_bias if self.training else self.score_bias - self.margin
 
     def level_bits(self, levels: Tensor, quality: Tensor) -> Tensor:
-        """Returns the bits of levels (B, h, w), each coded by the one above it, (B,)."""
+        """Returns the bits (B,) of levels (B, h, w), each coded given the level above it."""
         above = F.pad(levels, (0, 0, 1, 0), value=NONE_ABOVE)[:, :-1]
         mass = self._level_mass(interpolate(self.level_scores, quality[:, None, None])[..., 0, 0])
         index = torch.arange(len(levels), device=levels.device)[:, None, None]
@@ -145,7 +142,7 @@ class LficNetwork(HyperpriorNetwork):
         mass = self._level_mass(interpolate(self.level_scores.double(), quality)[..., 0, 0]).numpy()
         counts = np.ones(
             (*mass.shape[:2], 4), np.int64
-        )  # the last is the escape, which no level takes
+        )  # the last count is that of the escape, which is never used
         counts[..., :3] = np.maximum(1, np.rint(mass * (2**PRECISION - 1)))
         likeliest = counts.argmax(2)[..., None]
         rest = 2**PRECISION - counts.sum(2, keepdims=True)
@@ -158,7 +155,7 @@ class LficNetwork(HyperpriorNetwork):
 
 
 def _spread(regions: Tensor) -> Tensor:
-    """Repeats values of regions (B, C, h, w) for their positions (B, C, 2h, 2w)."""
+    """Repeats each value of regions (B, C, h, w) for its four positions, to (B, C, 2h, 2w)."""
     return regions.repeat_interleave(REGION, 2).repeat_interleave(REGION, 3)
 
 

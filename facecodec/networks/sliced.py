@@ -1,13 +1,13 @@
 """Hyperprior whose latents are coded slice by slice, each predicted from those before it.
 
 Minnen and Singh, "Channel-wise Autoregressive Entropy Models for Learned Image Compression" (ICIP
-2020), with the uneven slices of ELIC (He et al., CVPR 2022): the first slices are small and say
-most about the rest. The hyper-synthesis gives scales and means for all latents, as that of the
-family `hyperprior` does; a small network per later slice adds to them what the slices before it
-say. A network that adds nothing is the hyperprior, so the parameters of one are a start.
+2020), with the uneven slices of ELIC (He et al., CVPR 2022): the first slices are small and tell
+most about the rest. As in the family `hyperprior`, the hyper-synthesis predicts scales and means of
+all latents. For each later slice, a small network corrects them, given the slices before it. With
+corrections of zero this is the hyperprior, so training can start from a hyperprior's parameters.
 All of it is later frozen to integers (facecodec/exact.py).
 
-The synthesis also sees the quality of each place.
+The synthesis also gets the quality of each position.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ from facecodec.networks.transforms import (
 class SlicedNetwork(GainedNetwork):
     """The whole codec. Images are (B, 3, H, W) in 0..1, H and W multiples of 16.
 
-    `slices` are the channels of each slice of y, M in all; `hyper` are the channels of z;
-    `features` are what the hyper-synthesis says to the networks of slices beside scales and means;
-    `context` is the width of these networks; `far` is the number of layers at 1/64 of the
-    resolution, to each side of z, that make the hyperprior see far; `span` is the ratio of the
+    `slices` are the numbers of channels of each slice of y, M in all; `hyper` is that of z, and
+    `features` that of further outputs of the hyper-synthesis, which the slices' networks take.
+    `context` is the width of these networks. `far` is the number of further layers at 1/64 of the
+    resolution, before and after z, which widen the hyperprior's view. `span` is the ratio of the
     largest to the smallest rate weight.
     """
 
@@ -76,7 +76,7 @@ class SlicedNetwork(GainedNetwork):
         super().__init__()
         self.slices, self.features, self.far = tuple(slices), features, far
         latents = sum(slices)
-        self.channels = latents + 1  # of what the synthesis and a head take
+        self.channels = latents + 1  # of the input of the synthesis and the head
         parts: Any = depthwise_transforms(latents, fine, coarse, (blocks[0], blocks[1]))
         analysis, synthesis, log_scale = parts
         synthesis[0] = _with_quality(synthesis[0])
@@ -115,7 +115,7 @@ class SlicedNetwork(GainedNetwork):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Returns the input of the synthesis, (B, M + 1, h, w), and the bits of y and z.
 
-        The input is y_hat and, last, q - 1 of each place.
+        The input is y_hat and, as the last channel, q - 1 of each position.
         """
         y = self.g_a(x).float()
         quality = quality[:, None, None]
@@ -129,10 +129,14 @@ class SlicedNetwork(GainedNetwork):
         y_bits, start = torch.zeros_like(z_bits), 0
         for number, size in enumerate(self.slices):
             part = slice(start, start + size)
-            said = torch.cat([out[:, part], out[:, latents + start : latents + start + size]], 1)
+            parameters = torch.cat(
+                [out[:, part], out[:, latents + start : latents + start + size]], 1
+            )
             if number > 0:
-                said = said + self.predict[number - 1](torch.cat([*seen[:2], said, *seen[2:]], 1))
-            log_scale, mean = said.chunk(2, 1)
+                parameters = parameters + self.predict[number - 1](
+                    torch.cat([*seen[:2], parameters, *seen[2:]], 1)
+                )
+            log_scale, mean = parameters.chunk(2, 1)
             scale = torch.exp2(log_scale.clamp(-8, 8)) * gain[:, part]
             mean = mean * gain[:, part]
             residual = y[:, part] * gain[:, part] - mean
@@ -143,7 +147,7 @@ class SlicedNetwork(GainedNetwork):
         return torch.cat([*seen[2:], places], 1), y_bits, z_bits
 
     def learn_rate_alone(self) -> None:
-        """Leave scales, means and what slices add to them to training, with the map as it is."""
+        """Freezes all but scales, means and their corrections; the quality map is frozen too."""
         self.requires_grad_(False)
         self.predict.requires_grad_(True)
         for parameter in linear(self.h_s[-1]).parameters():
@@ -152,10 +156,10 @@ class SlicedNetwork(GainedNetwork):
 
     @torch.no_grad()
     def adopted(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Returns a hyperprior's parameters as this network's, which then gives what that one gave.
+        """Converts a hyperprior's parameters to this network, which then gives the same results.
 
-        What the hyperprior lacks stays as it is here. Parameters of a sliced network come back
-        as they are, but for a head that once read a hyperprior's latents.
+        Parameters that the hyperprior lacks keep their values here. Parameters of a sliced network
+        are returned unchanged, except those of a head that read a hyperprior's latents.
         """
         latents = self.channels - 1
         state = dict(state)
@@ -209,15 +213,12 @@ class SlicedNetwork(GainedNetwork):
 
 
 def _without_last(gradient: Tensor) -> Tensor:
-    """The gradient with its last row, which is the quality map's, set to zero."""
+    """Returns the gradient with its last row, the quality map's, set to zero."""
     return torch.cat([gradient[:-1], torch.zeros_like(gradient[-1:])])
 
 
 def _with_quality(layer: Any) -> nn.Conv2d:
-    """Returns the layer with one more input, the quality of each place.
-
-    The input starts without weight.
-    """
+    """Returns the layer with one more input, the quality, whose weights start at zero."""
     wider = linear(FullPrecision(layer.in_channels + 1, layer.out_channels, 1))
     with torch.no_grad():
         wider.weight.zero_()
@@ -227,9 +228,9 @@ def _with_quality(layer: Any) -> nn.Conv2d:
 
 
 def correction(seen: int, width: int, outputs: int) -> nn.Sequential:
-    """Returns the network that corrects a slice, which starts at zero.
+    """Returns the network that corrects a slice, at the start by zero.
 
-    It turns all that is known into what is added to log2 of scales and to means.
+    Its outputs are added to log2 of scales and to means.
     """
     return nn.Sequential(
         nn.Conv2d(seen, width, 1),
@@ -241,7 +242,7 @@ def correction(seen: int, width: int, outputs: int) -> nn.Sequential:
 
 
 def _seeing_indices(network: nn.Sequential, scales: slice) -> nn.Sequential:
-    """The same network, which takes table indices for `scales`, where it took log2 of scales."""
+    """Returns the same network with table indices, and not log2 of scales, as inputs `scales`."""
     network = copy.deepcopy(network).double()
     first = linear(network[0])
     weight = first.weight[:, scales, 0, 0]

@@ -1,9 +1,9 @@
 """Quantised autoencoder with a task on its latents: one network for all step sizes QF.
 
-Patwa et al., "Semantic Preserving Image Compression" (ICIP 2020): latents divided by QF and
-rounded, the identity as the rounding's gradient, and L = L_d + alpha L_r + beta L_c. The transforms
-are this project's, leaky ReLU and all; their Huffman code is a range coder here, with a Laplace
-distribution for each channel and quality.
+Latents are divided by QF and rounded, with the identity as the gradient of rounding, and
+L = L_d + alpha L_r + beta L_c. After Patwa et al., "Semantic Preserving Image Compression" (ICIP
+2020), with this project's transforms, and with a range coder in place of their Huffman code. It has
+a Laplace distribution for each channel and quality.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from facecodec.networks.transforms import (
     depthwise_transforms,
 )
 
-# Scales start from another network's, and are learned this many times as fast as other parameters.
+# The learning rate of scales, which start as another network's, as a multiple of that of others.
 QUICK = 16
 
 
 class SpicNetwork(FamilyNetwork):
-    """Images are (B, 3, H, W) in 0..1, H and W multiples of 16; `latents` is M, the channels of y.
+    """The network. Images are (B, 3, H, W) in 0..1, H and W multiples of 16.
 
-    `coarsest` is the QF of q = 1. `span` is the ratio of the largest to the smallest rate weight;
-    from end to end QF falls by its fourth root, which is what the gains of a hyperprior that is
-    trained so come to.
+    `latents` is M, the number of channels of y. `coarsest` is the QF of q = 1. `span` is the ratio
+    of the largest to the smallest rate weight. From q = 1 to q = 8, QF falls by its fourth root, as
+    the gains of a trained hyperprior do.
     """
 
     ends: Tensor  # log2 of the step at the lowest and the highest quality
@@ -57,12 +57,12 @@ class SpicNetwork(FamilyNetwork):
         self.lower_likelihood = LowerBound(LIKELIHOOD_MIN)
 
     def log_step(self, quality: Tensor) -> Tensor:
-        """Returns log2 of the step in units of y, QF FINEST, at `quality` (B,)."""
+        """Returns log2 of the step of y, QF times FINEST, at `quality` (B,)."""
         low, high = self.ends.double().unbind()
         return low + (quality.double() - 1) / (QUALITIES - 1) * (high - low) + np.log2(FINEST)
 
     def forward(self, x: Tensor, quality: Tensor, noisy_rate: bool = False) -> Coded:
-        """Codes `x` at `quality` (B,) in 1..8; the rate is always that of rounded latents."""
+        """Codes `x` at `quality` (B,) in 1..8. The bits are always those of rounded latents."""
         y = self.g_a(x).float()
         step = torch.exp2(self.log_step(quality)).float()[:, None, None, None]
         symbols = quantize_ste(y / step)
@@ -72,7 +72,7 @@ class SpicNetwork(FamilyNetwork):
         return Coded(self.g_s(y_hat), bits, torch.zeros_like(bits), y_hat)
 
     def bits(self, symbols: Tensor, scale: Tensor) -> Tensor:
-        """Returns -log2 of the zero-mean Laplace mass of integers, summed per image (B,).
+        """Returns the bits (B,) of integers under a zero-mean Laplace distribution, per image.
 
         `scale` is the mean magnitude.
         """

@@ -1,8 +1,8 @@
 """Analysis and synthesis transforms: image (B, 3, H, W) in 0..1 <-> latent y (B, M, H/16, W/16).
 
-`depthwise` is the one that ships; `gdn` is the transform of Ballé et al. (2018), kept as the
-reference of the bake-off in docs/bakeoff.md. Both see and return images centred on zero, so that
-an untrained synthesis starts from mid-grey.
+The shipped models use `depthwise`. `gdn` is the transform of Ballé et al. (2018), kept as the
+reference of the bake-off in docs/bakeoff.md. Inside, both use images centred on zero, so that an
+untrained synthesis gives mid-grey.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ DOWNSAMPLING = 16  # pixels per latent position, in both transforms
 LATENT_SCALE = 16.0
 PHOTO_VARIANCE = 0.2  # of grey, in the orthonormal colour axes of markov_transform, values 0..1
 
-# Analysis, synthesis, and log2 of the standard deviation each latent starts with, (M,).
-Parts = tuple[nn.Module, nn.Module, Tensor]
+# Analysis, synthesis, and log2 of the standard deviation of each latent at the start, (M,).
+AnalysisSynthesis = tuple[nn.Module, nn.Module, Tensor]
 
 
 class Mixing(nn.Module):
@@ -46,8 +46,8 @@ class Mixing(nn.Module):
 class DepthwiseBlock(Mixing):
     """Two residual halves: pointwise, depthwise 3x3, pointwise; then a gated pointwise pair.
 
-    The last pointwise layer of each half starts at zero, so a fresh network is the linear transform
-    around its blocks, and trains without normalisation layers.
+    The last pointwise layer of each half starts at zero. So at the start the network is the linear
+    transform around its blocks, and it trains without normalisation layers.
     After the intra codec of DCVC-RT (Jia et al., CVPR 2025, section 3.2), with a sigmoid gate.
     """
 
@@ -63,9 +63,9 @@ class DepthwiseBlock(Mixing):
 
 
 class FullPrecision(nn.Conv2d):
-    """A convolution that stays in float32 under autocast: bfloat16 would round latents themselves.
+    """A convolution that stays in float32 under autocast, because bfloat16 would round latents.
 
-    Its 8 bits tell steps of 1/2 apart at a latent of 100, which is coarser than most quantisers.
+    With its 8 bits of precision, the step at a latent of 100 is 1/2, coarser than most quantisers.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -80,25 +80,25 @@ def from_zero(layer: nn.Conv2d) -> nn.Conv2d:
 
 
 def linear(layer: nn.Module) -> Any:
-    """Returns a convolution of a Sequential, as a type that has a weight and a bias."""
+    """Returns a layer, for type checkers, as one that has a weight and a bias."""
     return layer
 
 
 @torch.no_grad()
 def set_linear(layer: nn.Module, weight: Tensor) -> None:
-    """Gives a convolution these weights, in whatever shape, and no bias."""
+    """Sets a convolution's weight, which is reshaped, and sets its bias to zero."""
     linear(layer).weight.copy_(weight.reshape(linear(layer).weight.shape))
     linear(layer).bias.zero_()
 
 
 def depthwise_transforms(
     latents: int, fine: int = 128, coarse: int = 160, blocks: tuple[int, int] = (3, 3)
-) -> Parts:
-    """Analysis and synthesis with `fine` channels at 1/8 and `coarse` at 1/16 of the resolution.
+) -> AnalysisSynthesis:
+    """Returns transforms with `fine` channels at 1/8 and `coarse` at 1/16 of the resolution.
 
-    The stem takes whole 8x8 blocks of pixels, the grid that JPEG inputs already carry. The linear
-    layers start as an orthonormal transform and its inverse (`markov_transform`), which is where a
-    long training from random weights would first have to arrive.
+    The stem takes whole 8x8 blocks of pixels, on the grid of JPEG inputs. The linear layers start
+    as an orthonormal transform and its inverse (`markov_transform`), which training from random
+    weights would need a long time to reach.
     """
     n_fine, n_coarse = blocks
     analysis = nn.Sequential(
@@ -118,7 +118,7 @@ def depthwise_transforms(
         nn.PixelShuffle(8),
     )
     stem, merge, log_scale = markov_transform(fine, coarse)
-    # A rounding step of 1 / LATENT_SCALE in orthonormal coefficients is a middling quality.
+    # A step of 1 / LATENT_SCALE in orthonormal coefficients gives a medium quality.
     keep = LATENT_SCALE * torch.eye(latents, coarse)
     for layer, weight in (
         (analysis[0], stem.reshape(fine, 3, 8, 8)),
@@ -139,12 +139,12 @@ def markov_transform(fine: int, coarse: int) -> tuple[Tensor, Tensor, Tensor]:
 
     It is close to a DCT. The first stage, (fine, 3 * 64), keeps the strongest components of 8x8
     blocks of RGB; the second, (coarse, fine * 4), the strongest of four such blocks. Both have
-    orthonormal rows. Last comes log2 of the standard deviation, (coarse,), that the result has on
-    photographs.
+    orthonormal rows. The third result is log2 of the standard deviation of each component on
+    photographs, (coarse,).
     """
     distance = (torch.arange(16)[:, None] - torch.arange(16)).abs().double()
     along = 0.95**distance
-    # Correlated colours: grey carries most of the variance, the two opponent axes little.
+    # Colours are correlated: grey has most of the variance, the two opponent axes have little.
     colours = torch.tensor(
         [[0.577, 0.577, 0.577], [0.707, 0.0, -0.707], [0.408, -0.816, 0.408]]
     ).double()
@@ -162,10 +162,10 @@ def markov_transform(fine: int, coarse: int) -> tuple[Tensor, Tensor, Tensor]:
     return stem.float(), merge.float(), log_scale.float()
 
 
-def gdn_transforms(latents: int, width: int = 128) -> Parts:
+def gdn_transforms(latents: int, width: int = 128) -> AnalysisSynthesis:
     """Returns the four 5x5 convolutions with GDN of Ballé et al. (2018), figure 4.
 
-    Their layers are CompressAI's.
+    The layers are CompressAI's.
     """
     analysis = nn.Sequential(
         conv(3, width), GDN(width), conv(width, width), GDN(width),
@@ -178,14 +178,14 @@ def gdn_transforms(latents: int, width: int = 128) -> Parts:
     return analysis, synthesis, torch.zeros(latents)
 
 
-TRANSFORMS: dict[str, Callable[..., Parts]] = {
+TRANSFORMS: dict[str, Callable[..., AnalysisSynthesis]] = {
     "depthwise": depthwise_transforms,
     "gdn": gdn_transforms,
 }
 
 
 class Centred(nn.Module):
-    """Moves an image-to-latent network to inputs in 0..1."""
+    """An image-to-latent network that takes inputs in 0..1, and centres them on zero."""
 
     def __init__(self, analysis: nn.Module) -> None:
         super().__init__()
@@ -196,7 +196,7 @@ class Centred(nn.Module):
 
 
 class Uncentred(nn.Module):
-    """Moves a latent-to-image network to outputs in 0..1 (not clipped)."""
+    """A latent-to-image network whose outputs are in 0..1, not clipped."""
 
     def __init__(self, synthesis: nn.Module) -> None:
         super().__init__()

@@ -2,5 +2,5 @@
 
 import warnings
 
-# compressai brings torch_geometric, which says so whenever a command imports it.
+# compressai imports torch_geometric, which gives this warning in every command.
 warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)

@@ -1,4 +1,4 @@
-"""A discriminator as a metric: it learns to tell decoded faces from originals.
+"""A discriminator as a metric: it learns to distinguish decoded faces from originals.
 
 After Chen and He (2018).
 """
@@ -19,7 +19,7 @@ LEARNING_RATE = 2e-4
 
 
 class Adversary:
-    """Judges patches of 22 pixels with the hinge loss.
+    """A discriminator of patches of 22 pixels, with the hinge loss.
 
     Its layers have spectral norm 1, so that it stays smooth.
     """
@@ -37,14 +37,14 @@ class Adversary:
         )
 
     def judge(self, x_hat: Tensor) -> Tensor:
-        """Returns how far decoded pictures (B, 3, H, W) are from passing for originals, (B,)."""
+        """Returns the loss (B,) of decoded pictures (B, 3, H, W): low if they look original."""
         self._plain.requires_grad_(False)
         judged = self._plain(x_hat.float() - 0.5).flatten(1).mean(1)
         self._plain.requires_grad_(True)
         return -judged
 
     def learn(self, x: Tensor, x_hat: Tensor) -> None:
-        """Takes one step towards telling originals from decoded pictures."""
+        """Trains the discriminator for one step."""
         judged = self._network(torch.cat([x.float(), x_hat.detach().float()]) - 0.5)
         real, fake = judged.chunk(2)
         self._optimizer.zero_grad(set_to_none=True)

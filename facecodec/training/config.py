@@ -20,11 +20,11 @@ else:
 class Source:
     """A dataset, and its share of the crops.
 
-    `set` names a dataset of facecodec/datasets.py or a folder. `faces` says what is done with the
-    main face: "any" takes crops anywhere, "none" only those without it, "cut" aligns each face to a
-    448x448 picture first, and "aligned" means that the pictures are aligned already. `resize` is
-    the range of the factor by which each crop's part of the picture is resized. `crop` is the side
-    of its crops, 0 for that of the run.
+    `set` is the name of a dataset (facecodec/datasets.py) or the path of a folder. `faces` is "any"
+    for crops anywhere, "none" for crops without the main face, "cut" to align each main face to a
+    448x448 picture first, or "aligned" if the pictures are aligned already. `resize` is the range
+    of the factor by which the picture is resized for a crop. `crop` is the side of its crops in
+    pixels; 0 means the run's.
     """
 
     set: str
@@ -35,10 +35,10 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Recogniser:
-    """A teacher of the identity loss, by name or file; `weight` says how often it is drawn.
+class TeacherConfig:
+    """A teacher of the identity loss, by name or file. It is drawn in proportion to `weight`.
 
-    `features` names layers, by their ONNX nodes, whose outputs are compared beside the embedding.
+    `features` are the ONNX nodes whose outputs are compared in addition to the embedding.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Config:
     learning_rate: float = 1e-3
     warmup: int = 200
     decay: float = 0.3  # last share of the steps, over which the learning rate falls to zero
-    rounded_from: float = 0.5  # share of the steps after which the rate is that of rounded latents
+    rounded_from: float = 0.5  # share of the steps after which the bits are of rounded latents
     rate_weights: tuple[float, float] = (0.96, 0.006)  # lambda_rate at q = 1 and at q = 8
     qualities: tuple[float, float] = (
         1.0,
@@ -73,13 +73,15 @@ class Config:
     )
     validate_every: int = 2000
     validation_images: int = 48
-    recognisers: tuple[Recogniser, ...] = (Recogniser("mobilefacenet-ms1m"),)  # for ip and ipr
-    identity_weight: float = 1.0  # weight of what the teachers say
-    recognisers_drawn: int = 1  # teachers that look in each step
+    recognisers: tuple[TeacherConfig, ...] = (
+        TeacherConfig("mobilefacenet-ms1m"),
+    )  # for ip and ipr
+    identity_weight: float = 1.0  # weight of the teachers' loss
+    recognisers_drawn: int = 1  # teachers in each step
     recogniser_dropout: float = 0.0  # share of channels left out of the teachers' convolutions
     varied_views: bool = False  # views differ in mirroring, sampling, blur and noise
-    trains_recogniser: bool = False  # a copy, which sees decoded faces, is trained along
-    adversarial: float = 0.0  # weight of a discriminator's judgement
+    trains_recogniser: bool = False  # a copy, for decoded faces, is trained with the codec
+    adversarial: float = 0.0  # weight of a discriminator's loss
     head_weight: float = 1.0  # weight of a head's loss, if there is a [head]
     head: dict[str, Any] = field(default_factory=dict)
     network: dict[str, Any] = field(default_factory=dict)
@@ -94,7 +96,7 @@ class Config:
 
     @property
     def makes_pictures(self) -> bool:
-        """Whether a step runs the synthesis."""
+        """Returns whether a step runs the synthesis."""
         return self.objective != "rate" and not self.trains_head_alone
 
     def to_dict(self) -> dict[str, Any]:
@@ -102,7 +104,7 @@ class Config:
 
 
 OBJECTIVES = ("rec", "ip", "ipr", "rate", "find", "embed")
-HEAD_OBJECTIVES = ("find", "embed")  # of a head: to find the face, then everything
+HEAD_OBJECTIVES = ("find", "embed")  # a head learns to find the face, then everything
 DISTORTIONS = ("l2", "msssim")
 FACES = ("any", "none", "cut", "aligned")
 MSSSIM_CROP = 192  # five scales need sides above 160
@@ -111,7 +113,7 @@ MSSSIM_CROP = 192  # five scales need sides above 160
 def parse_config(values: dict[str, Any]) -> Config:
     """Returns the Config of parsed TOML, or of `to_dict` output.
 
-    Raises UsageError, which names the key that is wrong.
+    Raises UsageError, which names the wrong key.
     """
     known = {f.name for f in fields(Config)}
     for key in values:
@@ -145,7 +147,7 @@ def parse_config(values: dict[str, Any]) -> Config:
         if getattr(config, key) not in allowed:
             raise UsageError(f"{key} '{getattr(config, key)}' is not one of {', '.join(allowed)}")
     if not config.recognisers or min(each.weight for each in config.recognisers) <= 0:
-        raise UsageError("there must be a recogniser, and weights must be above zero")
+        raise UsageError("recognisers must not be empty, and their weights must be above zero")
     if config.recognisers_drawn not in range(1, len(config.recognisers) + 1):
         raise UsageError(
             f"recognisers_drawn must be 1 to {len(config.recognisers)}, the number of recognisers, "
@@ -176,11 +178,10 @@ def parse_config(values: dict[str, Any]) -> Config:
     if config.trains_recogniser and not config.keeps_identity:
         raise UsageError("trains_recogniser needs the objective ip or ipr")
     if config.trains_recogniser and len(config.recognisers) > 1:
-        raise UsageError("trains_recogniser takes one recogniser alone")
+        raise UsageError("trains_recogniser needs exactly one recogniser")
     if config.trains_head_alone and not config.head:
         raise UsageError(
-            f"the objective '{config.objective}' trains a head: "
-            "say how wide it is in a [head] table"
+            f"the objective '{config.objective}' trains a head: give its width in a [head] table"
         )
     if (
         not config.data
@@ -213,23 +214,24 @@ def parse_config(values: dict[str, Any]) -> Config:
 
 
 def _source(given: dict[str, Any]) -> Source:
-    """A source by its table."""
+    """Returns a source from its table."""
     low, high = given.get("resize", (1.0, 1.0))
     return Source(**(given | {"resize": (float(low), float(high))}))
 
 
-def _recogniser(given: str | dict[str, Any]) -> Recogniser:
-    """Returns a recogniser from its name alone, or from a table with its other keys."""
+def _recogniser(given: str | dict[str, Any]) -> TeacherConfig:
+    """Returns a teacher from its name, or from a table with its keys."""
     if isinstance(given, str):
-        return Recogniser(given)
-    return Recogniser(**(given | {"features": tuple(map(str, given.get("features", ())))}))
+        return TeacherConfig(given)
+    return TeacherConfig(**(given | {"features": tuple(map(str, given.get("features", ())))}))
 
 
-FORMER_LAYERS = {"conv2": "/net/head/head.2/Clip"}  # of mobilefacenet-ms1m, once a module by hand
+# The ONNX node of a layer of mobilefacenet-ms1m, which stored configurations may name otherwise.
+FORMER_LAYERS = {"conv2": "/net/head/head.2/Clip"}
 
 
 def stored_config(values: dict[str, Any]) -> dict[str, Any]:
-    """Returns the configuration that a run or a start was stored with, in today's keys."""
+    """Converts the stored configuration of a run or a start to the current keys."""
     values = dict(values)
     features, name = values.pop("features", ()), values.pop("recogniser", None)
     if name is not None:

@@ -1,4 +1,4 @@
-"""Draws a run: its loss over the steps, and rate against quality at each validation."""
+"""Plots a run: the loss over the steps, and rate against quality at each validation."""
 
 from __future__ import annotations
 

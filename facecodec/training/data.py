@@ -1,8 +1,8 @@
 """Batches of crops to train on, and the photographs to validate on.
 
-Crops lie on the 16-pixel grid of their image. Cameras write JPEGs on that grid and users encode
-whole files, so the network meets the grid in training where it will meet it in use. A source may
-also be resized, each crop by another factor, so that the network sees faces of all sizes.
+Crops are on the 16-pixel grid of their image. Cameras write JPEGs on that grid and users encode
+whole files, so training and use have the grid at the same place. A source may also resize each crop
+by another factor, so that the network sees faces of all sizes.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from facecodec.training.config import Source
 LandmarkFinder = Callable[[list[Path]], list[np.ndarray | None]]
 
 GRID = 16
-KNOWN_SHARE = 0.5  # share of the first source's crops that show people of a closed set
-CLEARANCE = 1.2  # a crop without the face keeps this many times the landmarks' extent away
+KNOWN_SHARE = 0.5  # share of the first source's crops with people of a closed set
+CLEARANCE = 1.2  # distance of a crop without the face, as a multiple of the landmarks' extent
 
 
 @dataclass(frozen=True)
 class ClosedSet:
-    """People to tell apart, and those of their photographs that are for testing."""
+    """People that a head learns to tell apart, and their photographs for testing."""
 
     people: list[str]
     tests: frozenset[Photo]
@@ -53,7 +53,7 @@ def closed_set(photos: list[Photo], count: int) -> ClosedSet:
 
 
 def extend(pixels: np.ndarray, minimum: int) -> np.ndarray:
-    """Returns the picture, mirrored at the right and bottom up to the grid and to `minimum`."""
+    """Extends a picture by mirroring at the right and bottom, to the grid and to `minimum`."""
     height, width = (max(minimum, side + -side % GRID) for side in pixels.shape[:2])
     return np.pad(
         pixels,
@@ -67,11 +67,10 @@ MIRRORED = [1, 0, 2, 4, 3]  # the order of the five points in a mirror image
 
 @dataclass(frozen=True)
 class Batch:
-    """Crops of one size, uint8 (B, crop, crop, 3), and the alignment of the face in each, (B, 2,
-    3).
+    """Crops of one size, uint8 (B, crop, crop, 3), with the alignments (B, 2, 3) of their faces.
 
-    The alignment is NaN without a face. `labels` (B,) are the numbers of the people of a closed
-    set, -1 for others.
+    The alignment is NaN without a face. `labels` (B,) are the numbers of people of a closed set, or
+    -1 for other people.
     """
 
     pixels: np.ndarray
@@ -81,9 +80,9 @@ class Batch:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture to take crops from, uint8 (H, W, 3).
+    """A picture, uint8 (H, W, 3), from which crops are taken.
 
-    `points` are its face's five, (5, 2), or None; `person` is who it shows.
+    `points` (5, 2) are its face's landmarks, or None; `person` is its person's name.
     """
 
     pixels: np.ndarray
@@ -97,10 +96,10 @@ def load_pictures(
     faces: str,
     unreadable: dict[str, str],
 ) -> list[Picture]:
-    """Returns the photos, prepared as a source's `faces` says.
+    """Returns the photos, prepared according to a source's `faces`.
 
-    Photos without a face are left out if it needs one, and so are files that cannot be read, which
-    `unreadable` gets, each with the reason.
+    Photos without a face are left out if `faces` needs one. Files that cannot be read are left out
+    and added to `unreadable` with the reason.
     """
     found = list(zip(photos, points, strict=True))
     if faces == "cut":
@@ -132,9 +131,9 @@ def _pixels(path: Path) -> np.ndarray | str:
 class CropSampler:
     """Draws random crops on the grid, mirrored half of the time.
 
-    Its batches are a function of the generator alone. `landmarks` is a function from files to five
-    points each or None. With it, crops contain the face if it fits, or avoid it if the source wants
-    none.
+    Its batches depend only on the generator. `landmarks` takes files and returns the landmarks of
+    each, or None. With it, crops contain the face if it fits, or avoid it if the source's `faces`
+    is "none".
     """
 
     def __init__(
@@ -147,7 +146,7 @@ class CropSampler:
     ) -> None:
         """Loads the pictures of all sources.
 
-        `classes` people of the first source are a closed set, whose test photographs are left out.
+        `classes` people of the first source are a closed set; its test photographs are left out.
         """
         self.crop = crop
         self.crops = np.array([source.crop or crop for source in sources])
@@ -158,7 +157,7 @@ class CropSampler:
         self.pictures: list[list[Picture]] = []
         self.corners: list[
             list[np.ndarray]
-        ] = []  # where the crops of each picture may begin, (N, 2) as (y, x)
+        ] = []  # the possible corners of crops of each picture, (N, 2), as (y, x)
         for source, side in zip(sources, self.crops.tolist(), strict=True):
             photos = [
                 photo for photo in photographs(source.set, "train", data) if not is_held_back(photo)
@@ -176,7 +175,7 @@ class CropSampler:
             if not kept:
                 raise UsageError(
                     f"dataset '{source.set}' has nothing to train on: "
-                    "too few people, or no such crops"
+                    "it has too few people, or no crops of this size"
                 )
             self.pictures.append([pictures[i] for i in kept])
             self.corners.append([corners[i] for i in kept])
@@ -189,9 +188,7 @@ class CropSampler:
         self.shares = shares / shares.sum()
 
     def batch(self, size: int, rng: np.random.Generator) -> Batch:
-        """Returns crops of one size: `size` of them, or about as many pixels where the size is not
-        the run's.
-        """
+        """Returns `size` crops; if the source's crop is not the run's, about as many pixels."""
         crop = int(self.crops[rng.choice(len(self.shares), p=self.shares)])
         shares = np.where(self.crops == crop, self.shares, 0)
         size = max(1, round(size * self.crop**2 / crop**2))
@@ -222,10 +219,10 @@ class CropSampler:
 
 
 def resized_crop(picture: Picture, crop: int, factor: float, rng: np.random.Generator) -> Picture:
-    """A part of the picture, with its face where that fits, resized by `factor` to (crop, crop).
+    """Resizes a part of the picture by `factor` to (crop, crop). It has the face if that fits.
 
-    Where the resized picture would be smaller than the crop, the factor is what makes its shorter
-    side fit. Bicubic; smaller pictures are averaged as they shrink.
+    The factor is raised if the resized picture would be smaller than the crop. The filter is
+    bicubic, and wide enough to average pixels when shrinking.
     """
     height, width = picture.pixels.shape[:2]
     side = min(crop / factor, height, width)
@@ -245,7 +242,7 @@ def resized_crop(picture: Picture, crop: int, factor: float, rng: np.random.Gene
 
 
 def crop_corners(picture: Picture, crop: int, faces: str) -> np.ndarray:
-    """Returns the corners (N, 2), (y, x), of the crops that a source may give.
+    """Returns the possible corners (N, 2), (y, x), of a source's crops.
 
     The crops contain the face if it fits, or avoid it if `faces` is "none".
     """
@@ -263,11 +260,11 @@ def crop_corners(picture: Picture, crop: int, faces: str) -> np.ndarray:
 
 
 def validation_photos(sources: tuple[Source, ...], data: Path | None, count: int) -> list[Photo]:
-    """Returns `count` photos of held-back people of the first source, one of each person."""
+    """Returns photos of `count` held-back people of the first source, one per person."""
     held = [p for p in photographs(sources[0].set, "train", data) if is_held_back(p)]
     if not held:
         raise UsageError(
-            f"dataset '{sources[0].set}' has too few people: none is held back for validation"
+            f"dataset '{sources[0].set}' has too few people to hold back any for validation"
         )
     first = list({photo.person: photo for photo in reversed(held)}.values())[::-1]
     return first[:count]

@@ -1,4 +1,4 @@
-"""The processes that torchrun starts, one for each GPU or share of the CPU; or one alone."""
+"""The processes of torchrun, one for each GPU or share of the CPU, or a single process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 @dataclass(frozen=True)
 class Processes:
-    """This process's number, the number of processes, and the device it computes on."""
+    """This process's number, the number of processes, and this process's device."""
 
     rank: int
     count: int
@@ -32,7 +32,7 @@ class Processes:
             dist.barrier()
 
     def agree(self, flag: bool) -> bool:
-        """Returns the first process's flag in all processes."""
+        """Returns the flag of the first process, in all processes."""
         if self.count == 1:
             return flag
         answer = torch.tensor(float(flag), device=self.device)
@@ -41,7 +41,7 @@ class Processes:
 
 
 def join() -> Processes:
-    """Returns this process's place among those that torchrun started, or alone without it."""
+    """Joins the processes of torchrun. Without torchrun, this process is the only one."""
     gpu = torch.cuda.is_available()
     count = int(os.environ.get("WORLD_SIZE", 1))
     device = (

@@ -16,17 +16,17 @@ from facecodec.training.starts import CHECKPOINT, build_network, data_of, past_r
 
 
 def freeze(run: Path, out: Path, force: bool = False) -> str:
-    """Writes the frozen model `out`, which later runs can start from; returns the fingerprint.
+    """Writes the frozen model `out`, from which later runs can start. Returns the fingerprint.
 
-    A recogniser that was trained along becomes RUN/recogniser.onnx, and a head heads/NAME. What the
-    search for the best file needs goes into search/NAME, for a model that it can follow. Of a run
-    that trained a head alone only that is written, for the model `out`. Raises UsageError if the
-    run has no checkpoint, and, without `force`, if the model or head exists: files that were coded
-    with a model cannot be decoded any more when it is overwritten.
+    A recogniser that was trained with the codec becomes RUN/recogniser.onnx, a head heads/NAME, and
+    a search file search/NAME, if the search supports the model. If the run trained only a head,
+    only the head is written, for the model `out`. Raises UsageError if the run has no checkpoint,
+    and, without `force`, if the model or head exists: if a model is overwritten, files coded with
+    it can no longer be decoded.
     """
     path = run / CHECKPOINT
     if not path.exists():
-        raise UsageError(f"{run} holds no checkpoint to freeze")
+        raise UsageError(f"{run} has no checkpoint to freeze")
     if out.suffix != ".safetensors":
         raise UsageError(f"{out}: a model file ends in .safetensors")
     saved = torch.load(path, map_location="cpu", weights_only=True)
@@ -44,7 +44,7 @@ def freeze(run: Path, out: Path, force: bool = False) -> str:
     classes = saved["classes"] if config.head.get("classes") else []
     runs = past_runs(saved)
     own = [run for run in runs if run["objective"] not in HEAD_OBJECTIVES]
-    if config.objective == "rate":  # pictures are what the run before was for
+    if config.objective == "rate":  # pictures are those of the run before
         objectives = [run["objective"] for run in own if run["objective"] != "rate"]
         config = replace(config, objective=(objectives or ["rec"])[-1])
     card = {

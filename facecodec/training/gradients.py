@@ -1,4 +1,4 @@
-"""Writes the gradient graphs by which the search (facecodec/search) descends."""
+"""Writes the gradient graphs for the search (facecodec/search)."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from facecodec.training.losses import DISTORTION_WEIGHT
 from facecodec.training.packing import Packing
 
 TEACHERS = ("mobilefacenet-ms1m", "espressif-mbf", "retail-0095")
-EIGHT_BITS = ("retail-0095",)  # teachers whose gradients bear it (docs/effort.md)
+EIGHT_BITS = ("retail-0095",)  # eight bits suffice for these teachers (docs/effort.md)
 
 
 def is_searched(config: Config) -> bool:
-    """Returns whether the search can follow the loss of a configuration."""
+    """Returns whether the search supports a configuration's family and loss."""
     return (
         config.family in RELAXED
         and config.distortion == "l2"
@@ -41,9 +41,9 @@ def is_searched(config: Config) -> bool:
 
 
 def write_model(model: Path, config: Config) -> Path:
-    """Writes the search file of a frozen model that a configuration has trained; returns its path.
+    """Writes the search file of a frozen model and returns its path. `config` trained the model.
 
-    Raises UsageError for a model that the search cannot follow.
+    Raises UsageError for a model that the search does not support.
     """
     if not is_searched(config):
         raise UsageError(
@@ -61,11 +61,10 @@ def write_model(model: Path, config: Config) -> Path:
 
 
 def write_faces(path: Path, shared: Path) -> None:
-    """Writes what finds faces and compares them: MTCNN's networks and the TEACHERS with their
-    gradients.
+    """Writes the file for faces: MTCNN's networks, and the TEACHERS with their gradients.
 
-    `shared` is the file of the first teacher that comes with models: its weights are taken from
-    there.
+    `shared` is the first teacher's file, which is installed with the models; its weights are not
+    stored again.
     """
     name = f"{shared.parent.name}/{shared.name}"
     content = shared.read_bytes()
@@ -84,7 +83,7 @@ def _detector() -> dict[str, onnx.ModelProto]:
     try:
         from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
     except ImportError:
-        raise UsageError(f"the networks that find faces are facenet-pytorch's: {INSTALL}") from None
+        raise UsageError(f"finding faces needs facenet-pytorch: {INSTALL}") from None
     free = {"x": {0: "count", 2: "height", 3: "width"}}
     built = (
         _exported(PNet(), 40, ["moves", "chances"], free),
@@ -97,7 +96,7 @@ def _detector() -> dict[str, onnx.ModelProto]:
 def _exported(
     network: nn.Module, side: int, outputs: list[str], axes: dict[str, dict[int, str]]
 ) -> onnx.ModelProto:
-    buffer: Any = io.BytesIO()  # which the exporter takes, though its types say otherwise
+    buffer: Any = io.BytesIO()  # the exporter accepts it, although its types do not
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
@@ -117,14 +116,14 @@ def _exported(
 
 
 def of_model(tensors: dict[str, np.ndarray]) -> Packing:
-    """Packs the gradient graphs of a frozen model, whose weights are its own.
+    """Packs the gradient graphs of a frozen model, whose weights they refer to.
 
-    They are those of the synthesis and, in floats, of each integer network.
+    There are graphs of the synthesis and, as floats, of each integer network.
     """
     synthesis = onnx.load_from_string(tensors["g_s.onnx"].tobytes())
     latents = tensors["y_gain"].shape[1]
     networks = {"h_s": tensors["z_table"].shape[1]}
-    if "slices" in tensors:  # the family `sliced`, whose synthesis also sees the quality
+    if "slices" in tensors:  # the family `sliced`, whose synthesis also gets the quality
         latents += 1
         counts = range(1, len(tensors["slices"]))
         networks |= {f"slice{i}": tensors[f"slice{i}.0.weight"].shape[1] for i in counts}
@@ -142,10 +141,10 @@ def of_model(tensors: dict[str, np.ndarray]) -> Packing:
 
 
 def floats(tensors: dict[str, np.ndarray], name: str) -> tuple[onnx.ModelProto, dict[str, Place]]:
-    """Returns an integer network of facecodec/exact.py as one of floats, without its rounding.
+    """Returns an integer network (facecodec/exact.py) in floats, without rounding.
 
-    Its weights, and where they lie in the model. Values that were integers in units of 2^-10 are
-    themselves.
+    Also returns the places of its weights in the model. Integers in units of 2^-10 become the
+    values that they stand for.
     """
     nodes, initializers, places, x = [], [], {}, "values"
     shifts, upsample = tensors[f"{name}.shifts"], tensors[f"{name}.upsample"]

@@ -1,7 +1,7 @@
 """The training loop: a run is a folder with config.json, log.jsonl and checkpoint.pt.
 
-All randomness of a step is a function of the seed and the step, so a resumed run repeats what the
-uninterrupted one would have done.
+All randomness of a step depends only on the seed and the step, so a resumed run gives the same
+result as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -38,8 +38,7 @@ Report = Callable[[dict[str, Any]], None]
 def learning_rate(config: Config, step: int) -> float:
     """Returns the learning rate of a step.
 
-    It warms up, stays constant, and falls in a straight line to zero over the last `decay` of the
-    steps.
+    It warms up, stays constant, and falls linearly to zero over the last `decay` of the steps.
     """
     rising = (step + 1) / config.warmup
     falling = (config.steps - step) / (config.decay * config.steps)
@@ -61,7 +60,7 @@ def landmark_finder(config: Config, processes: Processes) -> LandmarkFinder | No
 
     def find(files: list[Path]) -> list[np.ndarray | None]:
         if not processes.is_first:
-            processes.wait()  # until the first has filled the cache
+            processes.wait()  # the first process fills the cache
         points = cached_landmarks(files)
         if processes.is_first:
             processes.wait()
@@ -81,17 +80,17 @@ def hardware(processes: Processes) -> str:
 
 
 def uses_bfloat16(network: FamilyNetwork, config: Config, device: torch.device) -> bool:
-    """Returns whether a pass is faster in bfloat16. CPUs differ so much that both are timed.
+    """Returns whether a pass is faster in bfloat16, by timing both.
 
-    On a CPU without instructions for it, it is 15 times slower than float32; with them, twice as
-    fast.
+    CPUs differ: with instructions for bfloat16 it is twice as fast as float32, without them 15
+    times slower.
     """
     if device.type == "cuda":
         return True
     x = torch.rand(config.batch, 3, config.crop, config.crop).to(memory_format=torch.channels_last)
     quality = torch.full((config.batch,), 4.0)
     spent = {}
-    for enabled in (False, True, False, True):  # the second time, everything is warm
+    for enabled in (False, True, False, True):  # the first two passes only warm up
         begun = time.monotonic()
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=enabled):
             network(x, quality)
@@ -109,14 +108,14 @@ def train(
     report: Report = lambda row: None,
     begun: float | None = None,
 ) -> None:
-    """Trains until `config.steps` or for `minutes`; `report` gets each row of log.jsonl.
+    """Trains until `config.steps` or for `minutes`. `report` takes each row of log.jsonl.
 
-    Minutes count from `begun`, of time.monotonic, or from now; when they are over the run is saved
-    and not validated. With 0 it makes no step, and is validated. `data` is the folder of datasets,
-    see folders.data_folder. With `resume` the run goes on from its last checkpoint; with `starts`
-    it begins with the mean of their parameters instead of random ones. Under torchrun every process
-    calls this with the same arguments and has batches of its own; the first one writes and reports.
-    Raises UsageError for a folder that already holds a run.
+    The minutes count from `begun`, a time.monotonic, or from now; when they are over, the run is
+    saved and not validated. With 0 minutes it is only validated. `data` is the folder of datasets
+    (folders.data_folder). With `resume` the run continues from its last checkpoint. With `starts`
+    it starts from the mean of their parameters, not from random ones. Under torchrun, every process
+    calls this with the same arguments and has its own batches; the first one writes and reports.
+    Raises UsageError for a folder that already has a run.
     """
     begun = time.monotonic() if begun is None else begun
     if config.keeps_identity and not starts and not resume:
@@ -126,11 +125,11 @@ def train(
     has_checkpoint = (run / CHECKPOINT).exists()
     if has_checkpoint and not resume:
         raise UsageError(
-            f"{run} already holds a run", "continue it with {resume}, or give another {run}"
+            f"{run} already has a run", "continue it with {resume}, or give another {run}"
         )
     if resume and not has_checkpoint:
-        raise UsageError(f"{run} holds no checkpoint to resume")
-    # Reading the data counts towards the limit, not towards the hours that the card will state.
+        raise UsageError(f"{run} has no checkpoint to resume")
+    # Reading the data counts towards the limit, but not towards the hours in the model's card.
     trainer = Trainer(config, run, data, starts, resume, report)
     if minutes == 0:
         trainer.finish()
@@ -139,7 +138,7 @@ def train(
 
 
 class Trainer:
-    """One run: its network, the networks trained beside it, its data, and its steps."""
+    """One run: its network, the networks that are trained with it, its data, and its steps."""
 
     def __init__(
         self,
@@ -201,7 +200,7 @@ class Trainer:
         self._trained_from = time.monotonic()
 
     def run_until(self, end: float | None) -> None:
-        """Makes the remaining steps and validates; at `end`, of time.monotonic, it only saves."""
+        """Makes the remaining steps and validates. At `end`, a time.monotonic, it only saves."""
         self._end = end
         saved_at = time.monotonic()
         recent: list[dict[str, float]] = []
@@ -222,7 +221,7 @@ class Trainer:
         self.finish()
 
     def finish(self) -> None:
-        """Validates what was not validated, unless the time is over, and saves."""
+        """Validates if that has not been done and the time is not over, and saves."""
         if self._processes.is_first:
             if not self._is_validated():
                 self._validate()
@@ -235,7 +234,7 @@ class Trainer:
         return bool(self._history) and self._history[-1]["step"] == self._step
 
     def make_step(self) -> dict[str, Tensor]:
-        """Makes one step; returns the terms of its loss, (B,), and the gradient's norm."""
+        """Makes one step. Returns the terms of its loss, (B,), and the gradient's norm."""
         config, device = self._config, self._device
         rng = np.random.default_rng([config.seed, self._step, self._processes.rank])
         torch.manual_seed(int(rng.integers(2**63)))
@@ -248,8 +247,8 @@ class Trainer:
         about = self._looked_at(batch, rng) if config.head else None
         noisy_rate = self._step < config.rounded_from * config.steps
         with torch.autocast(device.type, torch.bfloat16, enabled=self._bfloat16):
-            coded, reading = self._forward(x, quality, noisy_rate, about)
-        values = self._terms(coded, reading, x, quality, batch, rng)
+            coded, outputs = self._forward(x, quality, noisy_rate, about)
+        values = self._terms(coded, outputs, x, quality, batch, rng)
         self._optimizer.zero_grad(set_to_none=True)
         values["loss"].mean().backward()
         norm = torch.nn.utils.clip_grad_norm_(self._network.parameters(), 1.0)
@@ -266,9 +265,9 @@ class Trainer:
         return values | {"gradient": norm}
 
     def _looked_at(self, batch: Batch, rng: np.random.Generator) -> Tensor:
-        """Returns where the head looks, (B, 2, 3): half of the time around the true face.
+        """Returns where the head looks first, (B, 2, 3): half of the time, around the true face.
 
-        Otherwise it is NaN, and the head looks where it finds the face, as in use.
+        Otherwise it is NaN, and the head looks where it finds the face, as it does in use.
         """
         about = jitter(batch.matrices, rng)
         about[1::2] = np.nan
@@ -278,7 +277,7 @@ class Trainer:
         return self._end is not None and time.monotonic() > self._end
 
     def _seconds(self) -> float:
-        """Returns how long the run has trained, including the time before it was resumed."""
+        """Returns the seconds of training, including those before the run was resumed."""
         return self._earlier_seconds + time.monotonic() - self._trained_from
 
     def _log(self, row: dict[str, Any]) -> None:
@@ -296,7 +295,7 @@ class Trainer:
         draw_curves(self._run / "log.jsonl", self._run / "curves.png")
 
     def _result(self) -> FamilyNetwork:
-        """Returns what the run has learned: the averaged network, if there is one."""
+        """Returns the network to validate and freeze: the averaged one, if there is one."""
         if self._averaged is None:
             return self._network
         averaged: Any = self._averaged.module
@@ -327,15 +326,16 @@ class Trainer:
             self._report(
                 {
                     "note": "the configuration differs from the checkpoint's; "
-                    "the new one holds from here"
+                    "from here on, the new one is used"
                 }
             )
         fill(self._network, saved.get("latest") or saved["network"], path)
         if self._averaged is not None:
             fill(self._averaged.module, saved["network"], path)
-            self._averaged.n_averaged.fill_(saved["step"])  # zero would take the next step whole
+            # With zero, the next step would replace the average.
+            self._averaged.n_averaged.fill_(saved["step"])
         self._optimizer.load_state_dict(saved["optimizer"])
         self._terms.load(saved.get("terms", {}))
         self._step, self._earlier_seconds = saved["step"], saved["seconds"]
-        self._bfloat16 = saved.get("bfloat16", False)  # a resumed run goes on as it began
+        self._bfloat16 = saved.get("bfloat16", False)  # a run keeps its precision
         self._history, self._runs = saved["history"], saved["runs"]

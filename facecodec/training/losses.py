@@ -1,4 +1,4 @@
-"""Loss functions. Rate is in bits per pixel of the original image."""
+"""Loss functions. The rate is in bits per pixel of the original image."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from facecodec.faces.alignment import align
 from facecodec.faces.mobilefacenet import MobileFaceNet
 from facecodec.faces.teachers import Teacher
-from facecodec.networks.head import Reading, landmark_error
-from facecodec.training.config import Recogniser
+from facecodec.networks.head import HeadOutputs, landmark_error
+from facecodec.training.config import TeacherConfig
 from facecodec.training.views import ChannelDropout, View, plain_view, random_view
 
-# Weights against one unit of 1 - cosine; docs/training.md says how they were chosen.
+# Weights relative to 1 - cosine; docs/training.md says how they were chosen.
 DISTORTION_WEIGHT = {"l2": 60.0, "msssim": 1.2}
 MSSSIM_MIN_SIDE = 161  # five scales of an 11-pixel window
 
@@ -26,17 +26,17 @@ MSSSIM_MIN_SIDE = 161  # five scales of an 11-pixel window
 def rate_weight(quality: Tensor, ends: tuple[float, float]) -> Tensor:
     """Returns lambda_rate at `quality` (B,) in 1..8.
 
-    It is geometric, from ends[0] at 1 to ends[1] at 8.
+    It changes geometrically, from ends[0] at 1 to ends[1] at 8.
     """
     low, high = ends
     return low * torch.exp((quality - 1) / 7 * torch.log(torch.tensor(high / low)))
 
 
 def distortion(x_hat: Tensor, x: Tensor, kind: str) -> Tensor:
-    """Returns the weighted distortion of each image, (B,), of values 0..1.
+    """Returns the weighted distortion (B,) of images (B, 3, H, W) in 0..1.
 
-    l2: k times the mean squared error; msssim: k times 1 - MS-SSIM, for sides of at least
-    MSSSIM_MIN_SIDE.
+    `kind` is l2, for k times the mean squared error, or msssim, for k times 1 - MS-SSIM, which
+    needs sides of at least MSSSIM_MIN_SIDE.
     """
     x_hat, x = x_hat.float(), x.float()
     if kind == "l2":
@@ -47,15 +47,15 @@ def distortion(x_hat: Tensor, x: Tensor, kind: str) -> Tensor:
 
 
 class IdentityLoss:
-    """The distance of decoded faces from their originals, as frozen teachers see it.
+    """The distance of decoded faces from their originals, by frozen teachers.
 
-    A teacher's `features` are layers whose outputs are compared as well: a face that looks the same
-    to its inner layers looks the same to networks that were never seen.
+    The outputs of a teacher's `features`, which are inner layers, are compared as well. Faces that
+    are alike to them are also alike to networks against which the codec was not trained.
     """
 
     def __init__(
         self,
-        teachers: Sequence[tuple[Recogniser, Teacher]],
+        teachers: Sequence[tuple[TeacherConfig, Teacher]],
         drawn: int = 1,
         dropout: float = 0.0,
         varied: bool = False,
@@ -63,8 +63,8 @@ class IdentityLoss:
     ) -> None:
         """Sets up the teachers.
 
-        `drawn` teachers look in each step, at `varied` views or plain ones, and with `dropout`.
-        `adapted` looks at decoded faces instead of the only teacher, and is trained along.
+        Each step uses `drawn` teachers, with `dropout`, and with random views if `varied`.
+        `adapted` embeds decoded faces in place of the only teacher, and is trained with the codec.
         """
         self._teachers = teachers
         self._weights = np.array([recogniser.weight for recogniser, _ in teachers])
@@ -74,7 +74,7 @@ class IdentityLoss:
         self._dropouts = [ChannelDropout(teacher, dropout) for _, teacher in teachers if dropout]
         looking = [(recogniser, teacher) for recogniser, teacher in teachers]
         if adapted is not None:
-            module: Any = adapted  # or what is behind DDP's wrapper
+            module: Any = adapted  # or the module in DDP's wrapper
             looking.append((teachers[0][0], getattr(module, "module", module)))
         for recogniser, teacher in looking:
             for name in recogniser.features:
@@ -85,12 +85,12 @@ class IdentityLoss:
     def __call__(
         self, x_hat: Tensor, x: Tensor, matrices: np.ndarray, rng: np.random.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """1 - cosine of the embeddings (eq. 6), and its mean over the feature maps' channels, (B,).
+        """Returns 1 - cosine of embeddings (eq. 6), and its mean over channels of features, (B,).
 
-        `x_hat`, `x` are (B, 3, H, W) in 0..1; `matrices` (B, 2, 3) are those of faces/alignment.py,
-        NaN without a face, where both results are 0. The gradient reaches x_hat alone. With `rng`
-        some teachers are drawn by their weights; without it all look, at plain views, and the
-        results are their weighted means.
+        `x_hat` and `x` are (B, 3, H, W) in 0..1; `matrices` (B, 2, 3) are from faces/alignment.py.
+        Without a face they are NaN, and both results are 0. Only x_hat gets a gradient. With `rng`,
+        teachers are drawn by their weights. Without it, the results are weighted means over all
+        teachers, with plain views.
         """
         has_face = torch.from_numpy(~np.isnan(matrices[:, 0, 0])).to(x.device)
         embedding, features = torch.zeros(2, len(x), device=x.device)
@@ -121,7 +121,7 @@ class IdentityLoss:
     def _distances(
         self, index: int, x_hat: Tensor, x: Tensor, matrices: np.ndarray, view: View
     ) -> tuple[Tensor, Tensor | None]:
-        """Returns both distances of one teacher, of images that all have a face."""
+        """Returns both distances by one teacher. All images must have a face."""
         _, teacher = self._teachers[index]
         with torch.autocast(x.device.type, enabled=False):
             with torch.no_grad():
@@ -142,9 +142,9 @@ class IdentityLoss:
 
 
 class HeadLoss:
-    """The loss of a head: the recogniser's embedding, its inner layer, and where the face is.
+    """The loss of a head: of the recogniser's embedding, its inner layer, and the landmarks.
 
-    The embedding is that of the original and its mirror image together, as the bench takes it.
+    The embedding is that of the original plus its mirror image, as in the bench.
     """
 
     def __init__(self, recogniser: MobileFaceNet) -> None:
@@ -155,60 +155,60 @@ class HeadLoss:
         )
 
     def __call__(
-        self, reading: Reading, x: Tensor, matrices: np.ndarray, labels: np.ndarray
+        self, outputs: HeadOutputs, x: Tensor, matrices: np.ndarray, labels: np.ndarray
     ) -> dict[str, Tensor]:
-        """Returns terms by name, (B,), which are 0 where there is no face.
+        """Returns the terms by name, (B,). They are 0 without a face.
 
-        `landmarks` and `closer` are in pixels of the template. A whole reading also has
-        `embedding`, 1 - cosine; `inner`, the same over the channels of the inner layer; and
-        `classes`, the cross-entropy of `labels`, of which -1 stands for none.
+        `landmarks` and `closer` are in pixels of the template. If all outputs were computed, there
+        are also `embedding`, 1 - cosine; `inner`, the same over the channels of the inner layer;
+        and `classes`, the cross-entropy of `labels`, where -1 means none.
         """
         has_face = torch.from_numpy(~np.isnan(matrices[:, 0, 0])).to(x.device)
         places = torch.from_numpy(matrices).to(x.device, torch.float32)
-        found = {"landmarks": reading.landmarks, "closer": reading.closer}
+        found = {"landmarks": outputs.landmarks, "closer": outputs.closer}
         terms = {
             name: landmark_error(each.float(), places.nan_to_num(1.0))
             for name, each in found.items()
         }
-        if reading.embedding is not None:
-            terms |= self._embedded(reading, x, matrices, labels)
+        if outputs.embedding is not None:
+            terms |= self._embedded(outputs, x, matrices, labels)
         return {name: torch.where(has_face, each, 0.0) for name, each in terms.items()}
 
     def _embedded(
-        self, reading: Reading, x: Tensor, matrices: np.ndarray, labels: np.ndarray
+        self, outputs: HeadOutputs, x: Tensor, matrices: np.ndarray, labels: np.ndarray
     ) -> dict[str, Tensor]:
         with torch.autocast(x.device.type, enabled=False), torch.no_grad():
             self._features.clear()
             crops = align(x.float(), np.nan_to_num(matrices, nan=1.0))
             wanted = self._recogniser(crops) + self._recogniser(crops.flip(3))
-        assert reading.embedding is not None
-        assert reading.features is not None
+        assert outputs.embedding is not None
+        assert outputs.features is not None
         terms = {
-            "embedding": 1 - F.cosine_similarity(reading.embedding.float(), wanted),
-            "inner": (1 - F.cosine_similarity(reading.features.float(), self._features[0]))
+            "embedding": 1 - F.cosine_similarity(outputs.embedding.float(), wanted),
+            "inner": (1 - F.cosine_similarity(outputs.features.float(), self._features[0]))
             .flatten(1)
             .mean(1),
         }
-        if reading.scores is not None:
+        if outputs.scores is not None:
             known = torch.from_numpy(labels).to(x.device)
             terms["classes"] = F.cross_entropy(
-                reading.scores.float(), known, reduction="none", ignore_index=-1
+                outputs.scores.float(), known, reduction="none", ignore_index=-1
             )
         return terms
 
 
-# Weights of HeadLoss's terms: each is then between a tenth and one when training begins.
+# Weights of HeadLoss's terms, such that each is between 0.1 and 1 when training begins.
 HEAD_TERMS = {"embedding": 1.0, "inner": 0.5, "landmarks": 0.05, "closer": 0.05, "classes": 0.2}
 
 
 def objective(
     kind: str, bpp: Tensor, distortion: Tensor, identity: Tensor, weight: Tensor
 ) -> Tensor:
-    """Eq. 1 (`rec`), 5 (`ip`) or 7 (`ipr`) of Xiao et al. (2022) for each image, (B,).
+    """Returns the loss (B,) of each image by Xiao et al. (2022), eq. 1 (rec), 5 (ip) or 7 (ipr).
 
     rec: lambda_rate R + D; ip: lambda_rate R + I; ipr: lambda_rate R + D + I. All arguments are
-    (B,). One network covers weights a hundred to one apart. Dividing each image's loss by the root
-    of its weight keeps low rates, whose terms are larger, from owning the shared parameters.
+    (B,). The weights of one network differ by a factor of a hundred. Each loss is divided by the
+    root of its weight, so that low rates, whose terms are larger, do not dominate.
     """
     terms = weight * bpp
     if kind != "ip":

@@ -1,9 +1,8 @@
-"""Graphs and weights -> the tensors of a search file (facecodec/search/files.py), as small as may
-be.
+"""Packs graphs and weights into the tensors of a small search file (facecodec/search/files.py).
 
-A weight that the model or another file holds is only pointed at. Of the others, those whose numbers
-are whole multiples of a power of two are kept as these, in eight bits; the rest in half precision,
-or, where a network bears it, in eight bits with a scale for each output channel that has many.
+A weight that is in the model or another file is only referred to. Other weights are stored in eight
+bits if all their numbers are small multiples of a power of two, and otherwise in half precision. If
+eight bits suffice for a network, its large weights get eight bits and a scale per output channel.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ import numpy as np
 from facecodec.networks.gradients import Bare
 from facecodec.search.files import OWN, Place, Places
 
-FINEST = 16  # the power of two below which no exact scale is tried
-MANY = 64  # numbers of an output channel from which eight bits will do
-EXACT = 1e-5  # how far from whole a multiple may be, of half precision's making
+FINEST = 16  # the smallest exact scale that is tried is 2 to minus this
+MANY = 64  # eight bits suffice only for output channels with so many numbers
+EXACT = 1e-5  # tolerance of an exact multiple, because of half precision
 
 
 class Packing:
-    """Graphs are added one after the other; `sources` are arrays that their weights may lie in."""
+    """A search file in the making. `sources` are arrays that may already contain weights."""
 
     def __init__(self, sources: Mapping[str, np.ndarray]) -> None:
         self._sources = {name: array.tobytes() for name, array in sources.items()}
@@ -39,7 +38,7 @@ class Packing:
     ) -> None:
         """Adds a graph.
 
-        `known` are weights whose place is known; `eight_bits` says that eight will do.
+        `known` are the places of weights that are known; `eight_bits` means that eight suffice.
         """
         self._graphs[name] = bare.content
         self.places[name] = {
@@ -48,7 +47,7 @@ class Packing:
         }
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """Returns the graphs by name, and under OWN what was found nowhere; all uint8."""
+        """Returns the graphs by name, and under OWN the weights that no source has; all uint8."""
         own = {OWN: np.frombuffer(bytes(self._own), np.uint8)} if self._own else {}
         return self._graphs | own
 
@@ -88,9 +87,7 @@ class Packing:
 
 
 def _exact_scale(value: np.ndarray) -> float | None:
-    """Returns the power of two of which all numbers are multiples by -128..127; None where there is
-    none.
-    """
+    """Returns the power of two of which all numbers are multiples by -128..127, or None."""
     for power in range(FINEST + 1):
         multiples = value * np.float32(2.0**power)
         if multiples.min() < -128 or multiples.max() > 127:

@@ -22,7 +22,7 @@ CHECKPOINT = "checkpoint.pt"
 
 
 def build_network(config: Config) -> FamilyNetwork:
-    """Returns a fresh network. Raises UsageError for a [network] table that describes none."""
+    """Returns a new network. Raises UsageError for a wrong [network] or [head] table."""
     low, high = config.rate_weights
     family = import_module(f"facecodec.networks.{module_name(config.family)}")
     try:
@@ -43,22 +43,22 @@ def fill(network: nn.Module, state: dict[str, Tensor], origin: Path) -> None:
         network.load_state_dict(state)
     except RuntimeError:
         raise UsageError(
-            f"{origin} holds a network of another shape than the configuration's [network]"
+            f"{origin} has a network of another shape than the configuration's [network]"
         ) from None
 
 
 def begin(network: FamilyNetwork, state: dict[str, Tensor], origin: Path) -> None:
-    """Takes over the parameters that a start has.
+    """Loads the parameters of a start.
 
-    Parts that the start lacks, such as a head, stay fresh. Raises UsageError if a part has another
-    shape, or if the start has no part of the network.
+    Parts that the start lacks, such as a head, keep their initial values. Raises UsageError if a
+    part has another shape, or if the start has no part of the network.
     """
     mine, state = network.state_dict(), network.adopted(state)
     theirs = {part(name) for name in state}
     kept = {name: state[name] for name in mine if name in state}
     if any(part(name) in theirs and name not in kept for name in mine):
         raise UsageError(
-            f"{origin} holds a network of another shape than the configuration's [network]"
+            f"{origin} has a network of another shape than the configuration's [network]"
         )
     fill(network, mine | kept, origin)
 
@@ -66,13 +66,13 @@ def begin(network: FamilyNetwork, state: dict[str, Tensor], origin: Path) -> Non
 def begin_at_mean(
     network: FamilyNetwork, starts: Sequence[Path]
 ) -> tuple[list[dict[str, Any]], bool]:
-    """Takes over the mean of the parameters of several starts.
+    """Loads the mean of the parameters of several starts.
 
-    Returns the runs that led to them, and whether there is a head among them.
+    Returns the runs that led to them, and whether any has a head.
 
-    Networks that were trained on from the same one for different data have a mean that serves all
-    of these (Wortsman et al., "Model soups", ICML 2022). A part that a start lacks is as the starts
-    before it have it. Raises UsageError as `begin` does.
+    If networks were fine-tuned from the same one on different data, their mean serves all of these
+    data (Wortsman et al., "Model soups", ICML 2022). If a start lacks a part, the part of the start
+    before it counts again. Raises UsageError as `begin` does.
     """
     runs: list[dict[str, Any]] = []
     states, has_head = [], False
@@ -89,7 +89,7 @@ def begin_at_mean(
 
 
 def part(name: str) -> str:
-    """Returns the part of a parameter's name: g_a.body of g_a.body.0.weight."""
+    """Returns the part in the name of a parameter: g_a.body in g_a.body.0.weight."""
     return ".".join(name.split(".")[:2])
 
 
@@ -104,7 +104,7 @@ def load_start(path: Path) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
     try:
         card, tensors = frozen.load(path)
         state, runs = thawed(card.family, tensors), card.runs
-        if frozen.has_head(card):  # a model that was trained on had another head, a good start too
+        if frozen.has_head(card):  # the head of a former model of this name is a good start too
             head = frozen.load_head(card, or_former=True)
             state |= thawed_head(head)
             runs = runs + [run for run in head.runs if run["objective"] in HEAD_OBJECTIVES]
@@ -116,7 +116,7 @@ def load_start(path: Path) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
 
 
 def past_runs(saved: dict[str, Any]) -> list[dict[str, Any]]:
-    """Returns the runs that led to a checkpoint, its own last, in the form of a model's card."""
+    """Returns the runs that led to a checkpoint, its own last, as in a model's card."""
     config = parse_config(stored_config(saved["config"]))
     this = {
         key: saved["config"][key]
@@ -133,6 +133,6 @@ def past_runs(saved: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def data_of(config: Config) -> str:
-    """Returns the datasets, each with what was done to its faces if that is not the default."""
+    """Returns the names of the datasets, with `faces` where it is not the default."""
     named = (s.set if s.faces == "any" else f"{s.set} (faces: {s.faces})" for s in config.data)
     return ", ".join(dict.fromkeys(named))

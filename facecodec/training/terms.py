@@ -1,4 +1,4 @@
-"""The terms of a configuration's loss, and the networks that are trained for them."""
+"""The terms of a configuration's loss, and the networks that are trained for their sake."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from facecodec.faces.alignment import jitter
 from facecodec.faces.teachers import load_head_teacher, load_teacher
 from facecodec.networks.coded import Coded, FamilyNetwork
-from facecodec.networks.head import Reading
+from facecodec.networks.head import HeadOutputs
 from facecodec.training.adversary import Adversary
 from facecodec.training.config import Config
 from facecodec.training.data import Batch
@@ -27,7 +27,7 @@ from facecodec.training.losses import (
     rate_weight,
 )
 
-ADAPTED_LEARNING_RATE = 2e-5  # of a recogniser that is trained along
+ADAPTED_LEARNING_RATE = 2e-5  # of a recogniser that is trained with the codec
 
 
 class Terms:
@@ -66,13 +66,13 @@ class Terms:
     def __call__(
         self,
         coded: Coded,
-        reading: Reading | None,
+        outputs: HeadOutputs | None,
         x: Tensor,
         quality: Tensor,
         batch: Batch,
         rng: np.random.Generator,
     ) -> dict[str, Tensor]:
-        """Returns each term by name, (B,), the weighted sum of all as `loss`."""
+        """Returns the terms by name, (B,), and their weighted sum as `loss`."""
         config = self._config
         bpp = (coded.y_bits + coded.z_bits) / (x.shape[2] * x.shape[3])
         weight = rate_weight(quality, config.rate_weights)
@@ -88,16 +88,14 @@ class Terms:
         loss = torch.zeros_like(bpp)
         if not config.trains_head_alone:
             loss = objective(config.objective, bpp, terms["distortion"], kept, weight)
-        if (
-            config.objective == "ip"
-        ):  # without a face there is nothing but rate, and rate alone teaches nothing
+        if config.objective == "ip":  # without a face the only term would be the rate
             loss = loss * torch.from_numpy(~np.isnan(batch.matrices[:, 0, 0])).to(x.device)
         if self.adversary is not None:
             terms["adversarial"] = self.adversary.judge(coded.x_hat)
             loss = loss + config.adversarial * terms["adversarial"] / weight.sqrt()
         if self.head is not None:
-            assert reading is not None, "a network with a head gives a reading"
-            read = self.head(reading, x, batch.matrices, batch.labels)
+            assert outputs is not None, "a network with a head gives its outputs"
+            read = self.head(outputs, x, batch.matrices, batch.labels)
             terms |= read
             loss = loss + config.head_weight * sum(
                 HEAD_TERMS[name] * each for name, each in read.items()
@@ -105,7 +103,7 @@ class Terms:
         return {"loss": loss} | terms
 
     def step(self, x: Tensor, coded: Coded) -> None:
-        """Updates the networks that are trained beside the codec's, after its own step."""
+        """Makes a step of the networks that are trained with the codec, after the codec's own."""
         if self.adapted is not None:
             self._optimizer.step()
             self._optimizer.zero_grad(set_to_none=True)
@@ -113,7 +111,7 @@ class Terms:
             self.adversary.learn(x, coded.x_hat)
 
     def state(self) -> dict[str, Any]:
-        """Returns the state for the checkpoint; empty if nothing is trained beside the network."""
+        """Returns the state for the checkpoint. It is empty if only the codec is trained."""
         state = {}
         if self.adapted is not None:
             state["adapted"] = {
@@ -133,9 +131,9 @@ class Terms:
 
 
 class Pass(nn.Module):
-    """One pass of all that is trained: a family's network and its head, if it has one.
+    """One pass of a family's network and of its head, if it has one.
 
-    If the head or the rate alone is trained, no pictures are made.
+    If only the head or the rate is trained, it makes no pictures.
     """
 
     def __init__(self, network: FamilyNetwork, config: Config) -> None:
@@ -152,7 +150,7 @@ class Pass(nn.Module):
 
     def forward(
         self, x: Tensor, quality: Tensor, noisy_rate: bool, matrices: Tensor | None
-    ) -> tuple[Coded, Reading | None]:
+    ) -> tuple[Coded, HeadOutputs | None]:
         if self._config.makes_pictures:
             coded = self.network(x, quality, noisy_rate)
         else:
@@ -162,5 +160,5 @@ class Pass(nn.Module):
             return coded, None
         assert coded.y_hat is not None, "a head reads latents"
         if self._config.objective == "find":
-            return coded, Reading(*self.network.head.look_twice(coded.y_hat, matrices)[:2])
+            return coded, HeadOutputs(*self.network.head.look_twice(coded.y_hat, matrices)[:2])
         return coded, self.network.head(coded.y_hat, matrices)

@@ -1,7 +1,7 @@
-"""A frozen model back to the parameters that it was frozen from, as a start of a run.
+"""Turns a frozen model back into the network's parameters, from which a run can start.
 
-Graphs hold weights in half precision and integer networks in 15 bits, which is as exact as training
-needs; the scales of z come back within half a step of their table.
+The weights are precise enough for training: graphs have them in half precision, and integer
+networks in 15 bits. The scales of z are restored within half a step of their table.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from facecodec.networks.hyperprior import hyper_synthesis
 from facecodec.networks.integers import SCALE_MIN, SCALE_STEPS, convolutions
 from facecodec.networks.sliced import correction
 
-HALF = ".half"  # ends the name of a weight that networks/export.py stored in half precision
+HALF = ".half"  # the end of names of weights that networks/export.py stored in half precision
 
 
 def thawed(family: str, tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
-    """The parameters of a network of the family `hyperprior` or `sliced`, by name.
+    """Returns the parameters, by name, of a network of the family `hyperprior` or `sliced`.
 
     Raises ValueError for other families.
     """
@@ -36,7 +36,7 @@ def thawed(family: str, tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
         for graph in ("g_a", "h_a", "g_s")
         for name, value in _weights(f"{graph}.", _stored(tensors[f"{graph}.onnx"])).items()
     }
-    with torch.device("meta"):  # without weights: only where the convolutions are is asked for
+    with torch.device("meta"):  # without weights: only the places of convolutions are needed
         far = len(tensors["h_s.shifts"]) - len(convolutions(hyper_synthesis(1, 1, 1)))
         layers = convolutions(hyper_synthesis(1, 1, 1, far))
         correcting = convolutions(correction(1, 1, 1))
@@ -44,7 +44,7 @@ def thawed(family: str, tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
     weight, bias = (state[f"h_s.{layers[-1]}.{part}"] for part in ("weight", "bias"))
     weight[:latents] /= SCALE_STEPS
     bias[:latents] = bias[:latents] / SCALE_STEPS + scales
-    if len(bias) == 2 * latents:  # a model without a quality map: one that moves nothing
+    if len(bias) == 2 * latents:  # a model without a quality map gets one of zeros
         weight, bias = np.pad(weight, ((0, 1), (0, 0), (0, 0), (0, 0))), np.pad(bias, (0, 1))
         state |= {f"h_s.{layers[-1]}.weight": weight, f"h_s.{layers[-1]}.bias": bias}
     weight[-1] /= QUALITY_STEPS
@@ -66,10 +66,10 @@ def thawed(family: str, tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
 
 
 def thawed_head(head: HeadFile) -> dict[str, Tensor]:
-    """The parameters of a head, by name, with "head." before them.
+    """Returns the parameters of a head. Their names begin with "head.".
 
-    Its graph has each convolution and the normalisation behind it in one: here the convolution has
-    both, and the normalisation does nothing.
+    The graph has folded each normalisation into the convolution before it. Here the convolution
+    keeps both, and the normalisation becomes the identity.
     """
     stored = _stored(head.tensors["head.onnx"])
     state = _weights("", stored)
@@ -99,7 +99,7 @@ def thawed_head(head: HeadFile) -> dict[str, Tensor]:
 
 
 def _stored(graph: np.ndarray) -> dict[str, np.ndarray]:
-    """The constants of a graph by the names that they had in single precision, float64."""
+    """Returns the constants of a graph, float64, by their names before they were halved."""
     return {
         each.name.removesuffix(HALF): numpy_helper.to_array(each).astype(np.float64)
         for each in onnx.load_model_from_string(graph.tobytes()).graph.initializer
@@ -107,7 +107,7 @@ def _stored(graph: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _weights(prefix: str, stored: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The weights and biases among a graph's constants, with `prefix` before their names."""
+    """Returns the weights and biases among a graph's constants, with `prefix` before the names."""
     return {
         f"{prefix}{name}": value
         for name, value in stored.items()
@@ -118,7 +118,7 @@ def _weights(prefix: str, stored: dict[str, np.ndarray]) -> dict[str, np.ndarray
 def _convolutions(
     name: str, stored: str, layers: list[int], tensors: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """The weights and biases of an integer network; `layers` are where it has its convolutions."""
+    """Returns the weights and biases of an integer network. `layers` are its convolutions."""
     state = {}
     for number, layer in enumerate(layers):
         shift = float(tensors[f"{stored}.shifts"][number])

@@ -23,13 +23,13 @@ from facecodec.training.terms import Terms
 
 
 def to_tensor(pixels: np.ndarray, device: torch.device) -> Tensor:
-    """Turns uint8 (B, H, W, 3) into float (B, 3, H, W) in 0..1, channels last in memory."""
+    """Turns uint8 (B, H, W, 3) into floats (B, 3, H, W) in 0..1, in channels_last format."""
     return torch.tensor(pixels, device=device).permute(0, 3, 1, 2).float() / 255
 
 
 @dataclass(frozen=True)
 class HeldBack:
-    """A validation picture, uint8 (H, W, 3), and its face's alignment, (2, 3), or NaN."""
+    """A validation picture, uint8 (H, W, 3), and the alignment (2, 3) of its face, or NaN."""
 
     pixels: np.ndarray
     matrix: np.ndarray
@@ -41,7 +41,7 @@ def load_held_back(
     landmarks: LandmarkFinder | None,
     unreadable: dict[str, str],
 ) -> list[HeldBack]:
-    """Returns the validation pictures; `unreadable` gets files that are left out, with reasons."""
+    """Returns the validation pictures. Files that cannot be read are added to `unreadable`."""
     photos = validation_photos(config.data, data, config.validation_images)
     points: list[np.ndarray | None] = [None] * len(photos)
     if landmarks is not None:
@@ -52,7 +52,7 @@ def load_held_back(
         for picture in load_pictures(photos, points, config.data[0].faces, unreadable)
     ]
     if not held_back:
-        raise UsageError("none of the pictures that are held back for validation can be read")
+        raise UsageError("none of the validation pictures can be read")
     if (
         config.distortion == "msssim"
         and min(min(each.pixels.shape[:2]) for each in held_back) < MSSSIM_MIN_SIDE
@@ -73,10 +73,10 @@ def validate(
 ) -> list[dict[str, float]] | None:
     """Returns bpp, PSNR and MS-SSIM at q = 1..8, with rounded latents, on whole images.
 
-    It returns None where `is_over` says so before an image. Images are padded as the codec pads
-    them. MS-SSIM is missing if no image is large enough. With `terms`, the result also has what
-    these measure on images with a face: `identity`, `features`, and the terms of a head, which must
-    find the face by itself here.
+    It returns None as soon as `is_over` returns True before an image. Images are padded as the
+    codec pads them. MS-SSIM is missing if no image is large enough. With `terms`, the result also
+    has the terms on images with a face: `identity`, `features`, and those of a head, which must
+    find the face itself here.
     """
     network.eval()
     identity, head = (terms.identity, terms.head) if terms else (None, None)
@@ -116,7 +116,7 @@ def validate(
 
 
 def validation_loss(rows: list[dict[str, float]], config: Config) -> float:
-    """Returns the objective over the whole range, from the means at each quality."""
+    """Returns the objective over all qualities, from the means at each quality."""
     losses = []
     for row in rows:
         error = 10 ** (-row["psnr"] / 10) if config.distortion == "l2" else 1 - row["ms_ssim"]

@@ -1,6 +1,6 @@
-"""Random views: teachers see each step's crops a little differently.
+"""Random views: in each step, the teachers get slightly different crops.
 
-So gradients do not follow one way of sampling, or a single channel of one network.
+So the codec does not fit to one way of sampling, or to a single channel of one network.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ KERNELS = (
     "area",
     "bilinear",
     "bicubic",
-)  # of which all but the first sample twice as fine
-MOST_BLUR = 0.7  # standard deviation, pixels of the crop
-MOST_NOISE = 0.02  # standard deviation, of values 0..1
-BLOCK = 8  # pixels, as JPEG's
+)  # all but the first sample twice as finely
+MOST_BLUR = 0.7  # standard deviation in pixels of the crop, at most
+MOST_NOISE = 0.02  # standard deviation of values in 0..1, at most
+BLOCK = 8  # pixels, as in JPEG
 
 View = Callable[[Tensor, np.ndarray, Contract], Tensor]
 
 
 def plain_view(images: Tensor, matrices: np.ndarray, contract: Contract) -> Tensor:
-    """Crops as the recogniser's contract wants them."""
+    """Returns crops as the recogniser's contract requires."""
     return crop(images, matrices, contract)
 
 
 def random_view(rng: np.random.Generator) -> View:
-    """Returns one view, the same for originals and for the decoded faces that are compared.
+    """Returns one view, which is then used for originals and for decoded faces.
 
-    It is mirrored half of the time and blurred half of the time. The kernel that samples crops
-    changes, and blocks of 8x8 get noise like that of a block coder.
+    Half of the views are mirrored, and half are blurred. The sampling kernel varies, and blocks of
+    8x8 get noise as from a block coder.
     """
     mirror, kernel = rng.random() < 0.5, rng.choice(KERNELS)
     blur = rng.uniform(0.3, MOST_BLUR) if rng.random() < 0.5 else 0.0
@@ -67,9 +67,7 @@ def random_view(rng: np.random.Generator) -> View:
 
 
 def blocks(count: int, size: int, seed: int) -> Tensor:
-    """Returns grey noise (count, 1, size, size) of unit variance, of one frequency in each 8x8
-    block.
-    """
+    """Returns grey noise (count, 1, size, size) of unit variance: one frequency per 8x8 block."""
     rng = np.random.default_rng(seed)
     along = np.cos(np.pi * (2 * np.arange(BLOCK)[:, None] + 1) * np.arange(BLOCK) / (2 * BLOCK))
     along /= np.sqrt((along**2).mean(0))
@@ -82,9 +80,9 @@ def blocks(count: int, size: int, seed: int) -> Tensor:
 
 
 class ChannelDropout:
-    """Drops channels of a teacher's convolutions, the same in every pass until they are drawn anew.
+    """Drops channels of a teacher's convolutions, the same in every pass until the next `draw`.
 
-    The weights and not the channels are multiplied, which is the same and costs little.
+    It multiplies the weights, which has the same effect as multiplying the channels and is cheaper.
     """
 
     def __init__(self, network: nn.Module, share: float) -> None:
@@ -97,7 +95,7 @@ class ChannelDropout:
 
     @torch.no_grad()
     def draw(self, rng: np.random.Generator | None) -> None:
-        """Draws channels anew; with None, drops none any more."""
+        """Draws the channels to drop; with None, none are dropped."""
         for module, whole in self._whole:
             scale = torch.ones(module.out_channels)
             if rng is not None:

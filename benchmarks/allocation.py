@@ -3,10 +3,10 @@
     python benchmarks/allocation.py [--model NAME] [-q Q]... [--limit N] [--data DIR]
         [-o docs/images/lfic.png]
 
-The face is the square that recognisers see (the template's crop), upright. It is measured first on
-the CelebA wild test images. Then LFW test faces, with 140 pixels around them, are laid into each
-corner of a Kodak picture in turn. The same share in the opposite corner shows that the allocation
-moves with the face. Intervals are 95%, by bootstrap over pictures.
+The face is the upright square that recognisers see (the template's crop). The first measurement is
+on the CelebA wild test images. For the second, LFW test faces of 140 pixels are pasted into each
+corner of a Kodak picture in turn. The shares in the opposite corner show that the allocation moves
+with the face. Intervals are 95%, by bootstrap over pictures.
 """
 
 from __future__ import annotations
@@ -29,11 +29,7 @@ from facecodec.folders import data_root
 from facecodec.frozen import model_path
 from facecodec.template import SIZE, similarity
 
-SIDE, FACE, MARGIN = (
-    384,
-    140,
-    24,
-)  # of a picture that faces are laid into, of what is laid, and from its edges
+SIDE, FACE, MARGIN = 384, 140, 24  # pixels of the picture, of the pasted face, and to the edges
 
 
 def main() -> None:
@@ -86,7 +82,7 @@ def box(points: np.ndarray) -> Box:
 
 
 def lay(root: Path, count: int) -> list[tuple[np.ndarray, Box, Box]]:
-    """Yields pictures with a face in a corner, its square, and the opposite corner's."""
+    """Returns pictures with a face in a corner, its square, and that of the opposite corner."""
     backgrounds = sorted((root / "kodak").glob("*.png"))
     subjects = [
         (s.path, s.landmarks)
@@ -110,7 +106,7 @@ def lay(root: Path, count: int) -> list[tuple[np.ndarray, Box, Box]]:
 
 
 def ratio(codec: Codec, quality: float, pictures: list[tuple[np.ndarray, Box]]) -> str:
-    """Mean share of samples kept inside, over that outside, with its interval."""
+    """Returns the mean share of samples kept inside, divided by that outside, and its interval."""
     if not isinstance(codec.family, Allocating):
         raise SystemExit(f"{codec.card.name} keeps as many samples in every place")
     shares = []
@@ -130,8 +126,9 @@ def ratio(codec: Codec, quality: float, pictures: list[tuple[np.ndarray, Box]]) 
 
 
 def portraits() -> list[np.ndarray]:
-    """Returns scikit-image's astronaut, and pictures with her face laid elsewhere; all free to
-    show.
+    """Returns scikit-image's astronaut, and pictures into which her face is pasted elsewhere.
+
+    All are free to show.
     """
     from skimage import data
 

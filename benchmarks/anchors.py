@@ -14,7 +14,7 @@ from pathlib import Path
 
 from facecodec.bench import SEEN, UNSEEN
 
-NAMES = {"orig": "original", "j2k": "jpeg2000"}  # what codecs are called there and here
+NAMES = {"orig": "original", "j2k": "jpeg2000"}  # names of codecs there, and here
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
     python benchmarks/batch_memory.py [--counts 1000 10000] [--data DIR]
 
-It is the memory of the command, and of the command with its processes.
+It prints the memory of the command alone, and with all its processes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from facecodec.folders import data_root
 
 
 def tree(pid: int) -> list[int]:
-    """Returns a process and all below it."""
+    """Returns a process and all its descendants."""
     found = [pid]
     for each in found:
         try:
@@ -30,7 +30,7 @@ def tree(pid: int) -> list[int]:
 
 
 def peaks(pid: int) -> dict[int, int]:
-    """Returns bytes at most so far, by process."""
+    """Returns the peak memory so far of each process, in bytes."""
     found = {}
     for each in tree(pid):
         try:
@@ -42,7 +42,7 @@ def peaks(pid: int) -> dict[int, int]:
 
 
 def measured(paths: list[Path], *arguments: str) -> tuple[float, int, int]:
-    """Seconds; peak bytes of the command; and of it and its processes together."""
+    """Returns the seconds, and the peak bytes of the command alone and with its processes."""
     listing = b"\0".join(str(path).encode() for path in paths)
     began = time.perf_counter()
     process = subprocess.Popen(

@@ -120,7 +120,7 @@ def damaged(browser: Any, folder: Path, count: int, seed: int) -> None:
     page.set_default_timeout(PATIENCE)
     browsing.serve(page, folder)
     seeds = [path.read_bytes() for path in sorted(data.glob("*.fic"))]
-    browsing.decode(page, seeds, whole=False)  # what starts once is not a damaged file's time
+    browsing.decode(page, seeds, whole=False)  # loads everything, so that only decoding is timed
     files, slowest = browsing.mutations(seeds, count, seed), (0.0, b"")
     outcomes: Counter[str] = Counter()
     while batch := list(islice(files, 200)):
@@ -144,7 +144,7 @@ def damaged(browser: Any, folder: Path, count: int, seed: int) -> None:
 
 
 def decodes(data: bytes) -> bool:
-    """Returns whether Python makes a picture of a file."""
+    """Returns whether Python can decode a file."""
     try:
         parsed = open_container(data, LIMIT)
         codec_of(parsed).decode_container(parsed)
@@ -154,9 +154,7 @@ def decodes(data: bytes) -> bool:
 
 
 def times(browser: Any, folder: Path, limit: int) -> None:
-    """Prints the time to a page's first picture and to later ones, and the size of what it
-    loads.
-    """
+    """Prints the times to a page's first picture and to later ones, and the size of its files."""
     model = frozen.model_path(None)
     codec = Codec(model)
     files = [(f"{i}.fic", codec.encode(photo, 4)) for i, photo in enumerate(photos(limit))]
@@ -201,7 +199,7 @@ def times(browser: Any, folder: Path, limit: int) -> None:
 
 
 def screenshots(browser: Any, folder: Path) -> None:
-    """Pictures of the page with one face at ten qualities, in a wide window and on a phone."""
+    """Takes screenshots of the page with one face at ten qualities, wide and as on a phone."""
     from skimage import data
 
     face = Image.fromarray(data.astronaut()).crop((96, 0, 352, 256))

@@ -1,4 +1,4 @@
-"""What files of 17 bytes cost: peak memory and processor time over the pixels that they claim.
+"""Measures the peak memory and processor time of files of 17 bytes, by the pixels they claim.
 
 python benchmarks/claimed_pixels.py [--threads 1 2] [--sizes 1024x1024 5792x5792 524288x64]
 
@@ -19,7 +19,7 @@ from facecodec import frozen
 from facecodec.container import Container, pack
 
 MB = 1 << 20
-# A process starts with the peak of the one that it was forked from, so a small one lies between.
+# A process inherits the peak of the process that forked it, so a small one starts each call.
 LAUNCHER = """
 import json, resource, subprocess, sys
 subprocess.run([sys.executable, "-m", "facecodec", *sys.argv[1:]], stdout=sys.stderr, check=True)
@@ -29,7 +29,7 @@ print(json.dumps([1024 * used.ru_maxrss, used.ru_utime + used.ru_stime]))
 
 
 def cost(threads: int, *arguments: object) -> tuple[float, float]:
-    """Peak bytes and processor seconds of a call of the command line."""
+    """Returns the peak bytes and the processor seconds of a call of the command line."""
     done = subprocess.run(
         [sys.executable, "-c", LAUNCHER, *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -42,7 +42,7 @@ def cost(threads: int, *arguments: object) -> tuple[float, float]:
 
 
 def claim(width: int, height: int) -> bytes:
-    """A file of the default model that claims a size and holds nothing."""
+    """Returns a file of the default model that claims a size but has no content."""
     mark = bytes.fromhex(frozen.read_card(frozen.model_path(None)).fingerprint)
     return pack(Container(mark, 96, width, height, [b"", b""]))
 

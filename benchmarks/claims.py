@@ -3,14 +3,14 @@
     python benchmarks/claims.py [--limit N] [--data DIR] [--lfic NAME] [--compact NAME]
         [--joint MODEL RECOGNISER.onnx]
 
-Photographs are of the LFW test people. FRR at FAR 1% is by the bench's protocol, with the
-recogniser that was trained against and with the one that was not. A saving is 1 - rate / the rate
-at which the other codec's FRR is as low, at each of lfic's qualities. If the other codec's FRR
-never is, the saving is at least that against its highest rate. At equal rate, the other codec's
-numbers are interpolated between its settings, in log rate. Intervals are 95%, by bootstrap over the
-people who ask. Verification is by LFW's protocol over the 1,000 pairs of test people in ten folds,
-with 1.96 standard errors. With `--joint`, the same is measured for a compact image and the
-recogniser that was trained along with it.
+Photographs are of the LFW test people. FRR at FAR 1% is by the bench's protocol, with one
+recogniser against which the models were trained and one against which they were not. A saving is
+1 - rate / the rate at which the other codec's FRR is as low, at each of lfic's qualities. If the
+other codec's FRR never is, its highest rate gives a lower bound of the saving. At equal rate, the
+other codec's numbers are interpolated between its settings, in log rate. Intervals are 95%, by
+bootstrap over the people of the queries. Verification is by LFW's protocol over the 1,000 pairs of
+test people in ten folds, with 1.96 standard errors. `--joint` measures the same for a compact image
+and the recogniser that was trained with it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ UNSEEN = "mobileface-v2"
 REFERENCES = {"jpeg2000": (160, 80, 40, 28), "webp": (1, 10, 30, 50), "jpeg": (8, 15, 22, 30)}
 BASELINE = ("l2-baseline", (1, 2, 3, 4, 6))
 LFIC = (1, 2, 3, 4, 5)
-COMPACT = (4, 5, 6, 8)  # below, its image is smaller, and of no use for recognition
+COMPACT = (4, 5, 6, 8)  # at lower q, the compact image is too small for recognition
 PAPER = {"jpeg2000": 0.7141, "webp": 0.4828, "l2-baseline": 0.5267}
 
 Accuracies = tuple[
@@ -114,7 +114,7 @@ def main() -> None:
 
 
 def joint(paired: Dataset, model: str, recogniser: str, root: Path | None) -> None:
-    """Prints accuracies of a model and the recogniser that was trained along with it."""
+    """Prints accuracies of a model and the recogniser that was trained with it."""
     bench = open_bench([recogniser, SEEN, UNSEEN], root)
     try:
         verified = accuracies(bench, paired, model, COMPACT)
@@ -138,7 +138,7 @@ def within(mean: float, error: float) -> str:
 def accuracies(
     bench: Bench, dataset: Dataset, codec: str, settings: Sequence[float]
 ) -> list[Accuracies]:
-    """Returns rates, rising, and the result of `verify` at each."""
+    """Returns the rates, in rising order, and the result of `verify` at each."""
     result = []
     for setting in settings:
         measured = bench.photographs(codec, setting, dataset.subjects)
@@ -169,9 +169,7 @@ def curve(points: list[Point], spec: EmbeddingSpec, samples: np.ndarray) -> Curv
 
 
 def saving(rate: float, wanted: float, drawn: np.ndarray, other: Curve) -> str:
-    """Returns the share of the other codec's bits that are saved at equal FRR, with its
-    interval.
-    """
+    """Returns the share of the other codec's bits saved at equal FRR, and its interval."""
     rates, frr, theirs = other
     needed = rate_at(rates, frr, wanted)
     if needed is None:

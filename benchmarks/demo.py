@@ -24,7 +24,7 @@ from facecodec.bench.codecs import code, find_codec, unusable
 OUT = Path("demo")
 CROP = (96, 0, 352, 256)  # left, top, right, bottom
 QUALITIES = (1, 2, 4, 6)
-OTHERS = ("avif", "hevc")  # at our bytes; one that cannot come down to them is shrunk first
+OTHERS = ("avif", "hevc")  # at our bytes; if necessary, the picture is shrunk first
 FACECODEC = [sys.executable, "-m", "facecodec"]
 
 
@@ -34,9 +34,7 @@ def psnr(a: Image.Image, b: Image.Image) -> float:
 
 
 def jpeg_of_equal_psnr(face: Image.Image, target: float) -> int:
-    """Returns bytes of the smallest JPEG (Pillow, optimised) that is at least as close to the
-    face.
-    """
+    """Returns the bytes of the smallest JPEG (Pillow, optimised) with at least this PSNR."""
     for quality in range(1, 101):
         buffer = io.BytesIO()
         face.save(buffer, "JPEG", quality=quality, optimize=True)

@@ -3,9 +3,9 @@
     python benchmarks/effort.py --limit 24 -q 2 -q 4 -e 2 -e 4 -e 6 --out runs/effort.jsonl
     python benchmarks/effort.py --out runs/effort.jsonl --tables
 
-It makes real files of one photograph a person. Every file is a line of the JSONL file. A run that
-was broken off continues where it ended, and several may share one file. Seconds are those of one
-core. `--split train` measures training people, on whom alone levels are chosen.
+It makes real files of one photograph per person. Every file is a line of the JSONL file. An
+interrupted run continues where it ended, and several runs may share one file. Seconds are those of
+one core. `--split train` measures training people; levels are chosen only on these.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from facecodec.template import similarity
 TAUGHT = ("mobilefacenet-ms1m", "espressif-mbf", "retail-0095")
 CHOOSES = ("insightface-y1",)
 UNSEEN = ("mobileface-v2", "edgeface-xs")
-CURVE = np.arange(1, 7.25, 0.5)  # qualities of effort 1 that the others are compared with
+CURVE = np.arange(1, 7.25, 0.5)  # qualities of effort 1, with which other efforts are compared
 
 
 @click.command()
-@click.option("--limit", type=int, default=24, help="Photographs, each of another person.")
+@click.option("--limit", type=int, default=24, help="Number of photographs, one per person.")
 @click.option("--split", type=click.Choice(["train", "test"]), default="test")
 @click.option("-q", "qualities", type=float, multiple=True, default=(2.0, 4.0))
 @click.option("-e", "efforts", type=int, multiple=True, default=(2, 3, 4, 5, 6, 7))
@@ -59,7 +59,7 @@ def main(
 
 
 def chosen(split: str, limit: int) -> list[Photo]:
-    """Returns the first photograph of people drawn by a seed."""
+    """Returns the first photographs of randomly drawn people, by a fixed seed."""
     people: dict[str, Photo] = {}
     for photo in photographs("lfw", split, None):
         people.setdefault(photo.person, photo)
@@ -110,9 +110,7 @@ def _measure(photos: list[Photo], model: str, wanted: list[tuple[int, float]], o
 
 
 def _treatments(decoded: np.ndarray) -> dict[str, tuple[np.ndarray, float]]:
-    """Yields what may happen to a decoded picture before its face is recognised, and its size
-    then.
-    """
+    """Returns a decoded picture after each treatment before recognition, and its scale."""
     image = Image.fromarray(decoded)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)
@@ -137,7 +135,7 @@ def _embeddings(
 
 
 def _print(rows: list[dict]) -> None:
-    """Means over the photographs that every setting has."""
+    """Prints the means over the photographs that were measured at every setting."""
     names = TAUGHT + CHOOSES + UNSEEN
     settings = sorted({(row["q"], row["effort"]) for row in rows})
     by = {(row["q"], row["effort"], row["photo"]): row for row in rows}

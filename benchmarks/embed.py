@@ -3,9 +3,9 @@
     python benchmarks/embed.py [--model NAME] [-q Q]... [--limit N] [--timed N] [--data DIR]
 
 Photographs are of the LFW test people. FRR at FAR 1% is over all of them, by the bench's protocol:
-decoded pictures are aligned by the landmarks of their originals, which only a bench has. Time is of
-one core, file by file, over the first photographs. A server finds the face in the decoded picture
-by MTCNN; the time without that is printed too.
+decoded pictures are aligned by the landmarks of their originals, which only a bench has. Times are
+of one core, file by file, over the first photographs. A server would have to find the face in the
+decoded picture with MTCNN; the time without that is printed too.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def timed(codec: Codec, subjects: list, recogniser: str) -> None:
-    """Prints milliseconds a picture, by turns of ten files, as a server uses one way for many."""
+    """Prints milliseconds per picture. Both ways alternate after ten files each."""
     embed = load_recogniser(recogniser)
     files = [codec.encode(images.load(subject.path), 4) for subject in subjects]
     shown = [codec.decode(files[0])]

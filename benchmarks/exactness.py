@@ -4,8 +4,8 @@
 
 Files are N faces of the LFW test people at qualities spread over the range, the Kodak photographs
 at q 8, white noise, a checkerboard and a flat picture. They are decoded with 1 and 2 threads, in
-one process and each in a process of its own, under other BLAS kernels, and with the hyper-synthesis
-replaced by a loop over int64. Each way has a line.
+one process and in one process per file, with other BLAS kernels, and with a loop over int64 as the
+hyper-synthesis. It prints one line for each way.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""Embeddings of faces of every size: certainty of a face, and how well people are told apart.
+"""Measures embeddings of faces of every size: the certainty, and how well they separate people.
 
     python benchmarks/face_sizes.py --calibrate [--model NAME]     writes into the head
     python benchmarks/face_sizes.py [--model NAME] [-q Q] [--limit N]
 
-The first is on training people, the second on test people. The photographs are those of
-celeba-wild-mini, celeba-hq-mini, london-faces and, for the first, all-age-faces-mini whose longer
-side has 300 pixels or more; for testing, every other one of London is enlarged to 2,400 pixels.
-`embed` is beside the embedding of the decoded picture at landmarks that MTCNN finds in it, over all
-pairs of photographs. One in which nothing is found counts as unlike all others. Kodak's photographs
-are looked through for faces, too.
+The first command uses training people, the second test people. The photographs are those of
+celeba-wild-mini, celeba-hq-mini, london-faces and, for the first, all-age-faces-mini with a longer
+side of at least 300 pixels. For testing, every second photograph of London is enlarged to 2,400
+pixels. The table compares `embed` with decoding, MTCNN's landmarks and the recogniser, over all
+pairs of photographs. A photograph without a found face counts as unlike all others. It also prints
+in which of Kodak's photographs a face is found.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from facecodec.template import similarity
 
 SETS = ("celeba-wild-mini", "celeba-hq-mini", "london-faces")
 LEAST, ENLARGED = 300, 2400  # pixels along the longer side
-FACE_RADIUS = 75  # pixels of the template, about its centre: outside of it is no face
+FACE_RADIUS = 75  # pixels of the template: the face lies within this distance of its centre
 STRIP = 100  # pixels along the shorter side of a strip without a face, at least
 NEAR = 12  # pixels of the template
 SPAN = 10.0  # of the logistic function while lengths are measured
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def chosen(split: str, limit: int, root: Path) -> Iterator[tuple[np.ndarray, str]]:
-    """Pixels and person of whole people until there are `limit` photographs of each set."""
+    """Yields pixels and person, of whole people until there are `limit` photographs per set."""
     for name in SETS if split == "test" else (*SETS, "all-age-faces-mini"):
         count, last = 0, None
         for photo in sorted(photographs(name, split, root), key=lambda each: each.person):
@@ -84,8 +84,7 @@ def chosen(split: str, limit: int, root: Path) -> Iterator[tuple[np.ndarray, str
 
 
 def calibrate(codec: Codec, quality: float, limit: int, root: Path) -> None:
-    """Fits how sure a head is by the length of its embeddings of faces and of what is beside
-    them."""
+    """Fits a head's certainty to the lengths of its embeddings, of faces and of strips without."""
     codec.head.certain = (0.0, SPAN)
     embedder = Embedder(codec)
     lengths: list[float] = []
@@ -103,7 +102,7 @@ def calibrate(codec: Codec, quality: float, limit: int, root: Path) -> None:
             face = embedder.find_face(codec.decode(codec.encode(part, quality)))
             off = np.linalg.norm(face.landmarks - points, axis=1).mean() / scale
             if is_face and off > NEAR:
-                continue  # another face, or none: it is neither
+                continue  # the head found another face or none, so this is neither kind
             lengths.append(SPAN * np.log(face.certainty / (1 - face.certainty)))
             labels.append(is_face)
     fit = LogisticRegression(class_weight="balanced").fit(np.array(lengths)[:, None], labels)
@@ -127,7 +126,7 @@ def calibrate(codec: Codec, quality: float, limit: int, root: Path) -> None:
 
 
 def beside(pixels: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """The largest strip of a picture, over, under or beside its face, that has none of it."""
+    """Returns the largest strip of a picture above, below or beside its face, without the face."""
     x, y = (matrix @ [55.5, 55.5, 1]).round().astype(int)
     reach = round(FACE_RADIUS * float(np.hypot(*matrix[0, :2])))
     strips = [
@@ -140,7 +139,7 @@ def beside(pixels: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 def report(codec: Codec, quality: float, limit: int, root: Path) -> None:
-    """Print the table, and in which of Kodak's photographs a face is found."""
+    """Prints the table, and in which of Kodak's photographs a face is found."""
     embedder = Embedder(codec)
     recognise = load_recogniser(find_recogniser(embedder.space, root))
     ways: dict[str, Callable[[Container], np.ndarray | None]] = {

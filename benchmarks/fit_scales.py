@@ -2,8 +2,8 @@
 
     python benchmarks/fit_scales.py [--bytes 1024 ...] [--codec jpeg ...] [--images 48] [--data DIR]
 
-The best scale has the highest mean cosine between the embeddings of decoded and original faces, of
-held-back training people of LFW, under the recogniser that training saw. The result is RULES of
+The best scale has the highest mean cosine between the embeddings of decoded and original faces. The
+faces are of LFW's held-back training people, the recogniser is the seen one. The result is RULES in
 facecodec/bench/codecs/fit.py.
 """
 

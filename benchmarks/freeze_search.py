@@ -1,11 +1,11 @@
-"""Make what `encode --effort` needs for models that are frozen already: weights/search/.
+"""Makes the search files for `encode --effort` of models that are already frozen: weights/search/.
 
     .venv/bin/python benchmarks/freeze_search.py
     .venv/bin/python benchmarks/freeze_search.py --check 20
 
-`facecodec freeze` writes a new model's file itself; that of faces is made here alone. `--check`
-makes nothing: for so many training people, decoded at q 2, it compares the gradients of the file
-for faces with those of the recognisers in single precision.
+`facecodec freeze` writes the search file of a new model; only this script makes the file for faces.
+`--check N` makes nothing: for N training people, decoded at q 2, it compares the gradients of the
+file for faces with those of the recognisers in single precision.
 """
 
 from __future__ import annotations
@@ -50,9 +50,7 @@ def main(people: int | None) -> None:
 
 
 def compare(people: int) -> None:
-    """Prints the cosine of each teacher's gradient with that in single precision: mean and
-    least.
-    """
+    """Prints the cosine of each teacher's gradient with that in float32: mean and minimum."""
     codec = open_model(None)
     search = codec.search
     kept = dict(zip(TEACHERS, search._recognisers, strict=True))

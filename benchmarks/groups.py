@@ -1,13 +1,13 @@
-"""What is lost of faces by age, sex and expression, beside HEVC at equal bits.
+"""Measures what faces lose by age, sex and expression, compared with HEVC at equal bits.
 
     python benchmarks/groups.py DATASET --model l2-ipr:2,4 [--hevc CRF,...] [--recogniser NAME ...]
 
-DATASET is all-age-faces-mini, by band of age and by sex, or london-faces, neutral and smiling. Lost
-is 1 - cosine of the decoded and the original face's embeddings, in thousandths. HEVC's at equal
-bits is each photograph's, straight in log rate between two CRFs of the whole set. In brackets: 95%
-intervals by bootstrap over people. "Against all" is what a group loses less what all lose, paired,
-bold where its interval leaves zero out. Of London's people FRR is the share of smiling faces that
-are not nearer to their own neutral one than the 1% nearest of all other pairs.
+DATASET is all-age-faces-mini, by age band and sex, or london-faces, neutral and smiling. The loss
+is 1 - cosine of the decoded and the original face's embeddings, in thousandths. HEVC's loss at
+equal bits is interpolated for each photograph, in log rate between two CRFs of the whole set. In
+brackets: 95% intervals by bootstrap over people. "Against all" is a group's loss minus that of all,
+paired; it is bold if its interval excludes zero. For London's people, FRR is the share of smiling
+faces that are not nearer to their own neutral face than the nearest 1% of all other pairs.
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ def main() -> None:
             print("| | photographs | lost | against all | HEVC: lost | against all |")
             print("|" + " --- |" * 6)
             for group, members in groups.items():
-                cells = [cell for each in (wanted, theirs) for cell in told(each, members, samples)]
+                cells = [
+                    cell for each in (wanted, theirs) for cell in compared(each, members, samples)
+                ]
                 print(f"| {group} | {members.sum()} | {' | '.join(cells)} |")
             print()
         if arguments.dataset.startswith(LONDON):
@@ -91,7 +93,7 @@ def numbers(text: str) -> list[float]:
 
 
 def groups_of(dataset: str, subjects: list[Subject], root: Path) -> dict[str, np.ndarray]:
-    """By name: whether each subject is of the group, (N,)."""
+    """Returns, by group, whether each subject belongs to it, (N,)."""
     if dataset.startswith(LONDON):
         people = [subject.person for subject in subjects]
         named = [
@@ -115,12 +117,12 @@ def rate(measured: Sequence[Measured]) -> float:
 def lost(
     measured: Sequence[Measured], originals: Sequence[Measured], spec: EmbeddingSpec
 ) -> np.ndarray:
-    """1 - cosine of each, in thousandths."""
+    """Returns 1 - cosine of each photograph, in thousandths."""
     return 1000 * (1 - (stacked(measured, spec) * stacked(originals, spec)).sum(1))
 
 
 def at_equal_bits(curve: list[tuple[float, np.ndarray]], wanted: float) -> np.ndarray:
-    """What each photograph loses at a rate that the curve covers."""
+    """Returns each photograph's loss at a rate within the curve."""
     rates = np.log([each for each, _ in curve])
     if not rates[0] <= np.log(wanted) <= rates[-1]:
         raise SystemExit(f"no CRF of --hevc is on both sides of {wanted:.3f} bpp")
@@ -129,8 +131,8 @@ def at_equal_bits(curve: list[tuple[float, np.ndarray]], wanted: float) -> np.nd
     return (1 - share) * curve[after - 1][1] + share * curve[after][1]
 
 
-def told(values: np.ndarray, members: np.ndarray, samples: np.ndarray) -> tuple[str, str]:
-    """The mean of a group, and how far it is from that of all, each with its interval."""
+def compared(values: np.ndarray, members: np.ndarray, samples: np.ndarray) -> tuple[str, str]:
+    """Returns a group's mean, and its difference to the mean of all, each with its interval."""
     drawn = mean_draws(np.where(members, values, np.nan), samples)
     mean, every = values[members].mean(), values.mean()
     low, high = interval(drawn) or (np.nan, np.nan)
@@ -143,7 +145,7 @@ def told(values: np.ndarray, members: np.ndarray, samples: np.ndarray) -> tuple[
 
 
 def rejected(measured: Sequence[Measured], subjects: list[Subject], spec: EmbeddingSpec) -> str:
-    """FRR of the second photograph of each person by the first, with its interval."""
+    """Returns the FRR, with its interval, of each person's second photograph against the first."""
     embeddings, people = stacked(measured, spec), np.array([each.person for each in subjects])
     first = np.array([np.flatnonzero(people == person)[0] for person in np.unique(people)])
     asks = np.setdiff1d(np.arange(len(people)), first)

@@ -2,8 +2,8 @@
 
     python benchmarks/halve_recogniser.py FILE.onnx weights/recognisers/NAME.onnx [--data DIR]
 
-Prints sizes, and the mean and least cosine between both embeddings of the first LFW training
-photographs. Nothing is written if the least is below 0.999.
+Prints sizes, and the mean and minimum cosine between both embeddings of the first LFW training
+photographs. Nothing is written if the minimum is below 0.999.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""Models on people held back from training, by the recogniser that models are chosen by.
+"""Measures models on held-back people, by the recogniser that decides between models.
 
     python benchmarks/held_back.py weights/l2-ipr.safetensors weights/hq-ipr.safetensors [--limit N]
 
-For each set, each model and each quality: bits per pixel of whole files, PSNR, and 1 - cosine of
-the face to the original's by insightface-y1. No test person is looked at, and no recogniser that
-is to stay unseen.
+For each set, model and quality, it prints bits per pixel of whole files, PSNR, and 1 - cosine of
+the face to the original by insightface-y1. It uses no test people and no unseen recogniser.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ def main() -> None:
 
 
 def held_back(name: str, limit: int, root: Path) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Pixels and landmarks of up to `limit` faces of held-back people, from all over the set."""
+    """Returns pixels and landmarks of up to `limit` held-back faces, evenly spread over the set."""
     photos = [photo for photo in photographs(name, "train", root) if is_held_back(photo)]
     photos = photos[:: max(1, len(photos) // limit)][:limit]
     found = cached_landmarks([photo.path for photo in photos])
@@ -86,7 +85,7 @@ def measured(
     points: np.ndarray,
     original: np.ndarray,
 ) -> tuple[float, float, float, float]:
-    """Bits, pixels, PSNR and 1 - cosine of one face, whose embedding is `original`."""
+    """Returns bits, pixels, PSNR and 1 - cosine of one face, whose embedding is `original`."""
     data = codec.encode(pixels, quality)
     decoded = np.asarray(codec.decode(data))
     cosine = original @ embedding(judge, decoded, points)

@@ -4,9 +4,8 @@
         [--data DIR]
 
 Each quality takes one `facecodec encode` and one `facecodec decode` over all images. bpp is total
-bits over total pixels. PSNR is over RGB for each image, and then the mean. HEVC is ffmpeg's
-libx265, preset medium, 4:2:0, as a raw stream without x265's text about its settings. Prints a JSON
-object a line.
+bits over total pixels. PSNR is the mean of each image's PSNR over RGB. HEVC is ffmpeg's libx265,
+preset medium, 4:2:0, as a raw stream without x265's text about its settings. Prints lines of JSON.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ FACECODEC = [sys.executable, "-m", "facecodec"]
 
 
 def facecodec(files: list[Path], q: float, model: list[str]) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields bytes and decoded pixels of each file, by two processes in all."""
+    """Yields the bytes and the decoded pixels of each file. Runs two processes for all files."""
     with tempfile.TemporaryDirectory() as work:
         root = files[0].parents[1]
         names = b"\0".join(str(file.relative_to(root)).encode() for file in files)
@@ -66,9 +65,7 @@ def main() -> None:
     )
     parser.add_argument("-q", nargs="*", type=float, default=list(range(1, 9)))
     parser.add_argument("--crf", nargs="*", type=int, default=[])
-    parser.add_argument(
-        "--limit", type=int, help="only so many images, evenly spread over the list"
-    )
+    parser.add_argument("--limit", type=int, help="number of images, evenly spread over the list")
     parser.add_argument("--model")
     parser.add_argument("--data", type=Path)
     arguments = parser.parse_args()

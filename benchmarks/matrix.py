@@ -12,8 +12,7 @@ with other releases of the packages. For the oldest and the newest:
 
 Pictures are N faces of the LFW test people at qualities spread over the range, and white noise, a
 checkerboard and a flat picture at q 8. For comparison, the tables are also computed in float32, as
-a codec without an integer path would: a file whose tables differ anywhere decodes to something
-else.
+in a codec without integer arithmetic: if any table differs, a file would decode wrongly.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ WAYS = {
 def worker(task: str, folder: Path, way: str, options: dict[str, int]) -> None:
     """Encodes pictures.npz into folder/way, or prints digests of all files below folder.
 
-    It runs in a process of its own.
+    It runs in its own process.
     """
     if "tile" in options:
         sessions.TILE = options["tile"]
@@ -89,7 +88,7 @@ def worker(task: str, folder: Path, way: str, options: dict[str, int]) -> None:
         (folder / way).mkdir()
         for number, (picture, quality) in enumerate(zip(pictures, qualities, strict=True)):
             data = codec.encode(picture, quality)
-            codec.check(data, picture)  # what was rounded is what is read
+            codec.check(data, picture)  # the symbols read are the symbols rounded
             (folder / way / f"{number:04}.fic").write_bytes(data)
         return
     family = codec.family

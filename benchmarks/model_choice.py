@@ -1,13 +1,13 @@
-"""Which model keeps a face best in the same bytes, by the size of the picture, beside AVIF.
+"""Measures which model keeps a face best in equal bytes, by the picture's size, and AVIF too.
 
     python benchmarks/model_choice.py [--set NAME]... [--split train|test] [--judge RECOGNISER]...
         [--size PIXELS]... [-q Q] [--limit N]
 
-Photographs of one or more datasets are made so many pixels long and coded by the first model at q;
-the others, and AVIF, get as many bytes. A smaller one is left out; of those of 1,000 pixels larger
-ones are made. The numbers are the mean cosine to the original's embedding by each judge. By default
-the dataset is london-faces, which no model was trained on, and the judge insightface-y1, by which
-models are chosen.
+Photographs are resized to a longer side of PIXELS and coded by the first model at q; the other
+models, and AVIF, get as many bytes. Photographs are enlarged only from 1,000 pixels on; other
+smaller ones are left out. The numbers are the mean cosine to the original's embedding by each
+judge. By default the dataset is london-faces, on which no model was trained, and the judge is
+insightface-y1, which decides between models.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from facecodec.template import similarity
 MODELS = ("l2-ipr", "hq-ipr")
 SET = "london-faces"
 SIZES = (250, 500, 1000)
-ENLARGED = 1000  # pixels along the longer side: of these photographs larger ones are made
-DETECTED = 500  # pixels along the longer side of a picture in which the face is sought
+ENLARGED = 1000  # pixels along the longer side; only photographs of so many are enlarged
+DETECTED = 500  # pixels along the longer side of the picture given to the detector
 JUDGE = "insightface-y1"
 
 
@@ -104,19 +104,19 @@ def main() -> None:
 
 
 def avif_options(quality: float) -> dict[str, object]:
-    """libavif's own speed: the bench's 4 takes six times as long at 1,000 pixels."""
+    """Uses libavif's default speed: the bench's 4 takes six times as long at 1,000 pixels."""
     return {"quality": int(quality), "speed": 6, "max_threads": 1}
 
 
 def chosen(photos: list[Photo], size: int, limit: int) -> list[Photo]:
-    """`limit` of the photographs that are large enough, evenly spread over the list."""
+    """Returns `limit` photographs that are large enough, evenly spread over the list."""
     least = min(size, ENLARGED)
     large = [photo for photo in photos if max(Image.open(photo.path).size) >= least]
     return [large[len(large) * number // limit] for number in range(min(limit, len(large)))]
 
 
 def resized(image: Image.Image, size: int) -> Image.Image:
-    """The picture with a longer side of `size` pixels."""
+    """Returns the picture resized to a longer side of `size` pixels."""
     scale = size / max(image.size)
     shape = (round(image.width * scale), round(image.height * scale))
     return image.resize(shape, Image.Resampling.LANCZOS)

@@ -39,7 +39,7 @@ HONEST, WITH_TEXT = (
 
 
 def at(rows: list[dict], rate: float, key: str) -> float:
-    """Returns `key` at a rate, straight in log rate between the points."""
+    """Interpolates `key` at a rate, linearly in log rate between the points."""
     rates = [row["bpp"] for row in rows]
     return float(np.interp(np.log(rate), np.log(rates), [row[key] for row in rows]))
 
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--anchors", type=Path, default=Path("../shared/anchors.json"))
     parser.add_argument("-o", "--output", type=Path, help="write the curves to this picture")
     arguments = parser.parse_args()
-    # LFW's JPEGs are of quality 75: coding them so again costs nothing and says nothing.
+    # LFW's JPEGs have quality 75, so coding them with it again changes nothing.
     anchors = {
         key: row
         for key, row in json.loads(arguments.anchors.read_text()).items()
@@ -98,9 +98,7 @@ def main() -> None:
 
 
 def within(rows: list[dict]) -> list[tuple[float, float]]:
-    """Returns (bpp, PSNR) at the rates of the BD-rate, and a little beyond, so that they are
-    covered.
-    """
+    """Returns (bpp, PSNR) at the rates of the BD-rate and a little beyond them."""
     return [(row["bpp"], row["psnr"]) for row in rows if 0.1 <= row["bpp"] <= 0.9]
 
 
@@ -142,9 +140,7 @@ def over_rate(
 
 
 def curves(axes: Axes, models: dict, others: dict, key: str, factor: float = 1) -> None:
-    """Draws one value over rate: that of the models, as (bpp, value), and of other codecs by
-    key.
-    """
+    """Draws one value over rate: of models, as (bpp, value), and of other codecs by `key`."""
     drawn: list[tuple[list[tuple[float, float]], str, str | None, str, int]] = [
         ([(row["bpp"], row[key]) for row in rows], *OTHERS[codec], "s--", 1)
         for codec, rows in others.items()

@@ -35,7 +35,7 @@ def picture(side: int) -> Image.Image:
 
 
 def measured(*arguments: object) -> tuple[float, int]:
-    """Seconds and peak bytes of a call of the command line."""
+    """Returns the seconds and the peak bytes of a call of the command line."""
     began = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "facecodec", *map(str, arguments), "--quiet", "-f"]

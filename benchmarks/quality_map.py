@@ -2,9 +2,10 @@
 
     python benchmarks/quality_map.py [--model NAME] [-q Q] [--data DIR] [-o MAP.png]
 
-Places of y, of the 48 held-back LFW training people, are split by the square that a recogniser sees
-(the crop of 112x112, aligned). Printed are their mean quality, their share, and the share of their
-bits. The picture shows scikit-image's astronaut, the decoded face, and its qualities.
+It divides the positions of y of 48 held-back LFW training people into those inside and outside the
+square that a recogniser sees (the aligned crop of 112x112). It prints the mean quality, the share
+of positions and the share of bits of both. The picture shows scikit-image's astronaut, the decoded
+face, and its qualities.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from rate_gap import ideal_bits
 
 
 def in_crop(landmarks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Returns which places of y have their centre in the aligned crop, (h, w)."""
+    """Returns which positions of y have their centre in the aligned crop, (h, w)."""
     rows, columns = np.mgrid[: shape[0], : shape[1]] * DOWNSAMPLING + DOWNSAMPLING / 2
     to_image = np.vstack([similarity(landmarks), [0, 0, 1]])
     x, y, _ = np.einsum(

@@ -3,11 +3,10 @@
     python benchmarks/rate_gap.py [--images N] [--model NAME] [--data DIR]
 
 The ideal is -log2 p of rounded latents, with a float hyper-synthesis and continuous scales. For
-each quality it prints bytes a file: the ideal, the files' streams, and whole files. It also prints
-the ideal size of the same symbols under the integer tables, which isolates the cost of going from
-float to integers. Last, it compares those bits with what the predicted distributions would cost if
-the latents were drawn from them: how well the entropy model knows these pictures (Xiao et al. 2022,
-section 4.4.2).
+each quality it prints the bytes per file of the ideal, of the files' streams, and of whole files.
+It also prints the ideal size of the same symbols under the integer tables, which shows the cost of
+integers alone. The last column compares these bits with the entropy of the predicted distributions,
+which shows how well the entropy model fits these pictures (Xiao et al. 2022, section 4.4.2).
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from facecodec.training.validation import to_tensor
 
 
 def ideal_bits(tables: Tables, symbols: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """Returns -log2 of each symbol's count; escapes are charged their table entry and 20 bits."""
+    """Returns the bits of each symbol. An escape costs its table's entry and 20 bits."""
     reach = tables.reach[indices]
     outside = np.abs(symbols) > reach
     entry = tables.starts[indices] + np.where(outside, 2 * reach + 1, symbols + reach)
@@ -41,7 +40,7 @@ def ideal_bits(tables: Tables, symbols: np.ndarray, indices: np.ndarray) -> np.n
 
 
 def entropies(tables: Tables) -> np.ndarray:
-    """Returns the bits a symbol that each table expects of itself."""
+    """Returns the entropy of each table, in bits per symbol."""
     terms = tables.counts * (PRECISION - np.log2(tables.counts))
     return np.add.reduceat(terms, tables.starts[:-1]) / (1 << PRECISION)
 

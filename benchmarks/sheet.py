@@ -1,13 +1,13 @@
-"""Draws the same faces under several codecs at nearly one rate.
+"""Draws the same faces by several codecs at nearly the same rate.
 
     python benchmarks/sheet.py --bpp 0.12 --model l2-rec --model l2-ipr -o SHEET.jpg [--faces N]
         [--data DIR]
     python benchmarks/sheet.py --bpp 0.12 --model l2-rec --model l2-ipr -o SHEET.jpg demo/face.png
     python benchmarks/sheet.py --codec avif --model hq-ipr -o SHEET.webp wall.png:0,90,384,256
 
-A picture may be a crop of a file, as FILE:X,Y,WIDTH,HEIGHT. For each one every codec takes the
-setting whose file comes nearest to the rate. Without pictures of your own they are faces of the LFW
-test people, evenly spread over the list.
+A picture may be a crop of a file: FILE:X,Y,WIDTH,HEIGHT. For each picture, every codec takes the
+setting whose file is nearest to the rate. Without pictures, it takes faces of the LFW test people,
+evenly spread over the list.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def opened(name: str) -> np.ndarray:
-    """The pixels of FILE, or of its crop FILE:X,Y,WIDTH,HEIGHT."""
+    """Returns the pixels of FILE, or of its crop FILE:X,Y,WIDTH,HEIGHT."""
     path, _, crop = name.partition(":")
     pixels = images.load(Path(path))
     if not crop:

@@ -2,14 +2,14 @@
 
     python benchmarks/spic.py [--model NAME] [--rates 0.143 0.112 0.100] [--data DIR]
 
-The closed set is the LFW training people with the most photographs, as many as the model's head has
-classes; three in ten of their photographs were held back. q is the one whose mean rate over their
-training photographs is nearest. JPEG gets as many bytes a picture, the smaller size that suits it
-(facecodec/bench/codecs/fit.py), the landmarks of the originals, and a classifier on the
-recogniser's embeddings (logistic regression). That is trained on the same photographs, once
-undecoded and once from JPEG. The same classifier on the embeddings from latents stands beside the
-model's own classes. Intervals are 95%, by bootstrap over people. Last comes the size under a
-Huffman code.
+The closed set is the LFW training people with the most photographs, one per class of the model's
+head; 30% of their photographs were held back. q is the quality whose mean rate over their training
+photographs is nearest to each of the rates. JPEG gets as many bytes per picture, its best reduction
+of the picture (facecodec/bench/codecs/fit.py), the landmarks of the originals, and a classifier
+(logistic regression) on the recogniser's embeddings. The classifier is trained on the same
+photographs, once as originals and once as JPEG. The same classifier on the embeddings from latents
+is compared with the model's own classes. Intervals are 95%, by bootstrap over people. The last
+result is the size with a Huffman code.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def classified(codec: Codec, data: bytes) -> int:
 
 
 def huffman(codec: Codec, files: list[bytes]) -> float:
-    """Returns bits per pixel by a Huffman code for each channel, made for these very files."""
+    """Returns bits per pixel with a Huffman code per channel, fitted to these files."""
     parsed = [open_container(data) for data in files]
     latents = [codec.symbols(each).y for each in parsed]
     symbols = np.concatenate([y.reshape(len(y), -1) for y in latents], axis=1)
@@ -145,9 +145,9 @@ def huffman(codec: Codec, files: list[bytes]) -> float:
 
 
 def huffman_bits(counts: np.ndarray) -> int:
-    """Returns the bits of a whole message whose symbols occur so often.
+    """Returns the bits of a message with these counts of symbols.
 
-    One symbol alone still takes a bit each time.
+    If there is only one symbol, it takes one bit each time.
     """
     if len(counts) == 1:
         return int(counts[0])

@@ -2,9 +2,9 @@
 
     python benchmarks/startup.py [--repeats N] [--python PATH]
 
-It times whole processes by turns, prints median and interquartile range, and shows where the time
-goes. `--python` names the interpreter of another environment in which facecodec is installed, such
-as one without the extras.
+It times whole processes in turn, prints median and interquartile range, and shows where the time
+goes. `--python` is the interpreter of another environment with facecodec, such as one without
+extras.
 """
 
 from __future__ import annotations

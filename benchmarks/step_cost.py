@@ -2,9 +2,9 @@
 
     python benchmarks/step_cost.py --from weights/hq-ipr.safetensors CONFIG.toml ...
 
-Steps are made by turns, so that a busy machine is as busy for all. The first configuration is the
-one that others are compared with. Times are of the processor, on one thread, over whole steps:
-batch, both passes and the optimizer's step.
+The configurations take steps in turn, so that a busy machine affects all alike. The others are
+compared with the first. Times are processor times of one thread over whole steps: batch, both
+passes and the optimizer's step.
 """
 
 from __future__ import annotations

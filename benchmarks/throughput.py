@@ -1,9 +1,9 @@
-"""Measures what coding costs, a process a picture and in a batch, beside other codecs.
+"""Times coding, with one process per picture and in a batch, beside other codecs.
 
     python benchmarks/throughput.py [--images N] [--batch N] [--repeats N] [--model NAME]
         [--data DIR]
 
-The batch has more pictures, as processes that stay open pay only then. CompressAI's
+The batch has more pictures, because processes that stay open only pay off then. CompressAI's
 bmshj2018-hyperprior (N = 128, M = 192) has random weights, which take as long as trained ones; its
 batch is timed within one process, without reading and writing files. The lower bound is the
 multiply-adds of our transforms over the rate at which this machine multiplies matrices in float32,
@@ -37,7 +37,7 @@ from facecodec.folders import data_root
 
 OTHERS = ("hevc", "jpeg", "webp", "avif")
 HEADINGS = ("encode, a process each", "decode, a process each", "encode, batch", "decode, batch")
-SIDE = 1536  # of the matrices that the machine's rate is measured with
+SIDE = 1536  # of the matrices that measure the machine's rate
 
 
 ALONE = 3  # processes of CompressAI's, which take seconds each
@@ -63,8 +63,9 @@ with torch.no_grad():
 
 
 def compressai_seconds(pictures: list[Path], repeats: int) -> dict[str, dict[str, float]]:
-    """Seconds a picture of compress() and decompress(), as they come, on as many threads as there
-    are cores; and of processes that do one of them for the first ALONE pictures.
+    """Returns the seconds per picture of compress() and decompress(), with one thread per core.
+
+    Also returns those of one process per picture, for the first ALONE pictures.
     """
     network = ScaleHyperprior(128, 192).eval()
     network.update(force=True)
@@ -111,9 +112,7 @@ def compressai_seconds(pictures: list[Path], repeats: int) -> dict[str, dict[str
 
 
 def multiply_adds(graph: bytes, positions: int) -> int:
-    """Returns the multiply-adds of the convolutions in a graph whose input has so many
-    positions.
-    """
+    """Returns the multiply-adds of a graph's convolutions, for an input of so many positions."""
     graph = onnx.load_from_string(graph).graph
     weights = {each.name: int(np.prod(each.dims)) for each in graph.initializer}
     at = {graph.input[0].name: Fraction(positions)}
@@ -136,7 +135,7 @@ def multiply_adds(graph: bytes, positions: int) -> int:
 
 
 def machine_rate() -> float:
-    """Returns the multiply-adds a second in float32, all cores together."""
+    """Returns the multiply-adds per second in float32, of all cores together."""
     cores = os.cpu_count() or 1
     pairs = [np.ones((2, SIDE, SIDE), np.float32) for _ in range(cores)]
 

@@ -1,4 +1,4 @@
-"""Tries the wheel without extras under several Pythons: one picture there and back.
+"""Tries the wheel without extras under several Pythons: encodes and decodes one picture.
 
     python -m build --wheel -o build/wheel
     python benchmarks/wheel.py build/wheel/*.whl python3.10 python3.11 python3.12 python3.13
@@ -43,7 +43,7 @@ def tried(python: str, wheel: Path) -> str:
         subprocess.run(
             [str(inside), "-m", "pip", "install", *quiet, str(wheel.resolve())], check=True
         )
-        # Away from the checkout, so that the wheel is imported and not the sources.
+        # Runs outside the checkout, so that the wheel is imported, not the sources.
         command = [str(inside), "-c", TRIAL]
         done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, check=True)
         return done.stdout.decode().strip()

@@ -1,4 +1,4 @@
-"""What mkdocs adds to the site: the page that decodes .fic files, with the default model in it."""
+"""Adds the page that decodes .fic files, with the default model, to mkdocs's site."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes a manual page of each command, from its help.
+"""Writes a manual page for each command, from its help.
 
 python docs/man.py FOLDER
 """

@@ -1,4 +1,4 @@
-"""The decoder for browsers in a real browser: what tests and benchmarks/browser.py ask of it."""
+"""Runs the decoder for browsers in a real browser, for tests and benchmarks/browser.py."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ QUIET = (
     "--disable-component-update",
     "--disable-sync",
 )
-ORIGIN = "http://localhost:8000"  # nothing listens there: requests are answered from a folder
+ORIGIN = "http://localhost:8000"  # no server listens there: requests are answered from a folder
 LIMIT = 1 << 25  # pixels
 KINDS = {".js": "text/javascript", ".html": "text/html", ".json": "application/json"}
 
-# Decodes files, each in base 64. Gives for each its symbols and pixels in base 64, or its error,
-# and the milliseconds.
+# Decodes files in base 64. Returns for each the symbols and pixels in base 64, or the error, and
+# the milliseconds.
 DECODE = """async ([files, limit, whole]) => {
   const { open, show, FacecodecError } = await import("/facecodec.js");
   const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
@@ -77,12 +77,12 @@ DECODE = """async ([files, limit, whole]) => {
 
 
 def launch(running: Any) -> Any:
-    """Chromium, by a running Playwright."""
+    """Starts Chromium with a running Playwright."""
     return running.chromium.launch(executable_path=CHROMIUM, args=QUIET)
 
 
 def serve(page: Any, folder: Path) -> None:
-    """Answer a page's requests to ORIGIN from a folder, and open an empty page there."""
+    """Answers a page's requests to ORIGIN from a folder, and opens an empty page there."""
 
     def answer(route: Any) -> None:
         path = folder / unquote(route.request.url.removeprefix(ORIGIN + "/"))
@@ -100,10 +100,10 @@ def serve(page: Any, folder: Path) -> None:
 def decode(
     page: Any, files: Sequence[bytes], limit: int = LIMIT, whole: bool = True
 ) -> list[dict[str, Any]]:
-    """What the browser makes of files: `symbols` by name, `pixels` (H, W, 3), or `error`; and
-    `milliseconds`.
+    """Decodes files in the browser.
 
-    Without `whole` there is a `size`, and no symbols and pixels.
+    Each result has `symbols` by name and `pixels` (H, W, 3), or `error`, and `milliseconds`.
+    Without `whole` it has a `size`, but no symbols and pixels.
     """
     return _unpacked(page.evaluate(DECODE, _asked(files, limit, whole)))
 
@@ -111,7 +111,7 @@ def decode(
 def decode_in_firefox(folder: Path, files: Sequence[bytes]) -> list[dict[str, Any]]:
     """Decodes files in Firefox, as `decode` does, with the script in a folder.
 
-    No library drives Firefox: its page sends the results back.
+    Firefox runs without a library; its page sends the results back.
     """
     told: queue.Queue[list[dict[str, Any]]] = queue.Queue()
 
@@ -122,7 +122,7 @@ def decode_in_firefox(folder: Path, files: Sequence[bytes]) -> list[dict[str, An
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Does not log."""
 
     (folder / "page.html").write_text(
         f"""<!doctype html><meta charset="utf-8"><script type="module">
@@ -167,7 +167,7 @@ def _unpacked(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def mutations(seeds: Sequence[bytes], count: int, seed: int) -> Iterator[bytes]:
-    """Damaged files; every second one is changed in one part and has a checksum that holds."""
+    """Yields damaged files. Every second one is changed in one part and has a valid checksum."""
     rng = random.Random(seed)
     parsed = [container.unpack(data) for data in seeds]
     marks = sorted({each.fingerprint for each in parsed})

@@ -1,6 +1,4 @@
-"""Shared fixtures. Tests that need real faces find them as users do, and skip, saying so,
-without.
-"""
+"""Shared fixtures. Tests that need real faces find them as users do, and skip without them."""
 
 from __future__ import annotations
 
@@ -19,13 +17,13 @@ from facecodec import frozen
 from facecodec.codec import Codec
 from faces import draw_face, write_people
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # the cores are shared by as many processes already
+if "PYTEST_XDIST_WORKER" in os.environ:  # there is one process per core already
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 DATA = Path(__file__).parent / "data"
 TINY = DATA / "tiny.safetensors"
 CHECKOUT = Path(__file__).parents[1]
-PATIENCE = 900  # seconds until a process is taken to hang; a slow machine is no failure
+PATIENCE = 900  # seconds until a process counts as hanging; a slow machine must not fail
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +33,7 @@ def tiny() -> Codec:
 
 @pytest.fixture(scope="session")
 def tiny_map() -> Codec:
-    """As tiny, but its hyper-synthesis gives a quality map."""
+    """The tiny model, but with a quality map."""
     return Codec(DATA / "tiny-map.safetensors")
 
 
@@ -47,7 +45,7 @@ def shipped() -> Codec:
 
 @pytest.fixture(scope="session")
 def faces_root() -> Path:
-    """The folder of real data sets, in the layout that docs/data.md describes."""
+    """The folder of real datasets, in the layout of docs/data.md."""
     given = os.environ.get("FACECODEC_DATA")
     root = Path(given) if given else CHECKOUT.parent / "shared" / "data"
     if not (root / "lfw-deepfunneled").is_dir():
@@ -69,14 +67,14 @@ def photograph() -> Image.Image:
 
 @pytest.fixture
 def finds_faces(tmp_path, monkeypatch):
-    """The detector is there, and what it finds is kept nowhere but in this test."""
+    """Skips without the detector, and gives the test a landmark cache of its own."""
     pytest.importorskip("facenet_pytorch", reason="facenet-pytorch is not installed: make setup")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture
 def needs_faces(finds_faces, faces_root):
-    """There are real faces, and the recognisers to measure them with."""
+    """Skips without real faces and recognisers."""
     if not (faces_root.resolve().parent / "recognizers").is_dir():
         pytest.skip("no recognisers beside the data")
 
@@ -95,7 +93,7 @@ def browser():
 
 @pytest.fixture
 def picture() -> np.ndarray:
-    """A small colourful picture, not a multiple of anything."""
+    """A small colourful picture, whose sides are multiples of no block."""
     row, column = np.mgrid[0:45, 0:61]
     channels = [128 + 100 * np.sin(row / 9), 2 * row + column / 2, 255 - 3 * column]
     texture = np.random.default_rng(5).integers(-20, 20, (45, 61, 3))
@@ -104,7 +102,7 @@ def picture() -> np.ndarray:
 
 @pytest.fixture
 def on_path(tmp_path, monkeypatch):
-    """`facecodec`, of this checkout and Python, is a program that scripts find."""
+    """Puts this checkout's `facecodec` on the path."""
     program = tmp_path / "bin" / "facecodec"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m facecodec "$@"\n')
@@ -115,9 +113,7 @@ def on_path(tmp_path, monkeypatch):
 
 @pytest.fixture
 def run_cli(tmp_path):
-    """Runs the command line in a process of its own, in tmp_path, with the tiny model beside the
-    shipped one.
-    """
+    """Runs the command line in its own process, in tmp_path, with the tiny and shipped models."""
 
     def run(
         *args: object, stdin: bytes | None = None, **environment: str

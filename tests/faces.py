@@ -1,7 +1,6 @@
-"""Faces drawn by code, for tests that need people and not real ones: the same on every machine.
+"""Draws faces, the same on every machine, for tests that need people but not real ones.
 
-They are good enough for a face detector to find them and their five points. Nothing that is
-measured on them says anything of photographs.
+A face detector finds them and their landmarks. Measurements on them do not hold for photographs.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Fresh networks of a family as models, and their files beside what the networks themselves
-give.
-"""
+"""Freezes untrained networks of a family, and compares their files with the networks' results."""
 
 from pathlib import Path
 
@@ -34,7 +32,7 @@ def model_of(network: nn.Module, family: str, folder: Path) -> Path:
 def beside_network(
     network: nn.Module, codec: Codec, picture: np.ndarray, quality: float
 ) -> tuple[bytes, Coded, float]:
-    """A file, what the network gives, and the mean difference of the pixels of both."""
+    """Returns a file, the network's result, and the mean difference of their pixels."""
     data = codec.encode(picture, quality)
     codec.check(data, picture)
     x = torch.from_numpy(pad(picture, 16).copy()).permute(2, 0, 1)[None] / 255

@@ -1,9 +1,8 @@
-"""An independent reader of .fic files, written from docs/format.md alone, with the standard library
-only.
+"""An independent reader of .fic files, written from docs/format.md with the standard library only.
 
-It shares no code with the facecodec package: it exists to prove that the page is enough to write
-another reader. It goes as far as the symbols, where the integers end, and leaves out the synthesis
-of the picture. Names follow the page.
+It shares no code with the facecodec package: it proves that the page suffices to write another
+reader. It reads the symbols, which are integers, and omits the synthesis of the picture. Names
+follow the page.
 """
 
 import hashlib
@@ -39,8 +38,9 @@ def require(condition: bool, message: str) -> None:
 
 
 def read_model(path: str | Path) -> dict:
-    """Return `metadata`, `family` and `tensors`: name to (dtype, shape, bytes, nested lists or, for
-    .onnx, None).
+    """Returns `metadata`, `family` and `tensors`.
+
+    A tensor is (dtype, shape, bytes, nested lists); for .onnx, None replaces the lists.
     """
     metadata, tensors = read_tensors(path)
     require(metadata.get("format") == "facecodec-1", "not a model of facecodec")
@@ -49,7 +49,7 @@ def read_model(path: str | Path) -> dict:
 
 
 def read_head(path: str | Path, model: dict) -> dict:
-    """As `read_model`, the head of a model; `card` has its space and classes."""
+    """Returns the head of a model, as `read_model` does. `card` has its space and classes."""
     metadata, tensors = read_tensors(path)
     require(metadata.get("format") == "facecodec-head-1", "not a head of facecodec")
     require(metadata["model"] == fingerprint(model), "the head of another model")
@@ -58,7 +58,7 @@ def read_head(path: str | Path, model: dict) -> dict:
 
 
 def read_tensors(path: str | Path) -> tuple[dict, dict]:
-    """The metadata of a safetensors file, and its tensors as in `read_model`."""
+    """Returns the metadata of a safetensors file, and its tensors as in `read_model`."""
     data = Path(path).read_bytes()
     start = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:start])
@@ -102,7 +102,7 @@ def digest(word: str, tensors: dict) -> str:
 
 
 def read_varint(data: bytes, at: int) -> tuple[int, int]:
-    """Return the number at an offset and the offset behind it."""
+    """Returns the number at an offset, and the offset after it."""
     value = 0
     for i in range(5):
         require(at + i < len(data), "a number is cut off")
@@ -177,8 +177,9 @@ class Stream:
             self.state = self.state << 32 | self.words.pop()
 
     def entry(self, starts: list[int]) -> int:
-        """Decode one entry of a distribution, given as the sums of the counts before each entry and
-        the total.
+        """Decodes one entry of a distribution.
+
+        `starts` are the sums of the counts before each entry, and the total.
         """
         u = self.state % TOTAL
         k = bisect_right(starts, u) - 1
@@ -195,7 +196,7 @@ def uniform(n: int) -> list[int]:
 
 
 def read_tables(tensors: dict) -> list[list[int]]:
-    """Return for each table the sums of the counts before each entry, and the total."""
+    """Returns, for each table, the sums of the counts before each entry, and the total."""
     counts, begins = tensors["table_counts"][3], tensors["table_starts"][3]
     tables = [[0, *itertools.accumulate(counts[a:b])] for a, b in itertools.pairwise(begins)]
     for table in tables:
@@ -208,7 +209,7 @@ def read_tables(tensors: dict) -> list[list[int]]:
 
 
 def read_array(data: bytes, band_rows: int, which: Array, tables: list[list[int]]) -> Array:
-    """Read a whole stream, given which table each symbol has, None for a place without one."""
+    """Reads a whole stream. `which` has the table of each symbol, or None without a symbol."""
     stream = Stream(data)
     x = [[[0] * len(row) for row in rows] for rows in which]
     for top in range(0, len(x[0]), band_rows):
@@ -220,7 +221,7 @@ def read_array(data: bytes, band_rows: int, which: Array, tables: list[list[int]
 def read_band(
     stream: Stream, x: Array, top: int, band_rows: int, which: Array, tables: list[list[int]]
 ) -> None:
-    """Read a band of a stream into x."""
+    """Reads a band of a stream into x."""
     places: dict[int, list[tuple[int, int, int]]] = {}  # by table
     for c, rows in enumerate(which):
         for i in range(top, min(top + band_rows, len(rows))):
@@ -228,7 +229,7 @@ def read_band(
                 if table is None:
                     continue
                 places.setdefault(table, []).append((c, i, j))
-    beyond = []  # places, which sort in the band's order, each with T
+    beyond = []  # places of escapes, to be sorted in the band's order, each with T
     for table in sorted(places):
         starts = tables[table]
         n = len(starts) - 1
@@ -254,7 +255,7 @@ def read_band(
 
 
 def read_levels(data: bytes, h: int, w: int, counts: Array) -> list[list[int]]:
-    """The level of each region; the one above chooses its table."""
+    """Returns the level of each region. The level above chooses its table."""
     stream = Stream(data)
     tables = [[0, *itertools.accumulate(each)] for each in counts]
     levels: list[list[int]] = []
@@ -269,7 +270,7 @@ def read_levels(data: bytes, h: int, w: int, counts: Array) -> list[list[int]]:
 
 
 def left_out(which: Array, levels: list[list[int]]) -> Array:
-    """The tables of symbols that are coded; None elsewhere."""
+    """Returns the tables of the coded symbols, and None elsewhere."""
     return [
         [
             [
@@ -285,7 +286,7 @@ def left_out(which: Array, levels: list[list[int]]) -> Array:
 
 
 def filled(y: Array, levels: list[list[int]]) -> Array:
-    """A symbol at level 1 is that of all positions of its region."""
+    """Copies each symbol at level 1 to all positions of its region."""
     return [
         [
             [
@@ -302,7 +303,7 @@ def filled(y: Array, levels: list[list[int]]) -> Array:
 
 
 def convolve(x: Array, weight: list[Array], bias: list[int], shift: int) -> Array:
-    """A layer; with a kernel each for several channels it is depthwise."""
+    """Computes a layer. It is depthwise if there is one kernel per channel."""
     r = (len(weight[0][0]) - 1) // 2
     width = len(x[0][0])
     edge = [[0] * (width + 2 * r)] * r
@@ -362,7 +363,7 @@ def quality_of_places(shifts: list[list[int]], b: int) -> list[list[int]]:
 
 
 def choose_tables(scales: Array, places: list[list[int]], log_gain: Array, count: int) -> Array:
-    """The table of each symbol; `log_gain` has for each quality byte those of the channels."""
+    """Returns the table of each symbol. `log_gain` has one row of channels per quality byte."""
     return [
         [
             [
@@ -434,7 +435,7 @@ def read_sliced(
 
 
 def read_compact(file: dict) -> Array:
-    """The values of the compact image."""
+    """Returns the values of the compact image."""
     step = round(file["quality"] / 32)
     k, n = 16 if step < 3 else 8, (5, 6, 8, 3, 4, 5, 6, 8)[step]
     w, h = -(-file["width"] // k), -(-file["height"] // k)
@@ -445,7 +446,7 @@ def read_compact(file: dict) -> Array:
 
 
 def read_png(data: bytes, w: int, h: int) -> list[bytearray]:
-    """The rows of a PNG file of 8-bit RGB, not interlaced."""
+    """Returns the rows of a PNG file in 8-bit RGB, not interlaced."""
     packed, at = b"", 8
     while at < len(data):
         size, kind = struct.unpack(">I4s", data[at : at + 8])
@@ -469,9 +470,7 @@ def read_png(data: bytes, w: int, h: int) -> list[bytearray]:
 
 
 def read_symbols(data: bytes, model: dict) -> dict:
-    """Return `width`, `height`, `quality` (the byte), and the symbols `z` and `y` (channel, row,
-    column).
-    """
+    """Returns `width`, `height`, the `quality` byte, and symbols: `z`, `y` by channel and row."""
     file = parse_file(data)
     require(file["fingerprint"] == fingerprint(model), "the file was made with another model")
     streams = {"hyperprior": 2, "sliced": 2, "lfic": 3, "spic": 1, "compact-png": 1}

@@ -1,4 +1,4 @@
-"""Protocols and metrics on cases worked out by hand, and one real measurement on a few faces."""
+"""Tests protocols and metrics on cases computed by hand, and one real measurement of faces."""
 
 import json
 import os
@@ -52,7 +52,7 @@ from facecodec.datasets import lfw
 from facecodec.faces.alignment import scaled_template
 from facecodec.faces.recognisers import FacenetRecogniser, find_recogniser
 
-SHIPPED = ("--recogniser", "mobilefacenet-ms1m")  # which comes with the package
+SHIPPED = ("--recogniser", "mobilefacenet-ms1m")  # it is in the package
 
 
 def direction(degrees: float) -> list[float]:
@@ -104,7 +104,7 @@ def test_verification_takes_the_threshold_of_the_other_folds():
     """
     pairs = np.array([0.1, 0.2, 0.5, 0.6, 0.1, 0.55, 0.7, 0.8])
     same = np.array([True, True, False, False] * 2)
-    # The second fold's best threshold is 0.7, which takes the first fold's impostors for genuine.
+    # The second fold's best threshold is 0.7, which accepts the first fold's impostors.
     # The first fold's is 0.5, which rejects 0.55 of the second.
     assert verification(pairs, same, np.arange(8) // 4) == [0.5, 0.75]
 
@@ -301,9 +301,7 @@ def test_the_store_keeps_what_it_was_given(tmp_path):
 
 
 def points_of(codec: str, frr: dict[float, float], rate: dict[float, float]) -> list[Point]:
-    """Points whose queries, 600 people with one each, are rejected so often as `frr` says at each
-    setting.
-    """
+    """Returns points of 600 people with one query each, with the FRR `frr` at each setting."""
     points = []
     for setting, share in frr.items():
         same = np.where(np.arange(600) < round(600 * share), 0.9, 0.1)
@@ -400,7 +398,7 @@ def test_bd_rates_need_four_points_each():
 
 @pytest.fixture(scope="module")
 def processes(tmp_path_factory):
-    """A bench that lends its processes: each loads torch and a recogniser once for all tests."""
+    """A bench whose processes all tests use: each loads torch and a recogniser only once."""
     found = {"seen": find_recogniser("mobilefacenet-ms1m", None)}
     owner = Bench(found, Store(tmp_path_factory.mktemp("processes") / "bench.sqlite"))
     yield owner._processes
@@ -409,7 +407,7 @@ def processes(tmp_path_factory):
 
 @pytest.fixture
 def bench(finds_faces, processes, tmp_path):
-    """Makes benches with one recogniser that share a store."""
+    """Makes benches with one recogniser and a common store."""
     made = []
 
     def make(**options) -> Bench:
@@ -749,7 +747,7 @@ def runs(pid: int) -> bool:
 
 
 def children_of(pid: int) -> list[int]:
-    """Process numbers of the children of a process, on Linux."""
+    """Returns the process numbers of a process's children, on Linux."""
     listing = Path(f"/proc/{pid}/task/{pid}/children")
     return [int(child) for child in listing.read_text().split()] if listing.exists() else []
 

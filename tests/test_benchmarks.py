@@ -1,6 +1,4 @@
-"""Every script of benchmarks/ starts, and its row in benchmarks/README.md names the page it
-feeds.
-"""
+"""Every script of benchmarks/ starts, and its row in benchmarks/README.md names its page."""
 
 import re
 import runpy

@@ -1,4 +1,4 @@
-"""The command line as people use it: real processes, real files."""
+"""Tests the command line as people use it: with real processes and real files."""
 
 import filecmp
 import io
@@ -44,7 +44,7 @@ def face(tmp_path, picture):
 
 
 class Working:
-    """A function as what a subcommand does."""
+    """A task from a function."""
 
     def __init__(self, work):
         self._work = work
@@ -363,7 +363,7 @@ def test_decode_refuses_a_name_without_a_known_suffix(run_cli, face):
 
 
 def make_bad_images(folder, picture) -> dict[str, str]:
-    """Bad inputs for encode, by name, with what the message must say."""
+    """Makes bad inputs for encode. Returns what the message must contain, by name."""
     image = Image.fromarray(picture)
     image.save(folder / "whole.jpg")
     whole = (folder / "whole.jpg").read_bytes()
@@ -376,7 +376,7 @@ def make_bad_images(folder, picture) -> dict[str, str]:
     bomb[16:24] = struct.pack(">2I", 60000, 60000)
     bomb[29:33] = struct.pack(">I", zlib.crc32(bomb[12:29]))
     (folder / "bomb.png").write_bytes(bomb)
-    # An icon says its size only when it has been decoded, and PostScript is a program.
+    # An icon's size is known only after decoding, and PostScript is a program.
     icon = struct.pack("<3H4B2H2I", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(bomb), 22) + bomb
     (folder / "icon.jpg").write_bytes(icon)
     (folder / "program.jpg").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n")
@@ -439,7 +439,7 @@ def test_a_name_that_no_file_can_have_costs_only_itself(run_cli, face, tmp_path)
 
 
 def make_bad_files(folder, good: bytes) -> dict[str, str]:
-    """Bad inputs for decode, by name, with what the message must say."""
+    """Makes bad inputs for decode. Returns what the message must contain, by name."""
     flipped = bytearray(good)
     flipped[len(good) // 2] ^= 4
     contents = {
@@ -484,7 +484,7 @@ def test_each_bad_file_costs_only_itself(run_cli, face, tmp_path):
 )
 def test_an_unreadable_file_is_an_error_of_its_own(run_cli, face, tmp_path):
     if os.geteuid() == 0:
-        # Root reads everything but what the kernel itself refuses.
+        # Root can read everything except what the kernel itself refuses.
         done = run_cli("encode", "/proc/self/mem", "-o", "x.fic")
     else:
         face.chmod(0)
@@ -497,7 +497,7 @@ def test_an_unreadable_file_is_an_error_of_its_own(run_cli, face, tmp_path):
 
 @pytest.mark.parametrize("command", ["encode", "decode", "embed", "info", "verify", "view"])
 def test_the_command_line_refuses_no_unreadable_input_for_all(command):
-    """Click would end the whole batch; root reads everything, so that root's tests see nothing."""
+    """Otherwise click would end the whole batch. Root can read every file, so this checks types."""
     (inputs,) = (
         p for p in cli.get_command(None, command).params if p.param_type_name == "argument"
     )
@@ -613,7 +613,7 @@ def test_a_process_that_is_killed_while_it_writes_leaves_nothing(tmp_path):
 
 @pytest.fixture
 def many(tmp_path, picture):
-    """A folder `in` of 48 pictures, all different."""
+    """A folder `in` with 48 different pictures."""
     (tmp_path / "in").mkdir()
     for number in range(48):
         Image.fromarray(np.roll(picture, number, axis=1)).save(
@@ -660,7 +660,7 @@ def test_what_is_there_already_can_be_left_out(run_cli, face, tmp_path):
 
 
 def processes_of(pid: int) -> list[int]:
-    """The processes that do the work of a batch."""
+    """Returns the worker processes of a batch."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [
         int(child)
@@ -670,9 +670,7 @@ def processes_of(pid: int) -> list[int]:
 
 
 def batch_under_way(folder, count: int) -> subprocess.Popen:
-    """A batch of `count` copies of folder/in/00.png into folder/out, when it has written some of
-    them.
-    """
+    """Starts a batch of `count` copies of folder/in/00.png; returns when some are written."""
     for number in range(count):
         shutil.copy(folder / "in" / "00.png", folder / "in" / f"x{number:04d}.png")
     command = [sys.executable, "-m", "facecodec", "encode", "in", "-o", "out", "-j", "2"]
@@ -894,7 +892,7 @@ def test_a_recogniser_is_for_a_similarity(run_cli, face, option):
 
 
 def test_a_pipe_or_device_in_a_folder_costs_itself_alone(run_cli, tmp_path, picture):
-    """Read, one would be waited for, and the other fill the memory."""
+    """If they were read, the pipe would block, and the device would fill the memory."""
     folder = tmp_path / "people" / "one"
     folder.mkdir(parents=True)
     Image.fromarray(picture).save(folder / "a.png")
@@ -989,9 +987,7 @@ def test_damage_to_the_encoders_half_is_noticed_too(run_cli, face, tmp_path):
 
 
 def test_a_model_is_found_by_what_it_is_and_not_by_its_name(run_cli, face, tmp_path):
-    """A folder may hold another model under a shipped name, or a damaged copy; files decode all the
-    same.
-    """
+    """Files decode even if a folder has another model of a shipped name, or a damaged copy."""
     run_cli("encode", "face.png", "-o", "tiny.fic", "-m", TINY)
     run_cli("encode", "face.png", "-o", "default.fic", "-m", "l2-rec")
     (tmp_path / "models").mkdir()
@@ -1112,7 +1108,7 @@ def test_a_reader_that_went_away_is_told_nothing(face, tmp_path):
 
 
 def on_a_terminal(folder, *arguments: str) -> str:
-    """What the command shows on a terminal."""
+    """Returns what the command prints on a terminal."""
     leader, follower = pty.openpty()
     command = [sys.executable, "-m", "facecodec", *arguments]
     subprocess.run(command, cwd=folder, stdout=follower, stderr=follower, timeout=PATIENCE)

@@ -1,4 +1,4 @@
-"""A batch on a Ray cluster of its own, with a worker killed in the middle of it."""
+"""Tests batches on a Ray cluster, also with a worker that is killed."""
 
 import json
 import os
@@ -59,7 +59,7 @@ def told(process: subprocess.Popen) -> list[dict]:
 
 
 def workers() -> list[int]:
-    """The processes of this test's cluster that code pictures."""
+    """Returns the processes of this test's cluster that code pictures."""
     parents, coding = {}, []
     for process in Path("/proc").iterdir():
         try:

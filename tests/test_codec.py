@@ -127,7 +127,7 @@ def test_a_file_is_checked_against_its_picture(tiny, tiny_map, picture):
 
 
 def assert_rounded_latents(family, y, z, byte: int, symbols) -> None:
-    """What was read is what rounding the latents gives."""
+    """Checks that the symbols read are the rounded latents."""
     gain = np.moveaxis(family.gains["y_gain"][symbols.qualities], -1, 0) / 2**16
     np.testing.assert_array_equal(symbols.y, np.rint(y * gain - symbols.means / 2**10))
     z_gain = 2**16 / family.z.inverse_gain[byte][:, None, None]
@@ -242,7 +242,7 @@ def test_kodak_round_trips_its_symbols_at_the_best_quality(shipped, faces_root):
 
 
 def test_latents_beyond_everything_are_escaped_and_come_back(shipped):
-    """Latents that no picture gives: mostly escapes, in both streams."""
+    """Tests extreme latents, which no picture gives: mostly escapes, in both streams."""
     rng = np.random.default_rng(3)
     family = shipped.family
     y = rng.normal(0, 1, (family.channels, 33, 5)) * 10 ** rng.uniform(
@@ -285,9 +285,7 @@ def test_a_side_the_format_cannot_hold_is_refused(tiny):
     "path", sorted((CHECKOUT / "weights").glob("*.safetensors")), ids=lambda path: path.stem
 )
 def test_shipped_models_keep_their_promises(path):
-    """At most 6 MB, a known past, and rates on held-back people that rise at every step over the
-    promised range.
-    """
+    """A model has at most 6 MB and a known past, and its rates rise at every step of the range."""
     assert path.stat().st_size <= 6_000_000
     card = frozen.read_card(path)
     assert card.steps == sum(run["steps"] for run in card.runs) > 0
@@ -310,7 +308,7 @@ def test_all_weights_stay_within_their_limit():
 
 
 def test_coding_opens_no_connection(monkeypatch, picture, tmp_path):
-    """Nor is anything reported to anybody: what would do so is turned off before it is loaded."""
+    """There is no telemetry either: it is turned off before its library is loaded."""
 
     def refuse(*_):
         raise AssertionError("a connection is opened")

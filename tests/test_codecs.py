@@ -1,6 +1,4 @@
-"""Every reference codec makes real files that come back, fewer bytes for a coarser setting, and
-says what it lacks.
-"""
+"""Every reference codec makes real files, smaller at a coarser setting, or says what it lacks."""
 
 import os
 import shutil
@@ -22,7 +20,7 @@ pytest.importorskip("imageio_ffmpeg", reason="the 'bench' extra is not installed
 
 @pytest.fixture(scope="module")
 def photo():
-    """A part of a real photograph with odd sides: a face, half of it dark."""
+    """A part of a real photograph with odd sides: a face, half in the dark."""
     data = pytest.importorskip("skimage.data", reason="scikit-image is not installed")
     return np.ascontiguousarray(data.astronaut()[20:173, 130:321])
 
@@ -176,9 +174,7 @@ def test_an_unknown_codec_lists_what_there_is():
 
 @pytest.fixture
 def other_ffmpeg(tmp_path, monkeypatch):
-    """Puts a program of one's own on the path as ffmpeg, and forgets which one was chosen
-    before.
-    """
+    """Puts another program on the path as ffmpeg, and forgets the former choice."""
 
     def put(body: str) -> str:
         program = tmp_path / "bin" / "ffmpeg"
@@ -195,7 +191,7 @@ def other_ffmpeg(tmp_path, monkeypatch):
         forget()
 
 
-# As Debian 12's ffmpeg does: it lists the encoder, writes a file, and cannot read it from a pipe.
+# Like Debian 12's ffmpeg: it lists the encoder and writes a file, but cannot read it from a pipe.
 WRITES_ONLY = """
 import sys
 if "-encoders" in sys.argv:

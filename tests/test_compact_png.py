@@ -1,4 +1,4 @@
-"""The compact image as PNG: a fresh network's, whose compact image is a thumbnail."""
+"""Tests the compact image as PNG, with an untrained network, whose compact image is a thumbnail."""
 
 import io
 

@@ -26,7 +26,7 @@ containers = st.builds(
 
 
 def sealed(data: bytes) -> bytes:
-    """The same bytes with a checksum that fits, as a hostile writer would give them."""
+    """Returns the same bytes with a valid checksum, as a hostile writer would make them."""
     return data[:8] + struct.pack("<I", zlib.crc32(data[12:], zlib.crc32(data[:8]))) + data[12:]
 
 

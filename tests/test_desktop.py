@@ -1,4 +1,4 @@
-"""`facecodec desktop`: what it tells the desktop, and that it takes all of it away again."""
+"""Tests `facecodec desktop`: what it installs, and that it removes all of it again."""
 
 import configparser
 import os

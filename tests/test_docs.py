@@ -1,4 +1,4 @@
-"""The documentation builds without a warning, and its links from outside lead somewhere."""
+"""The documentation builds without a warning, and links to and from it lead somewhere."""
 
 import re
 import subprocess
@@ -39,7 +39,7 @@ def test_the_site_builds_without_a_warning(site):
 
 
 class Links(HTMLParser):
-    """Where the elements of a page lead."""
+    """Collects the links of a page."""
 
     def __init__(self, page: Path) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ def test_every_promise_of_the_security_page_names_a_test_that_is_there():
     bullets = re.split(r"^- ", promised.partition("### ")[0], flags=re.MULTILINE)[1:]
     assert len(bullets) > 8
     untested = [bullet for bullet in bullets if "::test_" not in bullet]
-    # How long decoding takes is measured: no test looks at a clock.
+    # The time of decoding is measured, not tested: no test looks at a clock.
     assert [bullet.split(",")[0] for bullet in untested] == [
         "Decoding takes time in proportion to the pixels claimed"
     ]

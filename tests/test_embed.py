@@ -1,6 +1,4 @@
-"""Embeddings without pixels: a fresh head in a fresh model, from training's side to the command
-line's.
-"""
+"""Tests embeddings without pixels: an untrained head, from training to the command line."""
 
 import json
 from dataclasses import replace
@@ -90,7 +88,7 @@ def test_a_head_finds_a_face_as_the_similarity_of_its_landmarks(networks):
 
 
 def test_a_face_is_looked_at_where_it_is_said_to_be(networks):
-    """Latents that move by whole positions, and the face with them, read the same."""
+    """If latents and the face move by whole positions, the result is the same."""
     _, head = networks
     y = torch.randn(1, 32, 20, 20)
     there = torch.tensor([[[1.2, 0.0, 80.0], [0.0, 1.2, 90.0]]])

@@ -25,9 +25,7 @@ def round_trip(
 
 
 def test_constriction_codes_with_exactly_our_counts(tables):
-    """Each entry's width in the 24-bit range is read back by decoding chosen states of the
-    coder.
-    """
+    """Reads back each entry's width in the 24-bit range by decoding chosen states of the coder."""
     for index in range(len(tables)):
         counts = tables.counts[tables.starts[index] : tables.starts[index + 1]]
         edges = np.cumsum(counts)
@@ -121,7 +119,7 @@ def test_what_symbols_take_is_what_the_coder_writes(tables):
 
 
 def test_a_band_of_many_blocks_is_the_same_stream_and_is_skipped_as_it_is_read(tables, monkeypatch):
-    """Sorting block by block keeps the order of docs/format.md, which knows no blocks."""
+    """Sorting by blocks gives the order of docs/format.md, which has no blocks."""
     rng = np.random.default_rng(4)
     indices = rng.integers(0, len(tables), 3000)
     symbols = rng.integers(-300, 300, 3000)  # many beyond their table

@@ -24,7 +24,7 @@ def random_layers(rng: np.random.Generator) -> list[Layer]:
 
 
 def reference(layers: list[Layer], z_hat: np.ndarray) -> np.ndarray:
-    """The same by loops over int64, written from docs/format.md."""
+    """Computes the same with loops over int64, written from docs/format.md."""
     x = np.clip(z_hat, -LIMIT, LIMIT).astype(np.int64)
     for number, layer in enumerate(layers):
         out_channels, _, kernel, _ = layer.weight.shape

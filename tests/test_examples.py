@@ -52,7 +52,7 @@ def test_a_face_goes_through_a_qr_code(shell, face):
     pytest.importorskip("zxingcpp", reason="the 'dev' extra is not installed")
     face.save("face.png")
     run(sys.executable, EXAMPLES / "qr.py", "write", "face.png", "code.png")
-    # As a camera sees it: larger, turned a little and blurred.
+    # As a camera would show it: larger, slightly turned and blurred.
     code = Image.open("code.png").convert("L")
     code = code.resize((3 * code.width, 3 * code.height)).rotate(
         3, Image.Resampling.BICUBIC, fillcolor=255

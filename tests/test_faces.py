@@ -1,4 +1,4 @@
-"""Alignment, recognisers, landmarks, and the identity loss that they make."""
+"""Tests alignment, recognisers, landmarks and the identity loss."""
 
 import json
 import sys
@@ -43,9 +43,7 @@ def identity_loss(teacher, features=(), **options) -> IdentityLoss:
 
 
 def tiny_recogniser(path: Path, seed: int = 0, side: int = 16) -> Path:
-    """An untrained network as an ONNX file by the contract, from crops of any size that is asked
-    for.
-    """
+    """Writes an untrained recogniser as an ONNX file, for crops of `side` pixels."""
     torch.manual_seed(seed)
     network = torch.nn.Sequential(
         torch.nn.Conv2d(3, 8, 5, 4), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1),
@@ -61,7 +59,7 @@ def tiny_recogniser(path: Path, seed: int = 0, side: int = 16) -> Path:
 
 @pytest.fixture(scope="module")
 def large_face(photograph):
-    """A drawn face as (1, 3, 1024, 1024) in 0..1, and its landmarks."""
+    """A drawn face, (1, 3, 1024, 1024) in 0..1, and its landmarks."""
     pytest.importorskip("facenet_pytorch", reason="facenet-pytorch is not installed: make setup")
     image = photograph.resize((1024, 1024), Image.Resampling.BICUBIC)
     (points,) = detection.find_landmarks([image])
@@ -177,8 +175,9 @@ def test_jittered_alignments_stay_near_and_absent_faces_absent():
 
 
 def people_with_a_face(folder):
-    """Three people to train on, each one picture of 320x300 with coloured dots for landmarks; and
-    the five points.
+    """Makes three training people, each with one picture of 320x300 with dots as landmarks.
+
+    Returns the landmarks.
     """
     points = TEMPLATE.round() + [90, 60]
     pixels = np.zeros((320, 300, 3), np.uint8)
@@ -222,9 +221,7 @@ def test_aligned_pictures_need_no_landmarks(tmp_path):
 
 
 def test_the_layouts_of_the_real_datasets(tmp_path):
-    """LFW as published with its lists beside its folder, and CelebAMask-HQ with CelebA's
-    identities.
-    """
+    """Tests LFW with its lists beside its folder, and CelebAMask-HQ with CelebA's identities."""
     (tmp_path / "lfw").mkdir()
     (tmp_path / "peopleDevTrain.txt").write_text("2\nAnn_A\t2\nBob_B\t1\n")
     names = [photo.path.relative_to(tmp_path).as_posix() for photo in lfw(tmp_path, "train")]
@@ -275,7 +272,7 @@ def test_every_dataset_has_its_split(faces_root):
 
 
 def test_training_sees_photographs_upright(tmp_path):
-    """A picture that lies on its side, as its EXIF says, with one red row at its upright top."""
+    """The picture is stored on its side, with EXIF, and has red rows at its upright top."""
     for name in [f"p{i}" for i in range(40) if not is_held_back(Photo(tmp_path, f"p{i}"))][:2]:
         sideways = np.zeros((64, 96, 3), np.uint8)
         sideways[:, :16, 0] = 255  # the left columns; turned clockwise they are the top rows
@@ -301,7 +298,7 @@ def test_training_sees_photographs_upright(tmp_path):
 
 
 def test_a_recogniser_of_ones_own_is_a_file_with_a_contract(tmp_path):
-    """The same face by every contract that asks for it otherwise; and what is wrong is named."""
+    """Contracts that differ give the same face in another form, and errors are named."""
     path = tiny_recogniser(tmp_path / "mine.onnx")
     crop = np.random.default_rng(0).uniform(0, 255, (3, 16, 16)).astype(np.float32)
     plain = Recogniser(Path(find_recogniser(str(path), None)))(crop)
@@ -366,7 +363,7 @@ def test_what_recognisers_want_is_within_the_ranges_of_a_contract(tmp_path):
 
 
 def test_a_recogniser_for_one_crop_a_time_or_of_another_size_is_taken_or_named(tmp_path):
-    """Of exported files, many have a batch of one, and some crops of another size."""
+    """Many exported files have a batch of one, and some have crops of another size."""
     free = tiny_recogniser(tmp_path / "free.onnx")
     onnx = pytest.importorskip("onnx", reason="the 'train' extra is not installed")
     model = onnx.load(free)
@@ -605,9 +602,7 @@ def test_missing_facenet_pytorch_is_an_error_with_its_command(monkeypatch):
 
 
 def test_crops_keep_the_face_inside_and_know_where_it_is(tmp_path):
-    """Five coloured dots stand for the landmarks; in every crop, mirrored or not, they lie where
-    they should.
-    """
+    """Five coloured dots are the landmarks. In every crop, mirrored or not, they are in place."""
     points = people_with_a_face(tmp_path)
     sampler = CropSampler((Source("people"),), tmp_path, 192, lambda files: [points] * len(files))
     batch = sampler.batch(30, np.random.default_rng(0))

@@ -1,5 +1,6 @@
-"""Hard faults, really made: nothing half-written, nothing lost, a rerun completes. Kills are in
-test_cli.py.
+"""Makes hard faults: nothing is half-written or lost, and a rerun completes the work.
+
+Tests that kill processes are in test_cli.py.
 """
 
 import os

@@ -1,6 +1,4 @@
-"""docs/format.md is enough to write another reader: tests/plain_reader.py was written from that
-page alone.
-"""
+"""docs/format.md suffices to write another reader: tests/plain_reader.py was written from it."""
 
 import ast
 import json
@@ -16,7 +14,7 @@ from conftest import DATA, TINY
 from facecodec.codec import Codec, codec_of, open_container
 from facecodec.container import MAX_QUALITY_BYTE
 
-# Those of the hyperprior; a test of their own reads those of the other families.
+# The files of the hyperprior; another test reads those of the other families.
 TOLD = json.loads((DATA / "golden.json").read_text())
 GOLDEN = {
     name: told
@@ -61,9 +59,7 @@ def test_the_fingerprint_is_computed_plainly(models, tiny, tiny_map):
 
 
 def test_golden_files_hold_what_readers_get_wrong(tiny_map):
-    """Escapes in both streams, several bands, chunks, and places whose quality lies at its limits
-    and between.
-    """
+    """They have escapes in both streams, several bands, chunks, and extreme and other qualities."""
     assert sum(entry["escapes"]["z"] for entry in GOLDEN.values()) > 10
     assert sum(entry["escapes"]["y"] for entry in GOLDEN.values()) > 100
     assert max(len(entry["y"][0]) for entry in GOLDEN.values()) > 16
@@ -79,9 +75,7 @@ def test_golden_files_hold_what_readers_get_wrong(tiny_map):
 
 
 def test_sliced_golden_files_hold_what_readers_get_wrong():
-    """Blocks beside and below each other, escapes, and values that are limited before a slice sees
-    them.
-    """
+    """They have several blocks across and down, escapes, and values that are clipped for slices."""
     sliced = {name: told for name, told in TOLD.items() if name.startswith("sliced")}
     assert {len(told["y"][0]) > 16 for told in sliced.values()} == {True, False}
     assert {len(told["y"][0][0]) > 64 for told in sliced.values()} == {True, False}
@@ -110,9 +104,7 @@ CLOSE = 1e-4  # how far apart two machines' numbers of an embedding may be; its 
 
 @pytest.mark.parametrize("name", EMBEDDINGS)
 def test_golden_files_embed_as_when_their_heads_were_made(monkeypatch, name):
-    """With the models and heads that ship, too: whoever changes one makes a model of another
-    name.
-    """
+    """This includes shipped models and heads: a changed model needs another name."""
     monkeypatch.setenv("FACECODEC_MODELS", str(DATA))
     told, parsed = EMBEDDINGS[name], open_container((DATA / name).read_bytes())
     codec = codec_of(parsed)
@@ -127,9 +119,7 @@ def test_golden_files_embed_as_when_their_heads_were_made(monkeypatch, name):
 
 @pytest.mark.parametrize("name", [each for each in EMBEDDINGS if "/" not in each])
 def test_a_head_is_read_plainly(name):
-    """The page is enough: symbols to latents to an embedding, with ONNX Runtime for the graph
-    alone.
-    """
+    """The page suffices from symbols to an embedding, with ONNX Runtime only for the graph."""
     model = plain_reader.read_model(DATA / "tiny-spic.safetensors")
     head = plain_reader.read_head(DATA / "heads" / "tiny-spic.safetensors", model)
     read = plain_reader.read_symbols((DATA / name).read_bytes(), model)

@@ -12,7 +12,7 @@ from facecodec.errors import FormatError, ImageError
 
 FUZZ = Path(__file__).parent / "fuzz"
 
-UNTIL_FOUND = "-runs=20000"  # a run ends with what it finds, mostly within some hundreds
+UNTIL_FOUND = "-runs=20000"  # a run ends at its first finding, mostly after a few hundred inputs
 
 
 def run(folder, *command: str) -> subprocess.CompletedProcess:
@@ -28,7 +28,7 @@ def atheris():
     return pytest.importorskip("atheris", reason="atheris has no wheel for this Python")
 
 
-# Each fuzzer with the executions that a test has time for, and how many of its inputs get how far.
+# For each fuzzer, the executions for which a test has time, and how many must reach each stage.
 FUZZERS = {
     "fuzz": (2000, {"whole": 100, "decoded": 50}),
     "fuzz_models": (300, {"loaded": 10, "coded": 5, "embedded": 0}),

@@ -1,4 +1,4 @@
-"""What becomes of every kind of picture that Pillow opens."""
+"""Tests the conversion of every kind of picture that Pillow opens."""
 
 import io
 import warnings
@@ -165,7 +165,7 @@ def test_written_formats_are_what_they_say(picture):
 
 
 def written_as(kind: str, picture: np.ndarray, **options: object) -> bytes:
-    """A file of a format that an extra's package writes."""
+    """Returns a file in a format that an extra's package writes."""
     if kind == "HEIF":
         pytest.importorskip("pillow_heif").register_heif_opener()
     else:

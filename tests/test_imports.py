@@ -16,7 +16,7 @@ def name_of(path: Path) -> str:
 
 
 def imports_of(path: Path) -> set[str]:
-    """Modules of ours that are imported anywhere in a file, but not for type hints alone."""
+    """Returns the facecodec modules that a file imports, except those only for type hints."""
     found = set()
     nodes = [ast.parse(path.read_text())]
     while nodes:

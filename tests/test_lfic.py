@@ -1,6 +1,4 @@
-"""Regionally adaptive pooling: a network whose regions take all three levels, and the files it
-gives.
-"""
+"""Tests regionally adaptive pooling with a network whose regions take all three levels."""
 
 import numpy as np
 import pytest

@@ -1,6 +1,4 @@
-"""What a hostile file may cost: the peak memory of a whole process, over the pixels that 17 bytes
-claim.
-"""
+"""Tests the peak memory of a process that reads 17 bytes that claim many pixels."""
 
 import os
 import subprocess
@@ -21,7 +19,7 @@ QUARTERS = ((2896, 2896), (524288, 16), (16, 524288))
 
 @pytest.fixture(scope="module")
 def files(shipped, tmp_path_factory):
-    """Files of the default model that claim sizes and hold nothing."""
+    """Files of the default model that claim sizes but have no content."""
     folder = tmp_path_factory.mktemp("claims")
     mark = bytes.fromhex(shipped.card.fingerprint)
     paths = {}
@@ -35,7 +33,7 @@ def files(shipped, tmp_path_factory):
     return paths
 
 
-# A process starts with the peak of the one that it was forked from, so a small one lies between.
+# A process inherits the peak of the process that forked it, so a small one starts each call.
 LAUNCHER = """
 import resource, subprocess, sys
 subprocess.run([sys.executable, "-m", "facecodec", *sys.argv[1:]], stdout=sys.stderr, check=True)
@@ -44,7 +42,7 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 
 
 def peak(*arguments: object, **environment: str) -> int:
-    """Bytes that a call of the command line takes at most, its interpreter included."""
+    """Returns the peak bytes of a call of the command line, including its interpreter."""
     done = subprocess.run(
         [sys.executable, "-c", LAUNCHER, *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -76,7 +74,7 @@ def test_decode_takes_the_picture_and_300_megabytes_for_any_claim(
 
 
 def test_a_heatmap_takes_no_more_than_decoding(tmp_path):
-    """Of the small model, at a quarter of the limit: floats take twelve bytes a pixel."""
+    """The file is of the small model, at a quarter of the limit: floats take 12 bytes per pixel."""
     side = 2896
     mark = bytes.fromhex(frozen.read_card(DATA / "tiny-lfic.safetensors").fingerprint)
     (tmp_path / "x.fic").write_bytes(pack(Container(mark, 96, side, side, [b"", b"", b""])))

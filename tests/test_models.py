@@ -1,6 +1,4 @@
-"""Models that nobody has frozen: malformed tensors, cards and heads cost one line, wherever they
-are used.
-"""
+"""Malformed tensors, cards and heads cost one line of error, wherever they are used."""
 
 import hashlib
 import json
@@ -26,7 +24,7 @@ MODELS = sorted(DATA.glob("tiny*.safetensors"))
 
 
 def forged(path, model, change) -> None:
-    """A model file whose fingerprint holds, with tensors that `change` has changed."""
+    """Writes a model with a valid fingerprint and tensors that `change` has changed."""
     card, tensors = frozen.load(model)
     change(tensors)
     facts = ("family", "objective", "distortion", "data", "steps", "rates", "runs")
@@ -34,7 +32,7 @@ def forged(path, model, change) -> None:
 
 
 def raw(path, model, **header: object) -> None:
-    """A model file with other entries in its header; its metadata is changed by `metadata`."""
+    """Writes a model with other entries in its header; `metadata` changes its metadata."""
     data = model.read_bytes()
     (length,) = struct.unpack("<Q", data[:8])
     entries = json.loads(data[8 : 8 + length])
@@ -71,7 +69,7 @@ def test_every_tensor_has_one_type_and_shape_and_none_is_missing_or_unknown(mode
 @pytest.mark.parametrize("model", MODELS, ids=lambda path: path.stem)
 @pytest.mark.parametrize("value", ["least", "most"])
 def test_values_at_the_limits_of_their_types_are_refused_or_work(model, value, picture, tmp_path):
-    """What loads all the same codes the picture, or says why not."""
+    """A model that still loads codes the picture, or says why it cannot."""
     path = tmp_path / "forged.safetensors"
     refusals = 0
     for name, tensor in frozen.load(model)[1].items():
@@ -115,7 +113,7 @@ def test_types_that_no_model_has_are_refused_in_one_line(kind, tmp_path, run_cli
     path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(2 * size))
     refused(path, "g_s.onnx is of type")
     (tmp_path / "x.fic").write_bytes((DATA / "flat-q1.fic").read_bytes())
-    # The forger's file claims the fingerprint of a model that is not there.
+    # The forged file claims the fingerprint of a model that is not installed.
     card = json.loads(safe_card(DATA / "tiny.safetensors"))
     header["__metadata__"]["card"] = json.dumps(card)
     text = json.dumps(header).encode()
@@ -211,7 +209,7 @@ def test_every_family_says_which_tensors_its_models_have():
 
 
 def reading_graph(place: str) -> np.ndarray:
-    """An ONNX graph whose one weight lies in a file."""
+    """Returns an ONNX graph whose one weight is in another file."""
     onnx = pytest.importorskip("onnx", reason="the 'train' extra is not installed")
     weight = onnx.TensorProto(name="w", data_type=onnx.TensorProto.FLOAT, dims=[12])
     weight.data_location = onnx.TensorProto.EXTERNAL
@@ -255,9 +253,7 @@ def test_a_graph_reads_no_file(tmp_path, monkeypatch):
 
 
 def test_what_is_wrong_with_a_graph_is_said_once_and_in_one_line(tmp_path, capfd):
-    """ONNX Runtime prints some errors on standard output, where pictures may go, and tries
-    again.
-    """
+    """ONNX Runtime prints some errors on stdout, where pictures may go, and tries again."""
     path = tmp_path / "odd.safetensors"
     graph = bytearray(frozen.load(DATA / "tiny-spic.safetensors")[1]["g_s.onnx"].tobytes())
     at = graph.index(b".bias")  # in the name of what a node takes
@@ -275,7 +271,7 @@ def test_what_is_wrong_with_a_graph_is_said_once_and_in_one_line(tmp_path, capfd
 
 @pytest.mark.parametrize("numbers", [np.nan, np.inf])
 def test_an_embedding_that_is_no_number_is_an_error(numbers, tmp_path, run_cli):
-    """JSON has no NaN, and one row of it spoils a gallery."""
+    """JSON has no NaN, and one row of NaN spoils a gallery."""
     onnx = pytest.importorskip("onnx", reason="the 'train' extra is not installed")
     path = tmp_path / "models" / "headed.safetensors"
     path.parent.mkdir()
@@ -349,9 +345,7 @@ def test_names_in_a_model_that_are_no_line_are_escaped_or_refused(tmp_path):
 
 @pytest.fixture(scope="module")
 def twins(tmp_path_factory):
-    """Two different models with one fingerprint: by the birthday paradox, 2^16 tries or so find a
-    pair.
-    """
+    """Two different models with one fingerprint: about 2^16 tries find such a pair."""
     card, tensors = frozen.load(DATA / "tiny.safetensors")
     last = max(name for name in tensors if not name.startswith(frozen.ENCODER_ONLY))
     assert last == "z_table"  # hashed last, so that only it has to be hashed again
@@ -433,7 +427,7 @@ def test_a_copy_of_a_model_is_no_other_model(twins, tmp_path, monkeypatch, pictu
 def test_what_ships_with_the_package_is_never_shadowed_by_its_fingerprint(
     twins, tmp_path, monkeypatch, picture
 ):
-    """By whatever name, wherever it lies: the forger's file is never taken without a word."""
+    """Under any name and in any folder, the forged file is never silently used."""
     shipped, forged = twins
     data = Codec(shipped).encode(picture)
     for name in ("forged", "shipped"):
@@ -450,9 +444,7 @@ def test_what_ships_with_the_package_is_never_shadowed_by_its_fingerprint(
 
 
 def test_random_changes_are_refused_or_work(tmp_path, picture):
-    """FACECODEC_MODEL_RUNS=100000 for a long run. Graphs stay as they are: ONNX Runtime reads
-    those.
-    """
+    """FACECODEC_MODEL_RUNS=100000 makes a long run. Graphs, which ONNX Runtime reads, stay."""
     rng = np.random.default_rng(int(os.environ.get("FACECODEC_SEED", "1")))
     path = tmp_path / "changed.safetensors"
     loaded = [(model, frozen.load(model)[1]) for model in MODELS]

@@ -1,4 +1,4 @@
-"""Names of files, members, folders and arguments reach no stream raw, whatever they hold."""
+"""Names of files, members, folders and arguments are never printed raw, whatever they contain."""
 
 import ast
 import io
@@ -37,7 +37,7 @@ RAW = [
 
 
 def tell(*arguments: str, folder: Path, stdin: bytes = b"") -> str:
-    """All that a call in this process prints on either stream, by our own entry point."""
+    """Returns all that a call of the entry point in this process prints on both streams."""
 
     @click.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
     def called() -> None:
@@ -57,7 +57,7 @@ def tell(*arguments: str, folder: Path, stdin: bytes = b"") -> str:
 
 
 def raw_in(output: str) -> list[str]:
-    """Lines and characters that no message of ours has."""
+    """Returns lines and characters that no message may have."""
     return [c for c in output if not c.isprintable() and c not in "\n\t"]
 
 
@@ -69,7 +69,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def commands(name: str) -> list[tuple[list[str], bytes]]:
-    """Every command with a name in every place that takes one, that it fails for or works with."""
+    """Returns every command with the name in every place that takes one, failing or not."""
     missing = f"none{name}"
     listed = os.fsencode(f"{missing}\0{name}.fic\0")
     return [
@@ -114,7 +114,7 @@ def commands(name: str) -> list[tuple[list[str], bytes]]:
 
 
 def lay_out(folder: Path, name: str) -> None:
-    """Files of a name: one that is whole, one that is none, an image, a model and a tar file."""
+    """Writes files of a name: a good and a bad .fic file, an image, a model and a tar file."""
     whole = (DATA / "flat-q1.fic").read_bytes()
     Path(folder, f"{name}.fic").write_bytes(whole)
     Path(folder, f"{name}.png").write_bytes((DATA / "flat-q1.png").read_bytes()[:90])
@@ -148,9 +148,7 @@ def test_json_says_the_very_name(folder):
 
 
 def test_the_streams_of_a_process_are_as_clean(run_cli, tmp_path):
-    """As above, but through the console's own streams: stderr escapes what stdout may not be able
-    to.
-    """
+    """Tests the same through the console's own streams, which escape differently."""
     name = "\x1b[2J\u202e\r"
     lay_out(tmp_path, name)
     for command in ("info", "verify", "decode"):
@@ -179,7 +177,7 @@ def test_a_name_is_one_line_and_readable_where_it_can_be():
 
 
 def random_name(rng: random.Random) -> str:
-    """Mostly what terminals act on; no slash, no NUL, and short enough for a file."""
+    """Returns a name, mostly of characters that terminals act on, valid and short enough."""
     kinds = (
         lambda: chr(rng.randrange(1, 32)),
         lambda: chr(rng.randrange(0x7F, 0xA0)),
@@ -194,7 +192,7 @@ def random_name(rng: random.Random) -> str:
 
 
 def test_random_names_too(folder):
-    """In every place that takes one."""
+    """The names are used in every place that takes one."""
     rng = random.Random(int(os.environ.get("FACECODEC_SEED", "1")))
     for _ in range(60):
         name = random_name(rng)
@@ -207,7 +205,7 @@ def test_random_names_too(folder):
 
 
 def test_random_names_by_the_hundred(folder):
-    """FACECODEC_NAMES=100000 for a long run. Each name is a file, a member and an argument."""
+    """FACECODEC_NAMES=100000 makes a long run. Each name is a file, a member and an argument."""
     rng = random.Random(int(os.environ.get("FACECODEC_SEED", "1")))
     whole = (DATA / "pixel-q8.fic").read_bytes()
     for _ in range(int(os.environ.get("FACECODEC_NAMES", "200")) // 100):

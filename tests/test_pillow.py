@@ -24,7 +24,7 @@ def registered(monkeypatch):
 
 @pytest.fixture
 def tagged(picture) -> Image.Image:
-    """A picture that lies on its side, with a position and a colour profile."""
+    """A picture stored on its side, with a position and a colour profile."""
     buffer = io.BytesIO()
     image = Image.fromarray(picture)
     exif = image.getexif()

@@ -1,4 +1,4 @@
-"""Encode and decode over sizes, modes and contents that nobody thought of."""
+"""Encodes and decodes pictures of random sizes, modes and contents."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -16,7 +16,7 @@ MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "I",
 
 @st.composite
 def pictures(draw) -> Image.Image:
-    """Noise of some contrast, flat at none, in any mode."""
+    """Draws noise of some contrast, flat at zero contrast, in any mode."""
     height, width = draw(st.integers(1, 70)), draw(st.integers(1, 70))
     low = draw(st.integers(0, 255))
     high = draw(st.integers(low, 255))

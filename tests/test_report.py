@@ -1,4 +1,4 @@
-"""The bench's report: its files, and its page in a real browser."""
+"""Tests the bench's report: its files, and its page in a real browser."""
 
 import copy
 import json
@@ -60,7 +60,7 @@ def entry(label: str, reference: bool, rates: list[float]) -> dict:
 
 @pytest.fixture
 def results(tmp_path):
-    """Two codecs, one face and one rejected query, made up; the pictures lie in tmp_path/stored."""
+    """Invented results: two codecs, one face, one rejected query; pictures in tmp_path/stored."""
     names = ("face", "decoded", "query", "query-decoded", "enrolled-decoded")
     (tmp_path / "stored" / "pictures").mkdir(parents=True)
     for number, name in enumerate(names):
@@ -186,7 +186,7 @@ def test_the_conclusion_within_bytes_and_of_time(results):
 
 
 def without_people(results: dict) -> dict:
-    """The same of a folder in which nobody says who is who, and without HEVC at CRF 23."""
+    """Returns the same results without people's names and without HEVC at CRF 23."""
     lone = copy.deepcopy(results) | {"baseline": None, "rejected": []}
     lone["dataset"] |= {"photographs": 30, "people": 30, "queries": 0}
     for each in lone["codecs"].values():
@@ -258,7 +258,7 @@ def test_what_are_no_results_is_refused(results, tmp_path):
 
 @pytest.fixture
 def opened(browser, results, tmp_path):
-    """The page, opened from disk without a network, and what its console said."""
+    """The page, opened from disk without a network, and its console's messages."""
     write(results, tmp_path / "stored")
     context = browser.new_context(
         offline=True, viewport={"width": 390, "height": 800}, color_scheme="dark"

@@ -1,4 +1,4 @@
-"""The search for the best file: its gradients, what it finds, and what it promises."""
+"""Tests the search for the best file: its gradients, its results and its guarantees."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _noise(*shape, seed=0):
 
 
 def _halved(module):
-    """Weights as graphs keep them, so that torch computes with the same ones."""
+    """Rounds weights as graphs store them, so that torch computes with the same weights."""
     import torch
 
     norms = [each for each in module.modules() if isinstance(each, torch.nn.BatchNorm2d)]
@@ -129,7 +129,7 @@ def _check_taught(module):
     np.testing.assert_allclose(found[0], unit.detach(), atol=1e-3)
     np.testing.assert_allclose(found[1], distance.detach(), atol=1e-3)
     scale = leaf.grad.abs().max().item()
-    # A value within rounding of a kink may have the slope of its other side; there are few.
+    # A few values, within rounding of a kink, may have the slope of its other side.
     off = np.abs(found[2] - leaf.grad.numpy()) > 2e-3 * scale
     assert off.mean() < 1e-3
 
@@ -156,7 +156,7 @@ def test_gradient_of_other_operators_is_torchs():
     torch = pytest.importorskip("torch")
 
     class Squeezing(torch.nn.Module):
-        """What the other recognisers are made of."""
+        """The operators of the other recognisers."""
 
         def __init__(self):
             super().__init__()
@@ -252,7 +252,7 @@ def test_fit_ends_just_below_its_limit():
 
 
 def _searched(name, folder) -> Codec:
-    """A tiny model as one that keeps pixels alone, with a search file."""
+    """Makes a tiny model, trained to keep only pixels, with a search file."""
     pytest.importorskip("onnx", reason="the train extra is not installed")
     from facecodec.training.gradients import of_model
 
@@ -281,7 +281,7 @@ def sliced_searched(tmp_path_factory) -> Codec:
 
 
 def _bent(values):
-    """A rounding whose derivative is known and not that of the identity."""
+    """Rounds with a known derivative that is not the identity's."""
     low = np.floor(values)
     part = values - low
     return low, part * part * (3 - 2 * part), 6 * part * (1 - part)
@@ -362,7 +362,7 @@ def test_trimming_saves_the_bits_that_are_asked_for(name, less, off, tmp_path):
 
 
 def _held(packing, sources):
-    """What a search file of a packing reads back: its weights by graph."""
+    """Returns the weights, by graph, that a packing's search file gives back."""
     graphs = Graphs(Path(), {"weights": {}}, packing.tensors(), sources)
     return {
         name: {weight: place.read(graphs._sources) for weight, place in places.items()}
@@ -453,7 +453,7 @@ def test_a_damaged_file_is_refused(tiny_searched, tmp_path, picture):
 
 
 def _changed(searched, folder, change) -> Codec:
-    """A copy whose search file `change` has altered: its facts and its tensors."""
+    """Returns a copy whose search file has facts and tensors that `change` has altered."""
     path = folder / searched.card.path.name
     shutil.copy(searched.card.path, path)
     with safe_open(search_file(searched.card.path), "numpy") as file:
@@ -493,7 +493,7 @@ def _first(facts) -> dict:
 def test_graphs_that_do_not_fit_are_an_error_and_print_nothing(
     tiny_searched, tmp_path, picture, capfd
 ):
-    """One gives other shapes than the next step takes; another does not run on what it gets."""
+    """One graph gives shapes that the next step refuses; another does not run on its input."""
 
     def swap(one, other):
         def change(facts, tensors):
@@ -514,7 +514,7 @@ def test_graphs_that_do_not_fit_are_an_error_and_print_nothing(
 
 
 def test_the_file_for_faces_names_no_file_elsewhere(shipped, tmp_path):
-    """Whether one is there, and what it holds, is none of its business."""
+    """It must not tell whether another file exists, nor what is in it."""
     shutil.copy(shipped.card.path, tmp_path)
     card = frozen.read_card(tmp_path / shipped.card.path.name)
     beside = tmp_path / FOLDER / FACES
@@ -527,7 +527,7 @@ def test_the_file_for_faces_names_no_file_elsewhere(shipped, tmp_path):
 
 @pytest.fixture(scope="module")
 def scene() -> np.ndarray:
-    """No face, but edges and gradients enough to be worth searching for."""
+    """A picture without a face, but with edges and gradients that a search can use."""
     row, column = np.mgrid[0:160, 0:176]
     disc = (row - 80) ** 2 + (column - 90) ** 2 < 45**2
     base = 90 + 60 * np.sin(row / 17) * np.cos(column / 23) + 50 * disc
@@ -536,7 +536,7 @@ def scene() -> np.ndarray:
 
 
 def _loss(codec, data, pixels, quality):
-    """What l2-ipr was trained for, without a face."""
+    """Returns the training loss of l2-ipr, without a face."""
     weight = 11.5 * (0.016 / 11.5) ** ((quality - 1) / 7)
     error = np.square(np.asarray(codec.decode(data)) / 255.0 - pixels / 255.0).mean()
     return 8 * len(data) / pixels[..., 0].size * weight + 60 * error
@@ -544,7 +544,7 @@ def _loss(codec, data, pixels, quality):
 
 @pytest.fixture
 def searched(shipped) -> Codec:
-    """The default model, whose search file may not have been made."""
+    """The default model. Skips without its search file."""
     try:
         _ = shipped.search
     except ModelError as error:
@@ -572,7 +572,7 @@ def test_what_makes_a_picture_worse_is_not_kept(tiny_searched, picture, monkeypa
 
 def test_loss_and_its_gradient_agree(scene, monkeypatch):
     class Linear:
-        """A teacher whose distance is a sum of the crop by weights."""
+        """A recogniser whose distance is a weighted sum of the crop."""
 
         def embedding(self, crop):
             return _noise(*crop.shape, seed=4) / 1000
@@ -616,7 +616,7 @@ def test_faces_are_found_as_by_facenet_pytorch(searched, finds_faces, faces_root
 def test_a_very_large_picture_is_made_smaller_before_faces_are_sought(
     searched, finds_faces, photograph
 ):
-    """By both detectors; the memory of this one does not grow with the picture."""
+    """Tests both detectors. The search's own does not need more memory for a larger picture."""
     from facecodec.faces.detection import find_landmarks
     from facecodec.search.detector import MAX_PIXELS
 

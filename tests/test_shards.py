@@ -148,7 +148,7 @@ def test_a_shard_goes_to_standard_output(run_cli, shard, tmp_path):
 
 @pytest.fixture
 def server(tmp_path):
-    """A folder of this machine under http."""
+    """A local folder, served by http."""
     pytest.importorskip("aiohttp", reason="the extra url is not installed")
     (tmp_path / "served/sub").mkdir(parents=True)
     (tmp_path / "served/a.png").write_bytes(picture("red"))
@@ -178,7 +178,7 @@ def test_urls_are_read(run_cli, server, tmp_path):
 
 
 def sparse_member(name: str, claims: int) -> bytes:
-    """A tar file of 2 KB with one file that claims so many bytes, one of them not a hole."""
+    """Returns a tar file of 2 KB with a sparse file that claims so many bytes."""
     info = tarfile.TarInfo(name)
     info.type, info.size = tarfile.GNUTYPE_SPARSE, 1
     header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
@@ -195,7 +195,7 @@ def sparse_member(name: str, claims: int) -> bytes:
 
 @pytest.mark.parametrize("name", ["hole.png", "hole.json"])
 def test_a_tar_file_that_claims_gigabytes_of_nothing_is_refused(run_cli, tmp_path, name):
-    """Were it read, it would take twice as much memory, and the output that much disk."""
+    """Reading it would take twice as much memory, and as much disk for the output."""
     (tmp_path / "holes.tar").write_bytes(sparse_member(name, 4 << 30))
     with tarfile.open(tmp_path / "holes.tar") as shard:
         assert [info.size for info in shard] == [4 << 30]
@@ -236,7 +236,7 @@ def test_what_a_header_says_is_taken_or_damage(run_cli, tmp_path, told):
 
 
 def test_a_store_is_read_and_written(monkeypatch):
-    """By the API, as the memory of one process is the store."""
+    """Uses the API, because the store is the memory of one process."""
     pytest.importorskip("upath", reason="the extra url is not installed")
     monkeypatch.setenv("FACECODEC_MODELS", str(DATA))
     store = to_path("memory://photos")
@@ -289,7 +289,7 @@ def test_embeddings_and_lists_have_urls_too(monkeypatch):
     ids=" ".join,
 )
 def test_a_url_is_never_taken_for_a_path_here(run_cli, tmp_path, command):
-    """There may be a folder "s3:" beside, where the file of that name would have gone."""
+    """If there is a folder "s3:" here, the file must not go into it."""
     (tmp_path / "s3:" / "bucket").mkdir(parents=True)
     (tmp_path / "x.fic").write_bytes((DATA / "lfic-q3.fic").read_bytes())
     done = run_cli(*command, "s3://bucket/x.png")
@@ -299,7 +299,7 @@ def test_a_url_is_never_taken_for_a_path_here(run_cli, tmp_path, command):
 
 
 def test_a_url_is_known_where_its_path_is_a_pathlib_path_too():
-    """As it is before universal-pathlib 0.3."""
+    """This is so before universal-pathlib 0.3."""
 
     class Remote(type(Path())):
         protocol = "memory"

@@ -1,4 +1,4 @@
-"""Channel slices: a small network whose slices depend on each other, and the files it gives."""
+"""Tests channel slices with a small network whose slices depend on each other."""
 
 import numpy as np
 import pytest
@@ -22,12 +22,12 @@ SMALL = {
     "hyper_width": 16,
     "features": 12,
     "context": 16,
-    "span": 4.0,  # so that hardly a symbol lies beyond its table
+    "span": 4.0,  # so that there are hardly any escapes
 }
 
 
 def fresh(**options) -> torch.nn.Module:
-    """A network whose slices and quality map do something, though it was never trained."""
+    """Returns an untrained network whose slices and quality map have an effect."""
     torch.manual_seed(0)
     network = build(**SMALL | options)
     with torch.no_grad():

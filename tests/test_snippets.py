@@ -1,4 +1,4 @@
-"""What the pages show runs: their Python, and their commands, each line by itself."""
+"""The Python and the commands that the pages show run, each line by itself."""
 
 import re
 import shutil
@@ -46,7 +46,7 @@ SHELL = dict.fromkeys(
 
 @pytest.fixture
 def at_home(on_path, tmp_path, monkeypatch):
-    """A working directory with the files that the pages speak of, and `facecodec` on the path."""
+    """A working directory with the files that the pages mention, and `facecodec` on the path."""
     data = pytest.importorskip("skimage.data", reason="the 'demo' extra is not installed")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)

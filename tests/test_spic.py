@@ -1,4 +1,4 @@
-"""The quantised autoencoder: a fresh network's files, and what they may not hold."""
+"""Tests the quantised autoencoder with an untrained network."""
 
 import numpy as np
 import pytest

@@ -1,6 +1,4 @@
-"""What is trained beside the network: a head, a discriminator, a recogniser; and people told
-apart.
-"""
+"""Tests what is trained with the codec: a head, a discriminator, a recogniser, and classes."""
 
 from dataclasses import replace
 from itertools import islice
@@ -53,7 +51,7 @@ HEAD = {"fine": 8}
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """Aligned pictures: of one person held back, of one with six, of two with one."""
+    """Aligned pictures of one held-back person, of one with six, and of two with one each."""
     root = tmp_path_factory.mktemp("data")
     names = [f"person{i}" for i in range(200)]
     held = next(name for name in names if is_held_back(Photo(root, name)))
@@ -71,19 +69,19 @@ def root(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def no_detector(monkeypatch):
-    """Aligned pictures need none."""
+    """Removes the detector, which aligned pictures do not need."""
     monkeypatch.setattr(loop, "landmark_finder", lambda *arguments: None)
 
 
 @pytest.fixture(autouse=True)
 def untrained(monkeypatch):
-    """The layers that a head is built of need no file."""
+    """Builds heads from random layers, so that no file is needed."""
     monkeypatch.setattr(terms, "load_head_teacher", lambda data: MobileFaceNet().eval())
 
 
 @pytest.fixture(scope="module")
 def start(root, tmp_path_factory):
-    """A model that was trained, and what runs begin from."""
+    """A trained model, from which runs start."""
     folder = tmp_path_factory.mktemp("models")
     loop.train(CONFIG, folder / "run", root)
     freeze(folder / "run", folder / "test.safetensors")

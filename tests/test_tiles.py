@@ -1,6 +1,4 @@
-"""Large pictures run in tiles, which see as much of their surroundings as the model's graphs look
-at.
-"""
+"""Large pictures run in tiles, which include as much of the surroundings as the graphs' reach."""
 
 from importlib import import_module
 from pathlib import Path
@@ -24,7 +22,7 @@ from fresh import card, model_of
 
 SMALL = {"fine": 24, "coarse": 32}
 HYPER = {"latents": 32, "hyper": 8, "hyper_width": 16}
-NETWORKS = {  # of more blocks than the shipped models have
+NETWORKS = {  # with more blocks than the shipped models
     "hyperprior": ("hyperprior", SMALL | HYPER | {"blocks": (4, 6)}),
     "gdn": ("hyperprior", HYPER | {"transform": "gdn", "width": 16}),
     "lfic": ("lfic", SMALL | HYPER | {"blocks": (4, 6), "score_width": 8}),
@@ -36,7 +34,7 @@ QUALITY_BYTES = (64, 128)  # of compact-png each has other graphs
 
 
 def fresh(name: str) -> nn.Module:
-    """A network all of whose layers do something, though it was never trained."""
+    """Returns an untrained network in which all layers have an effect."""
     family, options = NETWORKS[name]
     torch.manual_seed(0)
     network = import_module(f"facecodec.networks.{module_name(family)}").build(span=4.0, **options)
@@ -67,7 +65,7 @@ def model(request, tmp_path_factory) -> Path:
 
 
 def without_reach(model: Path, folder: Path) -> Path:
-    """The model as it was frozen before models said how far their graphs look."""
+    """Returns the model without the reach of its graphs, as older models are."""
     known, tensors = frozen.load(model)
     path = folder / "older.safetensors"
     kept = {name: each for name, each in tensors.items() if not name.endswith(".reach")}
@@ -76,7 +74,7 @@ def without_reach(model: Path, folder: Path) -> Path:
 
 
 def coded(codec: Codec, picture: np.ndarray) -> list[list[bytes | np.ndarray]]:
-    """Streams and pixels at each quality."""
+    """Returns streams and pixels at each quality."""
     latents, size = codec.family.analyse(picture), picture.shape[:2]
     streams = [codec.family.encode(latents, byte) for byte in QUALITY_BYTES]
     pixels = [

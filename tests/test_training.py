@@ -1,6 +1,4 @@
-"""Training on small pictures that the test makes: the loop, resumption, and the way into a frozen
-model.
-"""
+"""Tests training on small, generated pictures: the loop, resuming, and freezing."""
 
 import json
 import os
@@ -76,7 +74,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module", autouse=True)
 def single_precision():
-    """What is faster differs from one run to the next for networks as small as these."""
+    """Fixes the precision: for such small networks, timing would choose at random."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "uses_bfloat16", lambda *arguments: False)
         yield
@@ -151,7 +149,7 @@ def test_the_log_is_json_lines_with_validation(finished):
 
 
 class Clock:
-    """Stands in for `time`: a step takes 20 seconds and nothing else takes any."""
+    """Replaces `time`: a step takes 20 seconds, and nothing else takes any time."""
 
     def __init__(self, monkeypatch) -> None:
         self.now = 1000.0
@@ -255,9 +253,7 @@ def load_network(run) -> HyperpriorNetwork:
 def assert_files_match_network(
     codec: Codec, network: HyperpriorNetwork, pixels: np.ndarray, qualities
 ) -> None:
-    """File sizes within 1% and 24 bytes of -log2 p of the torch network's rounded latents; pixels
-    alike.
-    """
+    """Checks files against the torch network: sizes to 1% and 24 bytes of -log2 p, and pixels."""
     from facecodec.sessions import pad
 
     height, width = pixels.shape[:2]
@@ -280,9 +276,7 @@ def test_the_shipped_model_codes_what_its_network_codes(shipped, people_root):
 
 
 def test_every_quality_step_gets_its_own_rate(shipped):
-    """Gains rise with q, channel by channel on average, so that no step of 1/32 is without
-    effect.
-    """
+    """Gains rise with q on average over channels, so that every step of 1/32 has an effect."""
     gains = shipped.family.gains["y_gain"].astype(float)
     assert (np.diff(np.log(gains).mean(axis=1)) > 0).all()
     assert len(gains) == 225
@@ -388,7 +382,7 @@ def test_a_run_begins_at_the_mean_of_its_starts(root, finished, tmp_path):
 
 
 def slices_config(**changes):
-    """The family `sliced` in the shape of CONFIG's network."""
+    """Returns CONFIG with the family `sliced` in the shape of its network."""
     network = {key: CONFIG.network[key] for key in ("hyper", "hyper_width", "fine", "coarse")}
     network |= {"slices": [2, 4], "features": 3, "context": 5, "far": 1, "blocks": [1, 1]}
     return replace(CONFIG, name="slices", family="sliced", network=network, **changes)
@@ -535,9 +529,7 @@ def test_a_run_leaves_a_picture_of_its_curves(finished):
 
 
 def test_torchrun_trains_one_network_with_several_processes(root, tmp_path):
-    """Two processes with batches of their own end with one checkpoint, and the log has each row
-    once.
-    """
+    """Two processes with different batches end with one checkpoint and one log."""
     from conftest import CHECKOUT, PATIENCE
 
     table = "\n".join(f"{key} = {json.dumps(value)}" for key, value in CONFIG.network.items())

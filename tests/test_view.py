@@ -1,4 +1,4 @@
-"""`facecodec view`: what its server gives and refuses, and the page that it writes."""
+"""Tests `facecodec view`: what its server gives and refuses, and the page that it writes."""
 
 import http.client
 import os
@@ -62,7 +62,7 @@ def test_only_the_page_is_served_and_only_to_who_knows_the_token(viewing):
 
 @pytest.fixture
 def serving():
-    """A server in this process, of a page that no pipe holds."""
+    """A server in this process."""
     with serve.PageServer(lambda alive: b"x" * (1 << 24)) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1})
         thread.start()
@@ -84,7 +84,7 @@ def test_the_user_behind_a_connection_is_known(serving, family, address):
 
 
 def test_other_users_get_nothing_though_they_know_the_token(serving, monkeypatch):
-    """They may read it off the list of processes, where the browser has the address."""
+    """They can read the token in the list of processes, among the browser's arguments."""
     port, path = serving.server_port, serving.page_path
     assert ask(port, path) == 200
     monkeypatch.setattr(serve, "owner_of", lambda client, port: os.getuid() + 12345)

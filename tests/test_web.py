@@ -1,4 +1,4 @@
-"""The decoder for browsers beside Python's, in real Chromium; and the element that shows a file."""
+"""Compares the browser's decoder with Python's in Chromium, and tests the element for files."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ WEB = Path(__file__).parents[1] / "web"
 GOLDEN = json.loads((DATA / "golden.json").read_text())
 SEEDS = [(DATA / f"{name}.fic").read_bytes() for name in sorted(GOLDEN)]
 LIMIT = 1 << 14
-HANG = 60  # seconds; a file of so few pixels takes a fraction of one
+HANG = 60  # seconds; a small file takes a fraction of a second
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def test_hostile_files_end_as_they_do_in_python_and_cost_the_page_nothing(page, 
 
 
 def reason(data: bytes) -> str | None:
-    """Python's error."""
+    """Returns Python's error, or None."""
     try:
         parsed = open_container(data, LIMIT)
         codec_of(parsed).decode_container(parsed)
@@ -126,9 +126,7 @@ def reason(data: bytes) -> str | None:
 
 
 def alike(ours: str, theirs: str) -> bool:
-    """Whether two reasons are one. What Pillow says of a PNG file, and what to do about sizes and
-    models, differs.
-    """
+    """Returns whether two errors agree, except in Pillow's words and in the advice."""
     for same in ("its compact image", "pixels: ", "which "):
         ours, theirs = (
             text.split(same)[0] + same if same in text else text for text in (ours, theirs)
@@ -173,7 +171,7 @@ def test_an_answer_that_never_comes_costs_its_own_picture_alone(browser, tmp_pat
 
 
 def test_a_model_is_fetched_by_its_name_whatever_that_is(browser, tmp_path):
-    """Not as a part of an address: a place in a page, a question, or another site."""
+    """The name must not act as another part of an address: a fragment, a query or a host."""
     model = tmp_path / "https:a#b?c%20.safetensors"
     model.write_bytes((DATA / "tiny.safetensors").read_bytes())
     viewer.write_script(tmp_path / "site", [model])
@@ -184,7 +182,7 @@ def test_a_model_is_fetched_by_its_name_whatever_that_is(browser, tmp_path):
 
 
 def test_a_large_picture_lets_the_page_live(page):
-    """Between bands of symbols and between tiles of pixels it gives way to other tasks."""
+    """Between bands of symbols and between tiles of pixels, other tasks can run."""
     for name in ("tiny", "tiny-spic", "tiny-sliced", "tiny-lfic"):
         codec = Codec(DATA / f"{name}.safetensors")
         data = codec.encode(Image.new("RGB", (16, 1600)), 1)

@@ -1,7 +1,7 @@
-"""How the golden files were made, once, with version 0.1.0, tiny.safetensors and
-tiny-map.safetensors.
+"""Made the golden files, with version 0.1.0, tiny.safetensors and tiny-map.safetensors.
 
-Kept as a record: files of a release stay as they are, so that later releases are held to them.
+It is kept as a record. The files of a release are never made again, so that every later release
+must decode them.
 """
 
 import json
@@ -19,9 +19,7 @@ HERE = Path(__file__).parent
 
 
 def pictures() -> dict[str, tuple[np.ndarray, float]]:
-    """Name -> pixels and quality: smooth, flat, tiny, several bands high, and noise that needs
-    escapes.
-    """
+    """Returns pixels and quality by name: smooth, flat, tiny, several bands high, noise."""
     rng = np.random.default_rng(7)
     row, column = np.mgrid[0:90, 0:70]
     smooth = np.stack([128 + 100 * np.sin(row / 9), 2 * row + column / 2, 255 - 3 * column], axis=2)
@@ -36,7 +34,7 @@ def pictures() -> dict[str, tuple[np.ndarray, float]]:
 
 
 def write(codec: Codec, name: str, data: bytes) -> dict[str, object]:
-    """Store a file and its picture; returns its symbols."""
+    """Stores a file and its picture, and returns its symbols."""
     (HERE / f"{name}.fic").write_bytes(data)
     codec.decode(data).save(HERE / f"{name}.png")
     symbols = codec.symbols(open_container(data))
@@ -45,8 +43,9 @@ def write(codec: Codec, name: str, data: bytes) -> dict[str, object]:
 
 
 def add_quality_map() -> None:
-    """tiny-map.safetensors: tiny with one more channel of the hyper-synthesis, random, about 40
-    bytes below zero.
+    """Makes tiny-map.safetensors: tiny with one more, random channel of the hyper-synthesis.
+
+    Its map lowers the quality byte by about 40.
     """
     card, tensors = frozen.load(HERE / "tiny.safetensors")
     last = len(tensors["h_s.shifts"]) - 1
@@ -66,9 +65,7 @@ def add_quality_map() -> None:
 
 
 def add_compact_png() -> dict[str, dict[str, object]]:
-    """tiny-compact.safetensors, a fresh network of family compact-png, and a file at each of its
-    two sizes.
-    """
+    """Makes tiny-compact.safetensors, an untrained network, and a file at each of its two sizes."""
     import torch
 
     from facecodec.networks.compact_png import build
@@ -95,9 +92,7 @@ def add_compact_png() -> dict[str, dict[str, object]]:
 
 
 def add_related_methods() -> dict[str, dict[str, object]]:
-    """tiny-spic and tiny-lfic, fresh networks whose regions take all levels, and two files of
-    each.
-    """
+    """Makes tiny-spic and tiny-lfic, untrained, with all levels, and two files of each."""
     import torch
 
     from facecodec.networks import lfic, spic
@@ -137,7 +132,7 @@ def add_related_methods() -> dict[str, dict[str, object]]:
 
 
 def add_sliced() -> dict[str, dict[str, object]]:
-    """tiny-sliced, a fresh network whose slices depend on each other, and two files of it."""
+    """Makes tiny-sliced, untrained, whose slices depend on each other, and two files."""
     import torch
 
     from facecodec.networks.sliced import build
@@ -171,9 +166,7 @@ def add_sliced() -> dict[str, dict[str, object]]:
 
 
 def add_sliced_limits() -> dict[str, dict[str, object]]:
-    """A file several blocks wide, and latents beyond every limit of the integers, of
-    tiny-sliced.
-    """
+    """Makes files of tiny-sliced: several blocks wide, and beyond every limit of the integers."""
     codec = Codec(HERE / "tiny-sliced.safetensors")
     row, column = np.mgrid[0:40, 0:1100]
     wide = np.stack([128 + 100 * np.sin(column / 9), 2 * row + column / 8, 255 - 3 * row], axis=2)
@@ -190,9 +183,9 @@ def add_sliced_limits() -> dict[str, dict[str, object]]:
 
 
 def add_heads() -> None:
-    """heads/tiny-spic.safetensors, a small graph, and embeddings by it and by the heads that ship.
+    """Makes heads/tiny-spic.safetensors, a small graph, and embeddings by it and shipped heads.
 
-    embeddings.json has, by file, the model, the embedding and the scores of the classes.
+    embeddings.json has the model, the embedding and the scores of the classes by file.
     """
     from onnx import TensorProto, helper, numpy_helper
     from skimage import data
@@ -251,7 +244,7 @@ if __name__ == "__main__":
     expected = {
         name: write(codec, name, codec.encode(*picture)) for name, picture in pictures().items()
     }
-    # Latents that no picture gives, to reach every limit of the integer arithmetic.
+    # Extreme latents, which no picture gives, reach every limit of the integer arithmetic.
     rng = np.random.default_rng(8)
     y = rng.normal(0, 1, (8, 19, 3)) * 10 ** rng.uniform(-2, 3, (8, 19, 3))
     z = rng.normal(0, 1, (4, 5, 1)) * 10 ** rng.uniform(-1, 4, (4, 5, 1))

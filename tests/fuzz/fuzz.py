@@ -1,14 +1,12 @@
-"""Coverage-guided fuzzing of what reads strangers' files: container, info, verify, decode, embed
-and the Pillow plugin.
+"""Coverage-guided fuzzing of all readers of files: container, info, verify, decode, embed, Pillow.
 
     make fuzz                                         # a million executions
     python tests/fuzz/fuzz.py -runs=20000 [libFuzzer's options] [CORPUS...]
 
-Most inputs are damaged anyhow; one in eight is taken apart, changed in one part and put together
-again with a checksum that holds, so that entropy decoding and what lies behind it are reached.
-Anything but the package's own errors is a finding, and so are more than SECONDS for a picture of
-LIMIT pixels, or more than MEGABYTES. Files that once were findings lie in regressions/ beside this,
-and a test decodes them.
+Most inputs are damaged at random. One in eight is taken apart, changed in one part and put together
+again with a valid checksum, so that it reaches entropy decoding and later stages. Any error but the
+package's own is a finding, and so are more than SECONDS for a picture of LIMIT pixels, or more than
+MEGABYTES. Former findings are in regressions/ beside this file, and a test decodes them.
 """
 
 from __future__ import annotations
@@ -40,7 +38,7 @@ from facecodec.container import Container
 from facecodec.errors import FacecodecError, FormatError
 
 LIMIT, SECONDS, MEGABYTES = 1 << 14, 10, 1500
-WHOLE = 1 / 8  # share of the inputs that have a checksum that holds
+WHOLE = 1 / 8  # share of the inputs with a valid checksum
 SEEDS = [path.read_bytes() for path in sorted(DATA.glob("*.fic"))]
 MODELS = sorted({container.unpack(seed).fingerprint for seed in SEEDS})
 
@@ -48,7 +46,7 @@ counts = Counts(1000, "whole", "decoded", "embedded")
 
 
 def one_input(data: bytes) -> None:
-    """All the ways in; each may raise the package's own errors and nothing else."""
+    """Passes an input to every reader. Each may raise only the package's own errors."""
     counts.begin()
     try:
         parsed = codec.open_container(data, LIMIT)
@@ -60,7 +58,7 @@ def one_input(data: bytes) -> None:
                 tell(data)
             except FacecodecError:
                 continue
-            container.unpack(data)  # it was for its size alone that it was refused
+            container.unpack(data)  # it may have been refused only for its size
         return
     counts["whole"] += 1
     try:
@@ -71,7 +69,7 @@ def one_input(data: bytes) -> None:
         assert np.isfinite(codec.codec_of(parsed).embed(parsed)).all()
         counts["embedded"] += 1
     except FacecodecError:
-        pass  # most models have no head, and some latents are beyond what floats hold
+        pass  # most models have no head, and some latents exceed the range of floats
     info_tells = info.describe(data)
     try:
         escapes = codec.codec_of(parsed).count_escapes(parsed)
@@ -112,7 +110,7 @@ def mutate(data: bytes, max_size: int, seed: int) -> bytes:
 
 
 def changed(parsed: Container, rng: random.Random, max_size: int) -> bytes:
-    """A whole file that differs in one part."""
+    """Returns a whole file that differs in one part."""
     streams, chunks = list(parsed.streams), list(parsed.chunks)
     fingerprint, quality, width, height = (
         parsed.fingerprint,
@@ -134,7 +132,7 @@ def changed(parsed: Container, rng: random.Random, max_size: int) -> bytes:
         fingerprint = rng.choice((*MODELS, rng.randbytes(4)))
     elif part == "count":
         others = [rng.choice(streams) for _ in range(rng.randrange(8))]
-        # Some keep the first streams, so that these are read before one is found to be missing.
+        # Some keep the first streams, which are then read before the missing one is noticed.
         streams = (streams[: rng.randrange(len(streams) + 1)] + others)[:7] or [b""]
     else:
         chunks.append((rng.choice(("EXIF", "ICCP", "abcd")), rng.randbytes(rng.randrange(200))))
@@ -143,7 +141,7 @@ def changed(parsed: Container, rng: random.Random, max_size: int) -> bytes:
 
 def main() -> None:
     pillow_plugin.register()
-    Image.MAX_IMAGE_PIXELS = None  # Pillow's limit is not the one that is tested
+    Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit is not tested here
     fuzz(one_input, mutate, SEEDS, timeout=SECONDS, rss_limit_mb=MEGABYTES, max_len=4096)
 
 

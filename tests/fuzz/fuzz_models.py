@@ -1,13 +1,12 @@
-"""Coverage-guided fuzzing of what reads models, heads among them, and of coding with those that
-load.
+"""Coverage-guided fuzzing of the readers of models and heads, and of coding with those that load.
 
     make fuzz                                                # a hundred thousand executions
     python tests/fuzz/fuzz_models.py -runs=2000 [libFuzzer's options] [CORPUS...]
 
 An input is a .safetensors file. Most are taken apart, changed in one place (a tensor's type, shape,
-values or name, the bytes of a graph, the metadata, the card, the header) and put together again,
-most of them with hashes that hold, so that the checks behind these are reached. Anything but the
-package's own errors is a finding.
+values or name, the bytes of a graph, the metadata, the card, the header) and put together again.
+Most of these get valid hashes, so that they reach the later checks. Any error but the package's own
+is a finding.
 """
 
 from __future__ import annotations
@@ -40,8 +39,8 @@ from facecodec.container import Container
 from facecodec.errors import FacecodecError
 
 SECONDS, MEGABYTES = 30, 2500
-RAW = 1 / 8  # share of the inputs that are damaged anyhow
-HASHED = 3 / 4  # share of the others whose hashes hold
+RAW = 1 / 8  # share of the inputs that are damaged at random
+HASHED = 3 / 4  # share of the others that get valid hashes
 MODELS = sorted(DATA.glob("*.safetensors"))
 HEADED = DATA / "tiny-spic.safetensors"
 SEEDS = [path.read_bytes() for path in (*MODELS, frozen.head_path(HEADED))]
@@ -56,9 +55,7 @@ folder = Path(tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else 
 
 
 def one_input(data: bytes) -> None:
-    """A model, or a head, is refused, or loads and codes; each may raise the package's own errors
-    alone.
-    """
+    """Loads a model or a head and codes with it. It may raise only the package's own errors."""
     counts.begin()
     if frozen.HEAD_FORMAT.encode() in data[:4096]:
         read_head(data)
@@ -155,7 +152,7 @@ def join(metadata: dict[str, str], parts: Parts, rng: random.Random) -> bytes:
 def changed(
     metadata: dict[str, str], parts: Parts, rng: random.Random
 ) -> tuple[dict[str, str], Parts]:
-    """Metadata and tensors that differ in one place."""
+    """Returns metadata and tensors that differ in one place."""
     metadata, parts = dict(metadata), dict(parts)
     where = rng.choice(PLACES)
     if not parts or where == "metadata":
@@ -230,7 +227,7 @@ def changed_card(text: str, rng: random.Random) -> str:
 
 
 def rehash(metadata: dict[str, str], parts: Parts) -> None:
-    """Let the hashes hold, where there are tensors to hash."""
+    """Makes the hashes valid, if there are tensors to hash."""
     kinds = {"U8": "|u1", "I16": "<i2", "F16": "<f2", "I32": "<i4", "F32": "<f4", "I64": "<i8"}
     try:
         arrays = {

@@ -1,4 +1,4 @@
-"""What the fuzzers share: how one starts, and how it tells what it has done."""
+"""The fuzzers' common part: starting them, and counting what they did."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ import atheris
 
 
 class Counts(dict[str, int]):
-    """How many inputs got how far, by name; `executions` is all of them."""
+    """Counts the inputs that reached each stage, by name; `executions` counts all inputs."""
 
     def __init__(self, every: int, *names: str) -> None:
         super().__init__(dict.fromkeys(("executions", *names), 0))
         self._every = every
 
     def begin(self) -> None:
-        """Counts an execution, and tells all counts now and then: libFuzzer leaves without a word
-        of ours.
-        """
+        """Counts an execution, and prints all counts now and then, as libFuzzer ends abruptly."""
         self["executions"] += 1
         if self["executions"] % self._every == 0:
             print(dict(self), file=sys.stderr, flush=True)
@@ -32,7 +30,7 @@ def fuzz(
     seeds: Sequence[bytes],
     **limits: int,
 ) -> None:
-    """Starts libFuzzer from these seeds, with `limits` and the command line's options."""
+    """Starts libFuzzer with seeds, `limits` and the command line's options."""
     corpus = tempfile.mkdtemp()
     for number, seed in enumerate(seeds):
         Path(corpus, str(number)).write_bytes(seed)

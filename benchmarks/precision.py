@@ -3,7 +3,7 @@
     python benchmarks/precision.py [--model NAME] [--images N] [--data DIR]
 
 The integers are ONNX Runtime's static quantisation, per channel, calibrated on training people.
-Both run on one thread by turns.
+Both run in turn, on one thread.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python -m build --wheel -o build/wheel
     python benchmarks/wheel.py build/wheel/*.whl python3.10 python3.11 python3.12 python3.13
 
-For each interpreter, a fresh environment with the wheel alone encodes and decodes one picture at q
-4, and a line says the Python, the machine, the size of the file, its digest and the PSNR. The exit
+For each interpreter, a fresh environment with only the wheel encodes and decodes one picture at q
+4. A line shows the Python, the machine, the size and the digest of the file, and the PSNR. The exit
 status is 1 if the files or the PSNR differ.
 """
 

@@ -87,8 +87,8 @@ def read_contract(file: Path) -> Contract:
     for key in values:
         if key not in known:
             raise UsageError(f"{path}: unknown key '{printable(key)}'; known: {', '.join(known)}")
-        holds, rule = RULES[key]
-        if not holds(values[key]):
+        is_valid, rule = RULES[key]
+        if not is_valid(values[key]):
             raise UsageError(f"{path}: {key} {rule}")
     if "range" in values:
         values["range"] = tuple(map(float, values["range"]))

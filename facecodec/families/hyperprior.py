@@ -2,8 +2,8 @@
 
 families/hyperlatent.py codes z. The hyper-synthesis of z predicts a mean and a table for each value
 of y, and y minus its mean is coded with that table. It may also shift the quality of each position.
-y is coded in bands of BAND rows, and the hyper-synthesis runs in strips of STRIP columns of a band,
-so that memory hardly grows with the size of the picture.
+So that memory hardly grows with the size of the picture, y is coded in bands of BAND rows, and the
+hyper-synthesis runs in strips of STRIP columns.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def of_latents(name: str, module: nn.Module, channels: int, down: int) -> dict[s
 
 
 def to_pixels(name: str, module: nn.Module, channels: int, step: int) -> dict[str, np.ndarray]:
-    """Exports a module from latents to pictures, with `step` pixels per position, likewise."""
+    """Exports a module from latents to pictures, `step` pixels per position, likewise."""
     frozen = graph(module, torch.zeros(1, channels, 4, 4))
     return _with_reach(name, frozen, channels, up=step)
 

@@ -5,8 +5,8 @@ to the graph once, when a model is frozen. Weights are constants; the gradient i
 the one input. Each operator has a rule in `_RULES`; an operator without a rule is an error.
 
 If a rule needs a value of the forward pass, `split` makes it an output of the forward graph and an
-input of the backward graph, so that nothing is computed twice. `taught` puts both passes into one
-graph, with the distance of two embeddings between them.
+input of the backward graph. So nothing is computed twice. `taught` puts both passes into one graph,
+with the distance of two embeddings between them.
 
 Large weights are not in the graphs, but are returned beside them, each once. If a rule needs a
 weight transposed or mirrored, the graph computes that when ONNX Runtime loads it.

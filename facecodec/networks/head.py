@@ -1,10 +1,10 @@
 """A head: embeds the face in a picture from its latents alone, without making pixels.
 
 It finds the face's landmarks. Around them it runs the first layers of the synthesis, up to half of
-the resolution, samples these at the points of the recogniser's template, corrects the landmarks,
-and samples again. Then it runs the recogniser's layers after the first convolution. All layers are
-trained to give the recogniser's embedding. SPIC also solves its task on the latents (Patwa et al.,
-"Semantic Preserving Image Compression", ICIP 2020).
+the resolution. It samples the result at the points of the recogniser's template, corrects the
+landmarks, and samples again. Then it runs the recogniser's layers after the first one. All layers
+are trained to give the recogniser's embedding. SPIC also solves its task on the latents (Patwa et
+al., "Semantic Preserving Image Compression", ICIP 2020).
 """
 
 from __future__ import annotations

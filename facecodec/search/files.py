@@ -115,8 +115,8 @@ class Graphs:
 class SearchFile:
     """The search file of a model.
 
-    `rate_weights` are the weights of a bit per pixel at q 1 and q 8, and `pixels` is that of the
-    mean squared error, in the loss that the model was trained with.
+    In the loss of the model's training, `rate_weights` are the weights of a bit per pixel at q 1
+    and q 8, and `pixels` is the weight of the mean squared error.
     """
 
     rate_weights: tuple[float, float]

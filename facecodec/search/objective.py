@@ -17,7 +17,7 @@ class GradientRecogniser:
     """A recogniser with the gradient of its cosine, as graphs of ONNX Runtime."""
 
     def __init__(self, graph: Graph, size: int) -> None:
-        """`size` is the length D of its embeddings."""
+        """Takes the graph, and the length D of its embeddings as `size`."""
         self._graph = graph
         self._nothing = np.zeros((1, size), np.float32)
 

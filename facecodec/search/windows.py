@@ -36,7 +36,7 @@ class Window:
 
     @property
     def area(self) -> int:
-        """The number of positions that are seen."""
+        """Returns the number of positions that are seen."""
         return math.prod(part.stop - part.start for part in self.seen)
 
 

@@ -20,11 +20,11 @@ else:
 class Source:
     """A dataset, and its share of the crops.
 
-    `set` is the name of a dataset (facecodec/datasets.py) or the path of a folder. `faces` is "any"
-    for crops anywhere, "none" for crops without the main face, "cut" to align each main face to a
-    448x448 picture first, or "aligned" if the pictures are aligned already. `resize` is the range
-    of the factor by which the picture is resized for a crop. `crop` is the side of its crops in
-    pixels; 0 means the run's.
+    `set` is the name of a dataset (facecodec/datasets.py) or the path of a folder. `faces` "any"
+    takes crops anywhere, and "none" takes crops without the main face. "cut" first aligns each main
+    face to a 448x448 picture; "aligned" means that the pictures are aligned already. `resize` is
+    the range of the factor by which the picture is resized for a crop. `crop` is the side of its
+    crops in pixels; 0 means the run's.
     """
 
     set: str

@@ -113,11 +113,11 @@ def decode_in_firefox(folder: Path, files: Sequence[bytes]) -> list[dict[str, An
 
     Firefox runs without a library; its page sends the results back.
     """
-    told: queue.Queue[list[dict[str, Any]]] = queue.Queue()
+    answers: queue.Queue[list[dict[str, Any]]] = queue.Queue()
 
     class Handler(SimpleHTTPRequestHandler):
         def do_POST(self) -> None:
-            told.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            answers.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(204)
             self.end_headers()
 
@@ -143,7 +143,7 @@ def decode_in_firefox(folder: Path, files: Sequence[bytes]) -> list[dict[str, An
             stderr=subprocess.DEVNULL,
         )
         try:
-            return _unpacked(told.get(timeout=300))
+            return _unpacked(answers.get(timeout=300))
         finally:
             running.kill()
             running.wait()

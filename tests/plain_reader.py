@@ -477,14 +477,14 @@ def read_symbols(data: bytes, model: dict) -> dict:
     require(model["family"] in streams, "an unknown family")
     require(len(file["streams"]) == streams[model["family"]], "another number of streams")
     tensors, b = model["tensors"], file["quality"]
-    told = {"width": file["width"], "height": file["height"], "quality": b}
+    output = {"width": file["width"], "height": file["height"], "quality": b}
     if model["family"] == "compact-png":
-        return told | {"image": read_compact(file)}
+        return output | {"image": read_compact(file)}
     tables = read_tables(tensors)
     h, w = -(-file["height"] // 16), -(-file["width"] // 16)
     if model["family"] == "spic":
         which = [[[table] * w for _ in range(h)] for table in tensors["y_table"][3][b]]
-        return told | {"y": read_array(file["streams"][0], 16, which, tables)}
+        return output | {"y": read_array(file["streams"][0], 16, which, tables)}
     h_z, w_z = -(-h // 4), -(-w // 4)
     which = [[[table] * w_z for _ in range(h_z)] for table in tensors["z_table"][3][b]]
     z = read_array(file["streams"][0], 4, which, tables)
@@ -492,7 +492,7 @@ def read_symbols(data: bytes, model: dict) -> dict:
     predicted = [[row[:w] for row in rows[:h]] for rows in predicted]
     if model["family"] == "sliced":
         y = read_sliced(file["streams"][1], predicted, h, w, b, tensors, tables)
-        return told | {"z": z, "y": y}
+        return output | {"z": z, "y": y}
     log_gain = tensors["y_log_gain"][3]
     channels = len(log_gain[b])
     places = [[b] * w for _ in range(h)]
@@ -502,5 +502,5 @@ def read_symbols(data: bytes, model: dict) -> dict:
     if model["family"] == "lfic":
         levels = read_levels(file["streams"][1], h, w, tensors["level_counts"][3][b])
         y = read_array(file["streams"][2], 16, left_out(which, levels), tables)
-        return told | {"z": z, "levels": levels, "y": filled(y, levels)}
-    return told | {"z": z, "y": read_array(file["streams"][1], 16, which, tables)}
+        return output | {"z": z, "levels": levels, "y": filled(y, levels)}
+    return output | {"z": z, "y": read_array(file["streams"][1], 16, which, tables)}

@@ -187,19 +187,19 @@ def test_identical_codecs_do_not_differ_and_a_shifted_one_does():
     points = [point(*BASELINE, 0.4, 0.0)]
     points += [point("jpeg", n, 0.1 * n, 0.0) for n in (1, 2)]
     points += [point("webp", n, 0.1 * n, 0.1) for n in (1, 2)]
-    told = results(points, people)["codecs"]
-    for numbers in told["jpeg"]["points"]:
+    output = results(points, people)["codecs"]
+    for numbers in output["jpeg"]["points"]:
         alike = numbers["recognition"]["x"]["differences"]
         assert alike["frr"] == {"value": 0, "interval": (0, 0)}
         assert alike["cosine"] == {"value": 0, "interval": (0, 0)}
-    for numbers in told["webp"]["points"]:
+    for numbers in output["webp"]["points"]:
         apart = numbers["recognition"]["x"]["differences"]
         assert apart["frr"]["interval"][0] > 0.1
         assert apart["cosine"]["interval"] == pytest.approx((-0.1, -0.1))
-    parity = told["jpeg"]["parity"]["x"]
+    parity = output["jpeg"]["parity"]["x"]
     assert parity["no_worse"]["reason"] == parity["cosine"]["reason"]
     assert parity["no_worse"]["reason"] == "below 0.100 bpp, the lowest rate measured"
-    parity = told["webp"]["parity"]["x"]
+    parity = output["webp"]["parity"]["x"]
     assert parity["no_worse"] == parity["cosine"] == {"reason": "not reached"}
     assert parity["crossing"] == {"reason": "2 settings; a fit takes 6"}
 
@@ -233,10 +233,10 @@ def test_a_model_is_marked_by_the_recognisers_that_taught_it():
     )
     assert teachers(card) == ("mobilefacenet-ms1m", "espressif-mbf")
     assert teachers(SimpleNamespace(runs=card.runs[:1])) == ()
-    told = results(points_of("l2-ipr", {1: 0.1}, {1: 0.1}), [])
-    assert told["seen"] == ["espressif-mbf", "mobilefacenet-ms1m", "retail-0095"]
-    assert marked(told, "mobilefacenet-ms1m") == "mobilefacenet-ms1m (seen in training)"
-    assert marked(told, "x, found again") == "x (never seen, faces found again)"
+    output = results(points_of("l2-ipr", {1: 0.1}, {1: 0.1}), [])
+    assert output["seen"] == ["espressif-mbf", "mobilefacenet-ms1m", "retail-0095"]
+    assert marked(output, "mobilefacenet-ms1m") == "mobilefacenet-ms1m (seen in training)"
+    assert marked(output, "x, found again") == "x (never seen, faces found again)"
 
 
 def test_the_threshold_lets_one_in_a_hundred_impostors_in():
@@ -326,21 +326,21 @@ def test_parity_is_told_with_its_interval_and_its_share_of_the_baseline(monkeypa
     rates = {setting: 0.05 * 2**setting for setting in shares}
     points = points_of("jpeg", shares, rates)
     points += points_of(BASELINE[0], {BASELINE[1]: 0.3}, {BASELINE[1]: 0.8})
-    told = results(points, people, samples=200)
-    parity = told["codecs"]["jpeg"]["parity"]["seen"]["crossing"]
+    output = results(points, people, samples=200)
+    parity = output["codecs"]["jpeg"]["parity"]["seen"]["crossing"]
     assert parity["bpp"] == pytest.approx(rates[3])
     assert parity["share"] == pytest.approx(rates[3] / 0.8)
     low, high = parity["interval"]
     assert rates[2] < low <= rates[3] <= high < rates[4]
-    at_three = told["codecs"]["jpeg"]["points"][2]["recognition"]["seen"]
+    at_three = output["codecs"]["jpeg"]["points"][2]["recognition"]["seen"]
     assert at_three["frr_interval"][0] < 0.3 < at_three["frr_interval"][1]
     # The same people are rejected, whoever is drawn.
     assert at_three["differences"]["frr"] == {"value": 0, "interval": (0, 0)}
-    at_six = told["codecs"]["jpeg"]["points"][5]["recognition"]["seen"]["differences"]["frr"]
+    at_six = output["codecs"]["jpeg"]["points"][5]["recognition"]["seen"]["differences"]["frr"]
     assert at_six["interval"][1] < -0.2
-    no_worse_at = told["codecs"]["jpeg"]["parity"]["seen"]["no_worse"]["bpp"]
+    no_worse_at = output["codecs"]["jpeg"]["parity"]["seen"]["no_worse"]["bpp"]
     assert no_worse_at == pytest.approx(rates[3])
-    alone = told["codecs"][BASELINE[0]]["parity"]["seen"]
+    alone = output["codecs"][BASELINE[0]]["parity"]["seen"]
     assert alone["crossing"] == {"reason": "1 setting; a fit takes 6"}
 
 
@@ -376,15 +376,15 @@ def test_differences_are_paired_and_between_equal_settings():
     people = [f"{number:03}" for number in range(600) for _ in range(2)]
     ours = points_of("l2-rec", {1024: 0.1, 512: 0.2}, {1024: 0.1, 512: 0.05})
     theirs = points_of("jpeg", {1024: 0.3}, {1024: 0.1})
-    (told,) = differences(theirs + ours, people, 1)
-    assert (told["model"], told["codec"], told["setting"], told["recogniser"]) == (
+    (output,) = differences(theirs + ours, people, 1)
+    assert (output["model"], output["codec"], output["setting"], output["recogniser"]) == (
         "l2-rec",
         "jpeg",
         1024,
         "seen",
     )
-    assert told["less"] == pytest.approx(0.2)
-    low, high = told["interval"]
+    assert output["less"] == pytest.approx(0.2)
+    low, high = output["interval"]
     assert 0.15 < low < 0.2 < high < 0.25
 
 
@@ -728,10 +728,10 @@ def test_a_bench_that_ends_takes_its_workers_along(finds_faces, people_root, tmp
         running.communicate(timeout=PATIENCE)
     else:
         os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to all of them
-        _, said = running.communicate(timeout=PATIENCE)
+        _, messages = running.communicate(timeout=PATIENCE)
         assert running.returncode == 130
-        assert said.decode().strip().endswith("facecodec: interrupted")
-        assert b"Traceback" not in said
+        assert messages.decode().strip().endswith("facecodec: interrupted")
+        assert b"Traceback" not in messages
     deadline = time.monotonic() + 20
     while any(map(runs, children)) and time.monotonic() < deadline:
         time.sleep(0.1)

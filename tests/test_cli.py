@@ -142,16 +142,16 @@ def test_pictures_in_a_folder_that_are_not_read_are_counted(run_cli, face, tmp_p
         (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "in" / name).write_bytes(face.read_bytes())
     done = run_cli("encode", "in", "-o", "out")
-    told = "facecodec: note: skipped unreadable pictures (2 .cr2, 1 .svg): convert them"
-    assert (done.returncode, done.stderr.decode()) == (0, f"{told} first\n")
+    output = "facecodec: note: skipped unreadable pictures (2 .cr2, 1 .svg): convert them"
+    assert (done.returncode, done.stderr.decode()) == (0, f"{output} first\n")
     assert listing(tmp_path / "out") == ["face.fic"]
     assert run_cli("encode", "in", "-o", "out", "-f", "--quiet").stderr == b""
 
 
 def test_pictures_that_an_extra_reads_are_counted_apart_from_others(monkeypatch):
     monkeypatch.setattr(plugins, "PACKAGES", {"nowhere": frozenset({".heic"})})
-    told = passed_over(Counter({".heic": 2, ".cr2": 1, ".txt": 5}))
-    assert told == (
+    output = passed_over(Counter({".heic": 2, ".cr2": 1, ".txt": 5}))
+    assert output == (
         "skipped unreadable pictures (1 .cr2): convert them first; "
         "(2 .heic): pip install 'facecodec[formats]'"
     )
@@ -319,9 +319,9 @@ def test_the_size_of_a_picture_chooses_the_model(run_cli, picture, tmp_path):
     assert done.stderr == note
     done = run_cli("encode", "large.png", "-m", "l2-ipr", "-f", "--json")
     assert (objects(done.stdout)[0]["model"], done.stderr) == ("l2-ipr", b"")
-    told = run_cli("models").stdout.decode()
-    assert f"  for pictures up to {frozen.LARGE} pixels" in told
-    assert f"  for pictures over {frozen.LARGE} pixels" in told
+    output = run_cli("models").stdout.decode()
+    assert f"  for pictures up to {frozen.LARGE} pixels" in output
+    assert f"  for pictures over {frozen.LARGE} pixels" in output
 
 
 @pytest.mark.parametrize(("given", "limit"), [("2k", 2000), ("0.0021M", 2100), ("2kB", 2000)])
@@ -768,9 +768,9 @@ def test_verify_is_silent_about_good_files_and_names_the_bad(run_cli, face, tmp_
     assert run_cli("verify", "good.fic").stderr == b""
     done = run_cli("verify", "good.fic", "short.fic", "forged.fic", "none.fic", "--json")
     assert done.returncode == 1
-    told = done.stderr.decode().splitlines()
-    assert [line.split(": ")[1] for line in told[:3]] == ["short.fic", "forged.fic", "none.fic"]
-    assert told[3] == "facecodec: 3 of 4 files failed"
+    output = done.stderr.decode().splitlines()
+    assert [line.split(": ")[1] for line in output[:3]] == ["short.fic", "forged.fic", "none.fic"]
+    assert output[3] == "facecodec: 3 of 4 files failed"
     assert ["error" in each for each in objects(done.stdout)] == [False, True, True, True]
     assert sorted(path.name for path in tmp_path.glob("*.png")) == ["face.png"]
     (tmp_path / "folder").mkdir()
@@ -871,17 +871,17 @@ def test_similarity_decides_the_quality(finds_faces, photograph, tmp_path, monke
     monkeypatch.chdir(tmp_path)
     photograph.save("face.png")
     Image.new("RGB", (200, 200), "grey").save("wall.png")
-    told = {}
+    output = {}
     for least in (0.8, 0.97, 1):
         paths = ["face.png", "wall.png", "-o", f"out{least}"]
         done = CliRunner().invoke(
             cli, ["encode", *paths, "--min-similarity", str(least), "--json", "-j", "1"]
         )
         assert done.exit_code == 1
-        told[least], wall = objects(done.stdout_bytes)
+        output[least], wall = objects(done.stdout_bytes)
         assert "no face was found" in wall["error"]
-    assert told[0.8]["bytes"] < told[0.97]["bytes"]
-    assert "even q 8 keeps a similarity of only 0.99" in told[1]["error"]
+    assert output[0.8]["bytes"] < output[0.97]["bytes"]
+    assert "even q 8 keeps a similarity of only 0.99" in output[1]["error"]
 
 
 @pytest.mark.parametrize("option", ["--recogniser", "--recognizer"])
@@ -900,9 +900,9 @@ def test_a_pipe_or_device_in_a_folder_costs_itself_alone(run_cli, tmp_path, pict
     (folder / "d.fic").symlink_to("/dev/zero")
     done = run_cli("encode", folder, "-o", "out/", "-m", TINY)
     assert done.returncode == 1
-    said = done.stderr.decode()
+    messages = done.stderr.decode()
     for name in ("b.png", "c.png"):
-        assert f"{folder / name}: a pipe or a device: to read it, name it as an input" in said
+        assert f"{folder / name}: a pipe or a device: to read it, name it as an input" in messages
     assert [path.name for path in (tmp_path / "out").rglob("*.fic")] == ["a.fic"]
     for command in (("view", folder, "-o", "page.html"), ("verify", folder)):
         done = run_cli(*command)

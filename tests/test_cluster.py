@@ -52,7 +52,7 @@ def encode(cluster: str, folder: Path, *arguments: object) -> subprocess.Popen:
     )
 
 
-def told(process: subprocess.Popen) -> list[dict]:
+def output(process: subprocess.Popen) -> list[dict]:
     out, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode is not None, errors
     return [json.loads(line) for line in out.splitlines()]
@@ -95,7 +95,7 @@ def test_a_worker_that_is_killed_costs_nothing(cluster, people_root, tmp_path):
     assert len(victims) > 1
     os.kill(victims[0], signal.SIGKILL)
     assert len(list((tmp_path / "out").glob("*/*.fic"))) < 600  # it died in the middle
-    results = told(process)
+    results = output(process)
     assert process.returncode == 0
     inputs = sorted(each["input"] for each in results)
     assert inputs == sorted(map(str, photographs))  # none is lost, none is doubled
@@ -123,7 +123,7 @@ def test_what_fails_is_in_the_table_and_what_is_done_is_not_done_again(
     (tmp_path / "out").mkdir()
     (tmp_path / "out/00.fic").write_bytes(b"mine")
     first = encode(cluster, tmp_path, "in", "-o", "out")
-    results = told(first)
+    results = output(first)
     assert first.returncode == 1
     failed = {each["input"]: each["error"] for each in results if "error" in each}
     assert failed.keys() == {"in/00.png", "in/bad.png"}
@@ -133,7 +133,7 @@ def test_what_fails_is_in_the_table_and_what_is_done_is_not_done_again(
 
     (tmp_path / "out/05.fic").unlink()
     again = encode(cluster, tmp_path, "in", "-o", "out", "--skip-existing")
-    results = told(again)
+    results = output(again)
     assert [each["input"] for each in results if "bytes" in each] == ["in/05.png"]
     assert sum("skipped" in each for each in results) == 19
     assert (tmp_path / "out/00.fic").read_bytes() == b"mine"
@@ -145,7 +145,7 @@ def test_shards_are_done_by_a_worker_each(cluster, run_cli, tmp_path):
     for number in range(3):
         write_shard(tmp_path / f"{number}.tar", SAMPLES)
     process = encode(cluster, tmp_path, "0.tar", "1.tar", "2.tar", "-o", "out")
-    results = told(process)
+    results = output(process)
     assert process.returncode == 0
     assert sorted(each["input"] for each in results) == [
         f"{n}.tar/{name}" for n in range(3) for name in ("a/000.png", "a/001.jpg")

@@ -148,20 +148,20 @@ def test_codecs_are_timed_side_by_side(photo, tmp_path):
     for name in ("a", "b"):
         Image.fromarray(photo).save(tmp_path / f"{name}.png")
     rounds = []
-    told = speed_results(
+    output = speed_results(
         {"jpeg": (20,), "hevc": (), "original": ()},
         [tmp_path / "a.png", tmp_path / "b.png"],
         1,
         lambda *each: rounds.append(each),
     )
-    assert told["skipped"] == {}
-    assert [(each["codec"], each["reference"]) for each in told["codecs"]] == [
+    assert output["skipped"] == {}
+    assert [(each["codec"], each["reference"]) for each in output["codecs"]] == [
         ("jpeg", True),
         ("hevc", True),
     ]
-    assert told["codecs"][0]["setting"] == 20
-    assert (told["images"], told["size"]) == (2, "191x153")
-    assert all(each[task]["median"] > 0 for each in told["codecs"] for task in TASKS)
+    assert output["codecs"][0]["setting"] == 20
+    assert (output["images"], output["size"]) == (2, "191x153")
+    assert all(each[task]["median"] > 0 for each in output["codecs"] for task in TASKS)
     assert rounds == [(0, 1), (1, 1)]
 
 
@@ -238,13 +238,13 @@ def test_speed_leaves_out_what_fails_and_says_so_at_once(
     other_ffmpeg(WRITES_ONLY)
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     Image.fromarray(photo).save(tmp_path / "a.png")
-    said = []
-    told = speed_results(
-        {"jpegxl": (), "jpeg": (20,)}, [tmp_path / "a.png"], 1, leave_out=said.append
+    messages = []
+    output = speed_results(
+        {"jpegxl": (), "jpeg": (20,)}, [tmp_path / "a.png"], 1, leave_out=messages.append
     )
-    assert [each["codec"] for each in told["codecs"]] == ["jpeg"]
-    assert said == [told["skipped"]]
-    assert "does not contain any stream" in told["skipped"]["jpegxl"]
+    assert [each["codec"] for each in output["codecs"]] == ["jpeg"]
+    assert messages == [output["skipped"]]
+    assert "does not contain any stream" in output["skipped"]["jpegxl"]
 
 
 def fails(*given):

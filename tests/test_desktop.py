@@ -127,15 +127,15 @@ def test_desktops_know_files_by_content_and_by_name(run_cli, home, tmp_path):
     (tmp_path / "not").write_bytes(b"\xf1\xc1\xff" + bytes(20))
     environment = {"XDG_DATA_HOME": str(home), "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
 
-    def told(*command: object) -> str:
+    def output(*command: object) -> str:
         return subprocess.run(
             [query, *map(str, command)], env=environment, capture_output=True, text=True, check=True
         ).stdout
 
     for name, known in {"named": True, "cut.fic": True, "not": False}.items():
-        kind = told("info", "-a", "standard::content-type", tmp_path / name)
+        kind = output("info", "-a", "standard::content-type", tmp_path / name)
         assert ("image/x-facecodec" in kind) == known, kind
-    assert "facecodec.desktop" in told("mime", "image/x-facecodec")
+    assert "facecodec.desktop" in output("mime", "image/x-facecodec")
 
 
 def test_the_desktop_entry_is_valid(run_cli, home):

@@ -40,8 +40,8 @@ def models(networks, tmp_path_factory):
     network, head = networks
     path = tmp_path_factory.mktemp("models") / "headed.safetensors"
     mark = frozen.save(path, card("spic"), network.frozen())
-    told = {"space": "some-recogniser", "classes": ["ann", "bob", "eve"], "runs": []}
-    frozen.save_head(frozen.head_path(path), mark, told, head.frozen())
+    output = {"space": "some-recogniser", "classes": ["ann", "bob", "eve"], "runs": []}
+    frozen.save_head(frozen.head_path(path), mark, output, head.frozen())
     return path
 
 
@@ -104,7 +104,7 @@ def test_embeddings_as_lines_as_json_and_as_an_array(models, faces, run_cli, tmp
     environment = {"FACECODEC_MODELS": str(models.parent)}
     lines = run_cli("embed", *faces, **environment).stdout.decode().splitlines()
     assert [line.split("\t")[:2] for line in lines] == [[name, "some-recogniser"] for name in faces]
-    told = [
+    output = [
         json.loads(line)
         for line in run_cli("embed", *faces, "--json", **environment).stdout.splitlines()
     ]
@@ -127,7 +127,7 @@ def test_embeddings_as_lines_as_json_and_as_an_array(models, faces, run_cli, tmp
     assert rows.shape == (5, 128)
     assert np.isnan(rows[1:3]).all()
     assert rows[[0, 3, 4]] == pytest.approx(
-        np.array([each["embedding"] for each in told]), abs=1e-5
+        np.array([each["embedding"] for each in output]), abs=1e-5
     )
     refused = run_cli(
         "embed", "nowhere.fic", "-o", "out.npy", **environment
@@ -229,5 +229,5 @@ def test_parrots_have_no_embedding(faces_root, shipped, run_cli, tmp_path):
     rows = np.load(tmp_path / "out.npy")
     assert np.isnan(rows[0]).all()
     assert np.linalg.norm(rows[1]) == pytest.approx(1)
-    told = json.loads(run_cli("embed", "face.fic", "--json").stdout)
-    assert told["certainty"] > 0.9
+    output = json.loads(run_cli("embed", "face.fic", "--json").stdout)
+    assert output["certainty"] > 0.9

@@ -529,9 +529,9 @@ def test_varied_views_and_dropout_are_the_same_for_both_pictures(tmp_path):
 def test_a_configuration_that_was_stored_before_is_read_in_todays_words():
     values = {"name": "x", "steps": 1, "data": [{"set": "lfw"}], "recogniser": "mobilefacenet-ms1m"}
     config = parse_config(stored_config(values | {"features": ["features.4", "conv2"]}))
-    (told,) = config.recognisers
-    assert told.name == "mobilefacenet-ms1m"
-    assert told.features == ("/net/blocks/blocks.4/Add", "/net/head/head.2/Clip")
+    (teacher,) = config.recognisers
+    assert teacher.name == "mobilefacenet-ms1m"
+    assert teacher.features == ("/net/blocks/blocks.4/Add", "/net/head/head.2/Clip")
     with pytest.raises(UsageError, match="unknown key 'recogniser'"):
         parse_config(values)
     with pytest.raises(UsageError, match="recognisers_drawn must be 1 to 1"):

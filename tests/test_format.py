@@ -15,11 +15,11 @@ from facecodec.codec import Codec, codec_of, open_container
 from facecodec.container import MAX_QUALITY_BYTE
 
 # The files of the hyperprior; another test reads those of the other families.
-TOLD = json.loads((DATA / "golden.json").read_text())
+EXPECTED = json.loads((DATA / "golden.json").read_text())
 GOLDEN = {
-    name: told
-    for name, told in TOLD.items()
-    if "z" in told and "levels" not in told and not name.startswith("sliced")
+    name: expected
+    for name, expected in EXPECTED.items()
+    if "z" in expected and "levels" not in expected and not name.startswith("sliced")
 }
 
 
@@ -76,10 +76,10 @@ def test_golden_files_hold_what_readers_get_wrong(tiny_map):
 
 def test_sliced_golden_files_hold_what_readers_get_wrong():
     """They have several blocks across and down, escapes, and values that are clipped for slices."""
-    sliced = {name: told for name, told in TOLD.items() if name.startswith("sliced")}
-    assert {len(told["y"][0]) > 16 for told in sliced.values()} == {True, False}
-    assert {len(told["y"][0][0]) > 64 for told in sliced.values()} == {True, False}
-    assert sum(told["escapes"]["y"] for told in sliced.values()) > 100
+    sliced = {name: expected for name, expected in EXPECTED.items() if name.startswith("sliced")}
+    assert {len(expected["y"][0]) > 16 for expected in sliced.values()} == {True, False}
+    assert {len(expected["y"][0][0]) > 64 for expected in sliced.values()} == {True, False}
+    assert sum(expected["escapes"]["y"] for expected in sliced.values()) > 100
     codec = Codec(DATA / "tiny-sliced.safetensors")
     symbols = codec.symbols(open_container((DATA / "sliced-extreme-q4.125.fic").read_bytes()))
     values = ((symbols.y.astype(np.int64) << 10) + symbols.means)[: codec.family.channels - 6]
@@ -88,12 +88,12 @@ def test_sliced_golden_files_hold_what_readers_get_wrong():
 
 
 @pytest.mark.parametrize(
-    "name", [each for each in TOLD if each.startswith(("lfic", "spic", "compact", "sliced"))]
+    "name", [each for each in EXPECTED if each.startswith(("lfic", "spic", "compact", "sliced"))]
 )
 def test_golden_files_of_other_families_read_plainly(name):
     model = plain_reader.read_model(DATA / f"tiny-{name.partition('-')[0]}.safetensors")
     read = plain_reader.read_symbols((DATA / f"{name}.fic").read_bytes(), model)
-    for part, symbols in TOLD[name].items():
+    for part, symbols in EXPECTED[name].items():
         if part != "escapes":
             assert read[part] == symbols
 
@@ -106,15 +106,15 @@ CLOSE = 1e-4  # how far apart two machines' numbers of an embedding may be; its 
 def test_golden_files_embed_as_when_their_heads_were_made(monkeypatch, name):
     """This includes shipped models and heads: a changed model needs another name."""
     monkeypatch.setenv("FACECODEC_MODELS", str(DATA))
-    told, parsed = EMBEDDINGS[name], open_container((DATA / name).read_bytes())
+    expected, parsed = EMBEDDINGS[name], open_container((DATA / name).read_bytes())
     codec = codec_of(parsed)
-    assert codec.card.name == told["model"]
-    assert codec.embed(parsed) == pytest.approx(np.array(told["embedding"]), abs=CLOSE)
-    if "scores" in told:
+    assert codec.card.name == expected["model"]
+    assert codec.embed(parsed) == pytest.approx(np.array(expected["embedding"]), abs=CLOSE)
+    if "scores" in expected:
         size = (parsed.height, parsed.width)
         y_hat = codec.family.decode_latents(parsed.streams, size, parsed.quality_byte)
-        scores = codec.head.classify(y_hat)[: len(told["scores"])]
-        assert scores == pytest.approx(np.array(told["scores"]), abs=20 * CLOSE)
+        scores = codec.head.classify(y_hat)[: len(expected["scores"])]
+        assert scores == pytest.approx(np.array(expected["scores"]), abs=20 * CLOSE)
 
 
 @pytest.mark.parametrize("name", [each for each in EMBEDDINGS if "/" not in each])
@@ -127,8 +127,8 @@ def test_a_head_is_read_plainly(name):
     y_hat = np.array(read["y"], np.float32)[None] * np.float32(step)
     session = onnxruntime.InferenceSession(head["tensors"]["head.onnx"][2])
     embedding = session.run(None, {session.get_inputs()[0].name: y_hat})[0][0]
-    told = EMBEDDINGS[name]
-    assert embedding / np.linalg.norm(embedding) == pytest.approx(told["embedding"], abs=CLOSE)
+    expected = EMBEDDINGS[name]
+    assert embedding / np.linalg.norm(embedding) == pytest.approx(expected["embedding"], abs=CLOSE)
     weight, bias = (np.array(head["tensors"][part][3]) for part in ("weight", "bias"))
-    assert weight @ embedding + bias == pytest.approx(told["scores"], abs=CLOSE)
+    assert weight @ embedding + bias == pytest.approx(expected["scores"], abs=CLOSE)
     assert head["card"]["classes"] == ["ann", "bob", "eve"]

@@ -217,12 +217,12 @@ def test_metadata_that_a_stranger_wrote_is_an_error_or_a_picture(format, exif, p
     image = Image.fromarray(picture)
     image.info.update(info_of([("EXIF", exif), ("ICCP", exif)]))
     data, refusal = b"", ""
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as warned:
         try:
             data = write(image, format)
         except ImageError as error:
             refusal = str(error)
-    assert not told
+    assert not warned
     if refusal:
         assert format in ("avif", "tiff")
         assert refusal.isprintable()

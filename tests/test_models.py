@@ -185,8 +185,8 @@ def test_malformed_heads_are_refused(tensors, tmp_path):
     path = tmp_path / "tiny.safetensors"
     path.write_bytes((DATA / "tiny.safetensors").read_bytes())
     card = frozen.read_card(path)
-    told = {"space": "x", "classes": [], "runs": []}
-    frozen.save_head(frozen.head_path(path), card.fingerprint, told, tensors)
+    head_card = {"space": "x", "classes": [], "runs": []}
+    frozen.save_head(frozen.head_path(path), card.fingerprint, head_card, tensors)
     with pytest.raises(ModelError, match="malformed"):
         frozen.load_head(card)
 
@@ -196,9 +196,9 @@ def test_a_head_whose_certainty_is_malformed_is_refused(certain, tmp_path):
     path = tmp_path / "tiny.safetensors"
     path.write_bytes((DATA / "tiny.safetensors").read_bytes())
     card = frozen.read_card(path)
-    told = {"space": "x", "classes": [], "runs": [], "certain": certain}
+    head_card = {"space": "x", "classes": [], "runs": [], "certain": certain}
     tensors = {"head.onnx": np.zeros(5, np.uint8)}
-    frozen.save_head(frozen.head_path(path), card.fingerprint, told, tensors)
+    frozen.save_head(frozen.head_path(path), card.fingerprint, head_card, tensors)
     with pytest.raises(ModelError, match="malformed"):
         frozen.load_head(card)
 
@@ -246,8 +246,8 @@ def test_a_graph_reads_no_file(tmp_path, monkeypatch):
             Codec(path).decode(Codec(path).encode(np.zeros((16, 16, 3), np.uint8)))
     copy = tmp_path / "headed.safetensors"
     copy.write_bytes((DATA / "tiny-spic.safetensors").read_bytes())
-    told, mark = {"space": "x", "classes": [], "runs": []}, frozen.read_card(copy).fingerprint
-    frozen.save_head(frozen.head_path(copy), mark, told, {"head.onnx": graph})
+    head_card, mark = {"space": "x", "classes": [], "runs": []}, frozen.read_card(copy).fingerprint
+    frozen.save_head(frozen.head_path(copy), mark, head_card, {"head.onnx": graph})
     with pytest.raises(ModelError, match="reads another file"):
         Codec(copy).embed(open_container((DATA / "spic-q3.fic").read_bytes()))
 
@@ -286,9 +286,9 @@ def test_an_embedding_that_is_no_number_is_an_error(numbers, tmp_path, run_cli):
             each.CopyFrom(
                 onnx.numpy_helper.from_array(np.full((16, 12), numbers, np.float32), "out")
             )
-    told, mark = {"space": "x", "classes": [], "runs": []}, frozen.read_card(path).fingerprint
+    head_card, mark = {"space": "x", "classes": [], "runs": []}, frozen.read_card(path).fingerprint
     tensors = {"head.onnx": np.frombuffer(graph.SerializeToString(), np.uint8)}
-    frozen.save_head(frozen.head_path(path), mark, told, tensors)
+    frozen.save_head(frozen.head_path(path), mark, head_card, tensors)
     (tmp_path / "x.fic").write_bytes((DATA / "spic-q3.fic").read_bytes())
     done = run_cli("embed", "x.fic", "--json", "-m", str(path))
     assert done.returncode == 1
@@ -299,9 +299,9 @@ def test_a_head_whose_classes_want_another_embedding_is_an_error(tmp_path):
     path = tmp_path / "headed.safetensors"
     path.write_bytes((DATA / "tiny-spic.safetensors").read_bytes())
     head = frozen.load_head(frozen.read_card(DATA / "tiny-spic.safetensors"))
-    told = {"space": "x", "classes": head.classes, "runs": []}
+    head_card = {"space": "x", "classes": head.classes, "runs": []}
     tensors = head.tensors | {"weight": head.tensors["weight"][:, 1:].copy()}
-    frozen.save_head(frozen.head_path(path), frozen.read_card(path).fingerprint, told, tensors)
+    frozen.save_head(frozen.head_path(path), frozen.read_card(path).fingerprint, head_card, tensors)
     with pytest.raises(ModelError, match="has 12 numbers, its classes 11"):
         Codec(path).head.classify(np.zeros((8, 3, 3), np.float32))
 
@@ -400,9 +400,9 @@ def test_two_models_of_one_fingerprint_are_an_error_that_names_both(
         assert "remove the one" in line
     assert not (tmp_path / "y.png").exists()
     assert not (tmp_path / "y.html").exists()
-    told = run_cli("info", "x.fic", **both)  # the header is shown all the same
-    assert told.returncode == 0
-    (line,) = [each for each in told.stdout.decode().splitlines() if "  model  " in each]
+    output = run_cli("info", "x.fic", **both)  # the header is shown all the same
+    assert output.returncode == 0
+    (line,) = [each for each in output.stdout.decode().splitlines() if "  model  " in each]
     assert all(str(path) in line for path in twins)
     assert "not installed" not in line
     facts = json.loads(run_cli("info", "x.fic", "--json", **both).stdout)

@@ -129,13 +129,13 @@ def lay_out(folder: Path, name: str) -> None:
 @pytest.mark.parametrize("name", RAW, ids=ascii)
 def test_no_name_reaches_a_stream_raw(folder, name):
     lay_out(folder, name)
-    told = ""
+    reported = ""
     for arguments, stdin in commands(name):
         output = tell(*arguments, folder=folder, stdin=stdin)
         assert not raw_in(output), (arguments, output)
         assert "\n" not in name or "\nfacecodec: lines" not in output, (arguments, output)
-        told += output
-    assert printable(name) in told
+        reported += output
+    assert printable(name) in reported
 
 
 def test_json_says_the_very_name(folder):

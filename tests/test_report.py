@@ -128,11 +128,11 @@ def test_the_report_is_written_and_drawn_again_from_its_results(results, tmp_pat
         "curves.svg",
         "pictures",
     }
-    told = (tmp_path / "again/results.md").read_text()
-    assert "| ours: FRR comes down to it | 0.200 (0.150 to 0.250), 50% |" in told
-    assert "| ours: FRR is no worse | 0.100, 25% |" in told
-    assert "| ours: cosine reaches it | not reached |" in told
-    assert "| +20.0% (10.0% to 30.0%) |" in told
+    output = (tmp_path / "again/results.md").read_text()
+    assert "| ours: FRR comes down to it | 0.200 (0.150 to 0.250), 50% |" in output
+    assert "| ours: FRR is no worse | 0.100, 25% |" in output
+    assert "| ours: cosine reaches it | not reached |" in output
+    assert "| +20.0% (10.0% to 30.0%) |" in output
     with Image.open(tmp_path / "again" / "curves.png") as drawn:
         assert np.asarray(drawn).std() > 10
     again = json.loads((tmp_path / "again" / "results.json").read_text())
@@ -141,13 +141,15 @@ def test_the_report_is_written_and_drawn_again_from_its_results(results, tmp_pat
 
 
 def test_a_report_begins_with_its_conclusion(results, tmp_path):
-    told = (
+    output = (
         f"To reject as few faces as HEVC at CRF 1 (0.400 bpp), ours takes 50% of its bits by {SEEN} "
         "(seen in training)."
     )
-    assert conclusion(results) == told
+    assert conclusion(results) == output
     write(results, tmp_path / "stored")
-    assert (tmp_path / "stored/results.md").read_text().startswith(f"# facecodec bench\n\n{told}\n")
+    assert (
+        (tmp_path / "stored/results.md").read_text().startswith(f"# facecodec bench\n\n{output}\n")
+    )
 
 
 def test_without_the_baseline_codecs_are_compared_at_the_cosine_of_ours(results):
@@ -200,17 +202,17 @@ def without_people(results: dict) -> dict:
 
 def test_a_report_says_what_it_lacks_and_why(results, tmp_path):
     write(without_people(results), tmp_path / "stored")
-    told = (tmp_path / "stored/results.md").read_text()
-    assert "## made up: 30 photographs\n" in told
-    assert "30 people" not in told
+    output = (tmp_path / "stored/results.md").read_text()
+    assert "## made up: 30 photographs\n" in output
+    assert "30 people" not in output
     curves = (tmp_path / "stored/curves.svg").read_text()
     assert "<!-- PSNR -->" in curves
     assert "<!-- MS-SSIM -->" not in curves
     assert "<!-- ours -->" in curves  # the legend
-    assert "HEVC's" not in told.partition("## made up")[2].partition("\n- ")[0]
+    assert "HEVC's" not in output.partition("## made up")[2].partition("\n- ")[0]
     for reason in ("HEVC at CRF 23 was not measured", "there is no FRR", "more than 160 pixels"):
-        assert f"- {reason}" in told or reason in told.partition("\n- ")[2]
-    assert "| --- | --- | --- | --- |\n" in told  # no column for MS-SSIM
+        assert f"- {reason}" in output or reason in output.partition("\n- ")[2]
+    assert "| --- | --- | --- | --- |\n" in output  # no column for MS-SSIM
 
 
 def test_results_of_one_codec_at_other_settings_and_for_faces_found_again_become_one(
@@ -230,9 +232,9 @@ def test_results_of_one_codec_at_other_settings_and_for_faces_found_again_become
     more["skipped"] = {"avif": "no libavif"}
     redraw([results, more], [tmp_path / "stored"] * 2, tmp_path / "both")
     assert set(read(tmp_path / "both" / "results.json")["skipped"]) == {"avif", "jpegxl"}
-    told = json.loads((tmp_path / "both" / "results.json").read_text())["codecs"]
-    assert set(told) == {"hevc", "ours", "jpeg"}
-    assert [sorted(point["recognition"]) for point in told["ours"]["points"]] == [
+    output = json.loads((tmp_path / "both" / "results.json").read_text())["codecs"]
+    assert set(output) == {"hevc", "ours", "jpeg"}
+    assert [sorted(point["recognition"]) for point in output["ours"]["points"]] == [
         [SEEN],
         [SEEN],
         [SEEN, again],
@@ -263,16 +265,16 @@ def opened(browser, results, tmp_path):
     context = browser.new_context(
         offline=True, viewport={"width": 390, "height": 800}, color_scheme="dark"
     )
-    page, said = context.new_page(), []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
+    page, messages = context.new_page(), []
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
     page.goto((tmp_path / "stored" / "report.html").as_uri())
-    yield page, said
+    yield page, messages
     context.close()
 
 
 def test_the_page_shows_the_numbers_on_a_phone_in_the_dark_without_a_word_on_the_console(opened):
-    page, said = opened
+    page, messages = opened
     assert "0.200 (0.150 to 0.250), 50%" in page.inner_text("table")
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(17, 20, 24)"
@@ -280,11 +282,11 @@ def test_the_page_shows_the_numbers_on_a_phone_in_the_dark_without_a_word_on_the
     broken = "[...document.images].filter((image) => !image.complete || !image.naturalWidth).length"
     assert page.evaluate(broken) == 0
     assert page.locator("pre").last.inner_text() == "hevc: </script>\nours: </script>"
-    assert said == []
+    assert messages == []
 
 
 def test_curves_have_a_dot_for_each_setting_that_tells_its_numbers_and_can_be_switched_off(opened):
-    page, said = opened
+    page, messages = opened
     charts = page.locator(".chart")
     assert charts.count() == 4  # one recogniser's rejections and cosines, PSNR, MS-SSIM
     assert charts.first.locator(".dot").count() == 5
@@ -303,7 +305,7 @@ def test_curves_have_a_dot_for_each_setting_that_tells_its_numbers_and_can_be_sw
     assert charts.first.locator('[data-codec="hevc"] .dot').first.is_visible()
     page.keyboard.press("Space")
     assert dot.is_visible()
-    assert said == []
+    assert messages == []
 
 
 def test_a_page_without_the_baseline_speaks_of_no_line_and_has_no_empty_column(
@@ -312,17 +314,17 @@ def test_a_page_without_the_baseline_speaks_of_no_line_and_has_no_empty_column(
     write(without_people(results), tmp_path / "stored")
     page = browser.new_page()
     page.goto((tmp_path / "stored" / "report.html").as_uri())
-    told = page.inner_text("body")
-    assert "dotted" not in told
-    assert "made up: 30 photographs\n" in told
+    output = page.inner_text("body")
+    assert "dotted" not in output
+    assert "made up: 30 photographs\n" in output
     assert "For a cosine of" in page.inner_text("#conclusion")
-    assert "there is no FRR" in told
+    assert "there is no FRR" in output
     assert page.locator("th").all_inner_texts() == ["", "bpp", "PSNR", "SSIM", f"cosine, {SEEN}"]
     page.close()
 
 
 def test_a_click_or_a_key_shows_a_picture_large(opened):
-    page, said = opened
+    page, messages = opened
     small = page.locator(".over").first.bounding_box()["width"]
     page.locator(".over").first.click()
     large = page.locator("dialog img")
@@ -337,11 +339,11 @@ def test_a_click_or_a_key_shows_a_picture_large(opened):
     assert large.first.bounding_box()["width"] > small
     large.first.click()
     assert large.first.is_hidden()
-    assert said == []
+    assert messages == []
 
 
 def test_the_slider_uncovers_the_original_by_keyboard(opened):
-    page, said = opened
+    page, messages = opened
     over = page.locator(".over").first
     cut = "element => getComputedStyle(element.children[1]).clipPath"
     assert "50%" in over.evaluate(cut)
@@ -349,4 +351,4 @@ def test_the_slider_uncovers_the_original_by_keyboard(opened):
     page.keyboard.press("End")
     assert "100%" in over.evaluate(cut)
     assert "940 bytes, setting 3" in page.inner_text("main")
-    assert said == []
+    assert messages == []

@@ -62,10 +62,10 @@ def test_a_shard_becomes_one_with_its_other_files_and_its_order_kept(
     coded = read_shard(tmp_path / "out/shard-0.tar")
     assert list(coded) == ["a/000.json", "a/000.fic", "a/001.cls", "a/001.fic", "a/001.json"]
     assert coded["a/001.cls"] == b"7"
-    told = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [each["input"] for each in told] == [f"{shard}/a/000.png", f"{shard}/a/001.jpg"]
-    assert told[0]["output"] == "out/shard-0.tar/a/000.fic"
-    assert told[0]["bytes"] == len(coded["a/000.fic"])
+    output = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [each["input"] for each in output] == [f"{shard}/a/000.png", f"{shard}/a/001.jpg"]
+    assert output[0]["output"] == "out/shard-0.tar/a/000.fic"
+    assert output[0]["bytes"] == len(coded["a/000.fic"])
     (tmp_path / "one.png").write_bytes(picture("red"))
     run_cli("encode", "one.png")
     assert coded["a/000.fic"] == (tmp_path / "one.fic").read_bytes()
@@ -207,7 +207,7 @@ def test_a_tar_file_that_claims_gigabytes_of_nothing_is_refused(run_cli, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "told",
+    "fields",
     [
         {"mtime": "nan"},
         {"mtime": "inf"},
@@ -217,13 +217,13 @@ def test_a_tar_file_that_claims_gigabytes_of_nothing_is_refused(run_cli, tmp_pat
     ],
     ids=str,
 )
-def test_what_a_header_says_is_taken_or_damage(run_cli, tmp_path, told):
+def test_what_a_header_says_is_taken_or_damage(run_cli, tmp_path, fields):
     content = picture("red")
     info = tarfile.TarInfo("a.png")
-    info.size, info.pax_headers = len(content), told
+    info.size, info.pax_headers = len(content), fields
     header = info.tobuf(tarfile.PAX_FORMAT)
     extended, own = header[:-512], header[-512:]
-    chain = int(told.get("chain", 1))
+    chain = int(fields.get("chain", 1))
     (tmp_path / "x.tar").write_bytes(
         chain * extended + own + content.ljust(1024, b"\0") + bytes(1024)
     )

@@ -124,13 +124,13 @@ def test_a_graph_that_looks_at_all_of_a_picture_is_frozen_by_nobody():
 
 
 def test_tiles_change_nothing_in_a_browser_either(browser, tmp_path):
-    told = model_of(fresh("hyperprior"), "hyperprior", tmp_path)
+    newer = model_of(fresh("hyperprior"), "hyperprior", tmp_path)
     picture = np.random.default_rng(1).integers(0, 256, (48, 1200, 3), np.uint8)
-    data = Codec(told).encode(picture, 5)
-    expected = np.asarray(Codec(told).decode(data)).astype(int)
-    older = without_reach(told, tmp_path)
+    data = Codec(newer).encode(picture, 5)
+    expected = np.asarray(Codec(newer).decode(data)).astype(int)
+    older = without_reach(newer, tmp_path)
     earlier = Codec(older).encode(picture, 5)
-    viewer.write_script(tmp_path, [told, older])
+    viewer.write_script(tmp_path, [newer, older])
     page = browser.new_page()
     browsing.serve(page, tmp_path)
     for shown in browsing.decode(page, [data, earlier]):

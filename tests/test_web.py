@@ -221,10 +221,10 @@ def test_a_page_of_its_own_shows_pictures_without_a_network(browser, tmp_path, m
     written = tmp_path / "page.html"
     written.write_bytes(viewer.page(files, viewer.models_of(data for _, data in files)))
     context = browser.new_context(offline=True, viewport={"width": 390, "height": 800})
-    page, said = context.new_page(), []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: said.append(request.url[:80]))
+    page, messages = context.new_page(), []
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    page.on("request", lambda request: messages.append(request.url[:80]))
     page.goto(written.as_uri())
     page.locator("[data-waiting='0']").wait_for()
     entries = page.locator("li")
@@ -250,5 +250,5 @@ def test_a_page_of_its_own_shows_pictures_without_a_network(browser, tmp_path, m
     page.locator("[data-waiting='0']").wait_for()
     assert page.locator("canvas").count() == len(files)
     assert entries.last.inner_text().endswith("not a .fic file: give one that encode has made")
-    assert [text for text in said if not re.match("file:|blob:", text)] == []
+    assert [text for text in messages if not re.match("file:|blob:", text)] == []
     context.close()

@@ -220,15 +220,15 @@ def add_heads() -> None:
     frozen.save_head(frozen.head_path(tiny), mark, card, tensors)
 
     face = np.ascontiguousarray(data.astronaut()[0:256, 96:352])
-    told = {}
+    made_with = {}
     for name in ("l2-ipr", "spic"):
         file = f"embedded/{name}-q4.fic"
         (HERE / "embedded").mkdir(exist_ok=True)
         (HERE / file).write_bytes(Codec(frozen.model_path(name)).encode(face, 4))
-        told[file] = frozen.model_path(name)
-    told |= {f"spic-q{quality}.fic": tiny for quality in (3, 7)}
+        made_with[file] = frozen.model_path(name)
+    made_with |= {f"spic-q{quality}.fic": tiny for quality in (3, 7)}
     expected = {}
-    for file, path in told.items():
+    for file, path in made_with.items():
         codec, parsed = Codec(path), open_container((HERE / file).read_bytes())
         expected[file] = {"model": path.stem, "embedding": codec.embed(parsed).tolist()}
         if codec.head.classes:

@@ -131,9 +131,9 @@ def take_apart(data: bytes) -> tuple[dict[str, str], Parts]:
     metadata = {str(key): str(value) for key, value in header.pop("__metadata__", {}).items()}
     content = data[8 + length :]
     parts = {}
-    for name, told in header.items():
-        begin, end = told["data_offsets"]
-        parts[name] = (str(told["dtype"]), list(told["shape"]), content[begin:end])
+    for name, entry in header.items():
+        begin, end = entry["data_offsets"]
+        parts[name] = (str(entry["dtype"]), list(entry["shape"]), content[begin:end])
     return metadata, parts
 
 

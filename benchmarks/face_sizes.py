@@ -36,14 +36,18 @@ from facecodec.faces.alignment import align
 from facecodec.faces.detection import find_landmarks
 from facecodec.faces.embedding import Embedder
 from facecodec.faces.recognisers import find_recogniser, load_recogniser
+from facecodec.families import Unrounded
 from facecodec.folders import data_root
-from facecodec.template import similarity
+from facecodec.template import Face, similarity
 
 SETS = ("celeba-wild-mini", "celeba-hq-mini", "london-faces")
 LEAST, ENLARGED = 300, 2400  # pixels along the longer side
 FACE_RADIUS = 75  # pixels of the template: the face lies within this distance of its centre
 STRIP = 100  # pixels along the shorter side of a strip without a face, at least
 NEAR = 12  # pixels of the template
+PER_OCTAVE = 2  # sizes of a picture that a head looks at, per factor of two
+LARGEST = 2.0  # the largest of them, as a multiple of the picture's
+LONGEST, SHORTEST = 1024, 64  # pixels; bounds of their sides
 SPAN = 10.0  # of the logistic function while lengths are measured
 
 
@@ -86,7 +90,6 @@ def chosen(split: str, limit: int, root: Path) -> Iterator[tuple[np.ndarray, str
 def calibrate(codec: Codec, quality: float, limit: int, root: Path) -> None:
     """Fits a head's certainty to the lengths of its embeddings, of faces and of strips without."""
     codec.head.certain = (0.0, SPAN)
-    embedder = Embedder(codec)
     lengths: list[float] = []
     labels: list[bool] = []
     for pixels, _ in chosen("train", limit, root):
@@ -99,7 +102,7 @@ def calibrate(codec: Codec, quality: float, limit: int, root: Path) -> None:
         for part, is_face in shown:
             if min(part.shape[:2]) < STRIP:
                 continue
-            face = embedder.find_face(codec.decode(codec.encode(part, quality)))
+            face = most_certain(codec, codec.decode(codec.encode(part, quality)))
             off = np.linalg.norm(face.landmarks - points, axis=1).mean() / scale
             if is_face and off > NEAR:
                 continue  # the head found another face or none, so this is neither kind
@@ -123,6 +126,24 @@ def calibrate(codec: Codec, quality: float, limit: int, root: Path) -> None:
     tensors = frozen.load_head(codec.card).tensors
     frozen.save_head(path, codec.card.fingerprint, card, tensors)
     print(f"written into {path}")
+
+
+def most_certain(codec: Codec, picture: Image.Image) -> Face:
+    """The face, in the picture's pixels, of the size of a picture at which a head is most sure."""
+    family = codec.family
+    assert isinstance(family, Unrounded)
+    first = min(LARGEST, LONGEST / max(picture.size))
+    count = int(PER_OCTAVE * np.log2(max(first * min(picture.size) / SHORTEST, 1))) + 1
+    best = Face(np.empty((0, 2)), 0.0)
+    for step in range(count):
+        scale = first * 2 ** (-step / PER_OCTAVE)
+        size = (round(picture.width * scale), round(picture.height * scale))
+        shown = picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3)
+        face = codec.head.run(family.unrounded(np.asarray(shown))).face
+        if face is not None and face.certainty > best.certainty:
+            points = (face.landmarks + 0.5) * np.array(picture.size) / size - 0.5
+            best = Face(points, face.certainty)
+    return best
 
 
 def beside(pixels: np.ndarray, matrix: np.ndarray) -> np.ndarray:

@@ -10,14 +10,7 @@ import numpy as np
 from facecodec.errors import ModelError
 from facecodec.frozen import HeadFile
 from facecodec.sessions import Transforms
-
-
-@dataclass(frozen=True)
-class Face:
-    """Five landmarks (x, y), (5, 2), in pixels, and the probability that they are a face's."""
-
-    landmarks: np.ndarray
-    certainty: float
+from facecodec.template import Face
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Coordinates are (x, y) in pixels, whole numbers at pixel centres.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,6 +22,14 @@ TEMPLATE = np.array(
     ]
 )
 MAX_OVERSAMPLING = 16  # sampling points per pixel of the crop along a side, at most
+
+
+@dataclass(frozen=True)
+class Face:
+    """Five landmarks (x, y), (5, 2), in pixels, and the probability that they are a face's."""
+
+    landmarks: np.ndarray
+    certainty: float
 
 
 def similarity(landmarks: np.ndarray, template: np.ndarray = TEMPLATE) -> np.ndarray:

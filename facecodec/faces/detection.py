@@ -17,9 +17,8 @@ from facecodec import images
 from facecodec.errors import ImageError, UsageError
 from facecodec.faces import INSTALL
 from facecodec.folders import cache_folder
-from facecodec.search.detector import MIN_FACE, enlarged, reduction
+from facecodec.search.detector import MIN_FACE, SURE, enlarged, reduction
 
-SURE = 0.95  # above this confidence of the detector, faces beside the main one count
 SAVE_EVERY = 200
 CACHE = "landmarks-2.json"  # the number grows when reading photographs changes; 2: upright
 CHUNK = 100  # files per task of a process

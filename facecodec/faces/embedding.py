@@ -1,18 +1,15 @@
 """Embeds the face in a file, whatever its size, and tells the certainty that there is a face.
 
 A head reads latents and knows upright faces of one size. Before it is normalised, its embedding is
-long for a face and short otherwise; the certainty is computed from this length. For a face of
-another size, the head looks at the decoded picture in several sizes, and tilted if it is not
-certain enough. Where it is most certain, the recogniser that taught it embeds the face. No torch is
-needed.
+long for a face and short otherwise; the certainty is computed from this length. If the head is not
+certain of a face that it knows, a detector finds the main face of the decoded picture, and the
+recogniser that taught the head embeds this face. No torch is needed.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from operator import attrgetter
 
 import numpy as np
 from PIL import Image
@@ -26,20 +23,14 @@ from facecodec.faces.recognisers import (
     find_recogniser,
     load_recogniser,
 )
-from facecodec.families import Unrounded
 from facecodec.frozen import has_head, model_path
-from facecodec.head import Face
 from facecodec.search.crops import Crop
-from facecodec.template import scale_of, similarity
+from facecodec.search.detector import SURE, Detector
+from facecodec.search.files import load_faces
+from facecodec.template import Face, scale_of, similarity
 
-PER_OCTAVE = 2  # sizes of the picture per factor of two
-LARGEST = 2.0  # the largest size, as a multiple of the picture's
-LONGEST, SHORTEST = 1024, 64  # pixels; bounds of the sides of the resized picture
-SURE = 0.5  # the least certainty of a face
 KNOWN = (0.8, 1.9)  # pixels per pixel of the template: the head itself embeds these faces well
-QUITE_SURE = 0.99
-TILTS = (-15, 15)  # degrees, counterclockwise; turns of the picture that make tilted faces upright
-LONGEST_TILTED = 512  # pixels; larger would take twice the time, and only finds small faces
+QUITE_SURE = 0.99  # the head's certainty from which it embeds the face itself
 
 
 @dataclass(frozen=True)
@@ -75,47 +66,25 @@ class Embedder:
                 return Embedding(seen.embedding, face.certainty)
         picture = self._codec.decode_container(parsed)
         face = self.find_face(picture)
-        if face.certainty < SURE:
-            raise ImageError(f"no face was found (certainty {face.certainty:.2f})")
         image = np.asarray(picture).transpose(2, 0, 1).astype(np.float32)
         crop = Crop(similarity(face.landmarks), (parsed.height, parsed.width))
         return Embedding(self._recognise(crop(image)), face.certainty)
+
+    @cached_property
+    def _detector(self) -> Detector:
+        return Detector(load_faces(self._head_codec.card).graphs)
 
     @cached_property
     def _recognise(self) -> Recogniser | FacenetRecogniser:
         return load_recogniser(find_recogniser(self.space, None))
 
     def find_face(self, picture: Image.Image) -> Face:
-        """Returns the most certain face at any size of a picture, in the picture's pixels.
-
-        The picture is also tilted if the head is not certain enough of an upright face.
-        """
-        best = self._find_face(picture, 0, LONGEST)
-        if best.certainty >= QUITE_SURE:
-            return best
-        tilted = [self._find_face(picture, tilt, LONGEST_TILTED) for tilt in TILTS]
-        return max([best, *tilted], key=attrgetter("certainty"))
-
-    def _find_face(self, picture: Image.Image, tilt: float, longest: int) -> Face:
-        family = self._head_codec.family
-        assert isinstance(family, Unrounded)
-        best = Face(np.empty((0, 2)), 0.0)
-        for size in sizes(picture.size, longest):
-            shown = picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3)
-            shown = shown.rotate(tilt, Image.Resampling.BICUBIC)
-            face = self._head_codec.head.run(family.unrounded(np.asarray(shown))).face
-            if face is not None and face.certainty > best.certainty:
-                scale = np.array(picture.size) / size
-                points = turned_back(face.landmarks, tilt, size)
-                best = replace(face, landmarks=(points + 0.5) * scale - 0.5)
-        return best
-
-
-def turned_back(points: np.ndarray, tilt: float, size: tuple[int, int]) -> np.ndarray:
-    """Maps points (N, 2) of a picture that Image.rotate has turned by `tilt` to the original."""
-    cosine, sine = math.cos(math.radians(tilt)), math.sin(math.radians(tilt))
-    centre = np.array(size) / 2 - 0.5
-    return (points - centre) @ [[cosine, sine], [-sine, cosine]] + centre
+        """Returns a picture's main face. Raises ImageError if the detector is not sure of one."""
+        face = self._detector.face(np.asarray(picture))
+        certainty = 0.0 if face is None else face.certainty
+        if face is None or certainty < SURE:
+            raise ImageError(f"no face was found (certainty {certainty:.2f})")
+        return face
 
 
 @lru_cache(maxsize=4)
@@ -125,11 +94,3 @@ def embedder_of(codec: Codec) -> Embedder:
     A model without a head gets the default model's.
     """
     return Embedder(codec, codec if has_head(codec.card) else open_codec(model_path(None)))
-
-
-def sizes(of: tuple[int, int], longest: int = LONGEST) -> list[tuple[int, int]]:
-    """Returns the (width, height) to which a picture is resized, the largest first."""
-    first = min(LARGEST, longest / max(of))
-    count = math.floor(PER_OCTAVE * math.log2(max(first * min(of) / SHORTEST, 0.5))) + 1
-    scales = [first * 2 ** (-step / PER_OCTAVE) for step in range(max(count, 0))]
-    return [(round(of[0] * scale), round(of[1] * scale)) for scale in scales]

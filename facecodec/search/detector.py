@@ -7,16 +7,19 @@ measuring use (facecodec/faces/detection.py). So the search sees the same crops.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
 
 from facecodec.search.files import Graphs
+from facecodec.template import Face
 
 MIN_FACE = 40  # pixels
 MAX_PIXELS = 1 << 23  # larger pictures are reduced before the detection
 FACTOR = 0.709  # between levels of the pyramid
 THRESHOLDS = (0.6, 0.7, 0.7)
+SURE = 0.95  # the last network's probability from which a face is more than a candidate
 NETWORKS = ("pnet.onnx", "rnet.onnx", "onet.onnx")
 
 
@@ -27,17 +30,22 @@ class Detector:
         self._first, self._second, self._third = (graphs.open(name) for name in NETWORKS)
 
     def landmarks(self, pixels: np.ndarray) -> np.ndarray | None:
-        """Returns the landmarks (5, 2), (x, y), of the main face, or None.
+        """Returns the landmarks (5, 2), (x, y), of the main face, or None. See `face`."""
+        face = self.face(pixels)
+        return None if face is None else face.landmarks
+
+    def face(self, pixels: np.ndarray) -> Face | None:
+        """Returns the main face, with the last network's probability, or None.
 
         `pixels` is uint8 (H, W, 3). The main face is large and central.
         """
         factor = reduction(pixels.shape[1], pixels.shape[0])
         if factor > 1:
             pixels = np.asarray(Image.fromarray(pixels).reduce(factor))
-        found = self._landmarks(pixels)
-        return None if found is None else enlarged(found, factor)
+        found = self._face(pixels)
+        return found and replace(found, landmarks=enlarged(found.landmarks, factor))
 
-    def _landmarks(self, pixels: np.ndarray) -> np.ndarray | None:
+    def _face(self, pixels: np.ndarray) -> Face | None:
         size = (pixels.shape[0], pixels.shape[1])
         if min(size) < MIN_FACE:
             return None
@@ -63,7 +71,8 @@ class Detector:
         places = points.reshape(-1, 2, 5) * sides[:, :, None] + boxes[:, :2, None] - 1
         boxes = _moved(boxes, moves)
         picked = _suppressed(boxes, scores, 0.7, by_smaller=True)
-        return places[picked][_main(boxes[picked], (size[1], size[0]))].T
+        main = picked[_main(boxes[picked], (size[1], size[0]))]
+        return Face(places[main].T, float(scores[main]))
 
     def _proposed(self, sums: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """Returns the boxes (N, 4), x, y, x, y, that the first network takes for faces."""

@@ -54,6 +54,6 @@ def data_root(given: Path | None) -> Path:
     root = data_folder(given)
     if not root.is_dir():
         raise UsageError(
-            f"no data folder {root}: give one with an option or FACECODEC_DATA (docs/data.md)"
+            f"no data folder {root}", "give {data} or set FACECODEC_DATA (docs/data.md)"
         )
     return root

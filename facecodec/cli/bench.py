@@ -27,8 +27,7 @@ recogniser_option = click.option(
     "recognisers",
     multiple=True,
     metavar="NAME|FILE.onnx",
-    default=(SEEN, UNSEEN),
-    help=f"Recognition network; {SEEN} and {UNSEEN} by default.",
+    help=f"Recognition network; {SEEN} and {UNSEEN} by default, as far as they are there.",
 )
 
 
@@ -195,6 +194,25 @@ def chosen(codecs: tuple[str, ...], models: tuple[str, ...]) -> dict[str, tuple[
     return settings
 
 
+def chosen_recognisers(
+    given: tuple[str, ...], data: Path | None
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Returns the requested recognisers, or those of the default ones that are there.
+
+    Also returns, by name, why a default one is left out, and says so at once.
+    """
+    from facecodec.faces.recognisers import recogniser_file
+
+    left_out: dict[str, str] = {}
+    for name in () if given else (SEEN, UNSEEN):
+        try:
+            recogniser_file(name, data)
+        except UsageError as error:
+            left_out[name] = f"{error} (docs/bench.md)"
+    tell_left_out(left_out)
+    return given or tuple(name for name in (SEEN, UNSEEN) if name not in left_out), left_out
+
+
 def measure_and_report(
     parts: tuple[str, ...],
     dataset: str,
@@ -227,14 +245,16 @@ def measure_and_report(
         settings |= {name: given or find_codec(name).settings for name, given in asked.items()}
     out = folder_for(dataset, out, resume)
     recognise = parts != ("quality",)
-    loaded = load_dataset(dataset, data, limit, faces=recognise)
-    run = open_bench(recognisers if recognise else (), data, find_again)
+    names, left_out = chosen_recognisers(recognisers, data) if recognise else ((), {})
+    run = open_bench(names, data, find_again)
     try:
+        loaded = load_dataset(dataset, data, limit, faces=recognise)
         results = bench_results(
             run, loaded, settings, parts, Progress(len(loaded.subjects), settings), tell_left_out
         )
     finally:
         run.close()
+    results["skipped"] |= left_out
     results["commands"] = [sys.argv[1:]]
     add_pictures(results, loaded.subjects, out)
     write(results, out)
@@ -309,8 +329,8 @@ def require_bench() -> None:
 
 
 def tell_left_out(skipped: dict[str, str]) -> None:
-    for codec, reason in skipped.items():
-        complain(f"{codec} is left out: {reason}")
+    for name, reason in skipped.items():
+        complain(f"{name} is left out: {reason}")
 
 
 class StatusLine:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from facecodec.cli.bench import Progress, recogniser_option, require_bench
+from facecodec.cli.bench import Progress, chosen_recognisers, recogniser_option, require_bench
 from facecodec.cli.paths import LocalPath
 
 
@@ -59,10 +59,11 @@ def card(
     path = model_path(model)
     facts = read_card(path)
     out = out or path.with_suffix(".md")
-    subjects = load_dataset("lfw", data, limit).subjects
-    settings = {str(path): sorted(qualities or range(1, 9))}
-    bench = open_bench(recognisers, data)
+    names, _ = chosen_recognisers(recognisers, data)
+    bench = open_bench(names, data)
     try:
+        subjects = load_dataset("lfw", data, limit).subjects
+        settings = {str(path): sorted(qualities or range(1, 9))}
         points = measure(bench, subjects, settings, report=Progress(len(subjects), settings))
     finally:
         bench.close()

@@ -12,6 +12,7 @@ from facecodec.errors import FacecodecError
 from facecodec.text import printable
 
 OPTIONS = {  # by the library's arguments that they set
+    "data": "--data DIR",
     "force": "-f",
     "max_pixels": "--max-pixels",
     "model": "-m FILE",

@@ -595,7 +595,7 @@ def test_the_bench_writes_its_results_and_resumes(finds_faces, run_cli, people_r
     assert drawn.returncode == 0, drawn.stderr
     assert (tmp_path / "again" / "report.html").stat().st_size > 100_000
     refused = run_cli("bench", *options)
-    assert (refused.returncode, b"holds a report already" in refused.stderr) == (2, True)
+    assert (refused.returncode, b"already has a report" in refused.stderr) == (2, True)
     assert run_cli("bench", *options, "--resume").stdout == done.stdout
 
 

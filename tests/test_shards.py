@@ -126,7 +126,7 @@ def test_a_shard_is_not_written_over_itself_nor_under_another_kind_of_name(
     run_cli, shard, tmp_path
 ):
     before = shard.read_bytes()
-    assert b"inputs are never overwritten" in run_cli("encode", shard, "-f").stderr
+    assert b"would be overwritten by its own output" in run_cli("encode", shard, "-f").stderr
     for name in ("x.fic", "x.png"):
         assert run_cli("encode", shard, "-o", name).returncode == 2
     (tmp_path / "one.png").write_bytes(picture("red"))

@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from importlib import import_module
 from itertools import count, islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -647,3 +648,15 @@ def test_the_model_file_holds_its_own_fingerprint(finished, tmp_path):
         assert (changed == mark) == (name in encoders), name
     data = Codec(tmp_path / "a.safetensors").encode(np.zeros((8, 8, 3), np.uint8))
     assert open_container(data).fingerprint.hex() == mark
+
+
+def test_a_run_starts_from_an_installed_model_by_its_name(monkeypatch, tmp_path):
+    given = []
+    monkeypatch.setattr(
+        loop, "train", lambda config, run, data, starts, *others: given.extend(starts)
+    )
+    config = tmp_path / "mine.toml"
+    config.write_text('name = "mine"\nsteps = 1\n[[data]]\nset = "lfw"\nshare = 1.0\n')
+    options = ("--run", "run", "--from", "l2-rec", "--from", "former/checkpoint.pt")
+    CliRunner().invoke(cli, ["train", str(config), *options], catch_exceptions=False)
+    assert given == [frozen.installed_models()["l2-rec"], Path("former/checkpoint.pt")]

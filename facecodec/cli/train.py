@@ -30,7 +30,7 @@ from facecodec.errors import UsageError
     "starts",
     multiple=True,
     type=LocalPath(),
-    metavar="FILE",
+    metavar="NAME|FILE",
     help="Start from a model or from RUN/checkpoint.pt. If given several times, start from the mean "
     "of all.",
 )
@@ -55,11 +55,14 @@ def train(
     """
     begun = time.monotonic()  # importing torch, which takes seconds, counts too
     require_training_extra()
+    from facecodec.frozen import installed_models
     from facecodec.training.config import load_config
     from facecodec.training.loop import train as train_run
 
     if starts and resume:
         raise UsageError("--from starts a run and --resume continues one: give one of them")
+    installed = installed_models()
+    starts = tuple(installed.get(str(start), start) for start in starts)
     train_run(load_config(config), run, data, starts, minutes, resume, _show, begun)
 
 

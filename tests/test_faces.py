@@ -554,13 +554,13 @@ def test_objectives_are_the_equations_of_the_paper():
     )
 
 
-def test_an_unknown_or_unseen_recogniser_is_not_trained_against(faces_root):
+def test_an_unknown_or_unseen_recogniser_is_not_trained_against(tmp_path):
     for name, message in (
         ("mobileface-v2", "judges the models"),
         ("nonsense", "no recogniser nonsense"),
     ):
         with pytest.raises(UsageError, match=message):
-            load_teacher(name, faces_root)
+            load_teacher(name, tmp_path)
 
 
 def test_a_missing_recogniser_says_where_it_was_looked_for(tmp_path, monkeypatch):

@@ -27,7 +27,8 @@ recogniser_option = click.option(
     "recognisers",
     multiple=True,
     metavar="NAME|FILE.onnx",
-    help=f"Recognition network; {SEEN} and {UNSEEN} by default, as far as they are there.",
+    default=(SEEN, UNSEEN),
+    help=f"Recognition network; {SEEN} and {UNSEEN} by default.",
 )
 
 
@@ -194,25 +195,6 @@ def chosen(codecs: tuple[str, ...], models: tuple[str, ...]) -> dict[str, tuple[
     return settings
 
 
-def chosen_recognisers(
-    given: tuple[str, ...], data: Path | None
-) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Returns the requested recognisers, or those of the default ones that are there.
-
-    Also returns, by name, why a default one is left out, and says so at once.
-    """
-    from facecodec.faces.recognisers import recogniser_file
-
-    left_out: dict[str, str] = {}
-    for name in () if given else (SEEN, UNSEEN):
-        try:
-            recogniser_file(name, data)
-        except UsageError as error:
-            left_out[name] = f"{error} (docs/bench.md)"
-    tell_left_out(left_out)
-    return given or tuple(name for name in (SEEN, UNSEEN) if name not in left_out), left_out
-
-
 def measure_and_report(
     parts: tuple[str, ...],
     dataset: str,
@@ -245,8 +227,7 @@ def measure_and_report(
         settings |= {name: given or find_codec(name).settings for name, given in asked.items()}
     out = folder_for(dataset, out, resume)
     recognise = parts != ("quality",)
-    names, left_out = chosen_recognisers(recognisers, data) if recognise else ((), {})
-    run = open_bench(names, data, find_again)
+    run = open_bench(recognisers if recognise else (), data, find_again)
     try:
         loaded = load_dataset(dataset, data, limit, faces=recognise)
         results = bench_results(
@@ -254,7 +235,6 @@ def measure_and_report(
         )
     finally:
         run.close()
-    results["skipped"] |= left_out
     results["commands"] = [sys.argv[1:]]
     add_pictures(results, loaded.subjects, out)
     write(results, out)

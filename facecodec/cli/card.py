@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from facecodec.cli.bench import Progress, chosen_recognisers, recogniser_option, require_bench
+from facecodec.cli.bench import Progress, recogniser_option, require_bench
 from facecodec.cli.paths import LocalPath
 
 
@@ -59,8 +59,7 @@ def card(
     path = model_path(model)
     facts = read_card(path)
     out = out or path.with_suffix(".md")
-    names, _ = chosen_recognisers(recognisers, data)
-    bench = open_bench(names, data)
+    bench = open_bench(recognisers, data)
     try:
         subjects = load_dataset("lfw", data, limit).subjects
         settings = {str(path): sorted(qualities or range(1, 9))}

@@ -45,6 +45,12 @@ def graph(module: nn.Module, example: Tensor, outputs: tuple[str, ...] = ("outpu
 
 def halve(model: onnx.ModelProto) -> None:
     """Stores the constants of an ONNX model in half precision. It still computes in float32."""
+    for node in [node for node in model.graph.node if node.op_type == "Constant"]:
+        tensor = node.attribute[0].t
+        if tensor.data_type == TensorProto.FLOAT and len(tensor.dims) > 0:
+            tensor.name = node.output[0]
+            model.graph.initializer.append(tensor)
+            model.graph.node.remove(node)
     for initializer in list(model.graph.initializer):
         if initializer.data_type == TensorProto.FLOAT and len(initializer.dims) > 0:
             half = numpy_helper.from_array(numpy_helper.to_array(initializer).astype(np.float16))

@@ -292,10 +292,12 @@ def _writable() -> set[str]:
     return set(Image.SAVE)
 
 
-def test_jpeg_is_another_name_of_jpg(run_cli, face, tmp_path):
+def test_jpeg_is_another_name_of_jpg_and_tif_of_tiff(run_cli, face, tmp_path):
     run_cli("encode", "face.png")
-    assert run_cli("decode", "face.fic", "--format", "jpeg").returncode == 0
+    for name in ("jpeg", "tif"):
+        assert run_cli("decode", "face.fic", "--format", name).returncode == 0
     assert Image.open(tmp_path / "face.jpg").format == "JPEG"
+    assert Image.open(tmp_path / "face.tiff").format == "TIFF"
 
 
 def test_a_picture_that_a_format_does_not_hold_is_an_error_in_one_line():

@@ -28,7 +28,7 @@ from facecodec.errors import FormatError, UsageError
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(["png", "jpg", "jpeg", "webp", "avif", "tiff", "ppm"]),
+    type=click.Choice(["png", "jpg", "jpeg", "webp", "avif", "tiff", "tif", "ppm"]),
     help="Image format; by default from the output's suffix, or png.",
 )
 @batch.max_side_option
@@ -49,7 +49,7 @@ def decode(
     """
     from facecodec import images
 
-    format_ = "jpg" if format_ == "jpeg" else format_
+    format_ = images.SUFFIX_FORMATS[f".{format_}"] if format_ else None
     naming = files.Naming(f".{format_ or 'png'}")
     plan = files.plan(inputs, options.listed(), out, naming, files.FIC, ".fic files")
     targets = [job.target for job in plan.jobs]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -35,6 +36,14 @@ def tiny() -> Codec:
 def tiny_map() -> Codec:
     """The tiny model, but with a quality map."""
     return Codec(DATA / "tiny-map.safetensors")
+
+
+def takes_interrupts() -> None:
+    """Is a `preexec_fn` for children that get SIGINT.
+
+    Jobs in the background inherit an ignored SIGINT, and continuous integration may be one.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

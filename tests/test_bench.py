@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import PATIENCE
+from conftest import PATIENCE, takes_interrupts
 from facecodec.errors import UsageError
 
 pytest.importorskip("sklearn", reason="the 'bench' extra is not installed")
@@ -720,8 +720,7 @@ def test_a_bench_that_ends_takes_its_workers_along(finds_faces, people_root, tmp
         stderr=subprocess.PIPE,
         cwd=tmp_path,
         start_new_session=True,
-        # Jobs in the background inherit an ignored SIGINT, and continuous integration may be one.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=takes_interrupts,
     )
     store = tmp_path / "cache" / "facecodec" / "bench.sqlite"
     deadline = time.monotonic() + 120

@@ -24,7 +24,7 @@ from click.testing import CliRunner
 from PIL import Image, ImageCms
 
 import facecodec
-from conftest import DATA, PATIENCE, TINY
+from conftest import DATA, PATIENCE, TINY, takes_interrupts
 from facecodec import frozen, images, plugins
 from facecodec.bench import SEEN
 from facecodec.cli import COMMANDS, batch, cli, files, outputs, tasks
@@ -543,8 +543,7 @@ def test_interrupting_a_batch_is_status_130_and_leaves_only_whole_files(tmp_path
         [sys.executable, "-m", "facecodec", "encode", "in", "-o", "out", "--quiet"],
         cwd=tmp_path,
         stderr=subprocess.PIPE,
-        # Jobs in the background inherit an ignored SIGINT, and continuous integration may be one.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=takes_interrupts,
     )
     deadline = time.monotonic() + 60
     while not (list((tmp_path / "out").glob("*.fic")) if (tmp_path / "out").exists() else []):

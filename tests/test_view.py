@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from conftest import DATA, takes_interrupts
 from facecodec.cli import serve
-
-DATA = Path(__file__).parent / "data"
 
 
 @pytest.fixture
@@ -26,6 +25,7 @@ def viewing(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
+        preexec_fn=takes_interrupts,
     )
     line = running.stderr.readline()
     found = re.search(r"http://127\.0\.0\.1:(\d+)(/[\w-]+/)", line)

@@ -6,8 +6,8 @@
 Photographs are resized to a longer side of PIXELS and coded by the first model at q; the other
 models, and AVIF, get as many bytes. Photographs are enlarged only from 1,000 pixels on; other
 smaller ones are left out. The numbers are the mean cosine to the original's embedding by each
-judge. By default the dataset is london-faces, on which no model was trained, and the judge is
-insightface-y1, which decides between models.
+judge. By default the dataset is london-faces and the judge is insightface-y1, which decides between
+models. `l2-ipr` was trained on London's training people: give another set or split for it.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ def remarks(results: dict[str, Any]) -> list[str]:
             for name, rate in entry["bd_rate"].items()
         ]
     lines += [
-        f"{name} was skipped: {reason}" for name, reason in results.get("skipped", {}).items()
+        f"{codec} was skipped: {reason}" for codec, reason in results.get("skipped", {}).items()
     ]
     dataset = results.get("dataset", {})
     lines += [

@@ -309,8 +309,8 @@ def require_bench() -> None:
 
 
 def tell_left_out(skipped: dict[str, str]) -> None:
-    for name, reason in skipped.items():
-        complain(f"{name} is left out: {reason}")
+    for codec, reason in skipped.items():
+        complain(f"{codec} is left out: {reason}")
 
 
 class StatusLine:

@@ -1,11 +1,16 @@
-"""What worker processes have in common."""
+"""How many worker processes there are, and when they end."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import threading
-from multiprocessing import connection
+
+
+def usable_cores() -> int:
+    """Returns the number of cores that this process may use; taskset, or a container, limits it."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def end_with_parent() -> None:
@@ -14,6 +19,9 @@ def end_with_parent() -> None:
 
 
 def _wait() -> None:
+    import multiprocessing  # slow to import, and there already in a worker
+    from multiprocessing import connection
+
     parent = multiprocessing.parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])

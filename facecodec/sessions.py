@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from facecodec.errors import ModelError, UsageError
+from facecodec.processes import usable_cores
 from facecodec.tensors import REACH
 from facecodec.text import printable
 
@@ -302,7 +303,7 @@ def _threads() -> int:
     given = os.environ.get("FACECODEC_THREADS", "")
     if given and not (given.isascii() and given.isdigit() and int(given)):
         raise UsageError(f"FACECODEC_THREADS is '{given}': give a number of threads, or unset it")
-    return int(given or 0) or os.cpu_count() or 1
+    return int(given or 0) or usable_cores()
 
 
 @dataclass(frozen=True)

@@ -169,3 +169,13 @@ def test_two_that_overwrite_the_same_output_leave_it_whole(noise):
     assert codes == [0, 0]
     assert all(unpack(data).width == 96 for data in seen)
     assert {path.name for path in noise.iterdir()} == {"in", "same.fic"}
+
+
+@LINUX
+def test_a_process_counts_the_cores_that_it_may_use():
+    program = (
+        "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"
+        "from facecodec.processes import usable_cores; print(usable_cores())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "1\n", done.stderr

@@ -6,7 +6,6 @@ docs/bench.md describes its schema.
 from __future__ import annotations
 
 import math
-import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,6 +32,7 @@ from facecodec.bench.protocols import (
     verification,
 )
 from facecodec.bench.subjects import FOLDS, Dataset, Subject, chosen
+from facecodec.processes import usable_cores
 
 BASELINE = ("hevc", 23.0)  # the codec and setting to which parity refers
 ORIGINAL = "original"
@@ -287,7 +287,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: version(name) for name in packages},
         "machine": f"{platform.system()} {platform.machine()}",
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import tempfile
@@ -17,6 +16,7 @@ import numpy as np
 from facecodec import images
 from facecodec.bench.codecs import find_codec, is_reference, unusable
 from facecodec.bench.codecs.fit import nearest
+from facecodec.processes import usable_cores
 
 BPP = 0.25  # the rate at which codecs are timed unless a setting is given
 TASKS = ("encode", "decode", "encode_batch", "decode_batch")
@@ -71,7 +71,7 @@ def speed_results(
         "images": len(pictures),
         "size": f"{pixels.shape[1]}x{pixels.shape[0]}",
         "rounds": repeats,
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
         "skipped": skipped,
         "codecs": [
             {"codec": name, "setting": setting, "reference": is_reference(name)}
@@ -122,7 +122,7 @@ def _round(name: str, setting: float, folder: Path, alone: int | None) -> dict[s
 
 
 def _all(commands: Sequence[list[str]]) -> None:
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # the threads only wait for processes
+    with ThreadPoolExecutor(usable_cores()) as pool:  # the threads only wait for processes
         list(pool.map(_timed, commands))
 
 

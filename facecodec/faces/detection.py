@@ -17,6 +17,7 @@ from facecodec import images
 from facecodec.errors import ImageError, UsageError
 from facecodec.faces import INSTALL
 from facecodec.folders import cache_folder
+from facecodec.processes import usable_cores
 from facecodec.search.detector import MIN_FACE, SURE, enlarged, reduction
 
 SAVE_EVERY = 200
@@ -114,7 +115,7 @@ def _in_files(files: list[Path]) -> Iterator[np.ndarray | None]:
         yield from find_landmarks(map(_readable, files)) if files else ()
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(os.cpu_count(), context, initializer=_use_one_thread) as pool:
+    with ProcessPoolExecutor(usable_cores(), context, initializer=_use_one_thread) as pool:
         for found in pool.map(_in_chunk, chunks):
             yield from found
 

@@ -30,12 +30,11 @@ from facecodec.bench.protocols import (
 from facecodec.bench.run import stacked
 from facecodec.bench.subjects import load_dataset
 from facecodec.codec import Codec, open_container
-from facecodec.faces.alignment import align
+from facecodec.faces.alignment import crop_face
 from facecodec.faces.detection import find_landmarks
 from facecodec.faces.recognisers import find_recogniser, load_recogniser
 from facecodec.folders import data_root
 from facecodec.frozen import model_path
-from facecodec.template import similarity
 
 TURN = 10  # files
 
@@ -106,8 +105,7 @@ def timed(codec: Codec, subjects: list, recogniser: str) -> None:
             points = next(finder)
             found = time.perf_counter()
             if points is not None:
-                pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float()
-                embed(align(pixels, similarity(points)[None])[0].numpy())
+                embed(crop_face(np.asarray(picture), points, embed.contract))
             times = np.diff([began, decoded, found, time.perf_counter()])
             for name, seconds in zip(("decode", "find the face", "recognise"), times, strict=True):
                 taken[name].append(seconds)

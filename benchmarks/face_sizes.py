@@ -32,10 +32,15 @@ from facecodec.codec import Codec, open_container
 from facecodec.container import Container
 from facecodec.datasets import photographs
 from facecodec.errors import ImageError
-from facecodec.faces.alignment import align
+from facecodec.faces.alignment import crop_face
 from facecodec.faces.detection import find_landmarks
 from facecodec.faces.embedding import Embedder
-from facecodec.faces.recognisers import find_recogniser, load_recogniser
+from facecodec.faces.recognisers import (
+    FacenetRecogniser,
+    Recogniser,
+    find_recogniser,
+    load_recogniser,
+)
 from facecodec.families import Unrounded
 from facecodec.folders import data_root
 from facecodec.template import Face, similarity
@@ -207,14 +212,13 @@ def embedded(embedder: Embedder, parsed: Container) -> np.ndarray | None:
 
 
 def recognised(
-    codec: Codec, recognise: Callable[[np.ndarray], np.ndarray], parsed: Container
+    codec: Codec, recognise: Recogniser | FacenetRecogniser, parsed: Container
 ) -> np.ndarray | None:
     picture = codec.decode_container(parsed)
     points = next(iter(find_landmarks([picture])))
     if points is None:
         return None
-    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float()
-    return recognise(align(pixels, similarity(points)[None])[0].numpy())
+    return recognise(crop_face(np.asarray(picture), points, recognise.contract))
 
 
 if __name__ == "__main__":

@@ -13,16 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import torch
 
 from facecodec import images
 from facecodec.datasets import lfw
-from facecodec.faces.alignment import crop
+from facecodec.faces.alignment import crop_face
 from facecodec.faces.detection import cached_landmarks
 from facecodec.faces.recognisers import Recogniser
 from facecodec.folders import data_root
 from facecodec.networks.export import halve
-from facecodec.template import similarity
 
 FURTHEST = 1e-3
 
@@ -44,8 +42,7 @@ def main() -> None:
     cosines = []
     for file, points in zip(files, cached_landmarks(files), strict=True):
         if points is not None:
-            image = torch.from_numpy(images.load(file).copy()).permute(2, 0, 1)[None].float()
-            face = crop(image, similarity(points)[None], whole.contract)[0].numpy()
+            face = crop_face(images.load(file), points, whole.contract)
             cosines.append(whole(face) @ half(face))
     print(f"{arguments.file.stat().st_size:,} bytes became {partial.stat().st_size:,}")
     print(f"cosine over {len(cosines)} faces: {np.mean(cosines):.6f}, least {min(cosines):.6f}")

@@ -18,7 +18,7 @@ from facecodec import images
 from facecodec.bench.metrics import psnr
 from facecodec.codec import Codec
 from facecodec.datasets import is_held_back, photographs
-from facecodec.faces.alignment import crop
+from facecodec.faces.alignment import crop_face
 from facecodec.faces.detection import cached_landmarks
 from facecodec.faces.recognisers import (
     FacenetRecogniser,
@@ -27,7 +27,6 @@ from facecodec.faces.recognisers import (
     load_recogniser,
 )
 from facecodec.folders import data_root
-from facecodec.template import similarity
 
 Judge = Recogniser | FacenetRecogniser
 SETS = ("lfw", "celeba-wild-mini", "celeba-hq-mini")
@@ -93,8 +92,7 @@ def measured(
 
 
 def embedding(judge: Judge, pixels: np.ndarray, points: np.ndarray) -> np.ndarray:
-    picture = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float()
-    return judge(crop(picture, similarity(points)[None], judge.contract)[0].numpy())
+    return judge(crop_face(pixels, points, judge.contract))
 
 
 if __name__ == "__main__":

@@ -25,11 +25,10 @@ from facecodec.bench.codecs.fit import within
 from facecodec.codec import Codec
 from facecodec.datasets import Photo, photographs
 from facecodec.errors import ImageError
-from facecodec.faces.alignment import align
+from facecodec.faces.alignment import crop_face
 from facecodec.faces.detection import find_landmarks
 from facecodec.faces.recognisers import find_recogniser, load_recogniser
 from facecodec.folders import data_root
-from facecodec.template import similarity
 
 MODELS = ("l2-ipr", "hq-ipr")
 SET = "london-faces"
@@ -73,12 +72,11 @@ def main() -> None:
             points = next(iter(find_landmarks([resized(image, DETECTED)])))
             if points is None:
                 continue
-            matrix = similarity((points + 0.5) * size / DETECTED - 0.5)[None]
+            points = (points + 0.5) * size / DETECTED - 0.5
 
-            def vectors(picture: Image.Image, matrix: np.ndarray = matrix) -> list[np.ndarray]:
-                pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float()
-                face = align(pixels, matrix)[0].numpy()
-                return [embed(face) for embed in recognisers]
+            def vectors(picture: Image.Image, points: np.ndarray = points) -> list[np.ndarray]:
+                pixels = np.asarray(picture)
+                return [embed(crop_face(pixels, points, embed.contract)) for embed in recognisers]
 
             first, *others = codecs.values()
             data = first.encode(image, arguments.quality)

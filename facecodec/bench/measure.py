@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-import os
 import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -34,7 +33,7 @@ from facecodec.faces.recognisers import (
     read_contract,
 )
 from facecodec.folders import cache_folder
-from facecodec.processes import end_with_parent
+from facecodec.processes import end_with_parent, usable_cores
 
 # The part of a measurement with bytes and quality; every other part is an EmbeddingSpec.
 PICTURE = "picture"
@@ -188,7 +187,7 @@ class Bench:
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(
-                os.cpu_count(), context, initializer=_start, initargs=(self.recognisers,)
+                usable_cores(), context, initializer=_start, initargs=(self.recognisers,)
             )
         return self._pool
 
@@ -259,12 +258,10 @@ def _measure(
 
     Returns None if the photograph cannot be read.
     """
-    import torch
     from PIL import Image
 
-    from facecodec.faces.alignment import crop
+    from facecodec.faces.alignment import crop_face
     from facecodec.faces.detection import find_landmarks
-    from facecodec.template import similarity
 
     subject, wanted = work
     try:
@@ -285,13 +282,12 @@ def _measure(
     specs = [part for part in wanted if isinstance(part, EmbeddingSpec)]
     if any(spec.found_again for spec in specs):
         places[True] = next(iter(find_landmarks([Image.fromarray(decoded)])))
-    tensor = torch.from_numpy(decoded.copy()).permute(2, 0, 1)[None].float()
     for spec in specs:
         place = places[spec.found_again]
         embed = _recognisers[spec.recogniser]
         if place is None:
             aligned = np.full((3, embed.contract.size, embed.contract.size), np.nan, np.float32)
         else:
-            aligned = crop(tensor, similarity(place)[None], embed.contract)[0].numpy()
+            aligned = crop_face(decoded, place, embed.contract)
         values[spec] = embed(aligned).astype(np.float32).tobytes()
     return values

@@ -84,6 +84,15 @@ def crop(images: Tensor, matrices: np.ndarray, contract: Contract) -> Tensor:
     return align(images, matrices, contract.size)
 
 
+def crop_face(pixels: np.ndarray, points: np.ndarray, contract: Contract) -> np.ndarray:
+    """Returns the crop that a recogniser takes of the face with the landmarks `points` (5, 2).
+
+    `pixels` is uint8 (H, W, 3); the crop is float32 (3, size, size), in 0..255.
+    """
+    image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float()
+    return crop(image, similarity(points)[None], contract)[0].numpy()
+
+
 def cut_face(pixels: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Returns the face with the landmarks `points` (5, 2), aligned, as uint8 (CUT, CUT, 3)."""
     image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float()

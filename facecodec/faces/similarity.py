@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from PIL import Image
 
 from facecodec.errors import ImageError
-from facecodec.faces.alignment import crop
+from facecodec.faces.alignment import crop_face
 from facecodec.faces.detection import find_faces
 from facecodec.faces.recognisers import load_recogniser
-from facecodec.template import similarity
 
 
 class FaceSimilarity:
@@ -35,12 +33,10 @@ class FaceSimilarity:
             raise ImageError(
                 "no face was found, so no similarity can be kept: choose a quality instead"
             )
-        matrices = [similarity(points)[None] for points in faces]
 
         def embeddings(of: np.ndarray) -> np.ndarray:
-            image = torch.from_numpy(of.copy()).permute(2, 0, 1)[None].float()
-            crops = [crop(image, matrix, self._embed.contract)[0] for matrix in matrices]
-            return np.stack([self._embed(each.numpy()) for each in crops])
+            contract = self._embed.contract
+            return np.stack([self._embed(crop_face(of, points, contract)) for points in faces])
 
         original = embeddings(pixels)
         return lambda other: float((embeddings(other) * original).sum(1).min())

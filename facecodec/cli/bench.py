@@ -16,6 +16,7 @@ from facecodec.cli.extras import require
 from facecodec.cli.paths import LocalPath
 from facecodec.cli.targets import BYTES
 from facecodec.errors import UsageError
+from facecodec.search import DEFAULT_EFFORT, EFFORTS
 
 QUIET = 60  # seconds between lines about progress, without a terminal
 DEFAULT_CODECS = ("jpeg", "hevc", "webp", "avif", "jpeg2000", "jpegxl")
@@ -58,6 +59,14 @@ def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 multiple=True,
                 metavar="NAME",
                 help="Model; the default model if none is given.",
+            ),
+            click.option(
+                "--effort",
+                "efforts",
+                type=click.IntRange(EFFORTS[0], EFFORTS[-1]),
+                multiple=True,
+                metavar="1..9",
+                help="Effort of models; with several, each model is measured at each.  [default: 1]",
             ),
             recogniser_option,
             click.option(
@@ -175,12 +184,14 @@ def download(dataset: str) -> None:
         )
 
 
-def chosen(codecs: tuple[str, ...], models: tuple[str, ...]) -> dict[str, tuple[float, ...]]:
+def chosen(
+    codecs: tuple[str, ...], models: tuple[str, ...], efforts: tuple[int, ...]
+) -> dict[str, tuple[float, ...]]:
     """Returns the requested settings of each codec; () if only its name is given.
 
-    Raises UsageError for an unknown codec.
+    A model is a codec at each effort. Raises UsageError for an unknown codec.
     """
-    from facecodec.bench.codecs import find_codec
+    from facecodec.bench.codecs import at_effort, find_codec
     from facecodec.frozen import DEFAULT_MODEL
 
     settings = {}
@@ -190,8 +201,10 @@ def chosen(codecs: tuple[str, ...], models: tuple[str, ...]) -> dict[str, tuple[
             asked = tuple(float(number) for number in numbers.split(",")) if colon else ()
         except ValueError:
             raise UsageError(f"{given}: settings are numbers, as in {name}:10,20") from None
-        find_codec(name)
-        settings[name] = asked
+        for effort in efforts or (DEFAULT_EFFORT,):
+            codec = at_effort(name, effort)
+            find_codec(codec)
+            settings[codec] = asked
     return settings
 
 
@@ -201,6 +214,7 @@ def measure_and_report(
     data: Path | None,
     codecs: tuple[str, ...],
     models: tuple[str, ...],
+    efforts: tuple[int, ...],
     recognisers: tuple[str, ...],
     find_again: bool,
     limit: int | None,
@@ -219,7 +233,7 @@ def measure_and_report(
     from facecodec.bench.subjects import load_dataset
     from facecodec.bench.tables import show
 
-    asked = chosen(codecs, models)
+    asked = chosen(codecs, models, efforts)
     settings: dict[str, tuple[float, ...]] = {ORIGINAL: (0,)}
     if limits:
         settings |= {f"{name}@fit": limits for name in asked}
@@ -247,6 +261,7 @@ def time_and_report(
     data: Path | None,
     codecs: tuple[str, ...],
     models: tuple[str, ...],
+    efforts: tuple[int, ...],
     limit: int | None,
     out: Path | None,
     resume: bool,
@@ -260,7 +275,7 @@ def time_and_report(
     from facecodec.bench.subjects import load_dataset
     from facecodec.bench.tables import show
 
-    asked = chosen(codecs, models)
+    asked = chosen(codecs, models, efforts)
     out = folder_for(dataset, out, resume)
     count = limit or 20
     pictures = [

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from facecodec.bench.codecs.codec import BenchCodec
+from facecodec.bench.codecs.codec import EFFORT, BenchCodec
 from facecodec.bench.codecs.fit import within
 from facecodec.errors import UsageError
+from facecodec.search import DEFAULT_EFFORT
 
 MODULES = ("original", "jpeg", "hevc", "jpeg2000", "webp", "avif", "jpegxl", "zoo")
 TRIAL = 64  # pixels along each side of the trial picture
@@ -32,12 +33,19 @@ def is_reference(name: str) -> bool:
     return name.partition("@")[0] in references()
 
 
+def at_effort(name: str, effort: int) -> str:
+    """Returns the name of a codec at a level of effort, which only models have."""
+    if is_reference(name) or effort == DEFAULT_EFFORT:
+        return name
+    return f"{name}{EFFORT}{effort}"
+
+
 @cache
 def find_codec(name: str) -> BenchCodec:
     """Returns a reference codec by name, or a model by name or file.
 
-    With `@fit` or `@SCALE` after the name, the codec fits a limit in bytes (fit.py). Raises
-    UsageError for an unknown name.
+    With `@fit` or `@SCALE` after the name, the codec fits a limit in bytes (fit.py). With
+    `, effort N` after a model's name, it searches (ours.py). Raises UsageError for an unknown name.
     """
     base, at, scale = name.rpartition("@")
     if at:
@@ -49,8 +57,9 @@ def find_codec(name: str) -> BenchCodec:
         return references()[name]
     from facecodec.bench.codecs.ours import model_codec
 
+    model, _, effort = name.partition(EFFORT)
     try:
-        return model_codec(name)
+        return model_codec(model, int(effort or DEFAULT_EFFORT))
     except UsageError as error:
         raise UsageError(f"{error}; reference codecs: {', '.join(references())}") from None
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+EFFORT = ", effort "  # between a model's name and its level of effort
+
 
 @dataclass(frozen=True)
 class Commands:
@@ -35,7 +37,8 @@ class BenchCodec:
     largest. `encode` takes uint8 (H, W, 3) and a setting and returns a whole file; `decode` takes a
     file and (H, W). `missing` returns why the codec cannot run here, or None. `version` must change
     whenever the files may change. `commands` are its programs, if it has any. `teachers` are the
-    recognisers that it was trained against.
+    recognisers that it was trained against. `encode_within`, if a codec can do this itself, takes
+    pixels and a limit in bytes, and raises ImageError if no file is that small.
     """
 
     name: str
@@ -48,3 +51,4 @@ class BenchCodec:
     missing: Callable[[], str | None] = nothing
     commands: Commands | None = None
     teachers: tuple[str, ...] = ()
+    encode_within: Callable[[np.ndarray, int], bytes] | None = None

@@ -73,6 +73,11 @@ def within(codec: BenchCodec, scale: float | None = None) -> BenchCodec:
 
 def _finest(codec: BenchCodec, pixels: np.ndarray, limit: float) -> bytes | None:
     """Returns the file of the finest setting with at most `limit` bytes, or None."""
+    if codec.encode_within:
+        try:
+            return codec.encode_within(pixels, int(limit))
+        except ImageError:
+            return None
     at = cache(lambda index: codec.encode(pixels, codec.fine[index]))
     fitting = bisect_right(range(len(codec.fine)), limit, key=lambda index: len(at(index)))
     return at(fitting - 1) if fitting else None

@@ -326,21 +326,21 @@ FACE_OF_16 = (TEMPLATE * 16 / SIZE).tolist()
     [
         ("sise = 3", "unknown key 'sise'"),
         ('"a\\nb" = 3', r"unknown key 'a\\nb'"),
-        *((f"size = {value}", "size is a number of pixels from 8 to 1024")
+        *((f"size = {value}", "size must be a number of pixels from 8 to 1024")
           for value in ("0", "-16", "7", "1025", "1e9", "nan", "true", "'16'", "[16]")),
-        *((f"channels = {value}", "channels is 'rgb' or 'bgr'") for value in ("'grb'", "3", "[]")),
-        *((f"range = {value}", "range has two different numbers")
+        *((f"channels = {value}", "channels must be 'rgb' or 'bgr'") for value in ("'grb'", "3", "[]")),
+        *((f"range = {value}", "range must have two different numbers")
           for value in ("3", "[1]", "[1, 1]", "[nan, 1]", "[0, inf]", "[0, 1e300]", "['0', '255']",
                         "[false, true]", "[0, 1, 2]", "{}")),
-        *((f"template = {value}", "template has five points")
+        *((f"template = {value}", "template must have five points")
           for value in ("[[1, 2]]", "3", "[1, 2, 3, 4, 5]", [[float("nan"), 1.0]] * 5,
                         [[1, 2, 3]] * 5, "[['1', '2']]", [[0, 1e9]] * 5)),
         *((f"size = 16\ntemplate = {value}", "template is not five points of a face")
           for value in ([[3, 3]] * 5, (np.array(FACE_OF_16) / 100).tolist())),
-        *((f"mirrored = {value}", "mirrored is true or false") for value in ("1", "'yes'")),
-        ('metric = "euclidean"', "metric is 'cosine'"),
-        ("licence = 3", "licence is one line of text"),
-        ('source = "a\\nb"', "source is one line of text"),
+        *((f"mirrored = {value}", "mirrored must be true or false") for value in ("1", "'yes'")),
+        ('metric = "euclidean"', "metric must be 'cosine'"),
+        ("licence = 3", "licence must be one line of text"),
+        ('source = "a\\nb"', "source must be one line of text"),
         ("size = ", "not a TOML file"),
         ("size = " + "[" * 100_000, "not a TOML file"),
         ("\udcff", "not a TOML file"),
@@ -362,20 +362,23 @@ def test_what_recognisers_want_is_within_the_ranges_of_a_contract(tmp_path):
     assert np.array(found.template) == pytest.approx(np.array(FACE_OF_16))
 
 
-def test_a_recogniser_for_one_crop_a_time_or_of_another_size_is_taken_or_named(tmp_path):
-    """Many exported files have a batch of one, and some have crops of another size."""
+def test_a_recogniser_of_a_fixed_batch_is_taken_and_of_another_size_named(tmp_path):
+    """Many exported files have a batch of one or two, and some have crops of another size."""
     free = tiny_recogniser(tmp_path / "free.onnx")
     onnx = pytest.importorskip("onnx", reason="the 'train' extra is not installed")
     model = onnx.load(free)
-    for name, batch, side in (("one", 1, 16), ("large", 1, 24)):
+    for name, batch, side in (("1", 1, 16), ("2", 2, 16), ("5", 5, 16), ("large", 1, 24)):
         sides = model.graph.input[0].type.tensor_type.shape.dim
         sides[0].dim_value, sides[2].dim_value, sides[3].dim_value = batch, side, side
         onnx.save(model, tmp_path / f"{name}.onnx")
-    for path in tmp_path.glob("*.onnx"):
-        path.with_suffix(".toml").write_text("size = 16\n")
     crop = np.random.default_rng(0).uniform(0, 255, (3, 16, 16)).astype(np.float32)
-    one = Recogniser(tmp_path / "one.onnx")
-    assert one(crop) == pytest.approx(Recogniser(free)(crop), abs=1e-6)
+    for mirrored in ("true", "false"):
+        for path in tmp_path.glob("*.onnx"):
+            path.with_suffix(".toml").write_text(f"size = 16\nmirrored = {mirrored}\n")
+        expected = Recogniser(free)(crop)
+        for batch in "125":
+            found = Recogniser(tmp_path / f"{batch}.onnx")(crop)
+            assert found == pytest.approx(expected, abs=1e-6)
     with pytest.raises(
         UsageError, match=r"takes \(1, 3, 24, 24\), not crops \(B, 3, 16, 16\): state"
     ):

@@ -1,7 +1,7 @@
 """Recognisers: ONNX files. A TOML file beside each states its contract.
 
-Recognisers that teach, recognisers that judge, and a user's own all work alike. docs/bench.md
-explains the keys of the TOML file.
+Recognisers that teach, recognisers that judge, and a user's own all work alike. CONTRIBUTING.md
+lists the keys of the TOML file.
 """
 
 from __future__ import annotations
@@ -119,12 +119,12 @@ def _is_line(value: object) -> bool:
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "size": (
         lambda value: type(value) is int and 8 <= value <= MAX_SIZE,
-        f"is a number of pixels from 8 to {MAX_SIZE}",
+        f"must be a number of pixels from 8 to {MAX_SIZE}",
     ),
-    "channels": (lambda value: value in ("rgb", "bgr"), "is 'rgb' or 'bgr'"),
+    "channels": (lambda value: value in ("rgb", "bgr"), "must be 'rgb' or 'bgr'"),
     "range": (
         lambda value: _is_pair(value, 65536) and value[0] != value[1],
-        "has two different numbers, from -65536 to 65536",
+        "must have two different numbers, from -65536 to 65536",
     ),
     "template": (
         lambda value: (
@@ -132,12 +132,15 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
             and len(value) in (0, POINTS)
             and all(_is_pair(each, 2 * MAX_SIZE) for each in value)
         ),
-        f"has five points (x, y), of numbers from {-2 * MAX_SIZE} to {2 * MAX_SIZE}",
+        f"must have five points (x, y), of numbers from {-2 * MAX_SIZE} to {2 * MAX_SIZE}",
     ),
-    "mirrored": (lambda value: type(value) is bool, "is true or false"),
-    "metric": (lambda value: value == "cosine", "is 'cosine'"),
-    "licence": (_is_line, "is one line of text"),
-    "source": (_is_line, "is one line of text"),
+    "mirrored": (lambda value: type(value) is bool, "must be true or false"),
+    "metric": (
+        lambda value: value == "cosine",
+        "must be 'cosine'; Euclidean distances of unit vectors rank alike",
+    ),
+    "licence": (_is_line, "must be one line of text"),
+    "source": (_is_line, "must be one line of text"),
 }
 
 
@@ -175,7 +178,7 @@ class Recogniser:
                 f"state its size in {path.with_suffix('.toml').name}, or export it so"
             )
         self._input = taken.name
-        self._one_at_a_time = taken.shape[0] == 1
+        self._batch = taken.shape[0] if isinstance(taken.shape[0], int) else None  # None: any
 
     def __call__(self, crop: np.ndarray) -> np.ndarray:
         """Returns the unit vector (D,) of a crop (3, size, size), RGB float32 in 0..255.
@@ -186,10 +189,13 @@ class Recogniser:
         image = crop if self.contract.channels == "rgb" else crop[::-1]
         image = image * np.float32((high - low) / 255) + np.float32(low)
         images = with_mirror(image) if self.contract.mirrored else image[None]
-        images = np.ascontiguousarray(images)
-        batches = [each[None] for each in images] if self._one_at_a_time else [images]
-        found = [self._session.run(None, {self._input: each})[0] for each in batches]
-        total = np.concatenate(found).sum(0)
+        batch = self._batch or len(images)
+        filled = np.concatenate([images, np.repeat(images[-1:], -len(images) % batch, 0)])
+        found = [
+            self._session.run(None, {self._input: filled[start : start + batch]})[0]
+            for start in range(0, len(filled), batch)
+        ]
+        total = np.concatenate(found)[: len(images)].sum(0)
         return total / np.linalg.norm(total)
 
 

@@ -175,7 +175,7 @@ def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "recogniser",
             metavar="NAME|FILE.onnx",
             type=click.Path(),
-            help="The network that measures S.",
+            help="The network that measures S. It does not take part in the search of --effort.",
         ),
     )
     for option in reversed(options):

@@ -13,13 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 from safetensors import safe_open
 
 from conftest import DATA
 from facecodec import ModelError, UsageError, frozen
-from facecodec.cli import main
 from facecodec.codec import Codec
 from facecodec.container import unpack
 from facecodec.search import efforts
@@ -645,19 +643,3 @@ def test_searching_imports_no_torch(tmp_path, scene, searched):
         "assert not {'torch', 'onnx', 'compressai'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_the_command_line_and_python_write_the_same_searched_file(tiny_searched, tmp_path):
-    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
-    (tmp_path / "in").mkdir()
-    Image.fromarray(pixels).save(tmp_path / "in" / "a.png")
-    path = str(tiny_searched.card.path)
-    command = ["encode", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "-m", path]
-    result = CliRunner().invoke(main, [*command, "-e", "2", "-q", "4", "--verify", "--json"])
-    assert result.exit_code == 0, result.output
-    found = (tmp_path / "out" / "a.fic").read_bytes()
-    assert found == tiny_searched.encode(pixels, 4, effort=2)
-    facts = json.loads(result.stdout)
-    before = len(tiny_searched.encode(pixels, 4))
-    assert (facts["effort"], facts["bytes_at_effort_1"]) == (2, before)
-    assert facts["bytes"] == len(found) != before

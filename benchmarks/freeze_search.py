@@ -30,7 +30,12 @@ from facecodec.training.config import load_config
 from facecodec.training.gradients import TEACHERS, write_faces, write_model
 
 ROOT = Path(__file__).parents[1]
-CONFIGURATIONS = {"l2-ipr": "l2-ipr-every-size", "l2-rec": "l2-rec", "hq-ipr": "hq-ipr"}
+CONFIGURATIONS = {
+    "l2-ipr": "l2-ipr-every-size",
+    "l2-ip": "l2-ip",
+    "l2-rec": "l2-rec",
+    "hq-ipr": "hq-ipr",
+}
 
 
 @click.command()

@@ -31,6 +31,7 @@ from facecodec.search.files import (
     Graphs,
     Place,
     load_faces,
+    load_search,
     save,
     search_file,
 )
@@ -643,3 +644,17 @@ def test_searching_imports_no_torch(tmp_path, scene, searched):
         "assert not {'torch', 'onnx', 'compressai'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_models_that_only_keep_identity_are_searched_with_a_little_weight_for_pixels(tmp_path):
+    pytest.importorskip("onnx", reason="the train extra is not installed")
+    from facecodec.training.config import load_config
+    from facecodec.training.gradients import write_model
+
+    model = Path(shutil.copy(DATA / "tiny-map.safetensors", tmp_path))
+    configs = Path(__file__).parents[1] / "configs"
+    weights = []
+    for name in ("l2-ipr", "l2-ip"):
+        write_model(model, load_config(configs / f"{name}.toml"))
+        weights.append(load_search(*frozen.load(model)).pixels)
+    assert 0 < weights[1] < weights[0] / 10

@@ -116,7 +116,7 @@ class Codec:
     ) -> Analysed:
         """Returns the latents of an image, from which it can be coded at several qualities.
 
-        `progress` is called during each search, with the share that is done, 0 to 1.
+        `progress` is called during each search: see search.efforts.Progress.
         """
         return Analysed(self, image, chunks, effort, progress)
 
@@ -297,9 +297,7 @@ class Analysed:
         """Returns the latents to be coded at a quality byte, searched for if the effort says so."""
         if self._search is None:
             return self._latents
-        return self._search.improve(
-            self.pixels, self._latents, byte, self._effort, self._progress or (lambda share: None)
-        )
+        return self._search.improve(self.pixels, self._latents, byte, self._effort, self._progress)
 
     def _file(self, latents: Any, byte: int) -> Encoded:
         """Returns the file of latents at a quality byte.

@@ -658,3 +658,13 @@ def test_models_that_only_keep_identity_are_searched_with_a_little_weight_for_pi
         write_model(model, load_config(configs / f"{name}.toml"))
         weights.append(load_search(*frozen.load(model)).pixels)
     assert 0 < weights[1] < weights[0] / 10
+
+
+def test_progress_goes_from_nothing_to_all_and_says_what_is_saved(tiny_searched, picture):
+    seen = []
+    analysed = tiny_searched.analyse(picture, effort=3, progress=lambda *each: seen.append(each))
+    found = analysed.at(96).data
+    shares, saved = zip(*seen, strict=True)
+    assert (list(shares), shares[-1]) == (sorted(shares), 1)
+    before = len(analysed.unsearched(96).data)
+    assert 0 < saved[-1] == pytest.approx(1 - len(found) / before, abs=0.1)

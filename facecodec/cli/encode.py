@@ -210,7 +210,8 @@ def _bar(shown: bool) -> Iterator[Progress | None]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("searching"), BarColumn(), TimeRemainingColumn())
+    saved = TextColumn("{task.fields[saved]:.0%} of the bits saved")
+    columns = (TextColumn("searching"), BarColumn(), TimeRemainingColumn(), saved)
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=1)
-        yield lambda share: bar.update(task, completed=share)
+        task = bar.add_task("", total=1, saved=0.0)
+        yield lambda share, saved: bar.update(task, completed=share, saved=max(0.0, saved))

@@ -42,7 +42,8 @@ RELAXED = {  # the families that can be searched, and their modules here
 # NumPy raises these if a graph's output has the wrong shape for the next step, or is not finite.
 MISFIT = (ValueError, IndexError, OverflowError, np.linalg.LinAlgError)
 
-Progress = Callable[[float], None]  # takes the share of the work that is done
+# Takes the share of the work that is done, and that of the bits saved in the window at hand.
+Progress = Callable[[float, float], None]
 
 
 class Search:
@@ -68,7 +69,7 @@ class Search:
         latents: tuple[np.ndarray, ...],
         quality_byte: int,
         effort: int,
-        progress: Progress = lambda share: None,
+        progress: Progress | None = None,
     ) -> tuple[np.ndarray, ...]:
         """Returns better latents, floats of the same shapes, for a quality byte.
 
@@ -90,7 +91,7 @@ class Search:
         latents: tuple[np.ndarray, ...],
         quality_byte: int,
         schedule: Schedule,
-        progress: Progress,
+        progress: Progress | None,
     ) -> tuple[np.ndarray, ...]:
         matrix = self._matrix(pixels)
         better = tuple(each.copy() for each in latents)
@@ -99,10 +100,11 @@ class Search:
         free = np.ones(latents[0].shape[1:], np.float32)
         done = 0
 
-        def step(window: Window) -> None:
+        def step(window: Window, saved: float) -> None:
             nonlocal done
             done += window.area
-            progress(done / total)
+            if progress is not None:
+                progress(done / total, saved)
 
         for window in parts:
             self._improve(pixels, better, window, free, quality_byte, schedule, matrix, step)
@@ -124,7 +126,7 @@ class Search:
         quality_byte: int,
         schedule: Schedule,
         matrix: np.ndarray | None,
-        step: Callable[[Window], None],
+        step: Callable[[Window, float], None],
     ) -> None:
         """Searches one window and writes the result to the `free` positions of `latents`."""
         rows, columns = window.seen
@@ -148,21 +150,21 @@ class Search:
         free[window.own] = 0
         masks = [own[window.seen], own[::BLOCK, ::BLOCK][boxes[1]]]
 
+        first = relaxed.at(relaxed.start, rounded)
+        unsearched = first.bits + objective.loss(first.picture)
+
         def gradient(
             values: list[np.ndarray], soften: Rounding, rng: np.random.Generator
         ) -> list[np.ndarray]:
-            step(window)
             evaluated = relaxed.at(values, soften)
+            step(window, 1 - evaluated.bits / max(first.bits, 1))
             whole = evaluated.gradient(objective.gradient(evaluated.picture, rng))
             return [each * mask for each, mask in zip(whole, masks, strict=True)]
 
-        def loss(values: list[np.ndarray]) -> float:
-            evaluated = relaxed.at(values, rounded)
-            return evaluated.bits + objective.loss(evaluated.picture)
-
         rng = np.random.default_rng([rows.start, columns.start])
         found = anneal(relaxed.start, gradient, schedule, rng)
-        if loss(found) < loss(relaxed.start):
+        last = relaxed.at(found, rounded)
+        if last.bits + objective.loss(last.picture) < unsearched:
             for view, new, mask in zip(views, relaxed.latents(found), masks, strict=True):
                 np.copyto(view, new, where=mask > 0)
 

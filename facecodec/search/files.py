@@ -167,14 +167,22 @@ def load_search(card: ModelCard, model: Mapping[str, np.ndarray]) -> SearchFile:
         raise _malformed(path, error) from None
 
 
-def load_faces(card: ModelCard) -> FacesFile:
-    """Returns the file for faces, from beside a model's search file or from an installed model.
+def faces_file(model: Path) -> Path:
+    """Returns where the file for faces is: beside a model's search file, or an installed model's.
 
-    Raises ModelError, which names the file.
+    If it is nowhere, returns where it should be.
     """
-    folders = [card.path.parent, *frozen.search_path()]
-    beside = [folder / FOLDER / FACES for folder in folders]
-    path = next((each for each in beside if each.exists()), beside[0])
+    beside = [folder / FOLDER / FACES for folder in _folders(model)]
+    return next((each for each in beside if each.exists()), beside[0])
+
+
+def _folders(model: Path) -> list[Path]:
+    return [model.parent, *frozen.search_path()]
+
+
+def load_faces(card: ModelCard) -> FacesFile:
+    """Returns the file for faces of a model. Raises ModelError, which names the file."""
+    folders, path = _folders(card.path), faces_file(card.path)
     facts, tensors = _load(path, "")
     try:
         sizes = {str(name): int(size) for name, size in facts["sizes"].items()}

@@ -25,7 +25,7 @@ def model_codec(name: str, effort: int = DEFAULT_EFFORT) -> BenchCodec:
     """
     from facecodec import codec as facecodec
     from facecodec.frozen import model_path
-    from facecodec.search.files import FACES, search_file
+    from facecodec.search.files import faces_file, search_file
 
     path = model_path(name)
     model = facecodec.Codec(path, threads=1)
@@ -38,8 +38,7 @@ def model_codec(name: str, effort: int = DEFAULT_EFFORT) -> BenchCodec:
     version = f"{model.card.fingerprint}, file {_digest(path)}"
     if effort > DEFAULT_EFFORT:
         name += f"{EFFORT}{effort}"
-        search = search_file(path)
-        for file in (search, search.with_name(FACES)):
+        for file in (search_file(path), faces_file(path)):
             version += f", {file.name} {_digest(file)}" if file.exists() else ""
 
     def encode_command(q: float, source: Path, target: Path) -> list[str]:

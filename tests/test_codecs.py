@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facecodec.bench.codecs import code, ffmpeg, find_codec, references, unusable
+from facecodec.bench.codecs import at_effort, code, ffmpeg, find_codec, references, unusable
 from facecodec.bench.codecs.fit import nearest, scale_at
 from facecodec.bench.speed import TASKS, speed_results
 from facecodec.errors import ImageError, UsageError
@@ -270,3 +270,9 @@ def test_a_zoo_without_its_weights_is_said(monkeypatch):
     monkeypatch.setattr("compressai.zoo.bmshj2018_hyperprior", offline)
     zoo.network.cache_clear()
     assert "could not be downloaded: no route to host" in zoo.missing()
+
+
+def test_the_effort_stands_before_the_scale():
+    codec = find_codec(at_effort("l2-rec@0.5", 2))
+    assert codec.name == "l2-rec, effort 2@0.5"
+    assert at_effort("jpeg@fit", 2) == "jpeg@fit"

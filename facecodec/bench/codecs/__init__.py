@@ -37,7 +37,8 @@ def at_effort(name: str, effort: int) -> str:
     """Returns the name of a codec at a level of effort, which only models have."""
     if is_reference(name) or effort == DEFAULT_EFFORT:
         return name
-    return f"{name}{EFFORT}{effort}"
+    base, at, scale = name.partition("@")
+    return f"{base}{EFFORT}{effort}{at}{scale}"
 
 
 @cache

@@ -4,7 +4,6 @@ from dataclasses import replace
 from itertools import islice
 
 import numpy as np
-import onnxruntime
 import pytest
 from PIL import Image
 
@@ -19,7 +18,6 @@ from facecodec.faces.mobilefacenet import MobileFaceNet  # noqa: E402
 from facecodec.faces.recognisers import Recogniser  # noqa: E402
 from facecodec.faces.teachers import load_teacher  # noqa: E402
 from facecodec.networks.coded import Coded  # noqa: E402
-from facecodec.networks.export import graph  # noqa: E402
 from facecodec.networks.head import HeadNetwork  # noqa: E402
 from facecodec.training import loop, terms  # noqa: E402
 from facecodec.training.adversary import Adversary  # noqa: E402
@@ -238,20 +236,3 @@ def test_a_wrong_configuration_names_its_key(change, message):
 def test_a_head_that_does_not_fit_is_named():
     with pytest.raises(UsageError, match=r"\[head\] table"):
         loop.build_network(replace(CONFIG, head={"wide": 3}))
-
-
-def test_weights_in_eight_bits_take_half_the_bytes_and_stay_within_half_a_step():
-    layer = torch.nn.Conv2d(32, 64, 3)
-    example = torch.randn(1, 32, 9, 9)
-    half, eight = (graph(layer, example, eight_bits=each) for each in (False, True))
-    assert len(eight) < 0.6 * len(half)
-    step = layer.weight.detach().abs().amax((1, 2, 3)) / 127
-    most = (
-        0.51
-        * step[:, None, None]
-        * torch.nn.functional.conv2d(example.abs(), torch.ones(1, 32, 3, 3))
-    )
-    found = onnxruntime.InferenceSession(eight.tobytes()).run(None, {"input": example.numpy()})[0]
-    off = (torch.from_numpy(found) - layer(example)).abs()[0]
-    assert off.max() > 0
-    assert (off <= most[0] + 1e-3).all()

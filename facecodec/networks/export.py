@@ -1,4 +1,4 @@
-"""Exports torch modules as ONNX graphs with small constants, and measures their reach."""
+"""Exports torch modules as ONNX graphs in half precision, and measures their reach."""
 
 from __future__ import annotations
 
@@ -15,20 +15,11 @@ from facecodec.errors import UsageError
 from facecodec.sessions import Transforms
 from facecodec.tensors import REACH
 
-SMALLEST = 2.0**-24  # a positive number in half precision
-WEIGHTS = 2048  # numbers from which on a constant is stored in eight bits, if it may be
 
-
-def graph(
-    module: nn.Module,
-    example: Tensor,
-    outputs: tuple[str, ...] = ("output",),
-    eight_bits: bool = False,
-) -> np.ndarray:
+def graph(module: nn.Module, example: Tensor, outputs: tuple[str, ...] = ("output",)) -> np.ndarray:
     """Returns the module as the bytes of an ONNX graph, uint8. `outputs` names its outputs.
 
-    Height and width are free. Constants are in half precision or, with `eight_bits`, the weights in
-    eight bits.
+    Height and width are free, and constants are in half precision.
     """
     buffer: Any = io.BytesIO()  # the exporter accepts it, although its types do not
     axes = {2: "height", 3: "width"}
@@ -43,8 +34,6 @@ def graph(
         dynamo=False,
     )
     model = onnx.load_from_string(buffer.getvalue())
-    if eight_bits:
-        store_eight_bits(model)
     halve(model)
     # The exporter's name and version must not change the bytes of a model.
     model.producer_name = model.producer_version = ""
@@ -52,33 +41,6 @@ def graph(
         node.doc_string = ""
     onnx.checker.check_model(model)
     return np.frombuffer(model.SerializeToString(deterministic=True), np.uint8)
-
-
-def store_eight_bits(model: onnx.ModelProto) -> None:
-    """Stores the weights of an ONNX model in eight bits. It still computes in float32.
-
-    Each row of a weight's first dimension has its own scale.
-    """
-    for initializer in list(model.graph.initializer):
-        value = numpy_helper.to_array(initializer)
-        if value.dtype != np.float32 or value.ndim < 2 or value.size < WEIGHTS:
-            continue
-        name = initializer.name
-        largest = np.abs(value).max(axis=tuple(range(1, value.ndim)), keepdims=True)
-        # Scales are stored in half precision, so the weights are rounded by such scales.
-        scale = np.maximum(largest / 127, SMALLEST).astype(np.float16).astype(np.float32)
-        rounded = np.rint(value / scale).clip(-127, 127).astype(np.int8)
-        model.graph.initializer.remove(initializer)
-        model.graph.initializer.extend(
-            [
-                numpy_helper.from_array(rounded, f"{name}.int8"),
-                numpy_helper.from_array(scale, f"{name}.scale"),
-            ]
-        )
-        whole = f"{name}.whole"
-        model.graph.node.insert(0, helper.make_node("Mul", [whole, f"{name}.scale"], [name]))
-        cast = helper.make_node("Cast", [f"{name}.int8"], [whole], to=TensorProto.FLOAT)
-        model.graph.node.insert(0, cast)
 
 
 def halve(model: onnx.ModelProto) -> None:

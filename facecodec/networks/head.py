@@ -246,9 +246,7 @@ class HeadNetwork(nn.Module):
         The graph turns y_hat (1, M, h, w) into the embedding (1, 128) and the landmarks (1, 5, 2).
         """
         example = torch.zeros(1, self.channels, 8, 8)
-        tensors = {
-            "head.onnx": graph(_Seen(self), example, ("output", "landmarks"), eight_bits=True)
-        }
+        tensors = {"head.onnx": graph(_Seen(self), example, ("output", "landmarks"))}
         if self.classes is not None:
             tensors["weight"] = self.classes.weight.detach().numpy().astype(np.float16)
             tensors["bias"] = self.classes.bias.detach().numpy().astype(np.float16)

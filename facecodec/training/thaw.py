@@ -20,8 +20,7 @@ from facecodec.networks.hyperprior import hyper_synthesis
 from facecodec.networks.integers import SCALE_MIN, SCALE_STEPS, convolutions
 from facecodec.networks.sliced import correction
 
-# The ends of names of weights that networks/export.py stored in half precision or in eight bits.
-HALF, EIGHT_BITS, SCALE = ".half", ".int8", ".scale"
+HALF = ".half"  # the end of names of weights that networks/export.py stored in half precision
 
 
 def thawed(family: str, tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
@@ -100,14 +99,11 @@ def thawed_head(head: HeadFile) -> dict[str, Tensor]:
 
 
 def _stored(graph: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns the constants of a graph, float64, by their names before they were made small."""
-    stored = {
+    """Returns the constants of a graph, float64, by their names before they were halved."""
+    return {
         each.name.removesuffix(HALF): numpy_helper.to_array(each).astype(np.float64)
         for each in onnx.load_model_from_string(graph.tobytes()).graph.initializer
     }
-    for name in [name.removesuffix(EIGHT_BITS) for name in stored if name.endswith(EIGHT_BITS)]:
-        stored[name] = stored.pop(name + EIGHT_BITS) * stored.pop(name + SCALE)
-    return stored
 
 
 def _weights(prefix: str, stored: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

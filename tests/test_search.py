@@ -13,11 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 from safetensors import safe_open
 
 from conftest import DATA
 from facecodec import ModelError, UsageError, frozen
+from facecodec.cli import cli
 from facecodec.codec import Codec
 from facecodec.container import unpack
 from facecodec.search import efforts
@@ -668,3 +670,19 @@ def test_progress_goes_from_nothing_to_all_and_says_what_is_saved(tiny_searched,
     assert (list(shares), shares[-1]) == (sorted(shares), 1)
     before = len(analysed.unsearched(96).data)
     assert 0 < saved[-1] == pytest.approx(1 - len(found) / before, abs=0.1)
+
+
+def test_the_command_line_and_python_write_the_same_searched_file(tiny_searched, tmp_path, picture):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(picture).save(tmp_path / "in" / "a.png")
+    path = str(tiny_searched.card.path)
+    command = ["encode", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "-m", path]
+    result = CliRunner().invoke(cli, [*command, "-e", "3", "-q", "4", "--verify", "--json"])
+    assert result.exit_code == 0, result.output
+    found = (tmp_path / "out" / "a.fic").read_bytes()
+    assert found == tiny_searched.encode(picture, 4, effort=3)
+    facts = json.loads(result.stdout)
+    plain = tiny_searched.encode(picture, 4)
+    assert found != plain
+    assert (facts["effort"], facts["bytes_at_effort_1"]) == (3, len(plain))
+    assert facts["bytes"] == len(found)

@@ -50,6 +50,7 @@ class _Tape:
     backward: list[onnx.NodeProto] = field(default_factory=list)
     weights: dict[str, np.ndarray] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
+    stepwise: set[str] = field(default_factory=set)  # values whose slope is 0 wherever it exists
     names: int = 0
 
     def emit(self, kind: str, *inputs: str, **attributes: Any) -> str:
@@ -169,7 +170,27 @@ def _read(model: onnx.ModelProto, example: tuple[int, ...], static: bool) -> tup
     asked = {name for node in nodes for name in node.input}
     constants = {name: value for name, value in constants.items() if name in asked}
     shapes = {name: np.shape(value) for name, value in values.items()} | {entrance: example}
-    return _Tape(nodes, constants, shapes, static), entrance, output
+    tape = _Tape([], constants, shapes, static)
+    for node in nodes:
+        tape.nodes.extend(_product(tape, node) if node.op_type == "PRelu" else [node])
+    return tape, entrance, output
+
+
+def _product(tape: _Tape, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """Returns the nodes of a PRelu as a product with its slopes.
+
+    ONNX Runtime computes this four times as fast as a PRelu, and the gradient needs the slopes too.
+    """
+    (entrance, slope), (made,) = node.input, node.output
+    positive, slopes = f"{made}.positive", f"{made}.slopes"
+    tape.constants |= {"zero": np.array(0, np.float32), "one": np.array(1, np.float32)}
+    tape.shapes[slopes] = tape.shapes[made]
+    tape.stepwise.add(slopes)
+    return [
+        helper.make_node("Greater", [entrance, "zero"], [positive]),
+        helper.make_node("Where", [positive, "one", slope], [slopes]),
+        helper.make_node("Mul", [entrance, slopes], [made]),
+    ]
 
 
 def _differentiate(tape: _Tape, entrance: str, output: str, cotangent: str) -> str:
@@ -262,16 +283,21 @@ def _conv(tape: _Tape, node: onnx.NodeProto, gradient: str) -> Pieces:
         )
         return [(name, back)]
     if stride > 1:  # a grouped ConvTranspose is slow, so zeros are inserted before a convolution
-        channels, height, width = made[1:]
-        apart = tape.emit(
-            "Reshape", gradient, tape.constant(_ints(-1, channels, height, 1, width, 1))
+        _, _, height, width = made
+        ends = np.zeros((height * stride, width * stride), np.float32)
+        ends[::stride, ::stride] = 1
+        larger = tape.constant(np.array([1, 1, stride, stride], np.float32))
+        # A Pad of six axes, which would insert them too, is seven times as slow.
+        repeated = tape.emit(
+            "Resize",
+            gradient,
+            "",
+            larger,
+            mode="nearest",
+            coordinate_transformation_mode="asymmetric",
+            nearest_mode="floor",
         )
-        ends = tape.constant(_ints(0, 0, 0, 0, 0, 0, 0, 0, 0, stride - 1, 0, stride - 1))
-        gradient = tape.emit(
-            "Reshape",
-            tape.emit("Pad", apart, ends),
-            tape.constant(_ints(-1, channels, height * stride, width * stride)),
-        )
+        gradient = tape.emit("Mul", repeated, tape.constant(ends))
         extra -= stride - 1
     start = kernel - 1 - pads[0]
     turn = (_ints(-1, -1), _ints(-kernel - 1, -kernel - 1), _ints(2, 3), _ints(-1, -1))
@@ -304,7 +330,7 @@ def _mul(tape: _Tape, node: onnx.NodeProto, gradient: str) -> Pieces:
     return [
         (name, _like(tape, name, node.output[0], tape.emit("Mul", gradient, other)))
         for name, other in pairs
-        if name not in tape.constants
+        if name not in tape.constants and name not in tape.stepwise
     ]
 
 
@@ -332,12 +358,6 @@ def _rectified(tape: _Tape, node: onnx.NodeProto, gradient: str) -> Pieces:
     slope = slope if node.op_type == "LeakyRelu" else 0.0
     positive = tape.emit("Greater", node.output[0], tape.number(0))
     factor = tape.emit("Where", positive, tape.number(1), tape.number(slope))
-    return [(node.input[0], tape.emit("Mul", gradient, factor))]
-
-
-def _prelu(tape: _Tape, node: onnx.NodeProto, gradient: str) -> Pieces:
-    positive = tape.emit("Greater", node.input[0], tape.number(0))
-    factor = tape.emit("Where", positive, tape.number(1), node.input[1])
     return [(node.input[0], tape.emit("Mul", gradient, factor))]
 
 
@@ -443,7 +463,6 @@ _RULES: dict[str, Rule] = {
     "Identity": _identity,
     "LeakyRelu": _rectified,
     "Mul": _mul,
-    "PRelu": _prelu,
     "ReduceMean": _mean,
     "Relu": _rectified,
     "Resize": _resize,

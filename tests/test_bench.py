@@ -902,6 +902,12 @@ def test_a_card_says_how_a_model_was_trained_and_what_it_does(
     assert "Written by `facecodec card l2-ipr -q 2 --limit 3 " in text
 
 
+def test_a_card_in_a_folder_that_is_not_there_is_refused_first(run_cli, people_root, tmp_path):
+    done = run_cli("card", "l2-ipr", "--data", people_root, "-o", "not/there/card.md")
+    assert done.returncode == 2, done.stderr
+    assert "the folder not/there of the card is not there" in done.stderr.decode()
+
+
 def test_a_broken_recogniser_is_named(tmp_path):
     (tmp_path / "x.onnx").write_bytes(b"nonsense")
     with pytest.raises(UsageError, match=r"x\.onnx: the recogniser does not load"):

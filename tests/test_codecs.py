@@ -276,3 +276,9 @@ def test_the_effort_stands_before_the_scale():
     codec = find_codec(at_effort("l2-rec@0.5", 2))
     assert codec.name == "l2-rec, effort 2@0.5"
     assert at_effort("jpeg@fit", 2) == "jpeg@fit"
+
+
+@pytest.mark.parametrize("effort", ["y", "0", "10", ""])
+def test_an_effort_that_is_none_is_refused(effort):
+    with pytest.raises(UsageError, match="whole number, 1 to 9"):
+        find_codec(f"l2-rec, effort {effort}")

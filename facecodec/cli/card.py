@@ -11,6 +11,7 @@ import click
 
 from facecodec.cli.bench import Progress, recogniser_option, require_bench
 from facecodec.cli.paths import LocalPath
+from facecodec.errors import UsageError
 
 
 @click.command()
@@ -59,6 +60,8 @@ def card(
     path = model_path(model)
     facts = read_card(path)
     out = out or path.with_suffix(".md")
+    if not out.parent.is_dir():
+        raise UsageError(f"the folder {out.parent} of the card is not there")
     bench = open_bench(recognisers, data)
     try:
         subjects = load_dataset("lfw", data, limit).subjects

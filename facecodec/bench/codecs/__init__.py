@@ -15,7 +15,7 @@ import numpy as np
 from facecodec.bench.codecs.codec import EFFORT, BenchCodec
 from facecodec.bench.codecs.fit import within
 from facecodec.errors import UsageError
-from facecodec.search import DEFAULT_EFFORT
+from facecodec.search import DEFAULT_EFFORT, EFFORTS
 
 MODULES = ("original", "jpeg", "hevc", "jpeg2000", "webp", "avif", "jpegxl", "zoo")
 TRIAL = 64  # pixels along each side of the trial picture
@@ -58,7 +58,9 @@ def find_codec(name: str) -> BenchCodec:
         return references()[name]
     from facecodec.bench.codecs.ours import model_codec
 
-    model, _, effort = name.partition(EFFORT)
+    model, comma, effort = name.partition(EFFORT)
+    if comma and effort not in map(str, EFFORTS):
+        raise UsageError(f"{name}: an effort is a whole number, {EFFORTS[0]} to {EFFORTS[-1]}")
     try:
         return model_codec(model, int(effort or DEFAULT_EFFORT))
     except UsageError as error:

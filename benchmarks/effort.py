@@ -41,7 +41,6 @@ CURVE = np.arange(1, 7.25, 0.5)  # qualities of effort 1, with which other effor
 @click.command()
 @click.option("--limit", type=int, default=24, help="Number of photographs, one per person.")
 @click.option("--dataset", default="lfw", help="Of docs/data.md.")
-@click.option("--side", type=int, help="Shrink photographs to so many pixels a side first.")
 @click.option("--split", type=click.Choice(["train", "test"]), default="test")
 @click.option("-q", "qualities", type=float, multiple=True, default=(2.0, 4.0))
 @click.option("-e", "efforts", type=int, multiple=True, default=(2, 3, 4, 5, 6, 7))
@@ -53,7 +52,6 @@ CURVE = np.arange(1, 7.25, 0.5)  # qualities of effort 1, with which other effor
 def main(
     limit: int,
     dataset: str,
-    side: int | None,
     split: str,
     qualities: tuple[float, ...],
     efforts: tuple[int, ...],
@@ -66,7 +64,7 @@ def main(
     """Measure what is missing in the file and print its tables."""
     if not tables:
         wanted = [(1, q) for q in CURVE] + [(e, q) for q in qualities for e in efforts]
-        _measure(chosen(dataset, split, limit), side, model, wanted, out)
+        _measure(chosen(dataset, split, limit), model, wanted, out)
     rows, timed = (
         [row for row in map(json.loads, path.read_text().splitlines()) if row["model"] == model]
         for path in (out, idle or out)
@@ -88,9 +86,7 @@ def chosen(dataset: str, split: str, limit: int) -> list[Photo]:
     return [listed[index] for index in order]
 
 
-def _measure(
-    photos: list[Photo], side: int | None, model: str, wanted: list[tuple[int, float]], out: Path
-) -> None:
+def _measure(photos: list[Photo], model: str, wanted: list[tuple[int, float]], out: Path) -> None:
     done = set()
     if out.exists():
         for line in out.read_text().splitlines():
@@ -104,10 +100,6 @@ def _measure(
         if not missing:
             continue
         pixels = load(photo.path)
-        if side is not None:
-            image = Image.fromarray(pixels)
-            image.thumbnail((side, side), Image.Resampling.LANCZOS)
-            pixels = np.asarray(image)
         points = find(pixels)
         if points is None:
             continue

@@ -179,6 +179,25 @@ def test_gradient_of_other_operators_is_torchs():
     _check_taught(Squeezing())
 
 
+def test_a_constant_of_any_name_keeps_its_value():
+    """The gradient brings constants of its own."""
+    torch = pytest.importorskip("torch")
+
+    class Named(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.zero = torch.nn.Parameter(torch.full((3, 1, 1), 0.5))
+            self.one = torch.nn.Parameter(torch.full((3, 1, 1), 0.25))
+            self.prelu = torch.nn.PReLU(3)
+            self.last = torch.nn.Linear(3 * 112 * 112, 16)
+
+        def forward(self, image):
+            return self.last((self.prelu((image - 127.5) / 128 * self.zero) + self.one).flatten(1))
+
+    torch.manual_seed(0)
+    _check_taught(Named())
+
+
 def test_an_operator_without_a_rule_is_refused():
     torch = pytest.importorskip("torch")
     from facecodec.networks.gradients import split

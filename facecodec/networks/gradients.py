@@ -2,7 +2,8 @@
 
 The search (facecodec/search) needs gradients but must not need torch. So the chain rule is applied
 to the graph once, when a model is frozen. Weights are constants; the gradient is with respect to
-the one input. Each operator has a rule in `_RULES`; an operator without a rule is an error.
+the one input. Each operator has a rule in `_RULES`; an operator without a rule is an error. A PRelu
+becomes other operators first.
 
 If a rule needs a value of the forward pass, `split` makes it an output of the forward graph and an
 input of the backward graph. So nothing is computed twice. `taught` puts both passes into one graph,
@@ -183,12 +184,13 @@ def _product(tape: _Tape, node: onnx.NodeProto) -> list[onnx.NodeProto]:
     """
     (entrance, slope), (made,) = node.input, node.output
     positive, slopes = f"{made}.positive", f"{made}.slopes"
-    tape.constants |= {"zero": np.array(0, np.float32), "one": np.array(1, np.float32)}
+    zero, one = "gradient.zero", "gradient.one"  # no names of the network's own
+    tape.constants |= {zero: np.array(0, np.float32), one: np.array(1, np.float32)}
     tape.shapes[slopes] = tape.shapes[made]
     tape.stepwise.add(slopes)
     return [
-        helper.make_node("Greater", [entrance, "zero"], [positive]),
-        helper.make_node("Where", [positive, "one", slope], [slopes]),
+        helper.make_node("Greater", [entrance, zero], [positive]),
+        helper.make_node("Where", [positive, one, slope], [slopes]),
         helper.make_node("Mul", [entrance, slopes], [made]),
     ]
 

@@ -21,6 +21,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from facecodec.errors import ModelError, UsageError
+from facecodec.steps import packed, unpacked
 from facecodec.tensors import GRAPH, Tensor, check
 from facecodec.text import printable
 
@@ -30,7 +31,7 @@ LARGE = 400  # pixels
 # benchmarks/model_choice.py measures.
 BY_SIZE = ((LARGE, DEFAULT_MODEL), (math.inf, "hq-ipr"))
 ENCODER_ONLY = ("g_a", "h_a")  # prefixes of tensors that only encoding needs
-FORMAT = "facecodec-1"
+FORMAT = "facecodec-2"
 TYPES = ("U8", "I16", "I32", "I64", "F16", "F32")  # safetensors' names of the types of tensors
 HEADS = "heads"  # the folder of heads, beside the models
 HEAD_FORMAT = "facecodec-head-1"
@@ -232,8 +233,12 @@ def digest_of(path: Path) -> str:
 
 def load(path: Path) -> tuple[ModelCard, dict[str, np.ndarray]]:
     """Returns the card and the tensors, after checking the fingerprint. Raises ModelError."""
-    metadata, tensors = _read(path)
+    metadata, stored = _read(path)
     card = _card(path, metadata)
+    try:
+        tensors = unpacked(stored)
+    except ValueError as error:
+        raise ModelError(f"{path}: malformed: {error}") from None
     if fingerprint(card.family, tensors) != card.fingerprint or encoder_hash(
         tensors
     ) != metadata.get("encoder"):
@@ -394,7 +399,7 @@ def save(path: Path, card: dict[str, Any], tensors: dict[str, np.ndarray]) -> st
         "encoder": encoder_hash(tensors),
         "card": json.dumps(card),
     }
-    _write(path, tensors, metadata)
+    _write(path, packed(tensors), metadata)
     return mark
 
 

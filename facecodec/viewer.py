@@ -17,6 +17,7 @@ from string import Template
 
 from facecodec import container, frozen
 from facecodec.errors import FacecodecError
+from facecodec.steps import packed
 
 BUILT = Path(__file__).parent / "web"
 SCRIPT, WASM, LISTING = "facecodec.js", "ort.wasm.gz", "models.json"
@@ -104,7 +105,7 @@ def decoding_half(path: Path) -> tuple[str, str, bytes]:
         "fingerprint": card.fingerprint,
         "card": json.dumps({"family": card.family}),
     }
-    return card.name, card.fingerprint, save(needed, metadata)
+    return card.name, card.fingerprint, save(packed(needed), metadata)
 
 
 def _digest(text: str) -> str:

@@ -43,9 +43,22 @@ def read_model(path: str | Path) -> dict:
     A tensor is (dtype, shape, bytes, nested lists); for .onnx, None replaces the lists.
     """
     metadata, tensors = read_tensors(path)
-    require(metadata.get("format") == "facecodec-1", "not a model of facecodec")
+    require(metadata.get("format") == "facecodec-2", "not a model of facecodec")
     family = json.loads(metadata["card"])["family"]
+    for name in [name.removesuffix(".steps") for name in tensors if name.endswith(".steps")]:
+        tensors[name] = whole_table(tensors.pop(f"{name}.first"), tensors.pop(f"{name}.steps"))
     return {"metadata": metadata, "family": family, "tensors": tensors}
+
+
+def whole_table(first: tuple, steps: tuple) -> tuple:
+    """Returns a table of int32 from its first row and the int16 steps between its rows."""
+    require((first[0], steps[0]) == ("I32", "I16"), "a table of other types")
+    rows = first[3]
+    require(first[1] == (1, *steps[1][1:]), "a table of other shapes")
+    for step in steps[3]:
+        rows.append([a + b for a, b in zip(rows[-1], step, strict=True)])
+    numbers = [number for row in rows for number in row]
+    return "I32", (len(rows), *steps[1][1:]), struct.pack(f"<{len(numbers)}i", *numbers), rows
 
 
 def read_head(path: str | Path, model: dict) -> dict:

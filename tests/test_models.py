@@ -19,6 +19,7 @@ from facecodec.codec import Codec, open_container
 from facecodec.errors import FacecodecError, ModelError
 from facecodec.families import FAMILIES, family_module
 from facecodec.search import files
+from facecodec.steps import packed, unpacked
 
 MODELS = sorted(DATA.glob("tiny*.safetensors"))
 
@@ -98,6 +99,45 @@ def test_counts_that_wrap_to_the_right_sum_are_refused(tmp_path):
 
     forged(path, DATA / "tiny.safetensors", wrap)
     refused(path, "table_counts is of int64")
+
+
+def test_a_table_comes_back_as_it_was_stored_and_takes_half_the_bytes():
+    step = np.random.default_rng(0).integers(-32768, 32768, (225, 160))
+    tables = {
+        "small": step.cumsum(0).astype(np.int32),
+        "large": (step * 2).cumsum(0).astype(np.int32),  # its steps do not fit
+        "others": step.astype(np.int16),
+    }
+    stored = packed(tables)
+    assert sorted(stored) == ["large", "others", "small.first", "small.steps"]
+    assert sum(stored[f"small.{part}"].nbytes for part in ("first", "steps")) < 73000
+    back = unpacked(stored)
+    assert back.keys() == tables.keys()
+    for name, table in tables.items():
+        assert back[name].dtype == table.dtype
+        assert np.array_equal(back[name], table)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: t.pop("x.first"),
+        lambda t: t.pop("x.steps"),
+        lambda t: t.update(x=t["x.first"]),
+        lambda t: t.update({"x.first": t["x.first"].astype(np.int64)}),
+        lambda t: t.update({"x.steps": t["x.steps"].astype(np.int32)}),
+        lambda t: t.update({"x.steps": t["x.steps"][:, :2]}),
+        lambda t: t.update({"x.first": t["x.first"] + np.int32(2**31 - 2)}),
+    ],
+)
+def test_a_malformed_table_is_refused_in_one_line(change, tmp_path):
+    path = tmp_path / "odd.safetensors"
+    with safetensors.safe_open(DATA / "tiny.safetensors", "numpy") as file:
+        metadata = file.metadata()
+    parts = {"x.first": np.ones((1, 3), np.int32), "x.steps": np.ones((2, 3), np.int16)}
+    change(parts)
+    path.write_bytes(safetensors.numpy.save(parts, metadata))
+    refused(path, "tensor x ")
 
 
 @pytest.mark.parametrize("kind", ["BF16", "F8_E4M3", "F8_E5M2", "BOOL", "F64"])

@@ -4,7 +4,8 @@ import { sha256 } from "@noble/hashes/sha2.js";
 
 import { ModelError } from "./errors.js";
 
-const FORMAT = "facecodec-1";
+const FORMAT = "facecodec-2";
+const [FIRST, STEPS] = [".first", ".steps"]; // ends of the names of a table's two parts
 const ENCODER_ONLY = /^(g_a|h_a)/; // names of tensors that decoding does without
 
 /** safetensors' types: NumPy's type string, and what reads them.
@@ -27,6 +28,8 @@ const TYPES = {
  */
 
 /** @typedef {Record<string, Tensor>} Tensors */
+
+/** A tensor as the file has it. @typedef {{type: string, shape: number[], values: Values}} Stored */
 
 /**
  * Family tag, fingerprint and tensors of a model file, after checking the fingerprint.
@@ -52,17 +55,23 @@ export function load(data) {
   }
   try {
     const family = JSON.parse(metadata.card).family;
-    const digest = sha256.create().update(utf8(family));
-    /** @type {Tensors} */
-    const tensors = Object.create(null); // whose names a stranger may have chosen
-    for (const name of Object.keys(header).sort()) {
+    /** @type {Record<string, Stored>} */
+    const stored = Object.create(null); // whose names a stranger may have chosen
+    for (const name of Object.keys(header)) {
       if (ENCODER_ONLY.test(name)) continue;
       const { dtype, shape, data_offsets: [begin, end] } = header[name];
       const [type, Type] = TYPES[dtype];
       const raw = data.slice(start + begin, start + end);
       if (raw.length !== shape.reduce(times, Type.BYTES_PER_ELEMENT)) throw new RangeError(name);
-      digest.update(utf8(`\0${name}\0${type}\0${tuple(shape)}\0`)).update(raw);
-      const values = new Type(raw.buffer);
+      stored[name] = { type, shape, values: new Type(raw.buffer) };
+    }
+    unpack(stored);
+    const digest = sha256.create().update(utf8(family));
+    /** @type {Tensors} */
+    const tensors = Object.create(null);
+    for (const name of Object.keys(stored).sort()) {
+      const { type, shape, values } = stored[name];
+      digest.update(utf8(`\0${name}\0${type}\0${tuple(shape)}\0`)).update(new Uint8Array(values.buffer));
       tensors[name] = {
         shape,
         values: values instanceof BigInt64Array ? Float64Array.from(values, Number) : values,
@@ -76,6 +85,34 @@ export function load(data) {
   } catch (error) {
     if (error instanceof ModelError) throw error;
     throw new ModelError(`the model file is malformed: ${error}`);
+  }
+}
+
+/**
+ * Put each table in the place of its first row and its steps, as docs/format.md has it.
+ * @param {Record<string, Stored>} stored
+ * @throws {RangeError}
+ */
+function unpack(stored) {
+  const tables = Object.keys(stored).filter((each) => each.endsWith(STEPS)).map((each) => each.slice(0, -STEPS.length));
+  for (const name of tables) {
+    const [first, steps] = [stored[name + FIRST], stored[name + STEPS]];
+    const [rows, ...row] = steps.shape;
+    const fits = first && !(name in stored) && String(first.shape) === String([1, ...row]);
+    if (!fits || !(first.values instanceof Int32Array) || !(steps.values instanceof Int16Array)) {
+      throw new RangeError(name);
+    }
+    const width = first.values.length;
+    const values = new Int32Array((rows + 1) * width);
+    values.set(first.values);
+    for (let i = width; i < values.length; i++) {
+      const value = values[i - width] + steps.values[i - width];
+      values[i] = value;
+      if (values[i] !== value) throw new RangeError(name);
+    }
+    stored[name] = { type: first.type, shape: [rows + 1, ...row], values };
+    delete stored[name + FIRST];
+    delete stored[name + STEPS];
   }
 }
 

@@ -634,7 +634,7 @@ def test_photographs_are_measured_and_shown_upright(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter
     Image.new("RGB", (60, 40)).save(tmp_path / "face.jpg", exif=exif)
-    (shown,) = gallery([Subject(tmp_path / "face.jpg", "ann", None)], [], tmp_path / "out")
+    (shown,) = gallery([Subject(tmp_path / "face.jpg", "ann", None)], [], tmp_path / "out", print)
     with Image.open(tmp_path / "out" / shown["original"]) as picture:
         assert picture.size == (40, 60)
 
@@ -804,7 +804,7 @@ def test_within_a_budget_every_codec_keeps_to_it(finds_faces, run_cli, people_ro
 
 def test_models_are_measured_at_each_effort(finds_faces, run_cli, people_root, tmp_path):
     options = (*SHIPPED, "--limit", "2", "--data", people_root, "-o", "out")
-    codecs = ("--codec", "jpeg:50", "--model", "l2-rec:2", "--effort", "1", "--effort", "2")
+    codecs = ("--codec", "jpeg:50", "--codec", "l2-rec:2", "--effort", "1", "--effort", "2")
     done = run_cli("bench", "quality", *options, *codecs)
     assert done.returncode == 0, done.stderr
     measured = json.loads((tmp_path / "out" / "results.json").read_text())["codecs"]

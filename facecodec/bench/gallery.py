@@ -26,13 +26,21 @@ FACES = 4
 BPP = 0.12  # the size at which faces are shown; about 940 bytes at 250x250
 
 
-def add_pictures(results: dict[str, Any], subjects: Sequence[Subject], out: Path) -> None:
-    """Adds faces to `results["gallery"]`, and pictures to the rejected queries in the results."""
+def add_pictures(
+    results: dict[str, Any],
+    subjects: Sequence[Subject],
+    out: Path,
+    tell: Callable[[int, int], None],
+) -> None:
+    """Adds faces to `results["gallery"]`, and pictures to the rejected queries in the results.
+
+    `tell` gets how many of the gallery's pictures are done, and of how many.
+    """
     codecs = [name for name in results["codecs"] if find_codec(name).fine]
     subjects = [
         subject for subject in subjects if str(subject.path) not in results["dataset"]["unreadable"]
     ]
-    results["gallery"] = gallery(subjects, codecs, out)
+    results["gallery"] = gallery(subjects, codecs, out, tell)
     shown = {
         name: telling(entry, results)
         for name, entry in results["codecs"].items()
@@ -80,18 +88,21 @@ def with_pictures(node: Any, change: Callable[[str], str]) -> Any:
     return node
 
 
-def gallery(subjects: Sequence[Subject], codecs: Sequence[str], out: Path) -> list[dict[str, Any]]:
+def gallery(
+    subjects: Sequence[Subject], codecs: Sequence[str], out: Path, tell: Callable[[int, int], None]
+) -> list[dict[str, Any]]:
     """Returns some of the faces, evenly spread, as each codec decodes them.
 
     Each comes from the codec's file nearest to BPP. Pictures are written to out/pictures; each
     entry has the picture's file, the setting and the bytes.
     """
     step = max(1, len(subjects) // FACES)
-    faces = []
-    for number, subject in enumerate(subjects[step // 2 :: step][:FACES]):
+    faces: list[dict[str, Any]] = []
+    shown = subjects[step // 2 :: step][:FACES]
+    for number, subject in enumerate(shown):
         pixels = images.load(subject.path)
         face: dict[str, Any] = {"original": keep(pixels, out, f"face-{number}"), "decoded": {}}
-        for name in codecs:
+        for done, name in enumerate(codecs):
             codec = find_codec(name)
             height, width = pixels.shape[:2]
             setting, file = nearest(codec, pixels, BPP * height * width / 8)
@@ -101,6 +112,7 @@ def gallery(subjects: Sequence[Subject], codecs: Sequence[str], out: Path) -> li
                 "setting": setting,
                 "bytes": len(file),
             }
+            tell(number * len(codecs) + done + 1, len(shown) * len(codecs))
         faces.append(face)
     return faces
 

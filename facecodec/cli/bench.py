@@ -189,14 +189,21 @@ def chosen(
 ) -> dict[str, tuple[float, ...]]:
     """Returns the requested settings of each codec; () if only its name is given.
 
-    A model is a codec at each effort. Raises UsageError for an unknown codec.
+    A model is a codec at each effort. Without any model, the default model is added. Raises
+    UsageError for an unknown codec.
     """
-    from facecodec.bench.codecs import at_effort, find_codec
+    from facecodec.bench.codecs import at_effort, find_codec, is_reference
     from facecodec.frozen import DEFAULT_MODEL
 
+    def parts(given: str) -> tuple[str, str, str]:
+        return given.rpartition(":") if ":" in given else (given, "", "")
+
+    asked_for = (codecs or DEFAULT_CODECS) + models
+    if all(is_reference(parts(given)[0]) for given in asked_for):
+        asked_for += (DEFAULT_MODEL,)
     settings = {}
-    for given in (codecs or DEFAULT_CODECS) + (models or (DEFAULT_MODEL,)):
-        name, colon, numbers = given.rpartition(":") if ":" in given else (given, "", "")
+    for given in asked_for:
+        name, colon, numbers = parts(given)
         try:
             asked = tuple(float(number) for number in numbers.split(",")) if colon else ()
         except ValueError:
@@ -250,7 +257,12 @@ def measure_and_report(
     finally:
         run.close()
     results["commands"] = [sys.argv[1:]]
-    add_pictures(results, loaded.subjects, out)
+    line = StatusLine()
+
+    def tell_pictures(done: int, total: int) -> None:
+        line.show(f"pictures: {done} of {total}", last=done == total)
+
+    add_pictures(results, loaded.subjects, out, tell_pictures)
     write(results, out)
     show(results, conclusion(results))
 

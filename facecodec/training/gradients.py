@@ -49,7 +49,7 @@ def write_model(model: Path, config: Config) -> Path:
             f"{model}: only hyperpriors, sliced or not, with the distortion L2 are searched"
         )
     card, tensors = frozen.load(model)
-    pixels = DISTORTION_WEIGHT[config.distortion] * (ANCHOR if config.objective == "ip" else 1)
+    pixels = DISTORTION_WEIGHT[config.distortion] * (ANCHOR if card.objective == "ip" else 1)
     facts = {"rate_weights": list(config.rate_weights), "pixels": pixels}
     path = search_file(model)
     packing = of_model(tensors)

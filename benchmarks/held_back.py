@@ -3,19 +3,22 @@
     python benchmarks/held_back.py weights/l2-ipr.safetensors weights/hq-ipr.safetensors [--limit N]
 
 For each set, model and quality, it prints bits per pixel of whole files, PSNR, and 1 - cosine of
-the face to the original by insightface-y1. It uses no test people and no unseen recogniser.
+the face to the original by insightface-y1. Then it compares each model with the first one: BD-rate
+on PSNR, and at equal bits 1 - cosine and PSNR, where the first one's curve is taken as straight
+between its qualities. It uses no test people and no unseen recogniser.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from facecodec import images
-from facecodec.bench.metrics import psnr
+from facecodec.bench.metrics import bd_rate, psnr
 from facecodec.codec import Codec
 from facecodec.datasets import is_held_back, photographs
 from facecodec.faces.alignment import crop_face
@@ -29,6 +32,7 @@ from facecodec.faces.recognisers import (
 from facecodec.folders import data_root
 
 Judge = Recogniser | FacenetRecogniser
+Point = tuple[float, float, float]  # bpp, PSNR and 1 - cosine
 SETS = ("lfw", "celeba-wild-mini", "celeba-hq-mini")
 
 
@@ -45,23 +49,50 @@ def main() -> None:
     root = data_root(arguments.data)
     judge = load_recogniser(find_recogniser("insightface-y1", root))
     print("| set | model | q | bpp | PSNR | 1 - cosine |\n|" + " --- |" * 6)
+    qualities = arguments.quality or (2, 3, 4)
+    compared = []
     for name in SETS:
         faces = held_back(name, arguments.limit, root)
+        curves: dict[str, list[Point]] = {path.stem: [] for path in arguments.models}
         originals = [embedding(judge, *face) for face in faces]
         for path in arguments.models:
             codec = Codec(path, threads=1)
-            for quality in arguments.quality or (2, 3, 4):
+            for quality in qualities:
                 rows = [
                     measured(codec, quality, judge, *face, original)
                     for face, original in zip(faces, originals, strict=True)
                 ]
-                bits, pixels, decibels, distance = np.array(rows).T
+                bits, pixels, decibels, distances = np.array(rows).T
+                point = bits.sum() / pixels.sum(), decibels.mean(), distances.mean()
+                curves[path.stem].append(point)
+                bpp, decibel, distance = point
                 print(
                     f"| {name}, {len(faces)} | `{path.stem}` | {quality:g} "
-                    f"| {bits.sum() / pixels.sum():.4f} | {decibels.mean():.2f} "
-                    f"| {distance.mean():.4f} |",
+                    f"| {bpp:.4f} | {decibel:.2f} | {distance:.4f} |",
                     flush=True,
                 )
+        first, *others = curves.items()
+        compared += [
+            f"| {name} | `{other}` | {comparison(first[1], curve, qualities)} |"
+            for other, curve in others
+        ]
+    if compared:
+        print(f"\n| set | beside `{first[0]}` | BD-rate | at equal bits |\n|" + " --- |" * 4)
+        print("\n".join(compared))
+
+
+def comparison(first: list[Point], other: list[Point], qualities: Sequence[float]) -> str:
+    """Returns the BD-rate on PSNR, and the change of 1 - cosine and of PSNR at equal bits."""
+    rate = bd_rate([point[:2] for point in first], [point[:2] for point in other])
+    rates, decibels, distances = np.array(sorted(first)).T
+    at_equal_bits = []
+    for quality, (bpp, decibel, distance) in zip(qualities, other, strict=True):
+        if rates[0] <= bpp <= rates[-1]:
+            x, known = np.log(bpp), np.log(rates)
+            change = distance / np.exp(np.interp(x, known, np.log(distances))) - 1
+            gain = decibel - np.interp(x, known, decibels)
+            at_equal_bits.append(f"q {quality:g}: {change:+.0%}, {gain:+.2f} dB")
+    return f"{'' if rate is None else f'{rate:+.1f}%'} | {'; '.join(at_equal_bits)}"
 
 
 def held_back(name: str, limit: int, root: Path) -> list[tuple[np.ndarray, np.ndarray]]:

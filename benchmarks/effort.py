@@ -181,7 +181,7 @@ def _means(rows: list[dict]) -> dict[Setting, Mean]:
 
 def _print(means: dict[Setting, Mean], seconds: dict[Setting, float]) -> None:
     print(f"{next(iter(means.values()))['photographs']} photographs\n")
-    shown = sorted({q for q, effort in means if effort > 1})
+    shown = _searched(means)
     for heading, line in (
         (
             ["q", "effort", "seconds", "bpp", "PSNR", *RECOGNISERS, "found"],
@@ -203,6 +203,11 @@ def _print(means: dict[Setting, Mean], seconds: dict[Setting, float]) -> None:
                 cells = [f"{means[at][kind, name]:.4f}" for name in RECOGNISERS]
                 print("| " + " | ".join([*start, kind, *cells]) + " |")
         print()
+
+
+def _searched(means: dict[Setting, Mean]) -> list[float]:
+    """Returns the qualities of the levels above 1; CURVE's other qualities serve to compare."""
+    return sorted({q for q, effort in means if effort > 1})
 
 
 def _levels(mean: Mean, seconds: float | None) -> Iterator[str]:
@@ -249,7 +254,7 @@ def _draw(
     """Draws the bits saved over the seconds spent, for PSNR and for recognisers never taught."""
     import matplotlib.pyplot as plt
 
-    shown = sorted({q for q, effort in means if effort > 1})
+    shown = _searched(means)
     spent = {  # the mean over qualities, so that a level has one place
         effort: np.mean([seconds[q, effort] for q in shown])
         for effort in sorted({effort for _, effort in means if effort > 1})

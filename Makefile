@@ -52,7 +52,7 @@ results: $(STAMP)  ## measure what the cache does not know, hours from scratch; 
 	$(BENCH) --dataset lfw --codec hevc:23,28,33,38 --codec jpeg:8,15,22,30 --codec webp:1,10,30,50 --codec jpeg2000:160,80,40,28 $(ALL) --resume -o build/lfw
 	$(BENCH) speed --limit 40 --repeats 3 --codec hevc --codec jpeg --codec webp --codec avif --codec jpeg2000 --codec jpegxl --resume -o build/speed
 	$(BENCH) report build/lfw/results.json build/speed/results.json -o build/report
-	$(BENCH) identify --find-again --limit 1000 --codec hevc:23 --model l2-ipr:4 --model l2-ip:4 --resume -o build/again
+	$(BENCH) identify --find-again --codec hevc:23 --model l2-ipr:4 --resume -o build/again
 	$(BENCH) budget --limit 1000 --codec jpeg --codec hevc --codec webp --codec avif --codec jpeg2000 --codec jpegxl --model l2-ipr --model l2-ip --resume -o build/budget
 	{ sed 's|(curves.png)|(images/curves.png)|; s|^# .*|# Results|' build/report/results.md; \
 	  sed '/curves.png/,+1d; s|^# .*|# Faces found again|; s|^#|##|' build/again/results.md; } > docs/results.md

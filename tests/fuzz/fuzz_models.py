@@ -27,7 +27,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import atheris
 
 with atheris.instrument_imports(include=["facecodec"]):
-    from facecodec import codec, container, families, frozen, viewer
+    from facecodec import codec, container, families, frozen, steps, viewer
 
     for tag in families.FAMILIES:
         families.family_module(tag)
@@ -237,6 +237,7 @@ def rehash(metadata: dict[str, str], parts: Parts) -> None:
         if metadata.get("format") == frozen.HEAD_FORMAT:
             metadata["hash"] = frozen._hash("head", arrays, list(arrays))[:8]
         else:
+            arrays = steps.unpacked(arrays)  # the hashes are of whole tables
             family = json.loads(metadata["card"])["family"]
             metadata["fingerprint"] = frozen.fingerprint(str(family), arrays)
             metadata["encoder"] = frozen.encoder_hash(arrays)

@@ -257,12 +257,7 @@ def measure_and_report(
     finally:
         run.close()
     results["commands"] = [sys.argv[1:]]
-    line = StatusLine()
-
-    def tell_pictures(done: int, total: int) -> None:
-        line.show(f"pictures: {done} of {total}", last=done == total)
-
-    add_pictures(results, loaded.subjects, out, tell_pictures)
+    add_pictures(results, loaded.subjects, out, counter("pictures"))
     write(results, out)
     show(results, conclusion(results))
 
@@ -294,12 +289,7 @@ def time_and_report(
         subject.path for subject in load_dataset(dataset, data, count, faces=False).subjects[:count]
     ]
 
-    line = StatusLine()
-
-    def tell(done: int, total: int) -> None:
-        line.show(f"{done} of {total} rounds", last=done == total)
-
-    speed = speed_results(asked, pictures, repeats, tell, tell_left_out)
+    speed = speed_results(asked, pictures, repeats, counter("rounds"), tell_left_out)
     results = {
         "schema": SCHEMA,
         "commands": [sys.argv[1:]],
@@ -353,6 +343,12 @@ class StatusLine:
         elif last or now - self._said >= QUIET:
             warn(text)
             self._said = now
+
+
+def counter(what: str) -> Callable[[int, int], None]:
+    """Returns a function that shows how many are done, and of how many."""
+    line = StatusLine()
+    return lambda done, total: line.show(f"{done} of {total} {what}", last=done == total)
 
 
 class Progress:

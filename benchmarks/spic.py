@@ -89,7 +89,7 @@ def main() -> None:
         )
 
     by_originals = classifier(stacked(bench.photographs("original", 0, trained), spec))
-    some = [codec.family.analyse(images.load(subject.path)) for subject in trained[::20]]
+    some = [codec.family.analyse(images.load(subject.path), 0) for subject in trained[::20]]
     area = sum(
         images.load(subject.path).shape[0] * images.load(subject.path).shape[1]
         for subject in trained[::20]

@@ -114,7 +114,7 @@ class Codec:
         effort: int = DEFAULT_EFFORT,
         progress: Progress | None = None,
     ) -> Analysed:
-        """Returns the latents of an image, from which it can be coded at several qualities.
+        """Returns an image that is ready to be coded at several qualities.
 
         `progress` is called during each search: see search.efforts.Progress.
         """
@@ -127,7 +127,7 @@ class Codec:
         """
         parsed = container.unpack(data)
         self._check(parsed)
-        latents = self.family.analyse(as_rgb(image))
+        latents = self.family.analyse(as_rgb(image), parsed.quality_byte)
         if not self.family.matches(
             parsed.streams, (parsed.height, parsed.width), latents, parsed.quality_byte
         ):
@@ -234,7 +234,7 @@ class Encoded:
 
 
 class Analysed:
-    """A picture as latents, ready to be coded. `pixels` is the picture, uint8 (H, W, 3)."""
+    """A picture, ready to be coded. `pixels` is uint8 (H, W, 3)."""
 
     def __init__(
         self,
@@ -253,7 +253,8 @@ class Analysed:
         self._codec, self._chunks = codec, list(chunks)
         self._effort, self._progress = effort, progress
         self._search = codec.search if effort > DEFAULT_EFFORT else None
-        self._latents = codec.family.analyse(self.pixels)
+        # Those of one quality alone: a large picture has large latents.
+        self._latents: tuple[int, Any] | None = None
         self._encoded: dict[int, Encoded] = {}
 
     def at(self, byte: int) -> Encoded:
@@ -262,12 +263,12 @@ class Analysed:
         Raises ImageError for latents that are too large to be coded.
         """
         if byte not in self._encoded:
-            self._encoded[byte] = self._file(self._best(byte), byte)
+            self._encoded[byte] = self._file(self._best(byte), byte, self._search is not None)
         return self._encoded[byte]
 
     def unsearched(self, byte: int) -> Encoded:
         """Returns the file at a quality byte, without a search, as effort 1 gives it."""
-        return self._file(self._latents, byte)
+        return self._file(self._analysed(byte), byte, searched=False)
 
     def within(self, limit: int) -> Encoded:
         """Returns the file of the highest quality that has at most `limit` bytes.
@@ -279,7 +280,7 @@ class Analysed:
                 limit,
                 lambda byte: len(self.unsearched(byte).data),
                 self._best,
-                lambda latents, byte: self._file(latents, byte).data,
+                lambda latents, byte: self._file(latents, byte, searched=True).data,
                 self._search.trimmed,
             )
             if found is not None:
@@ -295,11 +296,19 @@ class Analysed:
 
     def _best(self, byte: int) -> Any:
         """Returns the latents to be coded at a quality byte, searched for if the effort says so."""
+        latents = self._analysed(byte)
         if self._search is None:
-            return self._latents
-        return self._search.improve(self.pixels, self._latents, byte, self._effort, self._progress)
+            return latents
+        return self._search.improve(self.pixels, latents, byte, self._effort, self._progress)
 
-    def _file(self, latents: Any, byte: int) -> Encoded:
+    def _analysed(self, byte: int) -> Any:
+        """Returns the latents that the model's analysis gives for a quality byte."""
+        family = self._codec.family
+        if self._latents is None or (self._latents[0] != byte and family.sees_quality()):
+            self._latents = byte, family.analyse(self.pixels, byte)
+        return self._latents[1]
+
+    def _file(self, latents: Any, byte: int, searched: bool) -> Encoded:
         """Returns the file of latents at a quality byte.
 
         If a search has found the latents, the file is read back and compared with them.
@@ -310,9 +319,7 @@ class Analysed:
             streams = family.encode(latents, byte)
         except OverflowError as error:
             raise ImageError(str(error)) from None
-        if latents is not self._latents and not family.matches(
-            streams, (height, width), latents, byte
-        ):
+        if searched and not family.matches(streams, (height, width), latents, byte):
             raise FormatError(MISREAD)
         mark = bytes.fromhex(self._codec.card.fingerprint)
         parts = container.Container(mark, byte, width, height, streams, self._chunks)

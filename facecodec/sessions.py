@@ -45,10 +45,12 @@ class Transforms:
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}
         self._measured: dict[str, int] = {}
 
-    def of_pixels(self, name: str, pixels: np.ndarray, step: int) -> np.ndarray:
+    def of_pixels(
+        self, name: str, pixels: np.ndarray, step: int, quality: float = 1.0
+    ) -> np.ndarray:
         """Runs a graph on uint8 (H, W, 3), to float32 (M, ceil(H/step), ceil(W/step)).
 
-        The graph takes values in 0..1.
+        The graph takes values in 0..1, and `quality`, 1 to 8, if it has a second input.
         """
 
         def part(rows: slice, columns: slice) -> np.ndarray:
@@ -57,7 +59,7 @@ class Transforms:
             ]
             image = pad(seen, step).transpose(2, 0, 1)[None].astype(np.float32)
             image /= 255
-            return self._run(name, image, 1, step)
+            return self._run(name, image, 1, step, quality)
 
         height, width = pixels.shape[:2]
         size = (-(-height // step), -(-width // step))
@@ -201,12 +203,21 @@ class Transforms:
             raise ModelError(f"the output of the model's {name} graph does not depend on its input")
         return int(max(-cells[0], cells[-1]))
 
-    def _run(self, name: str, values: np.ndarray, up: int, down: int) -> np.ndarray:
+    def sees_quality(self, name: str) -> bool:
+        """Returns whether a graph has a second input, the quality."""
+        return len((self._sessions.get(name) or self._open(name)).get_inputs()) > 1
+
+    def _run(
+        self, name: str, values: np.ndarray, up: int, down: int, quality: float = 1.0
+    ) -> np.ndarray:
         """Returns the result of a graph for (1, ., h, w): float32 (C, h up/down, w up/down).
 
         Raises ModelError.
         """
-        result = self._results(name, values)[0]
+        inputs = [values]
+        if self.sees_quality(name):
+            inputs.append(np.array([quality], np.float32))
+        result = self._results(name, *inputs)[0]
         size = tuple(side * up // down for side in values.shape[2:])
         if (
             result.ndim != 4
@@ -217,9 +228,9 @@ class Transforms:
             raise ModelError(f"the model's {name} graph gives {result.dtype} {result.shape}")
         return result[0]
 
-    def _results(self, name: str, values: np.ndarray) -> list[np.ndarray]:
+    def _results(self, name: str, *values: np.ndarray) -> list[np.ndarray]:
         session = self._sessions.get(name) or self._open(name)
-        return run_session(session, f"the model's {name} graph", values)
+        return run_session(session, f"the model's {name} graph", *values)
 
     def _open(self, name: str) -> onnxruntime.InferenceSession:
         session = open_session(

@@ -41,7 +41,7 @@ def test_any_size_comes_back_with_its_size(tiny, size):
 
 def coded_in_tiles(codec, picture, monkeypatch, tile: int) -> tuple:
     monkeypatch.setattr(sessions, "TILE", tile)
-    latents = codec.family.analyse(picture)
+    latents = codec.family.analyse(picture, 96)
     return *latents, codec.family.decode(codec.family.encode(latents, 96), picture.shape[:2], 96)
 
 
@@ -135,7 +135,7 @@ def assert_rounded_latents(family, y, z, byte: int, symbols) -> None:
 
 
 def assert_symbols_round_trip(codec, pixels: np.ndarray, byte: int) -> None:
-    latents = codec.family.analyse(pixels)
+    latents = codec.family.analyse(pixels, byte)
     streams = codec.family.encode(latents, byte)
     symbols = codec.family.decode_symbols(streams, pixels.shape[:2], byte)
     assert_rounded_latents(codec.family, *latents, byte, symbols)
@@ -257,8 +257,8 @@ def test_latents_beyond_everything_are_escaped_and_come_back(shipped):
 
 
 def test_a_latent_too_large_to_code_is_an_image_error(tiny, picture, monkeypatch):
-    y, z = tiny.family.analyse(picture)
-    monkeypatch.setattr(tiny.family, "analyse", lambda pixels: (y * 1e9, z))
+    y, z = tiny.family.analyse(picture, 0)
+    monkeypatch.setattr(tiny.family, "analyse", lambda pixels, byte: (y * 1e9, z))
     with pytest.raises(ImageError, match="cannot be coded"):
         tiny.encode(picture)
 

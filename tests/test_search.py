@@ -338,7 +338,7 @@ def test_gradients_of_bits_and_picture_are_those_of_differences(
     pixels = np.random.default_rng(0).integers(0, 256, (16 * rows, 16 * columns, 3), np.uint8)
     cotangent = 0.1 * _noise(3, 16 * rows, 16 * columns)
     search = codec.search
-    latents = codec.family.analyse(pixels)
+    latents = codec.family.analyse(pixels, 100)
     relaxed = search._relaxed.Relaxed(codec.family, search._transforms, latents, 100, window)
     plain = relaxed._hyper
 
@@ -375,7 +375,7 @@ def test_slices_are_searched(sliced_searched, picture):
 def test_trimming_saves_the_bits_that_are_asked_for(name, less, off, tmp_path):
     codec = _searched(name, tmp_path)
     pixels = np.random.default_rng(1).integers(0, 256, (160, 1200, 3), np.uint8)
-    latents = codec.family.analyse(pixels)
+    latents = codec.family.analyse(pixels, 120)
     before = sum(map(len, codec.family.encode(latents, 120)))
     trimmed = codec.search.trimmed(latents, 120, 8 * less)
     streams = codec.family.encode(trimmed, 120)

@@ -75,8 +75,10 @@ def without_reach(model: Path, folder: Path) -> Path:
 
 def coded(codec: Codec, picture: np.ndarray) -> list[list[bytes | np.ndarray]]:
     """Returns streams and pixels at each quality."""
-    latents, size = codec.family.analyse(picture), picture.shape[:2]
-    streams = [codec.family.encode(latents, byte) for byte in QUALITY_BYTES]
+    size = picture.shape[:2]
+    streams = [
+        codec.family.encode(codec.family.analyse(picture, byte), byte) for byte in QUALITY_BYTES
+    ]
     pixels = [
         codec.family.decode(each, size, byte)
         for each, byte in zip(streams, QUALITY_BYTES, strict=True)

@@ -636,7 +636,7 @@ def test_an_orthonormal_start_reconstructs_before_any_training():
     )
     x = torch.from_numpy(picture).float()[None]
     with torch.no_grad():
-        error = (network.g_s(network.g_a(x)) - x).square().mean()
+        error = (network.g_s(network.g_a(x, torch.ones(1))) - x).square().mean()
     assert -10 * torch.log10(error) > 35
 
 
@@ -651,6 +651,62 @@ def test_the_model_file_holds_its_own_fingerprint(finished, tmp_path):
         assert (changed == mark) == (name in encoders), name
     data = Codec(tmp_path / "a.safetensors").encode(np.zeros((8, 8, 3), np.uint8))
     assert open_container(data).fingerprint.hex() == mark
+
+
+def test_an_analysis_that_was_trained_alone_leaves_files_decodable(root, finished, tmp_path):
+    model = tmp_path / "model.safetensors"
+    mark = freeze(finished, model)
+    picture = np.random.default_rng(2).integers(0, 256, (64, 80, 3), np.uint8)
+    codec = Codec(model)
+    decoded = codec.decode(codec.encode(picture, 5))
+    alone = replace(CONFIG, analysis_alone=True, learning_rate=0.01)
+    loop.train(alone, tmp_path / "run", root, [model])
+    network, start = saved(tmp_path / "run")["network"], load_start(model)[0]
+    trained = {name for name in start if not torch.equal(network[name], start[name])}
+    assert trained
+    assert all(name.startswith(frozen.ENCODER_ONLY) for name in trained)
+
+    before = codec.encode(picture, 5)
+    assert freeze(tmp_path / "run", model, force=True) == mark
+    after = Codec(model)
+    assert after.decode(before).tobytes() == decoded.tobytes()
+    assert after.encode(picture, 5) != before
+    assert after.card.steps == 24
+    with pytest.raises(UsageError, match="trained for another model"):
+        freeze(tmp_path / "run", model, force=True)
+    with pytest.raises(UsageError, match="does not train an analysis"):
+        parse_config(CONFIG.to_dict() | {"analysis_alone": True, "objective": "rate"})
+
+
+def test_an_analysis_sees_the_quality_of_the_file(finished, tmp_path):
+    model = tmp_path / "model.safetensors"
+    freeze(finished, model)
+    codec = Codec(model)
+    picture = np.random.default_rng(2).integers(0, 256, (64, 80, 3), np.uint8)
+    low, high = (codec.family.analyse(picture, byte)[0] for byte in (0, 224))
+    assert np.abs(low - high).max() > 1e-3
+    trained = HyperpriorNetwork(**CONFIG.network)
+    trained.load_state_dict(saved(finished)["network"])
+    x = to_tensor(pad(picture, 16)[None], torch.device("cpu"))
+    with torch.no_grad():
+        for y, quality in ((low, 1.0), (high, 8.0)):
+            # weights are frozen in half precision
+            np.testing.assert_allclose(y, trained.g_a(x, torch.tensor([quality]))[0], atol=0.05)
+
+
+def test_the_bits_of_a_rounded_value_pull_it_towards_fewer_bits():
+    network = HyperpriorNetwork(**CONFIG.network)
+    values = torch.linspace(-3, 3, 1201).requires_grad_()
+    scale = torch.full_like(values, 0.4).requires_grad_()
+    bits = network.bits(values, scale, noisy=False)
+    assert torch.equal(bits, network.bits(values.detach().round(), scale, noisy=False))
+    bits.sum().backward()
+    pull = values.grad.reshape(-1)
+    near = (values.detach().abs() > 0.2) & (values.detach().abs() < 0.5)  # all round to zero
+    assert (pull * values.detach().sign())[near].mean() > 0.5
+    rounded = torch.full_like(values.detach(), 0.4).requires_grad_()
+    network.bits(values.detach().round(), rounded, noisy=False).sum().backward()
+    assert torch.equal(scale.grad, rounded.grad)
 
 
 def test_a_run_starts_from_an_installed_model_by_its_name(monkeypatch, tmp_path):

@@ -38,8 +38,11 @@ class Family(Protocol):
     streams raise FormatError for streams that no encoder writes.
     """
 
-    def analyse(self, pixels: np.ndarray) -> Any:
-        """Returns the latents of uint8 (H, W, 3), which serve every quality."""
+    def analyse(self, pixels: np.ndarray, quality_byte: int) -> Any:
+        """Returns the latents of uint8 (H, W, 3) for a quality byte."""
+
+    def sees_quality(self) -> bool:
+        """Returns whether these latents differ between qualities."""
 
     def encode(self, latents: Any, quality_byte: int) -> list[bytes]:
         """Returns one stream for each of STREAMS.

@@ -48,7 +48,10 @@ class CompactPng:
     def __init__(self, tensors: dict[str, np.ndarray], transforms: Transforms) -> None:
         self._transforms = transforms
 
-    def analyse(self, pixels: np.ndarray) -> Latents:
+    def sees_quality(self) -> bool:
+        return False
+
+    def analyse(self, pixels: np.ndarray, quality_byte: int) -> Latents:
         """Returns a function that makes the compact image of uint8 (H, W, 3), once per step."""
 
         @cache

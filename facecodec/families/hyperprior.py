@@ -15,7 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
-from facecodec.container import MAX_QUALITY_BYTE
+from facecodec.container import MAX_QUALITY_BYTE, quality_of
 from facecodec.entropy import Decoder, Encoder, Tables
 from facecodec.errors import ModelError
 from facecodec.exact import FRACTION, GAIN_FRACTION, rescale
@@ -204,9 +204,13 @@ class Hyperprior:
         # The smallest type that can number the tables takes the least memory and sorts fastest.
         self.table_index = np.min_scalar_type(len(self.tables) - 1)
 
-    def analyse(self, pixels: np.ndarray) -> Latents:
-        """Returns y and z of uint8 (H, W, 3)."""
-        return analysed(self._transforms, pixels, (self.channels, self.z.channels))
+    def sees_quality(self) -> bool:
+        return self._transforms.sees_quality("g_a.onnx")
+
+    def analyse(self, pixels: np.ndarray, quality_byte: int) -> Latents:
+        """Returns y and z of uint8 (H, W, 3) for a quality byte."""
+        channels = (self.channels, self.z.channels)
+        return analysed(self._transforms, pixels, quality_byte, channels)
 
     def synthesise(self, y_hat: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """Returns the picture, uint8 (*size, 3), of y_hat (M, h, w)."""
@@ -224,7 +228,7 @@ class Hyperprior:
 
     def unrounded(self, pixels: np.ndarray) -> np.ndarray:
         """Returns the latents as from `decode_latents`, but neither rounded nor coded."""
-        return self._transforms.of_pixels("g_a.onnx", pixels, DOWNSAMPLING)
+        return finest(self._transforms, pixels)
 
     def encode(self, latents: Latents, quality_byte: int) -> list[bytes]:
         """Returns the streams of float latents at a quality byte."""
@@ -348,13 +352,20 @@ class Hyperprior:
         )
 
 
-def analysed(transforms: Transforms, pixels: np.ndarray, channels: tuple[int, int]) -> Latents:
+def analysed(
+    transforms: Transforms, pixels: np.ndarray, quality_byte: int, channels: tuple[int, int]
+) -> Latents:
     """Returns y and z of uint8 (H, W, 3). Raises ModelError unless they have these `channels`."""
-    y = transforms.of_pixels("g_a.onnx", pixels, DOWNSAMPLING)
+    y = transforms.of_pixels("g_a.onnx", pixels, DOWNSAMPLING, quality_of(quality_byte))
     z = transforms.of_latents("h_a.onnx", y, DOWNSAMPLING, HYPER)
     if (len(y), len(z)) != channels:
         raise ModelError("the model's analysis gives other channels than its tables have")
     return y, z
+
+
+def finest(transforms: Transforms, pixels: np.ndarray) -> np.ndarray:
+    """Returns y of uint8 (H, W, 3) for the highest quality."""
+    return transforms.of_pixels("g_a.onnx", pixels, DOWNSAMPLING, quality_of(MAX_QUALITY_BYTE))
 
 
 def positions(size: tuple[int, int]) -> tuple[int, int]:

@@ -26,7 +26,14 @@ from facecodec.exact import (
 )
 from facecodec.families import hyperlatent
 from facecodec.families.hyperlatent import QUALITIES, HyperLatent, bands
-from facecodec.families.hyperprior import DOWNSAMPLING, Latents, Symbols, analysed, positions
+from facecodec.families.hyperprior import (
+    DOWNSAMPLING,
+    Latents,
+    Symbols,
+    analysed,
+    finest,
+    positions,
+)
 from facecodec.sessions import Transforms
 from facecodec.tensors import GRAPH, REACH, Tensor
 
@@ -122,15 +129,19 @@ class Sliced:
         self._steps = steps.astype(np.float32)
         self._index = np.min_scalar_type(len(self.tables) - 1)
 
-    def analyse(self, pixels: np.ndarray) -> Latents:
-        """Returns y and z of uint8 (H, W, 3)."""
-        return analysed(self._transforms, pixels, (self.channels, self.z.channels))
+    def sees_quality(self) -> bool:
+        return self._transforms.sees_quality("g_a.onnx")
+
+    def analyse(self, pixels: np.ndarray, quality_byte: int) -> Latents:
+        """Returns y and z of uint8 (H, W, 3) for a quality byte."""
+        channels = (self.channels, self.z.channels)
+        return analysed(self._transforms, pixels, quality_byte, channels)
 
     def unrounded(self, pixels: np.ndarray) -> np.ndarray:
         """Returns the latents as from `decode_latents` at the finest quality, but not rounded."""
-        y = self._transforms.of_pixels("g_a.onnx", pixels, DOWNSAMPLING)
-        finest = np.full((1, *y.shape[1:]), MAX_QUALITY_BYTE / QUALITY_STEPS, np.float32)
-        return np.concatenate([y, finest])
+        y = finest(self._transforms, pixels)
+        quality = np.full((1, *y.shape[1:]), MAX_QUALITY_BYTE / QUALITY_STEPS, np.float32)
+        return np.concatenate([y, quality])
 
     def encode(self, latents: Latents, quality_byte: int) -> list[bytes]:
         """Returns the streams of float latents at a quality byte."""

@@ -55,7 +55,10 @@ class Spic:
         if not (self._y_table < len(self.tables)).all():
             raise ValueError("a table index is out of range")
 
-    def analyse(self, pixels: np.ndarray) -> np.ndarray:
+    def sees_quality(self) -> bool:
+        return False
+
+    def analyse(self, pixels: np.ndarray, quality_byte: int) -> np.ndarray:
         """Returns y of uint8 (H, W, 3)."""
         y = self._transforms.of_pixels("g_a.onnx", pixels, DOWNSAMPLING)
         if len(y) != self._y_table.shape[1]:
@@ -64,7 +67,7 @@ class Spic:
 
     def unrounded(self, pixels: np.ndarray) -> np.ndarray:
         """Returns the latents as from `decode_latents`, but neither rounded nor coded."""
-        return self.analyse(pixels)
+        return self.analyse(pixels, 0)
 
     def encode(self, latents: np.ndarray, quality_byte: int) -> list[bytes]:
         symbols = self._rounded(latents, quality_byte)

@@ -63,6 +63,13 @@ class FamilyNetwork(nn.Module):
         """
         raise UsageError("the objective 'rate' is for the family 'sliced'")
 
+    def learn_analysis_alone(self) -> None:
+        """Freezes all parameters except those that only encoders need.
+
+        Raises UsageError for families without a hyperprior.
+        """
+        raise UsageError("analysis_alone is for the families 'hyperprior' and 'sliced'")
+
     def frozen(self) -> dict[str, np.ndarray]:
         """Returns the tensors of a frozen model by name (docs/format.md)."""
         raise NotImplementedError

@@ -16,18 +16,24 @@ from facecodec.sessions import Transforms
 from facecodec.tensors import REACH
 
 
-def graph(module: nn.Module, example: Tensor, outputs: tuple[str, ...] = ("output",)) -> np.ndarray:
+def graph(
+    module: nn.Module,
+    example: Tensor,
+    outputs: tuple[str, ...] = ("output",),
+    by_quality: bool = False,
+) -> np.ndarray:
     """Returns the module as the bytes of an ONNX graph, uint8. `outputs` names its outputs.
 
-    Height and width are free, and constants are in half precision.
+    Height and width are free, and constants are in half precision. With `by_quality` the module
+    has a second input, the quality, (1,).
     """
     buffer: Any = io.BytesIO()  # the exporter accepts it, although its types do not
     axes = {2: "height", 3: "width"}
     torch.onnx.export(
         module.float().to(memory_format=torch.contiguous_format),
-        (example,),
+        (example, torch.ones(1)) if by_quality else (example,),
         buffer,
-        input_names=["input"],
+        input_names=["input", "quality"] if by_quality else ["input"],
         output_names=list(outputs),
         dynamic_axes={"input": axes, "output": axes},
         opset_version=17,
@@ -61,12 +67,14 @@ def halve(model: onnx.ModelProto) -> None:
             model.graph.node.insert(0, cast)
 
 
-def of_pixels(name: str, module: nn.Module, step: int) -> dict[str, np.ndarray]:
+def of_pixels(
+    name: str, module: nn.Module, step: int, by_quality: bool = False
+) -> dict[str, np.ndarray]:
     """Exports a module from pictures to latents, with `step` pixels per position.
 
-    Returns NAME.onnx and NAME.reach.
+    Returns NAME.onnx and NAME.reach. `by_quality` is as in `graph`.
     """
-    frozen = graph(module, torch.zeros(1, 3, 64, 64))
+    frozen = graph(module, torch.zeros(1, 3, 64, 64), by_quality=by_quality)
     return _with_reach(name, frozen, 3, down=step)
 
 

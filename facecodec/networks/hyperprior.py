@@ -36,8 +36,8 @@ from facecodec.networks.integers import (
 from facecodec.networks.transforms import (
     DOWNSAMPLING,
     TRANSFORMS,
-    Centred,
     FullPrecision,
+    QualityAnalysis,
     Uncentred,
     linear,
 )
@@ -65,6 +65,7 @@ class Predicted:
 class GainedNetwork(FamilyNetwork):
     """A network with gains of y and z by quality, and with the bits of Gaussian symbols."""
 
+    g_a: nn.Module
     h_a: nn.Module
 
     def add_gains(self, latents: int, hyper: int, span: float) -> None:
@@ -85,18 +86,37 @@ class GainedNetwork(FamilyNetwork):
         scale = torch.exp2(interpolate(self.z_log_scale, quality))
         return quantize_ste(z) / gain, self.bits(z, scale, noisy_rate).flatten(1).sum(1)
 
+    def learn_analysis_alone(self) -> None:
+        self.requires_grad_(False)
+        self.g_a.requires_grad_(True)
+        self.h_a.requires_grad_(True)
+
     def bits(self, values: Tensor, scale: Tensor, noisy: bool) -> Tensor:
-        """Returns -log2 of the probability of each rounded value under a zero-mean Gaussian."""
-        values = values.float()
-        values = (
-            values + torch.empty_like(values).uniform_(-0.5, 0.5) if noisy else quantize_ste(values)
-        )
-        scale = self.lower_scale(scale.float())
+        """Returns -log2 of the probability of each rounded value under a zero-mean Gaussian.
+
+        The bits of a rounded value do not change with the value, except where it rounds to another
+        symbol. So their gradient is that of the bits with uniform noise, for `values`, and that of
+        the rounded bits, for `scale`.
+        """
+        values, scale = values.float(), self.lower_scale(scale.float())
+        if noisy:
+            return self._bits(_with_noise(values), scale)
+        bits = self._bits(values.detach().round(), scale)
+        if values.requires_grad:
+            around = self._bits(_with_noise(values), scale.detach())
+            bits = bits + (around - around.detach())
+        return bits
+
+    def _bits(self, values: Tensor, scale: Tensor) -> Tensor:
         magnitude = values.abs()
         mass = torch.special.ndtr((0.5 - magnitude) / scale) - torch.special.ndtr(
             (-0.5 - magnitude) / scale
         )
         return -torch.log2(self.lower_likelihood(mass))
+
+
+def _with_noise(values: Tensor) -> Tensor:
+    return values + torch.empty_like(values).uniform_(-0.5, 0.5)
 
 
 def hyper_synthesis(hyper: int, width: int, outputs: int, far: int = 0) -> nn.Sequential:
@@ -147,7 +167,7 @@ class HyperpriorNetwork(GainedNetwork):
         super().__init__()
         self.channels = latents
         analysis, synthesis, log_scale = TRANSFORMS[transform](latents, **transform_options)
-        self.g_a = Centred(analysis)
+        self.g_a = QualityAnalysis(analysis)
         self.g_s = Uncentred(synthesis)
         width = hyper_width
         self.h_a = nn.Sequential(
@@ -186,7 +206,7 @@ class HyperpriorNetwork(GainedNetwork):
 
     def predicted(self, x: Tensor, quality: Tensor, noisy_rate: bool) -> Predicted:
         """Returns y and its prediction from z."""
-        y = self.g_a(x).float()
+        y = self.g_a(x, quality).float()
         quality = quality[:, None, None]
         z_hat, z_bits = self.hyper_latent(y, quality, noisy_rate)
         log_scale, mean, offset = self.hyper_synthesis(z_hat, y.shape[-2:])
@@ -216,7 +236,7 @@ class HyperpriorNetwork(GainedNetwork):
         anchors = (self.y_log_gain, self.z_log_gain, self.z_log_scale)
         quality = stored_qualities()[:, None, None]
         graphs = (
-            of_pixels("g_a", self.g_a, DOWNSAMPLING)
+            of_pixels("g_a", self.g_a, DOWNSAMPLING, by_quality=True)
             | of_latents("h_a", self.h_a, latents, HYPER_DOWNSAMPLING)
             | to_pixels("g_s", self.g_s, latents, DOWNSAMPLING)
         )

@@ -40,9 +40,9 @@ from facecodec.networks.integers import (
 )
 from facecodec.networks.transforms import (
     DOWNSAMPLING,
-    Centred,
     FullPrecision,
     Mixing,
+    QualityAnalysis,
     Uncentred,
     depthwise_transforms,
     from_zero,
@@ -80,7 +80,7 @@ class SlicedNetwork(GainedNetwork):
         parts: Any = depthwise_transforms(latents, fine, coarse, (blocks[0], blocks[1]))
         analysis, synthesis, log_scale = parts
         synthesis[0] = _with_quality(synthesis[0])
-        self.g_a = Centred(analysis)
+        self.g_a = QualityAnalysis(analysis)
         self.g_s = Uncentred(synthesis)
         width = hyper_width
         self.h_a = nn.Sequential(
@@ -117,7 +117,7 @@ class SlicedNetwork(GainedNetwork):
 
         The input is y_hat and, as the last channel, q - 1 of each position.
         """
-        y = self.g_a(x).float()
+        y = self.g_a(x, quality).float()
         quality = quality[:, None, None]
         z_hat, z_bits = self.hyper_latent(y, quality, noisy_rate)
         out = self.h_s(z_hat)[..., : y.shape[-2], : y.shape[-1]]
@@ -193,7 +193,7 @@ class SlicedNetwork(GainedNetwork):
         )
         latents = self.channels - 1
         tensors = {
-            **of_pixels("g_a", self.g_a, DOWNSAMPLING),
+            **of_pixels("g_a", self.g_a, DOWNSAMPLING, by_quality=True),
             **of_latents("h_a", self.h_a, latents, HYPER_DOWNSAMPLING),
             **to_pixels("g_s", self.g_s, self.channels, DOWNSAMPLING),
             "table_counts": counts,

@@ -21,7 +21,7 @@ LATENT_SCALE = 16.0
 PHOTO_VARIANCE = 0.2  # of grey, in the orthonormal colour axes of markov_transform, values 0..1
 
 # Analysis, synthesis, and log2 of the standard deviation of each latent at the start, (M,).
-AnalysisSynthesis = tuple[nn.Module, nn.Module, Tensor]
+AnalysisSynthesis = tuple[nn.Sequential, nn.Sequential, Tensor]
 
 
 class Mixing(nn.Module):
@@ -193,6 +193,35 @@ class Centred(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.body(x - 0.5)
+
+
+class QualityAnalysis(nn.Module):
+    """An analysis transform that also sees the quality, so that it leaves out what a file drops.
+
+    It centres images as Centred does. After each convolution between the blocks, every channel is
+    shifted by a polynomial of the quality, which starts at zero.
+    """
+
+    def __init__(self, analysis: nn.Sequential) -> None:
+        super().__init__()
+        self.body = analysis
+        self._shifted = [i for i, layer in enumerate(analysis) if isinstance(layer, nn.Conv2d)]
+        self._widths = [linear(analysis[i]).out_channels for i in self._shifted]
+        self.shift = nn.utils.skip_init(nn.Linear, 2, sum(self._widths))
+        for parameter in self.shift.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: Tensor, quality: Tensor) -> Tensor:
+        """Returns y of images in 0..1 for `quality` (B,), 1 to 8."""
+        middle = (quality - 4.5) / 3.5
+        powers = torch.stack([middle, middle.square()], 1)
+        shifts = dict(zip(self._shifted, self.shift(powers).split(self._widths, 1), strict=True))
+        x = x - 0.5
+        for i, layer in enumerate(self.body):
+            x = layer(x)
+            if i in shifts:
+                x = x + shifts[i][..., None, None]
+        return x
 
 
 class Uncentred(nn.Module):

@@ -80,6 +80,7 @@ class Config:
     recognisers_drawn: int = 1  # teachers in each step
     recogniser_dropout: float = 0.0  # share of channels left out of the teachers' convolutions
     varied_views: bool = False  # views differ in mirroring, sampling, blur and noise
+    analysis_alone: bool = False  # trains only what encoders need: files stay decodable
     trains_recogniser: bool = False  # a copy, for decoded faces, is trained with the codec
     adversarial: float = 0.0  # weight of a discriminator's loss
     head_weight: float = 1.0  # weight of a head's loss, if there is a [head]
@@ -179,6 +180,8 @@ def parse_config(values: dict[str, Any]) -> Config:
         raise UsageError("trains_recogniser needs the objective ip or ipr")
     if config.trains_recogniser and len(config.recognisers) > 1:
         raise UsageError("trains_recogniser needs exactly one recogniser")
+    if config.analysis_alone and not config.makes_pictures:
+        raise UsageError(f"the objective '{config.objective}' does not train an analysis")
     if config.trains_head_alone and not config.head:
         raise UsageError(
             f"the objective '{config.objective}' trains a head: give its width in a [head] table"

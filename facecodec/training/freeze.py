@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
 from facecodec import frozen
@@ -20,9 +22,10 @@ def freeze(run: Path, out: Path, force: bool = False) -> str:
 
     A recogniser that was trained with the codec becomes RUN/recogniser.onnx, a head heads/NAME, and
     a search file search/NAME, if the search supports the model. If the run trained only a head,
-    only the head is written, for the model `out`. Raises UsageError if the run has no checkpoint,
-    and, without `force`, if the model or head exists: if a model is overwritten, files coded with
-    it can no longer be decoded.
+    only the head is written, for the model `out`. If it trained only the analysis, that of the
+    model `out` is replaced, and files coded with it can still be decoded. Raises UsageError if the
+    run has no checkpoint, and, without `force`, if the model or head exists: if a whole model is
+    overwritten, files coded with it can no longer be decoded.
     """
     path = run / CHECKPOINT
     if not path.exists():
@@ -56,6 +59,8 @@ def freeze(run: Path, out: Path, force: bool = False) -> str:
         "runs": own,
         "rates": saved["history"][-1]["rows"] if saved["history"] else [],
     }
+    if config.analysis_alone:
+        return _replace_analysis(out, card, network.frozen())
     head = {"space": HEAD_SPACE, "classes": classes, "runs": runs}
     if config.trains_head_alone:
         known = frozen.read_card(out)
@@ -69,3 +74,16 @@ def freeze(run: Path, out: Path, force: bool = False) -> str:
     if is_searched(config):
         write_model(out, config)
     return mark
+
+
+def _replace_analysis(out: Path, card: dict[str, Any], tensors: dict[str, np.ndarray]) -> str:
+    """Gives a model another analysis and hyper-analysis. Returns its fingerprint, which stays.
+
+    Raises UsageError unless the run that made them started from this model.
+    """
+    known, kept = frozen.load(out)
+    if known.runs != card["runs"][:-1]:
+        raise UsageError(f"{out}: the analysis was trained for another model")
+    kept |= {name: each for name, each in tensors.items() if name.startswith(frozen.ENCODER_ONLY)}
+    facts = {name: getattr(known, name) for name in ("objective", "distortion", "data")}
+    return frozen.save(out, card | facts, kept)

@@ -133,7 +133,7 @@ class Terms:
 class Pass(nn.Module):
     """One pass of a family's network and of its head, if it has one.
 
-    If only the head or the rate is trained, it makes no pictures.
+    If only the head or the rate is trained, it makes no pictures. It freezes what is not trained.
     """
 
     def __init__(self, network: FamilyNetwork, config: Config) -> None:
@@ -147,6 +147,8 @@ class Pass(nn.Module):
                 part.requires_grad_(True)
         if config.objective == "rate":
             network.learn_rate_alone()
+        if config.analysis_alone:
+            network.learn_analysis_alone()
 
     def forward(
         self, x: Tensor, quality: Tensor, noisy_rate: bool, matrices: Tensor | None

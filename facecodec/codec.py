@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+import math
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 MISREAD = "it does not decode to what was encoded, please report it"
 QUALITY_BYTES = range(MAX_QUALITY_BYTE + 1)
+STEPS_TO_E = 75  # so many steps of the quality byte make files about e times as large
+LIKELY_TRIES = 5
 
 
 class Codec:
@@ -286,9 +289,9 @@ class Analysed:
             if found is not None:
                 return Encoded(*found)
         else:
-            fitting = bisect_right(QUALITY_BYTES, limit, key=lambda byte: len(self.at(byte).data))
-            if fitting > 0:
-                return self.at(fitting - 1)
+            fitting = highest_within(limit, lambda byte: len(self.at(byte).data))
+            if fitting is not None:
+                return self.at(fitting)
         raise ImageError(
             f"{len(self.at(0).data)} bytes at q 1 do not fit into {limit}: "
             "make the picture smaller, or try another model"
@@ -378,3 +381,20 @@ def _codec_of(fingerprint: bytes, folders: tuple[Path, ...]) -> Codec:
     if path is None:
         raise frozen.not_installed(fingerprint)
     return open_codec(path)
+
+
+def highest_within(limit: int, size: Callable[[int], int]) -> int | None:
+    """Returns the highest quality byte whose `size` is at most `limit`, or None.
+
+    Each size costs an encoding. So the first tries go where files usually reach the limit; then
+    each halves what is left.
+    """
+    low, high = -1, len(QUALITY_BYTES)  # `low` fits, `high` does not
+    byte, tries = high // 2, 0
+    while high - low > 1:
+        taken = size(byte)
+        low, high = (byte, high) if taken <= limit else (low, byte)
+        tries += 1
+        likely = byte + round(STEPS_TO_E * math.log(limit / taken))
+        byte = min(max(likely, low + 1), high - 1) if tries < LIKELY_TRIES else (low + high) // 2
+    return None if low < 0 else low

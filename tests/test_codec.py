@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import socket
 from dataclasses import replace
@@ -10,7 +11,7 @@ from PIL import Image
 import facecodec
 from conftest import CHECKOUT, DATA
 from facecodec import container, frozen, sessions
-from facecodec.codec import Codec, codec_of, open_container
+from facecodec.codec import Codec, codec_of, highest_within, open_container
 from facecodec.container import quality_byte
 from facecodec.errors import FormatError, ImageError, ModelError, UsageError
 from faces import draw_face
@@ -254,6 +255,29 @@ def test_latents_beyond_everything_are_escaped_and_come_back(shipped):
     symbols = family.decode_symbols(family.encode((y, z), 100), (16 * 33, 16 * 5), 100)
     assert min(symbols.escapes.values()) > 100
     assert_rounded_latents(family, y, z, 100, symbols)
+
+
+@pytest.mark.parametrize(
+    ("size", "most"),
+    [
+        (lambda byte: round(900 * math.exp(byte / 90)), 5),  # as files grow
+        (lambda byte: round(900 * math.exp(byte / 60)), 6),
+        (lambda byte: 900 + 5 * byte, 12),
+        (lambda byte: 900 if byte < 130 else 5000, 12),
+        (lambda byte: 1200, 12),
+    ],
+)
+@pytest.mark.parametrize("limit", [800, 900, 1199, 1200, 1800, 4999, 5000, 20000])
+def test_the_highest_quality_within_a_limit_is_found_in_few_tries(size, most, limit):
+    tried = []
+
+    def counted(byte: int) -> int:
+        tried.append(byte)
+        return size(byte)
+
+    fitting = [byte for byte in range(225) if size(byte) <= limit]
+    assert highest_within(limit, counted) == (fitting[-1] if fitting else None)
+    assert len(tried) == len(set(tried)) <= most
 
 
 def test_a_latent_too_large_to_code_is_an_image_error(tiny, picture, monkeypatch):

@@ -56,6 +56,11 @@ class ModelCard:
     rates: list[dict[str, float]]
     runs: list[dict[str, Any]] = field(default_factory=list)
 
+    def stored(self) -> dict[str, Any]:
+        """Returns what `save` takes, to write the model again."""
+        names = ("family", "objective", "distortion", "data", "steps", "rates", "runs")
+        return {name: getattr(self, name) for name in names}
+
 
 def search_path() -> list[Path]:
     """Returns the folders of models: $FACECODEC_MODELS, the package's and the checkout's."""

@@ -28,8 +28,7 @@ def forged(path, model, change) -> None:
     """Writes a model with a valid fingerprint and tensors that `change` has changed."""
     card, tensors = frozen.load(model)
     change(tensors)
-    facts = ("family", "objective", "distortion", "data", "steps", "rates", "runs")
-    frozen.save(path, {name: getattr(card, name) for name in facts}, tensors)
+    frozen.save(path, card.stored(), tensors)
 
 
 def raw(path, model, **header: object) -> None:
@@ -413,9 +412,7 @@ def twins(tmp_path_factory):
     paths = []
     for each, folder in ((seen[mark], "shipped"), (number, "forged")):
         paths.append(tmp_path_factory.mktemp(folder) / f"{folder}.safetensors")
-        facts = ("family", "objective", "distortion", "data", "steps", "rates", "runs")
-        facts = {name: getattr(card, name) for name in facts}
-        frozen.save(paths[-1], facts, tensors | {last: variant(each).copy()})
+        frozen.save(paths[-1], card.stored(), tensors | {last: variant(each).copy()})
     return paths
 
 

@@ -675,10 +675,9 @@ def test_models_that_only_keep_identity_are_searched_with_a_little_weight_for_pi
     model = tmp_path / "model.safetensors"
     config = load_config(Path(__file__).parents[1] / "configs" / "l2-ip-slices.toml")
     card, tensors = frozen.load(DATA / "tiny-map.safetensors")
-    facts = {name: getattr(card, name) for name in ("family", "distortion", "data", "steps")}
     weights = []
     for objective in ("ipr", "ip"):  # the slices of both were trained last, for the rate alone
-        frozen.save(model, facts | {"objective": objective, "rates": [], "runs": []}, tensors)
+        frozen.save(model, card.stored() | {"objective": objective}, tensors)
         write_model(model, config)
         weights.append(load_search(*frozen.load(model)).pixels)
     assert 0 < weights[1] < weights[0] / 10

@@ -458,8 +458,7 @@ def test_a_model_without_a_quality_map_is_a_start(shipped, tmp_path):
     card, tensors = frozen.load(shipped.card.path.parent / "msssim-rec.safetensors")
     tensors |= {name: tensors[name][:-1] for name in ("h_s.4.weight", "h_s.4.bias")}
     path = tmp_path / "plain.safetensors"
-    facts = ("family", "objective", "distortion", "data", "steps", "rates", "runs")
-    frozen.save(path, {name: getattr(card, name) for name in facts}, tensors)
+    frozen.save(path, card.stored(), tensors)
     codec, network = Codec(path), import_module("facecodec.networks.sliced").build().eval()
     assert not codec.family.has_quality_map
     begin(network, load_start(path)[0], path)

@@ -85,5 +85,5 @@ def _replace_analysis(out: Path, card: dict[str, Any], tensors: dict[str, np.nda
     if known.runs != card["runs"][:-1]:
         raise UsageError(f"{out}: the analysis was trained for another model")
     kept |= {name: each for name, each in tensors.items() if name.startswith(frozen.ENCODER_ONLY)}
-    facts = {name: getattr(known, name) for name in ("objective", "distortion", "data")}
-    return frozen.save(out, card | facts, kept)
+    trained = {name: card[name] for name in ("steps", "runs", "rates")}
+    return frozen.save(out, known.stored() | trained, kept)

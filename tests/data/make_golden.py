@@ -57,11 +57,7 @@ def add_quality_map() -> None:
     tensors[f"h_s.{last}.bias"] = np.append(
         bias, -40 << (FRACTION + int(tensors["h_s.shifts"][last]))
     )
-    facts = {
-        name: getattr(card, name)
-        for name in ("family", "objective", "distortion", "data", "steps", "rates", "runs")
-    }
-    frozen.save(HERE / "tiny-map.safetensors", facts, tensors)
+    frozen.save(HERE / "tiny-map.safetensors", card.stored(), tensors)
 
 
 def add_compact_png() -> dict[str, dict[str, object]]:

@@ -4,8 +4,8 @@
 
 Files are N faces of the LFW test people at qualities spread over the range, the Kodak photographs
 at q 8, white noise, a checkerboard and a flat picture. They are decoded with 1 and 2 threads, in
-one process and in one process per file, with other BLAS kernels, and with a loop over int64 as the
-hyper-synthesis. It prints one line for each way.
+one process and in one process per file, with other BLAS kernels, and with loops over int64 instead
+of the integer networks. It prints one line for each way.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from PIL import Image
 
 from facecodec import frozen
 from facecodec.codec import Codec, open_container
-from facecodec.exact import LIMIT, HyperSynthesis, Layer, read_layers
-from facecodec.families.hyperprior import Hyperprior
+from facecodec.exact import LIMIT, IntegerNetwork, Layer, read_layers
+from facecodec.families.sliced import Sliced
 
 
 def digest(codec: Codec, path: Path) -> str:
@@ -46,8 +46,8 @@ def in_a_process(files: list[Path], threads: int, **environment: str) -> list[st
     ).stdout.split()
 
 
-class Int64Synthesis(HyperSynthesis):
-    """The hyper-synthesis of docs/format.md in int64, without a matrix product."""
+class Int64Network(IntegerNetwork):
+    """An integer network of docs/format.md in int64, without a matrix product."""
 
     def __init__(self, layers: list[Layer]) -> None:
         super().__init__(layers)
@@ -64,7 +64,10 @@ class Int64Synthesis(HyperSynthesis):
             for dy in range(weight.shape[2]):
                 for dx in range(weight.shape[3]):
                     view = padded[:, dy : dy + height, dx : dx + width]
-                    total += np.einsum("oi,ihw->ohw", weight[:, :, dy, dx], view)
+                    if weight.shape[1] == len(x):
+                        total += np.einsum("oi,ihw->ohw", weight[:, :, dy, dx], view)
+                    else:  # depthwise
+                        total += weight[:, 0, dy, dx, None, None] * view
             x = (total + layer.bias[:, None, None] + (1 << (layer.shift - 1))) >> layer.shift
             if number < len(self.stored) - 1:
                 x = np.clip(x, 0, LIMIT)
@@ -75,6 +78,16 @@ class Int64Synthesis(HyperSynthesis):
                     .reshape(-1, 2 * height, 2 * width)
                 )
         return x
+
+
+def replace_networks(codec: Codec, kind: type[IntegerNetwork]) -> None:
+    """Lets a codec decode with integer networks of another kind."""
+    family, tensors = codec.family, frozen.load(codec.card.path)[1]
+    assert isinstance(family, Sliced)  # the default model's
+    family.z.h_s = kind(read_layers(tensors, "h_s"))
+    family.networks = [
+        kind(read_layers(tensors, f"slice{number}")) for number in range(1, len(family.parts))
+    ]
 
 
 def write_files(folder: Path, root: Path, count: int) -> list[Path]:
@@ -132,9 +145,7 @@ def main() -> None:
             compare(f"BLAS kernel {kernel}", in_a_process(files, 2, OPENBLAS_CORETYPE=kernel))
         compare("one process a file", [in_a_process([file], 0)[0] for file in files])
         codec = Codec(frozen.model_path(None))
-        assert isinstance(codec.family, Hyperprior)  # the default model's
-        layers = read_layers(frozen.load(codec.card.path)[1], "h_s")
-        codec.family.z.h_s = Int64Synthesis(layers)
+        replace_networks(codec, Int64Network)
         compare("int64 reference", [digest(codec, file) for file in files])
 
 

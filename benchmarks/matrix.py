@@ -11,8 +11,9 @@ with other releases of the packages. For the oldest and the newest:
     python benchmarks/matrix.py --python oldest=old/bin/python --python newest=new/bin/python
 
 Pictures are N faces of the LFW test people at qualities spread over the range, and white noise, a
-checkerboard and a flat picture at q 8. For comparison, the tables are also computed in float32, as
-in a codec without integer arithmetic: if any table differs, a file would decode wrongly.
+checkerboard and a flat picture at q 8. For comparison, the tables of the decoded symbols are also
+computed in float32, as in a codec without integer arithmetic: if any table differs, a file would
+decode wrongly.
 """
 
 from __future__ import annotations
@@ -24,16 +25,20 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 
+from exactness import replace_networks
 from facecodec import frozen, sessions
 from facecodec.codec import Codec, open_container
-from facecodec.exact import HyperSynthesis, _patches, _pixel_shuffle, read_layers
-from facecodec.families.hyperprior import Hyperprior, positions
+from facecodec.container import Container
+from facecodec.exact import IntegerNetwork, _depthwise, _patches, _pixel_shuffle
+from facecodec.families.hyperprior import Symbols
+from facecodec.families.sliced import Block, Sliced, places
 
 KERNELS = ("Prescott", "Nehalem", "Sandybridge", "Haswell", "Zen")
 
@@ -91,35 +96,45 @@ def worker(task: str, folder: Path, way: str, options: dict[str, int]) -> None:
             codec.check(data, picture)  # the symbols read are the symbols rounded
             (folder / way / f"{number:04}.fic").write_bytes(data)
         return
-    family = codec.family
-    assert isinstance(family, Hyperprior)  # the default model's
-    if task == "drill":
-        family.z.h_s = FloatSynthesis(read_layers(frozen.load(codec.card.path)[1], "h_s"))
+    in_floats = Codec(frozen.model_path(None), options.get("threads", 0))
+    replace_networks(in_floats, FloatNetwork)
     digests = {}
     for path in sorted(folder.glob("*/*.fic")):
         parsed = open_container(path.read_bytes())
+        symbols = codec.symbols(parsed)
         if task == "decode":
-            symbols = codec.symbols(parsed)
             parts = [symbols.z, symbols.y, symbols.means]
         else:
-            height, width = positions((parsed.height, parsed.width))
-            z, _ = family.z.decode(parsed.streams[0], (height, width), parsed.quality_byte)
-            rows, columns = slice(0, height), slice(0, width)
-            parts = [family.prediction(z, rows, columns, parsed.quality_byte).tables]
+            parts = list(tables_of(in_floats, symbols, parsed))
         content = b"".join(np.ascontiguousarray(part).astype(np.int64).tobytes() for part in parts)
         digests[f"{path.parent.name}/{path.name}"] = hashlib.sha256(content).hexdigest()
     json.dump(digests, sys.stdout)
 
 
-class FloatSynthesis(HyperSynthesis):
-    """The same hyper-synthesis in float32, rounded only at its end."""
+def tables_of(codec: Codec, symbols: Symbols, parsed: Container) -> Iterator[np.ndarray]:
+    """Yields the tables that a codec would choose for the symbols of a file."""
+    family = codec.family
+    assert isinstance(family, Sliced)
+
+    def known(block: Block, part: slice, tables: np.ndarray, means: np.ndarray) -> np.ndarray:
+        return symbols.y[part, block.rows, block.columns]
+
+    for rows, columns in places(symbols.y.shape[1:]):
+        block = family.block(symbols.z, rows, columns, parsed.quality_byte)
+        for each in family.code(block, known):
+            yield each.tables
+
+
+class FloatNetwork(IntegerNetwork):
+    """The same network in float32, rounded only at its end."""
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         x = values.astype(np.float32)
         for number, (weight, bias, kernel, depthwise, upsample) in enumerate(self.layers):
-            assert not depthwise  # the default model has no such layer
             height, width = x.shape[1:]
-            x = weight.astype(np.float32) @ _patches(x, kernel).astype(np.float32)
+            weight = weight.astype(np.float32)
+            seen = x if depthwise else _patches(x, kernel).astype(np.float32)
+            x = _depthwise(seen, weight) if depthwise else weight @ seen
             x += (bias - 0.5).astype(np.float32)  # half a unit is for rounding
             if number < len(self.layers) - 1:
                 x = np.maximum(x, 0)

@@ -20,9 +20,10 @@ from skimage import data
 import facecodec
 from demo import CROP
 from facecodec.codec import open_container
-from facecodec.container import QUALITY_STEPS, quality_byte
+from facecodec.container import QUALITY_STEPS
 from facecodec.faces.detection import cached_landmarks
 from facecodec.families.hyperprior import DOWNSAMPLING, Hyperprior
+from facecodec.families.sliced import Sliced
 from facecodec.folders import data_root
 from facecodec.template import SIZE, similarity
 from facecodec.training.config import Source
@@ -77,18 +78,15 @@ def main() -> None:
     photos = [
         photo.path for photo in validation_photos((Source("lfw"),), data_root(arguments.data), 48)
     ]
-    byte = quality_byte(arguments.quality)
     family = codec.family
-    if not isinstance(family, Hyperprior):
-        parser.error(f"{codec.card.name} is of the family {codec.card.family}, not hyperprior")
+    if not isinstance(family, Hyperprior | Sliced):
+        parser.error(f"{codec.card.name} is of the family {codec.card.family}, without a map")
     rows: list[tuple[int, float, bool]] = []  # quality, bits, in the crop; one row a place
     for path, landmarks in zip(photos, cached_landmarks(photos), strict=True):
         if landmarks is None:
             continue
         symbols = codec.symbols(open_container(codec.encode(Image.open(path), arguments.quality)))
-        _, height, width = symbols.y.shape
-        tables = family.prediction(symbols.z, slice(0, height), slice(0, width), byte).tables
-        bits = ideal_bits(family.tables, symbols.y, tables).sum(0)
+        bits = ideal_bits(family.tables, symbols.y, symbols.tables).sum(0)
         inside = in_crop(landmarks, symbols.qualities.shape)
         rows += zip(symbols.qualities.ravel(), bits.ravel(), inside.ravel(), strict=True)
     quality, bits, inside = np.array(rows).T

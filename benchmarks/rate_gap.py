@@ -25,6 +25,7 @@ from facecodec.container import quality_byte
 from facecodec.datasets import lfw
 from facecodec.entropy import PRECISION, Tables
 from facecodec.families.hyperprior import Hyperprior
+from facecodec.families.sliced import Sliced
 from facecodec.folders import data_root
 from facecodec.sessions import pad
 from facecodec.training.starts import begin, load_start
@@ -58,8 +59,8 @@ def main() -> None:
     begin(network, load_start(codec.card.path)[0], codec.card.path)
     photos = lfw(data_root(arguments.data), "test")
     files = [photo.path for photo in photos[:: len(photos) // arguments.images]]
-    if not isinstance(codec.family, Hyperprior):
-        parser.error(f"{codec.card.name} is of the family {codec.card.family}, not hyperprior")
+    if not isinstance(codec.family, Hyperprior | Sliced):
+        parser.error(f"{codec.card.name} is of the family {codec.card.family}, without z and y")
     family, tables = codec.family, codec.family.tables
     print(f"{len(files)} images; bytes a file")
     print(
@@ -81,11 +82,8 @@ def main() -> None:
             z_tables = np.broadcast_to(family.z.table[byte][:, None, None], symbols.z.shape)
             bits = ideal_bits(tables, symbols.z, z_tables).sum()
             promised = expected[z_tables].sum()
-            predicted = family.prediction(
-                symbols.z, slice(0, symbols.y.shape[1]), slice(0, symbols.y.shape[2]), byte
-            )
-            bits += ideal_bits(tables, symbols.y, predicted.tables).sum()
-            promised += expected[predicted.tables].sum()
+            bits += ideal_bits(tables, symbols.y, symbols.tables).sum()
+            promised += expected[symbols.tables].sum()
             streams = sum(map(len, parsed.streams))
             sums += (
                 (coded.y_bits + coded.z_bits).item() / 8,

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from facecodec.exact import LIMIT, HyperSynthesis, Layer, rescale
+from facecodec.exact import LIMIT, HyperSynthesis, Layer, read_layers, rescale
+from facecodec.frozen import load
 
 
 def random_layers(rng: np.random.Generator) -> list[Layer]:
@@ -35,7 +36,9 @@ def reference(layers: list[Layer], z_hat: np.ndarray) -> np.ndarray:
         for dy in range(kernel):
             for dx in range(kernel):
                 view = padded[:, dy : dy + height, dx : dx + width]
-                out += np.einsum("oi,ihw->ohw", layer.weight[:, :, dy, dx].astype(np.int64), view)
+                taps = layer.weight[:, :, dy, dx].astype(np.int64)
+                depthwise = taps.shape[1] < len(x)
+                out += taps[..., None] * view if depthwise else np.einsum("oi,ihw->ohw", taps, view)
         x = (out + layer.bias[:, None, None] + (1 << (layer.shift - 1))) >> layer.shift
         if number < len(layers) - 1:
             x = np.clip(x, 0, LIMIT)
@@ -57,21 +60,14 @@ def test_float64_gives_the_integers_of_an_int64_reference(seed):
 
 
 def test_the_shipped_model_agrees_with_the_reference_far_outside_what_it_was_trained_on(shipped):
-    h_s = shipped.family.z.h_s
-    z_hat = np.random.default_rng(0).integers(-LIMIT, LIMIT, (shipped.family.z.channels, 4, 4))
-    from facecodec.frozen import load
-
     _, tensors = load(shipped.card.path)
-    layers = [
-        Layer(
-            tensors[f"h_s.{i}.weight"],
-            tensors[f"h_s.{i}.bias"],
-            int(shift),
-            bool(tensors["h_s.upsample"][i]),
-        )
-        for i, shift in enumerate(tensors["h_s.shifts"])
-    ]
-    np.testing.assert_array_equal(h_s(z_hat), reference(layers, z_hat))
+    networks = {"h_s": shipped.family.z.h_s}
+    networks |= {f"slice{i}": each for i, each in enumerate(shipped.family.networks, 1)}
+    assert len(networks) == len(shipped.family.parts)
+    for name, network in networks.items():
+        values = np.random.default_rng(0).integers(-LIMIT, LIMIT, (network.channels[0], 4, 4))
+        expected = reference(read_layers(tensors, name), values)
+        np.testing.assert_array_equal(network(values), expected)
 
 
 def test_weights_that_could_overflow_are_refused():

@@ -14,6 +14,7 @@ from facecodec.exact import (
     FRACTION,
     GAIN_FRACTION,
     HyperSynthesis,
+    IntegerNetwork,
     expected_layers,
     read_layers,
     rescale,
@@ -50,7 +51,7 @@ class HyperLatent:
 
     def __init__(self, tensors: dict[str, np.ndarray], tables: Tables) -> None:
         self._tables = tables
-        self.h_s = HyperSynthesis(read_layers(tensors, "h_s"))
+        self.h_s: IntegerNetwork = HyperSynthesis(read_layers(tensors, "h_s"))
         self.inverse_gain = tensors["z_inverse_gain"].astype(np.int64)
         self.table = tensors["z_table"].astype(np.min_scalar_type(len(tables) - 1))
         self.channels, self.outputs = self.h_s.channels

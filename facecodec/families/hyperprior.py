@@ -38,11 +38,13 @@ Latents = tuple[np.ndarray, np.ndarray]  # y (M, h, w) and z (C, ceil(h/4), ceil
 class Symbols:
     """The integers in a file: z (C, ., .) and y (M, h, w) as coded, and escapes by stream.
 
-    `means` are y's, in units of 2^-10; `qualities` (h, w) has the quality byte of each position.
+    `tables` has the probability table of each symbol of y. `means` are y's, in units of 2^-10.
+    `qualities` (h, w) has the quality byte of each position.
     """
 
     z: np.ndarray
     y: np.ndarray
+    tables: np.ndarray
     means: np.ndarray
     qualities: np.ndarray
     escapes: dict[str, int]
@@ -277,14 +279,18 @@ class Hyperprior:
         """Returns the integers in the streams. Raises FormatError."""
         reader = StreamReader(self, streams, size, quality_byte)
         y = np.empty((self.channels, *reader.size), np.int32)
+        tables = np.empty(y.shape, self.table_index)
         means = np.empty(y.shape, np.int64)
         qualities = np.empty(reader.size, np.uint8)
         for band in reader.bands():
-            y[:, band.rows] = reader.sampling.decode(reader.decoder, band.tables(), band.rows)
+            tables[:, band.rows] = band.tables()
+            y[:, band.rows] = reader.sampling.decode(
+                reader.decoder, tables[:, band.rows], band.rows
+            )
             for columns, prediction in band.strips():
                 means[:, band.rows, columns] = prediction.means
                 qualities[band.rows, columns] = prediction.qualities
-        return Symbols(reader.z, y, means, qualities, reader.escapes())
+        return Symbols(reader.z, y, tables, means, qualities, reader.escapes())
 
     def count_escapes(
         self, streams: list[bytes], size: tuple[int, int], quality_byte: int

@@ -108,7 +108,7 @@ class Sliced:
         stops = np.cumsum(tensors["slices"], dtype=np.int64).tolist()
         self.channels = stops[-1]
         self.parts = [slice(a, b) for a, b in zip([0, *stops[:-1]], stops, strict=True)]
-        self._networks = [
+        self.networks = [
             IntegerNetwork(read_layers(tensors, f"slice{i}")) for i in range(1, len(self.parts))
         ]
         if len(self._by_channel["y_gain"]) != self.channels:
@@ -117,7 +117,7 @@ class Sliced:
         if features < 0:
             raise ValueError("the hyper-synthesis has the wrong number of channels")
         largest = self.z.h_s.largest
-        for part, network in zip(self.parts[1:], self._networks, strict=True):
+        for part, network in zip(self.parts[1:], self.networks, strict=True):
             size = part.stop - part.start
             given = (features + 1 + 2 * size + part.start, 2 * size)
             if network.channels != given or network.upsampling != 1:
@@ -173,13 +173,15 @@ class Sliced:
         """Returns the integers in the streams. Raises FormatError."""
         reader = StreamReader(self, streams, size, quality_byte)
         y = np.empty((self.channels, *reader.size), np.int32)
+        tables = np.empty(y.shape, self._index)
         means = np.empty(y.shape, np.int64)
         qualities = np.empty(reader.size, np.uint8)
         for block, each in reader.slices():
             qualities[block.rows, block.columns] = block.qualities
             y[each.channels, block.rows, block.columns] = each.symbols
+            tables[each.channels, block.rows, block.columns] = each.tables
             means[each.channels, block.rows, block.columns] = each.means
-        return Symbols(reader.z, y, means, qualities, reader.escapes())
+        return Symbols(reader.z, y, tables, means, qualities, reader.escapes())
 
     def count_escapes(
         self, streams: list[bytes], size: tuple[int, int], quality_byte: int
@@ -221,7 +223,7 @@ class Sliced:
         features = block.predicted[2 * self.channels :]
         values = np.empty((self.channels, *block.qualities.shape), np.int64)  # what slices see
         seen = [features, block.qualities[None] * UNIT]
-        for part, network in zip(self.parts, [None, *self._networks], strict=True):
+        for part, network in zip(self.parts, [None, *self.networks], strict=True):
             log_gain, gain, inverse = (
                 self._by_channel[name][part][:, block.qualities] for name in GAINS
             )

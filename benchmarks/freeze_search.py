@@ -31,10 +31,9 @@ from facecodec.training.gradients import TEACHERS, write_faces, write_model
 
 ROOT = Path(__file__).parents[1]
 CONFIGURATIONS = {
-    "l2-ipr": "l2-ipr-every-size",
+    "l2-ipr": "l2-ipr-last",
     "l2-ip": "l2-ip-every-size",
     "l2-rec": "l2-rec-every-size",
-    "hq-ipr": "hq-ipr",
 }
 
 

@@ -1,6 +1,6 @@
 """Measures models on held-back people, by the recogniser that decides between models.
 
-    python benchmarks/held_back.py weights/l2-ipr.safetensors weights/hq-ipr.safetensors [--limit N]
+    python benchmarks/held_back.py former/l2-ipr.safetensors weights/l2-ipr.safetensors [--limit N]
 
 For each set, model and quality, it prints bits per pixel of whole files, PSNR, and 1 - cosine of
 the face to the original by insightface-y1. Then it compares each model with the first one: BD-rate

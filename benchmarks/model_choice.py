@@ -30,7 +30,7 @@ from facecodec.faces.detection import find_landmarks
 from facecodec.faces.recognisers import find_recogniser, load_recogniser
 from facecodec.folders import data_root
 
-MODELS = ("l2-ipr", "hq-ipr")
+MODELS = ("l2-ipr", "l2-ip")
 SET = "london-faces"
 SIZES = (250, 500, 1000)
 ENLARGED = 1000  # pixels along the longer side; only photographs of so many are enlarged

@@ -3,7 +3,7 @@
     python benchmarks/sheet.py --bpp 0.12 --model l2-rec --model l2-ipr -o SHEET.jpg [--faces N]
         [--data DIR]
     python benchmarks/sheet.py --bpp 0.12 --model l2-rec --model l2-ipr -o SHEET.jpg demo/face.png
-    python benchmarks/sheet.py --codec avif --model hq-ipr -o SHEET.webp wall.png:0,90,384,256
+    python benchmarks/sheet.py --codec avif --model l2-ipr -o SHEET.webp wall.png:0,90,384,256
 
 A picture may be a crop of a file: FILE:X,Y,WIDTH,HEIGHT. For each picture, every codec takes the
 setting whose file is nearest to the rate. Without pictures, it takes faces of the LFW test people,

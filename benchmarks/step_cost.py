@@ -1,6 +1,6 @@
 """Measures what a training step costs under several configurations, in seconds of one core.
 
-    python benchmarks/step_cost.py --from weights/hq-ipr.safetensors CONFIG.toml ...
+    python benchmarks/step_cost.py --from weights/msssim-ipr.safetensors CONFIG.toml ...
 
 The configurations take steps in turn, so that a busy machine affects all alike. The others are
 compared with the first. Times are processor times of one thread over whole steps: batch, both

@@ -26,10 +26,6 @@ from facecodec.tensors import GRAPH, Tensor, check
 from facecodec.text import printable
 
 DEFAULT_MODEL = "l2-ipr"
-LARGE = 400  # pixels
-# The model that keeps faces best in pictures whose longer side has up to so many pixels, as
-# benchmarks/model_choice.py measures.
-BY_SIZE = ((LARGE, DEFAULT_MODEL), (math.inf, "hq-ipr"))
 ENCODER_ONLY = ("g_a", "h_a")  # prefixes of tensors that only encoding needs
 FORMAT = "facecodec-2"
 TYPES = ("U8", "I16", "I32", "I64", "F16", "F32")  # safetensors' names of the types of tensors
@@ -100,24 +96,6 @@ def model_path(name: str | os.PathLike[str] | None) -> Path:
             f"no model '{name}'{f', did you mean {near[0]}' if near else ''}; {_listing()}"
         )
     return models[name]
-
-
-def model_for(width: int, height: int) -> str:
-    """Returns the name of the installed model that keeps faces best in a picture of this size."""
-    name = next(name for most, name in BY_SIZE if max(width, height) <= most)
-    return name if name in installed_models() else DEFAULT_MODEL
-
-
-def serves(name: str) -> str:
-    """Says for which pictures `model_for` chooses a model; "" if for none."""
-    least = 0.0
-    for most, chosen in BY_SIZE:
-        if chosen == name:
-            return (
-                f"pictures up to {most} pixels" if least == 0 else f"pictures over {least} pixels"
-            )
-        least = most
-    return ""
 
 
 def _refuse_shadow(path: Path) -> None:

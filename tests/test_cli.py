@@ -25,7 +25,7 @@ from PIL import Image, ImageCms
 
 import facecodec
 from conftest import DATA, PATIENCE, TINY, takes_interrupts
-from facecodec import frozen, images, plugins
+from facecodec import images, plugins
 from facecodec.bench import SEEN
 from facecodec.cli import COMMANDS, batch, cli, files, outputs, tasks
 from facecodec.cli.encode import passed_over
@@ -310,20 +310,6 @@ def test_encode_reduces_a_picture_to_a_longest_side(run_cli, face):
     assert (row["width"], row["height"]) == (30, 22)
     (row,) = objects(run_cli("encode", "face.png", "--max-side", "61", "-f", "--json").stdout)
     assert (row["width"], row["height"]) == (61, 45)
-
-
-def test_the_size_of_a_picture_chooses_the_model(run_cli, picture, tmp_path):
-    for name, side in (("small", 120), ("large", frozen.LARGE + 8)):
-        Image.fromarray(picture).resize((side, 90)).save(tmp_path / f"{name}.png")
-    done = run_cli("encode", "small.png", "large.png", "--json")
-    assert [row["model"] for row in objects(done.stdout)] == ["l2-ipr", "hq-ipr"]
-    note = b"facecodec: note: large.png: coded with hq-ipr, for large pictures: -m names another\n"
-    assert done.stderr == note
-    done = run_cli("encode", "large.png", "-m", "l2-ipr", "-f", "--json")
-    assert (objects(done.stdout)[0]["model"], done.stderr) == ("l2-ipr", b"")
-    output = run_cli("models").stdout.decode()
-    assert f"  for pictures up to {frozen.LARGE} pixels" in output
-    assert f"  for pictures over {frozen.LARGE} pixels" in output
 
 
 @pytest.mark.parametrize(("given", "limit"), [("2k", 2000), ("0.0021M", 2100), ("2kB", 2000)])
@@ -953,7 +939,7 @@ def test_models_lists_what_is_installed(run_cli):
     rows = {row["name"]: row for row in objects(run_cli("models", "--json").stdout)}
     default = rows["l2-ipr"]
     assert list(default) == [
-        "name", "default", "serves", "fingerprint", "family", "objective", "distortion", "data",
+        "name", "default", "fingerprint", "family", "objective", "distortion", "data",
         "steps", "path", "rates", "embeds",
     ]  # fmt: skip
     assert default["default"]

@@ -137,7 +137,7 @@ def test_embeddings_as_lines_as_json_and_as_an_array(models, faces, run_cli, tmp
 
 
 def test_files_of_models_without_a_head_are_seen_by_the_default_one(photograph, shipped):
-    codec = Codec(frozen.model_path("hq-ipr"))
+    codec = Codec(frozen.model_path("msssim-ipr"))
     embedder = embedder_of(codec)
     assert embedder.space == shipped.head.space
     found = embedder(open_container(codec.encode(photograph, 6)))

@@ -67,7 +67,7 @@ def assert_golden(name, result):
         assert np.abs(result["pixels"].astype(int) - np.asarray(expected)).max() <= 1
 
 
-@pytest.mark.parametrize("name", ["l2-ipr", "l2-ip", "hq-ipr", "compact-png", "lfic", "spic"])
+@pytest.mark.parametrize("name", ["l2-ipr", "l2-ip", "msssim-ipr", "compact-png", "lfic", "spic"])
 def test_trained_models_have_the_same_symbols_and_pixels_within_one_level(browser, tmp_path, name):
     model = frozen.model_path(name)
     codec = Codec(model)

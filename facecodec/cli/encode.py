@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     "--model",
     metavar="MODEL",
     type=MODEL,
-    help="Name of an installed model, or a model file; chosen by the picture's size by default.",
+    help="Name of an installed model, or a model file.",
 )
 @batch.shared_options
 def encode(
@@ -90,7 +90,7 @@ def encode(
     Image.MAX_IMAGE_PIXELS = (
         options.max_pixels
     )  # Pillow's own limit, checked before it takes memory
-    path = None if model is None else frozen.model_path(model)
+    path = frozen.model_path(model)
     naming = files.Naming(".fic", keep_suffix)
     wanted = images.suffixes()
     plan = files.plan(inputs, options.listed(), out, naming, wanted, "images")
@@ -100,9 +100,7 @@ def encode(
             raise UsageError(
                 f"{job.target} has an image's suffix, but would be a .fic file: give -o another name"
             )
-    codec = open_codec(
-        path or frozen.model_path(None)
-    )  # loaded here so that a bad model is reported once, not for each input
+    codec = open_codec(path)  # here, so that a bad model is reported once, not for each input
     if effort > DEFAULT_EFFORT:
         _ = codec.search  # likewise a missing search file
     shows = effort > DEFAULT_EFFORT and len(plan.jobs) == 1 and options.cluster is None
@@ -140,12 +138,9 @@ def passed_over(unwanted: Counter[str]) -> str | None:
 
 @dataclass(frozen=True)
 class Encode:
-    """Turns the bytes of an image file into those of a .fic file that meets the target.
+    """Turns the bytes of an image file into those of a .fic file that meets the target."""
 
-    Without a `model`, the picture's size chooses one.
-    """
-
-    model: Path | None
+    model: Path
     target: Target
     max_pixels: int
     keep_metadata: bool
@@ -162,7 +157,7 @@ class Encode:
         import numpy as np
         from PIL import Image
 
-        from facecodec import frozen, images
+        from facecodec import images
         from facecodec.codec import open_codec
 
         Image.MAX_IMAGE_PIXELS = self.max_pixels  # again, because this may be another process
@@ -175,10 +170,7 @@ class Encode:
             pixels = np.asarray(reduced)
         notes = [Note(f"dropped {what}", what.lstrip("0123456789 ")) for what in dropped]
         height, width = pixels.shape[:2]
-        name = frozen.model_for(width, height)
-        codec = open_codec(self.model or frozen.model_path(name))
-        if self.model is None and name != frozen.DEFAULT_MODEL:
-            notes.append(Note(f"coded with {name}, for large pictures: -m names another", name))
+        codec = open_codec(self.model)
         with _bar(self.shows_progress) as progress:
             picture = codec.analyse(pixels, metadata, self.effort, progress)
             encoded = self.target.encode(picture)

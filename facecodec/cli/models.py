@@ -75,7 +75,6 @@ def models(as_json: bool) -> None:
         installed_models,
         read_card,
         search_path,
-        serves,
     )
 
     found = installed_models()
@@ -92,7 +91,6 @@ def models(as_json: bool) -> None:
         facts = {
             "name": name,
             "default": name == DEFAULT_MODEL,
-            "serves": serves(name),
             "fingerprint": card.fingerprint,
             "family": card.family,
             "objective": card.objective,
@@ -112,8 +110,6 @@ def models(as_json: bool) -> None:
             f"fingerprint {card.fingerprint}"
         )
         embeds = ", with a head: see facecodec embed" if facts["embeds"] else ""
-        if facts["serves"]:
-            tell(f"  for {facts['serves']}")
         tell(f"  trained on {card.data} for {card.steps} steps{embeds}")
         for key, style in (("q", "8.0f"), ("bpp", "8.3f"), ("psnr", "8.2f")):
             tell(f"  {key:<5}" + "".join(f"{row[key]:{style}}" for row in card.rates))

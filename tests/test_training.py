@@ -30,6 +30,7 @@ from facecodec.training import loop, validation  # noqa: E402
 from facecodec.training.config import load_config, parse_config  # noqa: E402
 from facecodec.training.data import CropSampler, Picture, resized_crop, validation_photos  # noqa: E402
 from facecodec.training.freeze import freeze  # noqa: E402
+from facecodec.training.gradients import TEACHERS  # noqa: E402
 from facecodec.training.starts import begin, load_start  # noqa: E402
 from facecodec.training.validation import to_tensor, validation_loss  # noqa: E402
 
@@ -624,6 +625,7 @@ def test_committed_configurations_parse():
     for path in paths:
         config = load_config(path)
         assert replace(config) == parse_config(config.to_dict())
+        assert {each.name for each in config.recognisers} <= set(TEACHERS), path
 
 
 def test_an_orthonormal_start_reconstructs_before_any_training():

@@ -96,8 +96,9 @@ def worker(task: str, folder: Path, way: str, options: dict[str, int]) -> None:
             codec.check(data, picture)  # the symbols read are the symbols rounded
             (folder / way / f"{number:04}.fic").write_bytes(data)
         return
-    in_floats = Codec(frozen.model_path(None), options.get("threads", 0))
-    replace_networks(in_floats, FloatNetwork)
+    if task == "drill":
+        in_floats = Codec(frozen.model_path(None), options.get("threads", 0))
+        replace_networks(in_floats, FloatNetwork)
     digests = {}
     for path in sorted(folder.glob("*/*.fic")):
         parsed = open_container(path.read_bytes())

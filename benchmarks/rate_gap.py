@@ -34,10 +34,7 @@ from facecodec.training.validation import to_tensor
 
 def ideal_bits(tables: Tables, symbols: np.ndarray, indices: np.ndarray) -> np.ndarray:
     """Returns the bits of each symbol. An escape costs its table's entry and 20 bits."""
-    reach = tables.reach[indices]
-    outside = np.abs(symbols) > reach
-    entry = tables.starts[indices] + np.where(outside, 2 * reach + 1, symbols + reach)
-    return PRECISION - np.log2(tables.counts[entry]) + 20 * outside
+    return tables.bits(symbols, indices) + 20 * (np.abs(symbols) > tables.reach[indices])
 
 
 def entropies(tables: Tables) -> np.ndarray:

@@ -475,6 +475,31 @@ def test_aligned_faces_are_cut_out(needs_faces, faces_root):
         assert image.size == (448, 448)
 
 
+def test_faces_far_away_are_the_photographs_made_small(needs_faces, people_root):
+    whole, small = (load_dataset(name, people_root, 4) for name in ("lfw", "lfw@80"))
+    assert small.name == "lfw@80"
+    assert [s.name for s in small.subjects] == [
+        s.name.replace(".jpg", ".png") for s in whole.subjects
+    ]
+    assert [s.person for s in small.subjects] == [s.person for s in whole.subjects]
+    with Image.open(small.subjects[0].path) as image:
+        assert image.size == (80, 80)
+    np.testing.assert_allclose(
+        (small.subjects[0].landmarks + 0.5) * 250 / 80, whole.subjects[0].landmarks + 0.5
+    )
+
+
+def test_a_folder_whose_name_ends_like_a_size_is_a_folder(tmp_path):
+    (tmp_path / "party@80").mkdir()
+    Image.new("L", (20, 10)).save(tmp_path / "party@80" / "1.png")
+    assert load_dataset(str(tmp_path / "party@80"), None, faces=False).subjects[0].path.parent == (
+        tmp_path / "party@80"
+    )
+    sized = load_dataset(str(tmp_path / "party@80@10"), None, faces=False)
+    with Image.open(sized.subjects[0].path) as image:
+        assert image.size == (10, 5)
+
+
 def test_a_few_faces_measured_for_real(bench, people_root):
     subjects = load_dataset("lfw", people_root, 4).subjects
     assert 4 <= len(subjects) < 20

@@ -5,6 +5,7 @@ Only test people are in them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,12 +14,14 @@ import numpy as np
 from PIL import Image
 
 from facecodec import images
+from facecodec.bench.codecs.fit import resized
 from facecodec.datasets import LFW_FOLDERS, Photo, photographs
 from facecodec.faces.alignment import CUT, cut_face, scaled_template
 from facecodec.faces.detection import cached_landmarks
 from facecodec.folders import cache_folder, data_folder
 
 ALIGNED = "-align"  # after a dataset's name: its faces, as aligned 448x448 pictures
+SIDE = re.compile(r"(.+)@(\d+)")  # a dataset's name, and the longer side of its pictures in pixels
 FOLDS = 10
 
 
@@ -64,11 +67,15 @@ def load_dataset(
 ) -> Dataset:
     """Returns the test people of a dataset of facecodec/datasets.py, or a folder of photographs.
 
-    A dataset's name may end in -align. `data` is the folder of datasets (folders.data_folder).
+    A dataset's name may end in -align, and in @SIDE for pictures of this longer side. `data` is
+    the folder of datasets (folders.data_folder).
     With `limit`, whole people are taken until there are so many photographs. Without `faces`, no
     faces are detected and no subject has landmarks. Raises UsageError for a dataset that is not
     there.
     """
+    sized = SIDE.fullmatch(name)
+    if sized and not Path(name).is_dir():
+        return of_side(load_dataset(sized[1], data, limit, faces), int(sized[2]))
     if name.endswith(ALIGNED):
         return aligned(load_dataset(name.removesuffix(ALIGNED), data, limit))
     photos = photographs(name, "test", data)
@@ -115,6 +122,27 @@ def aligned(dataset: Dataset) -> Dataset:
         Image.fromarray(cut_face(images.load(subject.path), subject.landmarks)).save(path)
         subjects.append(replace(subject, path=path, landmarks=scaled_template(CUT)))
     return Dataset(dataset.name + ALIGNED, subjects, dataset.gallery)
+
+
+def of_side(dataset: Dataset, side: int) -> Dataset:
+    """Returns the dataset with pictures of a longer side of `side` pixels, in the user's cache.
+
+    Landmarks are those of the photographs, so that faces too small to be found are measured too.
+    """
+    place = cache_folder() / "sized" / f"{Path(dataset.name).name}@{side}"
+    subjects = []
+    for number, subject in enumerate(dataset.subjects):
+        pixels = images.load(subject.path)
+        height, width = pixels.shape[:2]
+        scale = side / max(height, width)
+        path = place / str(number) / subject.path.parent.name / f"{subject.path.stem}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shape = (max(1, round(scale * height)), max(1, round(scale * width)))
+        Image.fromarray(resized(pixels, shape)).save(path)
+        points = subject.landmarks
+        points = None if points is None else (points + 0.5) * scale - 0.5
+        subjects.append(replace(subject, path=path, landmarks=points))
+    return replace(dataset, name=f"{dataset.name}@{side}", subjects=subjects)
 
 
 def lfw_pairs(root: Path, subjects: Sequence[Subject]) -> list[Pair]:

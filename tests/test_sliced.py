@@ -118,3 +118,13 @@ def test_what_z_says_does_not_depend_on_the_block(codec):
     np.testing.assert_array_equal(part, whole[:, 16:32, 64:128])
     assert latent.h_s.margin < 10
     assert sliced.BLOCK[0] == hyperlatent.BAND * hyperlatent.HYPER
+
+
+def test_a_deeper_network_starts_as_the_shallower_one(network):
+    deep = build(**SMALL, blocks=(3, 2))
+    deep.load_state_dict(deep.adopted(network.state_dict()))
+    x, quality = torch.rand(1, 3, 64, 64), torch.tensor([3.0])
+    with torch.no_grad():
+        expected, found = (each(x, quality) for each in (network, deep))
+    torch.testing.assert_close(found.x_hat, expected.x_hat)
+    torch.testing.assert_close(found.y_bits, expected.y_bits)

@@ -156,13 +156,15 @@ class SlicedNetwork(GainedNetwork):
 
     @torch.no_grad()
     def adopted(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Converts a hyperprior's parameters to this network, which then gives the same results.
+        """Converts parameters of a smaller network to this one, which then gives the same results.
 
-        Parameters that the hyperprior lacks keep their values here. Parameters of a sliced network
-        are returned unchanged, except those of a head that read a hyperprior's latents.
+        The other network may have fewer blocks, or be a hyperprior. Parameters that it lacks keep
+        their values here. A head that read a hyperprior's latents gets weights for the qualities.
         """
         latents = self.channels - 1
         state = dict(state)
+        for name in ("g_a.body", "g_s.body"):
+            state = _deepened(state, name, self.state_dict())
         for name in ("g_s.body.0.weight", "head.find.0.weight", "head.up.0.weight"):
             if name in state and state[name].shape[1] == latents:  # they do not see the qualities
                 state[name] = torch.cat([state[name], torch.zeros_like(state[name][:, :1])], 1)
@@ -210,6 +212,39 @@ class SlicedNetwork(GainedNetwork):
             network = _seeing_indices(predict, scales)
             tensors |= frozen_network(f"slice{number}", network, corrections=size)
         return tensors
+
+
+def _deepened(state: dict[str, Tensor], name: str, mine: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Returns `state` with further blocks of `mine` at the end of each stage of a transform.
+
+    A state that has more blocks than `mine`, or other layers, is returned unchanged.
+    """
+    theirs, ours = _layers(state, name), _layers(mine, name)
+    if not theirs.keys() <= ours.keys():
+        return state
+    moved = {f"{name}.{layer}.": f"{name}.{ours[place]}." for place, layer in theirs.items()}
+    added = tuple(f"{name}.{ours[place]}." for place in ours.keys() - theirs.keys())
+    kept = {key: value for key, value in mine.items() if theirs and key.startswith(added)}
+    for key, value in state.items():
+        place = next((place for place in moved if key.startswith(place)), "")
+        kept[moved.get(place, "") + key.removeprefix(place)] = value
+    return kept
+
+
+def _layers(state: dict[str, Tensor], name: str) -> dict[tuple[int, int], int]:
+    """Returns the layers of a transform by (stage, block).
+
+    Each layer that is not a block begins a stage, and is its block 0.
+    """
+    numbers = {int(key.split(".")[2]) for key in state if key.startswith(f"{name}.")}
+    layers, stage, block = {}, 0, 0
+    for number in sorted(numbers):
+        if f"{name}.{number}.mix.0.weight" in state:
+            block += 1
+        else:
+            stage, block = stage + 1, 0
+        layers[stage, block] = number
+    return layers
 
 
 def _without_last(gradient: Tensor) -> Tensor:

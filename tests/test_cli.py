@@ -34,6 +34,7 @@ from facecodec.codec import Codec
 from facecodec.container import Container, pack, unpack
 from facecodec.datasets import photographs
 from facecodec.errors import ImageError
+from facecodec.frozen import DEFAULT_MODEL
 from faces import draw_face
 
 
@@ -1187,6 +1188,12 @@ def test_coding_imports_nothing_heavy(run_cli, face, tmp_path, arguments):
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.stdout.endswith("loaded: []\n"), done.stderr
+
+
+def test_help_names_the_default_model(run_cli):
+    assert f"{DEFAULT_MODEL} by default" in " ".join(
+        run_cli("encode", "--help").stdout.decode().split()
+    )
 
 
 def test_help_loads_no_subcommand():

@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     "--model",
     metavar="MODEL",
     type=MODEL,
-    help="Name of an installed model, or a model file.",
+    help="Name of an installed model, l2-ipr by default, or a model file.",
 )
 @batch.shared_options
 def encode(

@@ -25,6 +25,7 @@ from facecodec.training.config import parse_config  # noqa: E402
 from facecodec.training.data import Batch, CropSampler, closed_set  # noqa: E402
 from facecodec.training.distributed import join  # noqa: E402
 from facecodec.training.freeze import freeze  # noqa: E402
+from facecodec.training.losses import distortion  # noqa: E402
 from facecodec.training.starts import load_start  # noqa: E402
 
 CONFIG = parse_config(
@@ -175,6 +176,15 @@ def test_a_discriminator_and_a_recogniser_are_trained_along_and_resume(root, sta
         both = recogniser.eval()(torch.stack([crop, crop.flip(2)])).sum(0)
     found = Recogniser(tmp_path / "run" / "recogniser.onnx")(255 * crop.numpy())
     assert found @ (both / both.norm()).numpy() > 0.9999
+
+
+def test_a_wall_of_another_colour_costs_more_than_grain():
+    grey = torch.full((2, 3, 64, 64), 0.5)
+    board = (torch.arange(64)[:, None] + torch.arange(64)) % 2 - 0.5
+    other = torch.stack([grey[0] + 0.1, grey[1] + 0.2 * board])
+    same = distortion(other, grey, "l2")
+    torch.testing.assert_close(same, torch.full((2,), 0.6))
+    torch.testing.assert_close(distortion(other, grey, "l2", 3.0), torch.tensor([2.4, 0.6]))
 
 
 def test_the_identity_weight_is_that_of_what_the_teachers_say(monkeypatch):

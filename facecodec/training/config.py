@@ -76,6 +76,7 @@ class Config:
     recognisers: tuple[TeacherConfig, ...] = (
         TeacherConfig("mobilefacenet-ms1m"),
     )  # for ip and ipr
+    averages_weight: float = 0.0  # weight of errors of 16x16 averages, beside those of pixels
     identity_weight: float = 1.0  # weight of the teachers' loss
     recognisers_drawn: int = 1  # teachers in each step
     recogniser_dropout: float = 0.0  # share of channels left out of the teachers' convolutions
@@ -171,7 +172,7 @@ def parse_config(values: dict[str, Any]) -> Config:
             or (value == 0 and key != "rounded_from")
         ):
             raise UsageError(f"{key} must be a number above zero and at most {most}, not {value!r}")
-    for key in ("adversarial", "head_weight", "identity_weight"):
+    for key in ("adversarial", "averages_weight", "head_weight", "identity_weight"):
         if not isinstance(getattr(config, key), int | float) or getattr(config, key) < 0:
             raise UsageError(
                 f"{key} must be a number of at least zero, not {getattr(config, key)!r}"

@@ -21,6 +21,7 @@ from facecodec.training.views import ChannelDropout, View, plain_view, random_vi
 # Weights relative to 1 - cosine; docs/training.md says how they were chosen.
 DISTORTION_WEIGHT = {"l2": 60.0, "msssim": 1.2}
 MSSSIM_MIN_SIDE = 161  # five scales of an 11-pixel window
+AREA = 16  # pixels along a side of the areas whose averages may count more
 
 
 def rate_weight(quality: Tensor, ends: tuple[float, float]) -> Tensor:
@@ -32,18 +33,23 @@ def rate_weight(quality: Tensor, ends: tuple[float, float]) -> Tensor:
     return low * torch.exp((quality - 1) / 7 * torch.log(torch.tensor(high / low)))
 
 
-def distortion(x_hat: Tensor, x: Tensor, kind: str) -> Tensor:
+def distortion(x_hat: Tensor, x: Tensor, kind: str, averages: float = 0.0) -> Tensor:
     """Returns the weighted distortion (B,) of images (B, 3, H, W) in 0..1.
 
     `kind` is l2, for k times the mean squared error, or msssim, for k times 1 - MS-SSIM, which
-    needs sides of at least MSSSIM_MIN_SIDE.
+    needs sides of at least MSSSIM_MIN_SIDE. `averages` is the weight, beside each pixel's, of the
+    squared error of averages over AREA x AREA pixels, so that a wall keeps its colour.
     """
     x_hat, x = x_hat.float(), x.float()
     if kind == "l2":
         error = (x_hat - x).square().flatten(1).mean(1)
     else:
         error = 1 - ms_ssim(x_hat, x, data_range=1, size_average=False)
-    return DISTORTION_WEIGHT[kind] * error
+    total = DISTORTION_WEIGHT[kind] * error
+    if averages:
+        apart = F.avg_pool2d(x_hat - x, AREA).square().flatten(1).mean(1)
+        total = total + averages * DISTORTION_WEIGHT["l2"] * apart
+    return total
 
 
 class IdentityLoss:

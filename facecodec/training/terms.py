@@ -78,7 +78,9 @@ class Terms:
         weight = rate_weight(quality, config.rate_weights)
         terms = {"bpp": bpp, "distortion": torch.zeros_like(bpp)}
         if config.objective in ("rec", "ipr"):
-            terms["distortion"] = distortion(coded.x_hat, x, config.distortion)
+            terms["distortion"] = distortion(
+                coded.x_hat, x, config.distortion, config.averages_weight
+            )
         kept = torch.zeros_like(bpp)
         if self.identity is not None:
             terms["identity"], terms["features"] = self.identity(

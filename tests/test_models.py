@@ -288,7 +288,7 @@ def test_a_graph_reads_no_file(tmp_path, monkeypatch):
     head_card, mark = {"space": "x", "classes": [], "runs": []}, frozen.read_card(copy).fingerprint
     frozen.save_head(frozen.head_path(copy), mark, head_card, {"head.onnx": graph})
     with pytest.raises(ModelError, match="reads another file"):
-        Codec(copy).embed(open_container((DATA / "spic-q3.fic").read_bytes()))
+        Codec(copy).embed((DATA / "spic-q3.fic").read_bytes())
 
 
 def test_what_is_wrong_with_a_graph_is_said_once_and_in_one_line(tmp_path, capfd):
@@ -353,13 +353,14 @@ def test_a_head_whose_classes_want_another_embedding_is_an_error(tmp_path):
         ({"rate_weights": [1]}, "malformed"),
         ({"pixels": -1}, "out of range"),
         ({"pixels": None}, "malformed"),
+        ({"averages": -1}, "out of range"),
     ],
 )
 def test_malformed_search_files_are_refused(change, match, tmp_path):
     path = tmp_path / "tiny.safetensors"
     path.write_bytes((DATA / "tiny.safetensors").read_bytes())
     card = frozen.read_card(path)
-    facts = {"rate_weights": [2.0, 1.0], "pixels": 1.0}
+    facts = {"rate_weights": [2.0, 1.0], "pixels": 1.0, "averages": 0.0}
     graph = {"x.onnx": np.zeros(5, np.uint8)}
     files.save(files.search_file(path), card.fingerprint, facts, graph, {})
     with pytest.raises(ModelError, match=r"has no graph y\.onnx"):

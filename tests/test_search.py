@@ -39,7 +39,7 @@ from facecodec.search.files import (
 )
 from facecodec.search.fitting import fit
 from facecodec.search.graphs import Graph, Transform
-from facecodec.search.objective import Objective, Weights
+from facecodec.search.objective import Objective, Weights, averaged
 from facecodec.search.windows import windows
 from facecodec.template import similarity
 
@@ -285,7 +285,7 @@ def _searched(name, folder) -> Codec:
     save(
         search_file(path),
         card.fingerprint,
-        {"rate_weights": [2.64, 0.0072], "pixels": 60.0},
+        {"rate_weights": [2.64, 0.0072], "pixels": 60.0, "averages": 120.0},
         packing.tensors(),
         packing.places,
     )
@@ -607,7 +607,7 @@ def test_loss_and_its_gradient_agree(scene, monkeypatch):
 
     monkeypatch.setattr("facecodec.search.objective.jitter", lambda matrix, rng: matrix)
     matrix = np.array([[0.9, 0.1, 20], [-0.1, 0.9, 25]])
-    objective = Objective(scene, Weights(50.0, 3.0), matrix, [Linear()])
+    objective = Objective(scene, Weights(50.0, 100.0, 3.0), matrix, [Linear()])
     size = scene.shape[:2]
     decoded = np.clip(scene.transpose(2, 0, 1) / 255 + 0.05 * _noise(3, *size), 0.1, 0.9)
     decoded = decoded.astype(np.float32)
@@ -615,6 +615,15 @@ def test_loss_and_its_gradient_agree(scene, monkeypatch):
     way = gradient / np.abs(gradient).max()
     ends = [objective.loss(decoded + np.float32(step) * way) for step in (1e-2, -1e-2)]
     assert (ends[0] - ends[1]) / 2e-2 == pytest.approx(float((way * gradient).sum()), rel=0.01)
+
+
+def test_areas_at_the_edges_may_be_smaller():
+    values = np.arange(3 * 17 * 33, dtype=np.float32).reshape(3, 17, 33)
+    found = averaged(values)
+    assert found.shape == values.shape
+    np.testing.assert_allclose(found[1, :16, 16:32], values[1, :16, 16:32].mean(), rtol=1e-6)
+    np.testing.assert_allclose(found[2, 16, :16], values[2, 16, :16].mean(), rtol=1e-6)
+    np.testing.assert_allclose(found[2, 16, 32], values[2, 16, 32])
 
 
 @pytest.mark.parametrize("limit", [500, 1024])

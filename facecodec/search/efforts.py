@@ -172,7 +172,11 @@ class Search:
         """Returns the weights of the training loss at a quality byte, in bits."""
         low, high = self._file.rate_weights
         weight = low * (high / low) ** (quality_byte / MAX_QUALITY_BYTE)
-        return Weights(self._file.pixels / weight, 1 / weight if self._keeps_identity else 0.0)
+        return Weights(
+            self._file.pixels / weight,
+            self._file.averages / weight,
+            1 / weight if self._keeps_identity else 0.0,
+        )
 
     def _matrix(self, pixels: np.ndarray) -> np.ndarray | None:
         """Returns the alignment (2, 3) of the face.

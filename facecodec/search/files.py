@@ -116,11 +116,13 @@ class SearchFile:
     """The search file of a model.
 
     In the loss of the model's training, `rate_weights` are the weights of a bit per pixel at q 1
-    and q 8, and `pixels` is the weight of the mean squared error.
+    and q 8, `pixels` is the weight of the mean squared error, and `averages` that of averages over
+    areas of 16x16 pixels.
     """
 
     rate_weights: tuple[float, float]
     pixels: float
+    averages: float
     graphs: Graphs
 
 
@@ -159,10 +161,11 @@ def load_search(card: ModelCard, model: Mapping[str, np.ndarray]) -> SearchFile:
     try:
         low, high = (float(each) for each in facts["rate_weights"])
         graphs = Graphs(path, facts, tensors, model)
-        pixels = float(facts["pixels"])
-        if not (0 < low < np.inf and 0 < high < np.inf and 0 <= pixels < np.inf):
+        pixels, averages = float(facts["pixels"]), float(facts["averages"])
+        weights = (pixels, averages)
+        if not (0 < low < np.inf and 0 < high < np.inf and all(0 <= w < np.inf for w in weights)):
             raise ValueError("a weight is out of range")
-        return SearchFile((low, high), pixels, graphs)
+        return SearchFile((low, high), pixels, averages, graphs)
     except MALFORMED as error:
         raise _malformed(path, error) from None
 

@@ -10,6 +10,7 @@ from facecodec.search.crops import Crop, jitter
 from facecodec.search.graphs import Graph
 from facecodec.template import SIZE, scale_of
 
+AREA = 16  # pixels along a side of the areas whose averages count
 SURROUNDINGS = 4.0  # a face counts for so many areas of its crop in the loss, as on LFW
 
 
@@ -45,11 +46,13 @@ class GradientRecogniser:
 class Weights:
     """The weights of the training loss at one quality, in bits.
 
-    `pixels` is the weight of a pixel's mean squared error, of values 0..1. `identity` is the weight
-    of a face's 1 - cosine, per pixel that the face counts for.
+    `pixels` is the weight of a pixel's mean squared error, of values 0..1, and `averages` that of
+    the error of its area's average. `identity` is the weight of a face's 1 - cosine, per pixel that
+    the face counts for.
     """
 
     pixels: float
+    averages: float
     identity: float
 
 
@@ -88,7 +91,9 @@ class Objective:
         gradient = np.zeros_like(decoded)
         inner = gradient[:, :height, :width]
         np.subtract(seen, self._original, out=inner)
+        averages = averaged(inner) if self._weights.averages else np.float32(0)
         inner *= 2 / 3 * self._weights.pixels
+        inner += np.float32(2 / 3 * self._weights.averages) * averages
         if self._wanted:
             recogniser, wanted = self._wanted[self._turn % len(self._wanted)]
             self._turn += 1
@@ -101,10 +106,32 @@ class Objective:
         """Returns the loss, in bits, over all recognisers and without jitter."""
         height, width = self._original.shape[1:]
         seen = decoded[:, :height, :width]
-        squares = np.square(seen - self._original).sum(dtype=np.float64) / 3
-        total = self._weights.pixels * float(squares)
+        apart = seen - self._original
+        total = self._weights.pixels * _squares(apart)
+        if self._weights.averages:
+            total += self._weights.averages * _squares(averaged(apart))
         if self._wanted:
             crop = Crop(self._matrix, (height, width))(np.clip(seen, 0, 1))
-            apart = [recogniser.distance(crop, wanted) for recogniser, wanted in self._wanted]
-            total += self._face * sum(apart) / len(apart)
+            unlike = [recogniser.distance(crop, wanted) for recogniser, wanted in self._wanted]
+            total += self._face * sum(unlike) / len(unlike)
         return total
+
+
+def averaged(values: np.ndarray) -> np.ndarray:
+    """Returns (C, H, W) with every value replaced by the average of its area.
+
+    Areas have AREA x AREA values; those at the right and at the bottom may have fewer.
+    """
+    for axis in (1, 2):
+        starts = np.arange(0, values.shape[axis], AREA)
+        sizes = np.diff(starts, append=values.shape[axis])
+        sums = np.add.reduceat(values, starts, axis)
+        shape = [1, 1, 1]
+        shape[axis] = -1
+        values = np.repeat(sums / sizes.astype(np.float32).reshape(shape), sizes, axis)
+    return values
+
+
+def _squares(values: np.ndarray) -> float:
+    """Returns the sum over places of the mean square over colours."""
+    return float(np.square(values).sum(dtype=np.float64)) / 3

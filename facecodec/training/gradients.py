@@ -50,7 +50,11 @@ def write_model(model: Path, config: Config) -> Path:
         )
     card, tensors = frozen.load(model)
     pixels = DISTORTION_WEIGHT[config.distortion] * (ANCHOR if card.objective == "ip" else 1)
-    facts = {"rate_weights": list(config.rate_weights), "pixels": pixels}
+    facts = {
+        "rate_weights": list(config.rate_weights),
+        "pixels": pixels,
+        "averages": pixels * config.averages_weight,
+    }
     path = search_file(model)
     packing = of_model(tensors)
     save(path, card.fingerprint, facts, packing.tensors(), packing.places)

@@ -29,7 +29,7 @@ from facecodec.bench.protocols import (
 )
 from facecodec.bench.run import stacked
 from facecodec.bench.subjects import load_dataset
-from facecodec.codec import Codec, open_container
+from facecodec.codec import Codec
 from facecodec.faces.alignment import crop_face
 from facecodec.faces.detection import find_landmarks
 from facecodec.faces.recognisers import find_recogniser, load_recogniser
@@ -65,7 +65,7 @@ def main() -> None:
     for quality in arguments.qualities or (1, 2, 3, 4, 5, 6):
         decoded = bench.photographs(arguments.model, quality, subjects)
         files = [codec.encode(images.load(subject.path), quality) for subject in subjects]
-        embeddings = np.stack([codec.embed(open_container(data)) for data in files])
+        embeddings = np.stack([codec.embed(data) for data in files])
         cells = []
         for each in (embeddings, stacked(decoded, bench.specs[0])):
             apart = distances(each, people)
@@ -83,7 +83,7 @@ def timed(codec: Codec, subjects: list, recogniser: str) -> None:
     embed = load_recogniser(recogniser)
     files = [codec.encode(images.load(subject.path), 4) for subject in subjects]
     shown = [codec.decode(files[0])]
-    codec.embed(open_container(files[0]))
+    codec.embed(files[0])
     finder = iter(find_landmarks(iter(lambda: shown[-1], None)))  # a detector that stays open
     next(finder)
     taken: dict[str, list[float]] = {
@@ -95,7 +95,7 @@ def timed(codec: Codec, subjects: list, recogniser: str) -> None:
     for first in range(0, len(files), TURN):
         for data in files[first : first + TURN]:
             began = time.perf_counter()
-            codec.embed(open_container(data))
+            codec.embed(data)
             taken["embed"].append(time.perf_counter() - began)
         for data in files[first : first + TURN]:
             began = time.perf_counter()

@@ -121,7 +121,7 @@ def main() -> None:
 
 
 def embedded(codec: Codec, files: list[bytes]) -> np.ndarray:
-    return np.stack([codec.embed(open_container(data)) for data in files])
+    return np.stack([codec.embed(data) for data in files])
 
 
 def classified(codec: Codec, data: bytes) -> int:

@@ -176,14 +176,14 @@ class Codec:
 
         return Search(self.card, self._tensors, self.family)
 
-    def embed(self, parsed: container.Container) -> np.ndarray:
-        """Returns the embedding of the face in a file, float32 (D,) of length 1.
+    def embed(self, data: bytes) -> np.ndarray:
+        """Returns the embedding of the face in the bytes of a .fic file, float32 (D,) of length 1.
 
         The head computes it from the latents alone, in the space of `head.space`. It is of little
         use without a face, or for a face of a size that the head was not trained for;
         faces.embedding handles every size. Raises ModelError for a model without a head.
         """
-        return self.run_head(parsed).embedding
+        return self.run_head(open_container(data)).embedding
 
     def run_head(self, parsed: container.Container) -> HeadResult:
         """Runs the head on a file's latents. Raises ModelError for a model without a head."""
@@ -350,6 +350,8 @@ def open_container(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> contain
     Raises FormatError for anything but a .fic file. Raises ImageError for more than `max_pixels`,
     before any memory is allocated for them.
     """
+    if isinstance(data, str):
+        raise TypeError("decoding takes the bytes of a file, not its name: open(name, 'rb').read()")
     parsed = container.unpack(bytes(data))
     check_size(parsed.width, parsed.height, max_pixels)
     return parsed

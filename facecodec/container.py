@@ -52,6 +52,8 @@ def quality_byte(quality: float) -> int:
 
     Raises UsageError for q outside 1..8.
     """
+    if isinstance(quality, str):
+        raise TypeError("a quality is a number")
     if not 1 <= quality <= 8:
         raise UsageError(f"quality {quality:g} is outside 1..8 (1 gives the smallest file)")
     return round((quality - 1) * QUALITY_STEPS)

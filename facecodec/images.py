@@ -205,7 +205,10 @@ def as_rgb(image: Image.Image | np.ndarray) -> np.ndarray:
     if isinstance(image, Image.Image):
         image = to_rgb(image).pixels
     if not isinstance(image, np.ndarray):
-        raise ImageError(f"expected a Pillow image or an array, not {type(image).__name__}")
+        raise ImageError(
+            f"expected a Pillow image or an array, not {type(image).__name__}: "
+            "open a file with PIL.Image.open"
+        )
     if image.dtype == np.uint8 and image.size:
         if image.ndim == 3 and image.shape[2] == 3:
             return image

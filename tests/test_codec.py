@@ -94,6 +94,13 @@ def test_escapes_are_counted_without_keeping_symbols(monkeypatch, path):
         codec.count_escapes(damaged)
 
 
+def test_a_name_in_place_of_content_is_told_what_to_do(tiny):
+    with pytest.raises(ImageError, match=r"not str: open a file with PIL.Image.open"):
+        tiny.encode("face.png")
+    with pytest.raises(TypeError, match=r"the bytes of a file, not its name"):
+        tiny.decode("face.fic")
+
+
 def test_the_best_quality_within_a_limit_is_found(tiny, picture):
     at = [len(tiny.encode(picture, 1 + byte / 32)) for byte in range(225)]
     for limit in (at[0], at[100], at[100] + 1, at[224], at[224] + 1000):
@@ -294,6 +301,8 @@ def test_the_api_raises_its_own_errors_alone(tiny, picture, tmp_path):
         tiny.encode(Image.open(tmp_path / "cut.jpg"))
     with pytest.raises(ImageError, match="not list"):
         tiny.encode([[1, 2]])
+    with pytest.raises(TypeError, match="a quality is a number"):
+        tiny.encode(picture, "3")
     data = tiny.encode(picture)
     assert tiny.decode(memoryview(data)) == tiny.decode(data)
     assert facecodec.open_model(DATA / "tiny.safetensors").card.name == "tiny"

@@ -15,7 +15,7 @@ from PIL import Image
 import facecodec
 from conftest import DATA
 from facecodec import frozen
-from facecodec.codec import Codec, open_container
+from facecodec.codec import Codec
 from facecodec.errors import FacecodecError, ModelError
 from facecodec.families import FAMILIES, family_module
 from facecodec.search import files

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="the 'train' extra is not installed"
 pytest.importorskip("compressai", reason="the 'train' extra is not installed")
 
 from facecodec import frozen  # noqa: E402
-from facecodec.codec import Codec, open_container  # noqa: E402
+from facecodec.codec import Codec  # noqa: E402
 from facecodec.datasets import Photo, is_held_back  # noqa: E402
 from facecodec.errors import UsageError  # noqa: E402
 from facecodec.faces.mobilefacenet import MobileFaceNet  # noqa: E402
@@ -119,9 +119,7 @@ def test_a_head_alone_leaves_the_model_as_it_was(root, start, tmp_path):
     assert start.read_bytes() == bytes_before
     codec = Codec(start)
     assert codec.head.space == "mobilefacenet-ms1m"
-    assert codec.embed(open_container(codec.encode(np.zeros((250, 250, 3), np.uint8)))).shape == (
-        128,
-    )
+    assert codec.embed(codec.encode(np.zeros((250, 250, 3), np.uint8))).shape == (128,)
 
     state, runs = load_start(start)
     thawed = HeadNetwork(CONFIG.network["latents"], **HEAD).eval()

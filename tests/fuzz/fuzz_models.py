@@ -95,7 +95,7 @@ def read_head(data: bytes) -> None:
     model = codec.Codec(path, threads=1)
     parsed = container.unpack((DATA / "spic-q3.fic").read_bytes())
     try:
-        embedding = model.embed(parsed)
+        embedding = model.run_head(parsed).embedding
         assert np.isfinite(embedding).all()
         counts["embedded"] += 1
         if model.head.classes:

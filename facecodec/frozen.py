@@ -91,7 +91,7 @@ def model_path(name: str | os.PathLike[str] | None) -> Path:
     else:
         from difflib import get_close_matches
 
-        near = get_close_matches(name, models, 1)
+        near = get_close_matches(name.lower(), models, 1)
         raise UsageError(
             f"no model '{name}'{f', did you mean {near[0]}' if near else ''}; {_listing()}"
         )

@@ -506,7 +506,7 @@ def test_an_unwritable_output_is_named(run_cli, face, tmp_path):
     assert done.returncode == 1
     assert b"cannot write /proc/face.fic: " in done.stderr
     done = run_cli("encode", "face.png", "-o", "no/such/folder.fic")
-    assert b"cannot write no/such/folder.fic: no such file or folder" in done.stderr
+    assert b"cannot write no/such/folder.fic: there is no folder no/such: make it" in done.stderr
 
 
 def test_a_device_is_written_to_and_not_replaced(run_cli, face):
@@ -1188,6 +1188,34 @@ def test_coding_imports_nothing_heavy(run_cli, face, tmp_path, arguments):
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.stdout.endswith("loaded: []\n"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "told"),
+    [
+        (["face.png"], 2, "for a file, facecodec encode face.png"),
+        (["good.fic"], 2, "for a file, facecodec decode good.fic"),
+        (["encode", "face.png", "-o", ""], 2, "-o is empty: is a shell variable unset?"),
+        (["encode", "face.png", "to.fic"], 2, "if it is to be the output, give -o to.fic"),
+        (["decode", "good.fic", "to.png"], 2, "if it is to be the output, give -o to.png"),
+        (["encode", "face.png", "-o", "no/f.fic"], 1, "there is no folder no: make it first"),
+        (["encode", "face.png", "-m", "L2-IPR"], 2, "did you mean l2-ipr"),
+        (["encode", "http://127.0.0.1:1/f.png"], 1, "HTTP is read-only: give -o"),
+        (["encode", "http://127.0.0.1:1/f.png", "-o", "f.fic"], 1, "cannot reach its server"),
+        (["view", "face.png", "-o", "page.html"], 1, "not a .fic file"),
+    ],
+)
+def test_a_slip_costs_one_line_that_says_what_to_do(
+    run_cli, tmp_path, picture, tiny, arguments, status, told
+):
+    if "http" in "".join(arguments):
+        pytest.importorskip("upath", reason="the 'url' extra is not installed")
+    Image.fromarray(picture).save(tmp_path / "face.png")
+    (tmp_path / "good.fic").write_bytes(tiny.encode(picture))
+    done = run_cli(*arguments)
+    assert done.returncode == status
+    assert told in done.stderr.decode().splitlines()[-1]
+    assert {path.name for path in tmp_path.iterdir()} == {"face.png", "good.fic"}
 
 
 def test_help_names_the_default_model(run_cli):

@@ -40,6 +40,15 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         return getattr(import_module(f"facecodec.cli.{name}"), name) if name in COMMANDS else None
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and ("." in name or os.sep in name):
+            meant = "decode" if name.endswith(".fic") else "encode"
+            ctx.fail(f"No such command '{name}': for a file, facecodec {meant} {name}")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))

@@ -52,9 +52,9 @@ def embed(
     If the face has another size than the model's head knows, the recogniser that taught the head
     embeds it from the decoded picture. A file without a face is an error.
 
-    The file's model needs a head: see `facecodec models`. INPUT is a .fic file, a folder of .fic
-    files, or '-'. Embeddings have length 1. Their space is that of the recogniser in the output:
-    compare them by cosine, with each other or with that recogniser's.
+    INPUT is a .fic file, a folder of .fic files, or '-'. Embeddings have length 1. Their space is
+    that of the recogniser in the output: compare them by cosine, with each other or with that
+    recogniser's.
     """
     names = [*inputs, *(files.read_list(files0_from) if files0_from else [])]
     if not names:
@@ -113,7 +113,9 @@ def embed(
             _array([None if job is None else embeddings.get(job) for job in places]),
             force,
         )
-        warn(f"{out}: {len(places)} rows, in the space of {space}")
+        if sys.stderr is not None and sys.stderr.isatty():
+            rows = f"{len(places)} row{'s' if len(places) > 1 else ''}"
+            warn(f"{out}: {rows}, in the space of {space}")
     if failed:
         sys.exit(1)
 

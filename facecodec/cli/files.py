@@ -15,6 +15,7 @@ from facecodec.cli.paths import (
     exists,
     explain,
     is_folder,
+    is_read_only,
     is_special,
     is_url,
     reaching,
@@ -114,6 +115,8 @@ def plan(
     if its output is also an input or another one's output. Raises UsageError for arguments that
     make no sense together.
     """
+    if out == "":
+        raise UsageError("-o is empty: is a shell variable unset?")
     names = list(inputs) + (listed or [])
     if listed is None and not inputs:
         raise UsageError(
@@ -121,6 +124,10 @@ def plan(
         )
     if "" in names:
         raise UsageError("an input's name is empty: is a shell variable unset?")
+    if out is None and len(inputs) == 2 and _is_output(inputs[1], wanted):
+        raise UsageError(
+            f"no such file {inputs[1]}: if it is to be the output, give -o {inputs[1]}"
+        )
     if STANDARD in names:
         if len(names) > 1:
             raise UsageError("'-' cannot be combined with other inputs")
@@ -177,6 +184,9 @@ def plan(
                 raise UsageError(
                     f"a {SHARD} file, and nothing else, becomes a {SHARD} file: give another -o"
                 )
+        elif is_read_only(path):
+            failures.append((str(path), "HTTP is read-only: give -o a place for the output"))
+            continue
         else:
             target = named_as.of(path)
         jobs.append(Job(path, target, makes_folders=folder is not None))
@@ -232,6 +242,12 @@ def read_list(name: str) -> list[str]:
             "as find -print0 writes them"
         )
     return [os.fsdecode(part) for part in data.split(b"\0") if part]
+
+
+def _is_output(name: str, wanted: frozenset[str]) -> bool:
+    """Returns whether a second input's name was meant as the output, as `cp` takes it."""
+    suffix = Path(name).suffix.lower()
+    return suffix in FILE_SUFFIXES - wanted and not is_url(name) and not os.path.lexists(name)
 
 
 def _is_folder(out: str) -> bool:

@@ -62,7 +62,7 @@ def outputs_there(jobs: Iterable[Job]) -> set[Job]:
 
 
 def already_there(job: Job) -> OutputError:
-    return OutputError(f"{job.target} exists: -f overwrites it, --skip-existing skips it")
+    return OutputError(f"{job.target} exists: -f overwrites it")
 
 
 def read_input(job: Job) -> bytes:
@@ -111,7 +111,10 @@ def writing(job: Job, force: bool) -> Iterator[IO[bytes]]:
     except FileExistsError:
         raise already_there(job) from None
     except OSError as error:
-        raise OutputError(f"cannot write {job.output_name}: {explain(error)}") from None
+        wrong = explain(error)
+        if job.target is not None and not is_url(job.target) and not job.target.parent.exists():
+            wrong = f"there is no folder {job.target.parent}: make it first"
+        raise OutputError(f"cannot write {job.output_name}: {wrong}") from None
 
 
 def compare_output(job: Job, digest: bytes) -> None:

@@ -68,6 +68,9 @@ def reaching(path: Path | None) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, OSError):
+            # fsspec says so even if it could not connect.
+            raise OSError("cannot reach its server: check the address and the network") from None
         if path is None or not is_url(path) or isinstance(error, (OSError, FacecodecError)):
             raise
         raise OSError(f"{type(error).__name__}: {error}") from None
@@ -89,6 +92,11 @@ def is_folder(path: Path) -> bool:
         return os.path.isdir(path)
     with reaching(path):
         return not path.suffix and path.is_dir()
+
+
+def is_read_only(path: Path) -> bool:
+    """Returns whether a path is a URL of a web server, to which nothing can be written."""
+    return is_url(path) and getattr(path, "protocol", "") in ("http", "https")
 
 
 def is_special(path: Path) -> bool:

@@ -101,6 +101,10 @@ class MinSimilarity:
     cosine: float
     recogniser: str
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.cosine <= 1:  # nan passes click's range
+            raise UsageError(f"--min-similarity {self.cosine:g} is not between 0 and 1")
+
     def encode(self, picture: Analysed) -> Encoded:
         import numpy as np
 

@@ -53,9 +53,11 @@ def view(names: tuple[str, ...], out: Path | None, folder: Path | None, force: b
     models = viewer.models_of(content for _, content in found)
     if folder is not None:
         viewer.write_script(folder, models)
+    elif failed and not found:
+        pass
     elif out is not None:
         write_output(Job(None, out), viewer.page(found, models), force)
-    elif found or not failed:
+    else:
         show(lambda alive: viewer.page(found, models, alive))
     if failed:
         sys.exit(1)
@@ -70,18 +72,27 @@ def read(names: tuple[str, ...]) -> tuple[list[tuple[str, bytes]], bool]:
     failures: list[tuple[str, str]] = []
     for name in names:
         if name == files.STANDARD:
-            found.append(("stdin.fic", read_input(Job(None, None))))
+            found.append(("stdin.fic", _checked(Job(None, None))))
             continue
         paths, missing = files.find(to_path(name), files.FIC, ".fic files")
         failures += missing
         for path in paths:
             try:
-                found.append((path.name, read_input(Job(path, None))))
+                found.append((path.name, _checked(Job(path, None))))
             except Exception as error:
                 failures.append((str(path), reason(error)))
     for name, wrong in failures:
         complain(f"{name}: {wrong}")
     return found, bool(failures)
+
+
+def _checked(job: Job) -> bytes:
+    """Returns the content of a .fic file. Raises FormatError for anything else."""
+    from facecodec.container import unpack
+
+    content = read_input(job)
+    unpack(content)
+    return content
 
 
 def show(make_page: Callable[[str], bytes]) -> None:

@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[1]
 CONFIGURATIONS = {
     "l2-ipr": "l2-ipr-last",
     "l2-ip": "l2-ip-every-size",
-    "l2-rec": "l2-rec-last",
+    "l2-rec": "l2-rec-deeper",
 }
 
 

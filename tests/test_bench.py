@@ -829,7 +829,7 @@ def test_within_a_budget_every_codec_keeps_to_it(finds_faces, run_cli, people_ro
 
 def test_models_are_measured_at_each_effort(finds_faces, run_cli, people_root, tmp_path):
     options = (*SHIPPED, "--limit", "2", "--data", people_root, "-o", "out")
-    codecs = ("--codec", "jpeg:50", "--codec", "l2-ipr:2", "--effort", "1", "--effort", "2")
+    codecs = ("--codec", "jpeg:50", "--codec", "l2-ipr:3", "--effort", "1", "--effort", "2")
     done = run_cli("bench", "quality", *options, *codecs)
     assert done.returncode == 0, done.stderr
     measured = json.loads((tmp_path / "out" / "results.json").read_text())["codecs"]

@@ -18,6 +18,7 @@ from PIL import Image
 torch = pytest.importorskip("torch", reason="the 'train' extra is not installed")
 pytest.importorskip("compressai", reason="the 'train' extra is not installed")
 
+from conftest import CHECKOUT  # noqa: E402
 from facecodec import frozen  # noqa: E402
 from facecodec.cli import cli  # noqa: E402
 from facecodec.codec import Codec, open_container  # noqa: E402
@@ -271,7 +272,8 @@ def assert_files_match_network(
 
 
 def test_the_shipped_model_codes_what_its_network_codes(shipped, people_root):
-    network = import_module(f"facecodec.networks.{shipped.card.family}").build().eval()
+    family = import_module(f"facecodec.networks.{shipped.card.family}")
+    network = family.build(**load_config(CHECKOUT / "configs" / "l2-ipr-mean.toml").network).eval()
     begin(network, load_start(shipped.card.path)[0], shipped.card.path)
     for photo in lfw(people_root, "test")[::2]:
         assert_files_match_network(shipped, network, np.array(Image.open(photo.path)), [1, 4, 8])
@@ -469,8 +471,6 @@ def test_a_model_without_a_quality_map_is_a_start(shipped, tmp_path):
 
 
 def test_a_family_without_parameters_to_read_is_no_start(root, tmp_path):
-    from conftest import CHECKOUT
-
     with pytest.raises(UsageError, match="family 'spic' cannot be trained on"):
         load_start(CHECKOUT / "tests" / "data" / "tiny-spic.safetensors")
 
@@ -615,7 +615,6 @@ def test_training_on_a_folder_of_ones_own_needs_no_data_folder(root, run_cli, tm
 
 
 def test_committed_configurations_parse():
-    from conftest import CHECKOUT
 
     paths = [
         *(CHECKOUT / "configs").glob("*.toml"),

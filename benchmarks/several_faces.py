@@ -27,14 +27,9 @@ from facecodec.bench.codecs.fit import nearest
 from facecodec.bench.metrics import psnr
 from facecodec.datasets import photographs
 from facecodec.faces.detection import find_faces
-from facecodec.faces.recognisers import (
-    FacenetRecogniser,
-    Recogniser,
-    find_recogniser,
-    load_recogniser,
-)
+from facecodec.faces.recognisers import find_recogniser, load_recogniser
 from facecodec.folders import data_root
-from held_back import embedding
+from held_back import Judge, embedding
 
 Picture = tuple[np.ndarray, np.ndarray]  # pixels, and the landmarks (N, 5, 2) of its faces
 MODEL = "l2-ipr"
@@ -78,7 +73,7 @@ def print_row(
     codec: BenchCodec,
     files: list[bytes],
     pictures: list[Picture],
-    judges: list[Recogniser | FacenetRecogniser],
+    judges: list[Judge],
 ) -> None:
     """Prints the rate of the files, their PSNR, and the faces' mean cosines."""
     pairs = []

@@ -125,9 +125,7 @@ def plan(
     if "" in names:
         raise UsageError("an input's name is empty: is a shell variable unset?")
     if out is None and len(inputs) == 2 and _is_output(inputs[1], wanted):
-        raise UsageError(
-            f"no such file {inputs[1]}: if it is to be the output, give -o {inputs[1]}"
-        )
+        raise UsageError(_meant_as_output(inputs[1]))
     if STANDARD in names:
         if len(names) > 1:
             raise UsageError("'-' cannot be combined with other inputs")
@@ -250,6 +248,10 @@ def _is_output(name: str, wanted: frozenset[str]) -> bool:
     return suffix in FILE_SUFFIXES - wanted and not is_url(name) and not os.path.lexists(name)
 
 
+def _meant_as_output(name: str) -> str:
+    return f"no such file {name}: if it is to be the output, give -o {name}"
+
+
 def _is_folder(out: str) -> bool:
     return out.endswith(("/", os.sep)) or is_folder(to_path(out))
 
@@ -295,7 +297,7 @@ def _collisions(jobs: list[Job]) -> dict[Job, str]:
         if target in sources:
             name = sources[target].input_name
             if not is_url(job.target) and not os.path.lexists(target):
-                wrong = f"no such file {name}: if it is to be the output, give -o {name}"
+                wrong = _meant_as_output(name)
             elif sources[target] is job:
                 wrong = (
                     f"{name} would be overwritten by its own output: "

@@ -68,10 +68,12 @@ def reaching(path: Path | None) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if path is None or not is_url(path):
+            raise
         if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, OSError):
             # fsspec says so even if it could not connect.
             raise OSError("cannot reach its server: check the address and the network") from None
-        if path is None or not is_url(path) or isinstance(error, (OSError, FacecodecError)):
+        if isinstance(error, (OSError, FacecodecError)):
             raise
         raise OSError(f"{type(error).__name__}: {error}") from None
 
@@ -96,7 +98,7 @@ def is_folder(path: Path) -> bool:
 
 def is_read_only(path: Path) -> bool:
     """Returns whether a path is a URL of a web server, to which nothing can be written."""
-    return is_url(path) and getattr(path, "protocol", "") in ("http", "https")
+    return getattr(path, "protocol", "") in ("http", "https")
 
 
 def is_special(path: Path) -> bool:

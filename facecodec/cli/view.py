@@ -53,12 +53,11 @@ def view(names: tuple[str, ...], out: Path | None, folder: Path | None, force: b
     models = viewer.models_of(content for _, content in found)
     if folder is not None:
         viewer.write_script(folder, models)
-    elif failed and not found:
-        pass
-    elif out is not None:
-        write_output(Job(None, out), viewer.page(found, models), force)
-    else:
-        show(lambda alive: viewer.page(found, models, alive))
+    elif found or not failed:
+        if out is not None:
+            write_output(Job(None, out), viewer.page(found, models), force)
+        else:
+            show(lambda alive: viewer.page(found, models, alive))
     if failed:
         sys.exit(1)
 

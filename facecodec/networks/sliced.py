@@ -162,15 +162,14 @@ class SlicedNetwork(GainedNetwork):
         their values here. A head that read a hyperprior's latents gets weights for the qualities.
         """
         latents = self.channels - 1
-        state = dict(state)
+        state, mine = dict(state), dict(self.state_dict())
         for name in ("g_a.body", "g_s.body"):
-            state = _deepened(state, name, self.state_dict())
+            state = _deepened(state, name, mine)
         for name in ("g_s.body.0.weight", "head.find.0.weight", "head.up.0.weight"):
             if name in state and state[name].shape[1] == latents:  # they do not see the qualities
                 state[name] = torch.cat([state[name], torch.zeros_like(state[name][:, :1])], 1)
         if any(name.startswith("predict.") for name in state):
             return state
-        mine = dict(self.state_dict())
         theirs = dict(state)
         for name in state:
             if name.startswith("h_s."):
@@ -217,14 +216,14 @@ class SlicedNetwork(GainedNetwork):
 def _deepened(state: dict[str, Tensor], name: str, mine: dict[str, Tensor]) -> dict[str, Tensor]:
     """Returns `state` with further blocks of `mine` at the end of each stage of a transform.
 
-    A state that has more blocks than `mine`, or other layers, is returned unchanged.
+    A state that has no such transform, more blocks or other layers is returned unchanged.
     """
     theirs, ours = _layers(state, name), _layers(mine, name)
-    if not theirs.keys() <= ours.keys():
+    if not theirs or not theirs.keys() <= ours.keys():
         return state
     moved = {f"{name}.{layer}.": f"{name}.{ours[place]}." for place, layer in theirs.items()}
     added = tuple(f"{name}.{ours[place]}." for place in ours.keys() - theirs.keys())
-    kept = {key: value for key, value in mine.items() if theirs and key.startswith(added)}
+    kept = {key: value for key, value in mine.items() if key.startswith(added)}
     for key, value in state.items():
         place = next((place for place in moved if key.startswith(place)), "")
         kept[moved.get(place, "") + key.removeprefix(place)] = value

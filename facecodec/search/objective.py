@@ -91,9 +91,10 @@ class Objective:
         gradient = np.zeros_like(decoded)
         inner = gradient[:, :height, :width]
         np.subtract(seen, self._original, out=inner)
-        averages = averaged(inner) if self._weights.averages else np.float32(0)
+        averages = averaged(inner) if self._weights.averages else None
         inner *= 2 / 3 * self._weights.pixels
-        inner += np.float32(2 / 3 * self._weights.averages) * averages
+        if averages is not None:
+            inner += np.float32(2 / 3 * self._weights.averages) * averages
         if self._wanted:
             recogniser, wanted = self._wanted[self._turn % len(self._wanted)]
             self._turn += 1

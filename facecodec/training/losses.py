@@ -15,13 +15,13 @@ from facecodec.faces.alignment import align
 from facecodec.faces.mobilefacenet import MobileFaceNet
 from facecodec.faces.teachers import Teacher
 from facecodec.networks.head import HeadOutputs, landmark_error
+from facecodec.search.objective import AREA
 from facecodec.training.config import TeacherConfig
 from facecodec.training.views import ChannelDropout, View, plain_view, random_view
 
 # Weights relative to 1 - cosine; docs/training.md says how they were chosen.
 DISTORTION_WEIGHT = {"l2": 60.0, "msssim": 1.2}
 MSSSIM_MIN_SIDE = 161  # five scales of an 11-pixel window
-AREA = 16  # pixels along a side of the areas whose averages may count more
 
 
 def rate_weight(quality: Tensor, ends: tuple[float, float]) -> Tensor:

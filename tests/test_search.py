@@ -562,7 +562,8 @@ def _loss(codec, data, pixels, quality):
     weight = 11.5 * (0.016 / 11.5) ** ((quality - 1) / 7)
     apart = np.asarray(codec.decode(data)) / 255.0 - pixels / 255.0
     averages = apart.reshape(apart.shape[0] // 16, 16, -1, 16, 3).mean((1, 3))
-    error = np.square(apart).mean() + 3 * np.square(averages).mean()
+    colors = averages - averages.mean(2, keepdims=True)
+    error = np.square(apart).mean() + 3 * (np.square(averages) + 10 * np.square(colors)).mean()
     return 8 * len(data) / pixels[..., 0].size * weight + 60 * error
 
 

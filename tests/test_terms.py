@@ -177,12 +177,15 @@ def test_a_discriminator_and_a_recogniser_are_trained_along_and_resume(root, sta
 
 
 def test_a_wall_of_another_colour_costs_more_than_grain():
-    grey = torch.full((2, 3, 64, 64), 0.5)
+    grey = torch.full((3, 3, 64, 64), 0.5)
     board = (torch.arange(64)[:, None] + torch.arange(64)) % 2 - 0.5
-    other = torch.stack([grey[0] + 0.1, grey[1] + 0.2 * board])
-    same = distortion(other, grey, "l2")
-    torch.testing.assert_close(same, torch.full((2,), 0.6))
-    torch.testing.assert_close(distortion(other, grey, "l2", 3.0), torch.tensor([2.4, 0.6]))
+    tint = torch.tensor([0.1, -0.1, 0.0])[:, None, None]
+    other = torch.stack([grey[0] + 0.1, grey[1] + 0.2 * board, grey[2] + tint])
+    expected = torch.tensor([0.6, 0.6, 0.4])
+    torch.testing.assert_close(distortion(other, grey, "l2"), expected)
+    expected = torch.tensor([2.4, 0.6, 13.6])
+    weighted = distortion(other, grey, "l2", 3.0)
+    torch.testing.assert_close(weighted, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_the_identity_weight_is_that_of_what_the_teachers_say(monkeypatch):

@@ -11,6 +11,7 @@ from facecodec.search.graphs import Graph
 from facecodec.template import SIZE, scale_of
 
 AREA = 16  # pixels along a side of the areas whose averages count
+COLOR = 10.0  # weight of an average's error of colour, without its brightness, beside the whole
 SURROUNDINGS = 4.0  # a face counts for so many areas of its crop in the loss, as on LFW
 
 
@@ -47,8 +48,8 @@ class Weights:
     """The weights of the training loss at one quality, in bits.
 
     `pixels` is the weight of a pixel's mean squared error, of values 0..1, and `averages` that of
-    the error of its area's average. `identity` is the weight of a face's 1 - cosine, per pixel that
-    the face counts for.
+    the error of its area's average; an error of its colour counts COLOR times more. `identity` is
+    the weight of a face's 1 - cosine, per pixel that the face counts for.
     """
 
     pixels: float
@@ -94,6 +95,7 @@ class Objective:
         averages = averaged(inner) if self._weights.averages else None
         inner *= 2 / 3 * self._weights.pixels
         if averages is not None:
+            averages += np.float32(COLOR) * colors(averages)
             inner += np.float32(2 / 3 * self._weights.averages) * averages
         if self._wanted:
             recogniser, wanted = self._wanted[self._turn % len(self._wanted)]
@@ -110,11 +112,13 @@ class Objective:
         apart = seen - self._original
         total = self._weights.pixels * _squares(apart)
         if self._weights.averages:
-            total += self._weights.averages * _squares(averaged(apart))
+            averages = averaged(apart)
+            unlike = _squares(averages) + COLOR * _squares(colors(averages))
+            total += self._weights.averages * unlike
         if self._wanted:
             crop = Crop(self._matrix, (height, width))(np.clip(seen, 0, 1))
-            unlike = [recogniser.distance(crop, wanted) for recogniser, wanted in self._wanted]
-            total += self._face * sum(unlike) / len(unlike)
+            far = [recogniser.distance(crop, wanted) for recogniser, wanted in self._wanted]
+            total += self._face * sum(far) / len(far)
         return total
 
 
@@ -131,6 +135,11 @@ def averaged(values: np.ndarray) -> np.ndarray:
         shape[axis] = -1
         values = np.repeat(sums / sizes.astype(np.float32).reshape(shape), sizes, axis)
     return values
+
+
+def colors(values: np.ndarray) -> np.ndarray:
+    """Returns (3, H, W) without the brightness, the mean over red, green and blue."""
+    return values - values.mean(0)
 
 
 def _squares(values: np.ndarray) -> float:

@@ -15,7 +15,7 @@ from facecodec.faces.alignment import align
 from facecodec.faces.mobilefacenet import MobileFaceNet
 from facecodec.faces.teachers import Teacher
 from facecodec.networks.head import HeadOutputs, landmark_error
-from facecodec.search.objective import AREA
+from facecodec.search.objective import AREA, COLOR
 from facecodec.training.config import TeacherConfig
 from facecodec.training.views import ChannelDropout, View, plain_view, random_view
 
@@ -38,7 +38,8 @@ def distortion(x_hat: Tensor, x: Tensor, kind: str, averages: float = 0.0) -> Te
 
     `kind` is l2, for k times the mean squared error, or msssim, for k times 1 - MS-SSIM, which
     needs sides of at least MSSSIM_MIN_SIDE. `averages` is the weight, beside each pixel's, of the
-    squared error of averages over AREA x AREA pixels, so that a wall keeps its colour.
+    squared error of averages over AREA x AREA pixels, so that a wall keeps its colour. The error of
+    their colour, which is what remains without the mean over channels, counts COLOR times more.
     """
     x_hat, x = x_hat.float(), x.float()
     if kind == "l2":
@@ -47,8 +48,10 @@ def distortion(x_hat: Tensor, x: Tensor, kind: str, averages: float = 0.0) -> Te
         error = 1 - ms_ssim(x_hat, x, data_range=1, size_average=False)
     total = DISTORTION_WEIGHT[kind] * error
     if averages:
-        apart = F.avg_pool2d(x_hat - x, AREA).square().flatten(1).mean(1)
-        total = total + averages * DISTORTION_WEIGHT["l2"] * apart
+        apart = F.avg_pool2d(x_hat - x, AREA)
+        colors = apart - apart.mean(1, keepdim=True)
+        unlike = (apart.square() + COLOR * colors.square()).flatten(1).mean(1)
+        total = total + averages * DISTORTION_WEIGHT["l2"] * unlike
     return total
 
 

@@ -232,8 +232,22 @@ def test_wrong_usage_is_status_2_and_writes_nothing(run_cli, face, tmp_path, arg
     done = run_cli("encode", *arguments)
     assert done.returncode == 2
     assert message in done.stderr.decode()
-    assert b"Traceback" not in done.stderr
+    assert done.stderr.count(b"\n") == 1
     assert listing(tmp_path) == before
+
+
+def test_help_is_a_command_too(run_cli):
+    for arguments, same in ((["help"], ["-h"]), (["help", "encode"], ["encode", "--help"])):
+        done = run_cli(*arguments)
+        assert (done.returncode, done.stdout) == (0, run_cli(*same).stdout)
+        assert done.stdout.startswith(b"Usage: facecodec ")
+    assert run_cli("help", "none-such").returncode == 2
+
+
+def test_a_format_may_be_in_capitals(run_cli, face):
+    run_cli("encode", "face.png")
+    done = run_cli("decode", "face.fic", "-o", "-", "--format", "PPM")
+    assert done.stdout.startswith(b"P6")
 
 
 def test_advice_names_the_option_and_not_the_argument_behind_it(run_cli, face):
@@ -1113,7 +1127,7 @@ def on_a_terminal(folder, *arguments: str) -> str:
 def test_a_terminal_is_told_what_happened(face, tmp_path):
     shown = on_a_terminal(tmp_path, "encode", "face.png", "-q", "3.02")
     size = (tmp_path / "face.fic").stat().st_size
-    assert f"face.png -> face.fic: 61x45, {size} bytes" in shown
+    assert f"face.png -> face.fic: 61x45 coded in {size} bytes" in shown
     assert "q 3.03125" in shown
     shutil.copy(face, tmp_path / "other.png")
     shown = on_a_terminal(tmp_path, "encode", "face.png", "other.png", "-o", "out")

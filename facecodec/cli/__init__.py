@@ -44,6 +44,11 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
+        if name == "help":
+            if not args[1:]:
+                click.echo(ctx.get_help())
+                ctx.exit()
+            return self.resolve_command(ctx, [args[1], "--help"])
         if name not in COMMANDS and ("." in name or os.sep in name):
             meant = "decode" if name.endswith(".fic") else "encode"
             ctx.fail(f"No such command '{name}': for a file, facecodec {meant} {name}")

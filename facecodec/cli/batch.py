@@ -150,8 +150,8 @@ class Reporter:
             tell_json(result, self.json_to)
         if verbose and self.interactive and not self.json_to:
             self.line(
-                f"{result['input']} -> {result['output']}: {result['width']}x{result['height']}, "
-                f"{result['bytes']} bytes, {result['bpp']:.3f} bpp, q {result['quality']:g}, "
+                f"{result['input']} -> {result['output']}: {result['width']}x{result['height']} "
+                f"coded in {result['bytes']} bytes, {result['bpp']:.3f} bpp, q {result['quality']:g}, "
                 f"{result['model']}"
             )
 

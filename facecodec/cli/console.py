@@ -48,18 +48,14 @@ def tell_json(value: Any, file: IO[str] | None = None) -> None:
 
 
 def complain_of_usage(error: click.ClickException) -> None:
-    """Prints click's message about wrong arguments, and its hint at --help; or the help itself."""
+    """Prints click's message about wrong arguments, with a hint at --help; or the help itself."""
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         for line in error.format_message().splitlines():
             warn(line)
         return
     context = getattr(error, "ctx", None)
-    if context is not None:
-        for line in context.get_usage().splitlines():
-            warn(line)
-        warn(f"Try '{context.command_path} --help' for help.")
-        warn("")
-    warn(f"Error: {error.format_message()}")
+    hint = "" if context is None else f" See {context.command_path} --help."
+    complain(error.format_message() + hint)
 
 
 def _write(text: str, file: TextIO | None, end: str, start: str = "") -> None:

@@ -28,7 +28,9 @@ from facecodec.errors import FormatError, UsageError
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(["png", "jpg", "jpeg", "webp", "avif", "tiff", "tif", "ppm"]),
+    type=click.Choice(
+        ["png", "jpg", "jpeg", "webp", "avif", "tiff", "tif", "ppm"], case_sensitive=False
+    ),
     help="Image format; by default from the output's suffix, or png.",
 )
 @batch.max_side_option

@@ -34,6 +34,7 @@ from facecodec.training.freeze import freeze  # noqa: E402
 from facecodec.training.gradients import TEACHERS  # noqa: E402
 from facecodec.training.starts import begin, load_start  # noqa: E402
 from facecodec.training.validation import to_tensor, validation_loss  # noqa: E402
+from fresh import model_of  # noqa: E402
 
 NETWORK = {
     "transform": "depthwise",
@@ -273,7 +274,9 @@ def assert_files_match_network(
 
 def test_the_shipped_model_codes_what_its_network_codes(shipped, people_root):
     family = import_module(f"facecodec.networks.{shipped.card.family}")
-    network = family.build(**load_config(CHECKOUT / "configs" / "l2-ipr-mean.toml").network).eval()
+    network = family.build(
+        **load_config(CHECKOUT / "configs" / "l2-ipr-last-mean.toml").network
+    ).eval()
     begin(network, load_start(shipped.card.path)[0], shipped.card.path)
     for photo in lfw(people_root, "test")[::2]:
         assert_files_match_network(shipped, network, np.array(Image.open(photo.path)), [1, 4, 8])
@@ -392,6 +395,20 @@ def slices_config(**changes):
     return replace(CONFIG, name="slices", family="sliced", network=network, **changes)
 
 
+def test_the_order_of_starts_of_unlike_depth_does_not_matter(root, tmp_path):
+    deep = slices_config()
+    shallow = replace(deep, network=deep.network | {"blocks": [1, 0]}, seed=5)
+    starts = []
+    for name, config in (("deep", deep), ("shallow", shallow)):
+        loop.train(config, tmp_path / name, root, minutes=0)
+        starts.append(tmp_path / name / loop.CHECKPOINT)
+    means = []
+    for number, order in enumerate((starts, starts[::-1])):
+        loop.train(replace(deep, seed=7), tmp_path / str(number), root, starts=order, minutes=0)
+        means.append(saved(tmp_path / str(number))["network"])
+    torch.testing.assert_close(*means)
+
+
 def test_slices_start_from_a_hyperprior_and_give_what_it_gave(finished):
     start, _ = load_start(finished / loop.CHECKPOINT)
     head = {"fine": 8}
@@ -457,8 +474,10 @@ def test_a_frozen_model_of_slices_is_trained_on(root, tmp_path):
     assert state.keys() == parameters
 
 
-def test_a_model_without_a_quality_map_is_a_start(shipped, tmp_path):
-    card, tensors = frozen.load(shipped.card.path.parent / "msssim-rec.safetensors")
+def test_a_model_without_a_quality_map_is_a_start(tmp_path):
+    torch.manual_seed(0)
+    network = import_module("facecodec.networks.hyperprior").build()
+    card, tensors = frozen.load(model_of(network, "hyperprior", tmp_path))
     tensors |= {name: tensors[name][:-1] for name in ("h_s.4.weight", "h_s.4.bias")}
     path = tmp_path / "plain.safetensors"
     frozen.save(path, card.stored(), tensors)

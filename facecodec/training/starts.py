@@ -71,13 +71,15 @@ def begin_at_mean(
     Returns the runs that led to them, and whether any has a head.
 
     If networks were fine-tuned from the same one on different data, their mean serves all of these
-    data (Wortsman et al., "Model soups", ICML 2022). If a start lacks a part, the part of the start
-    before it counts again. Raises UsageError as `begin` does.
+    data (Wortsman et al., "Model soups", ICML 2022). The largest start comes first: if another
+    lacks a part or a block, that of the start before it counts again. Raises UsageError as `begin`
+    does.
     """
     runs: list[dict[str, Any]] = []
     states, has_head = [], False
-    for path in starts:
-        state, led = load_start(path)
+    loaded = [(path, *load_start(path)) for path in starts]
+    loaded.sort(key=lambda each: -sum(value.numel() for value in each[1].values()))
+    for path, state, led in loaded:
         begin(network, state, path)
         states.append({name: value.clone() for name, value in network.state_dict().items()})
         runs += [run for run in led if run not in runs]

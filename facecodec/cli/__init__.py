@@ -11,7 +11,7 @@ from importlib import import_module
 import click
 
 from facecodec import __version__
-from facecodec.cli.console import complain, complain_of_usage, message_of
+from facecodec.cli.console import complain, complain_of_usage, message_of, tell
 from facecodec.errors import FacecodecError, UsageError
 
 COMMANDS = {
@@ -46,7 +46,8 @@ class LazyGroup(click.Group):
         name = args[0]
         if name == "help":
             if not args[1:]:
-                click.echo(ctx.get_help())
+                for line in ctx.get_help().splitlines():
+                    tell(line)
                 ctx.exit()
             return self.resolve_command(ctx, [args[1], "--help"])
         if name not in COMMANDS and ("." in name or os.sep in name):

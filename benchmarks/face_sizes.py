@@ -49,6 +49,8 @@ SETS = ("celeba-wild-mini", "celeba-hq-mini", "london-faces")
 LEAST, ENLARGED = 300, 2400  # pixels along the longer side
 FACE_RADIUS = 75  # pixels of the template: the face lies within this distance of its centre
 STRIP = 100  # pixels along the shorter side of a strip without a face, at least
+FACE, BESIDE, LARGE = "faces", "strips beside faces", "faces that are too large, as they are"
+TOO_LARGE = 2.2  # pixels per pixel of the template: no head knows such a face
 NEAR = 12  # pixels of the template
 PER_OCTAVE = 2  # sizes of a picture that a head looks at, per factor of two
 LARGEST = 2.0  # the largest of them, as a multiple of the picture's
@@ -96,33 +98,34 @@ def calibrate(codec: Codec, quality: float, limit: int, root: Path) -> None:
     """Fits a head's certainty to the lengths of its embeddings, of faces and of strips without."""
     codec.head.certain = (0.0, SPAN)
     lengths: list[float] = []
-    labels: list[bool] = []
+    kinds: list[str] = []
     for pixels, _ in chosen("train", limit, root):
         points = next(iter(find_landmarks([Image.fromarray(pixels)])))
         if points is None:
             continue
         matrix = similarity(points)
         scale = np.hypot(*matrix[0, :2])
-        shown = [(pixels, True), (beside(pixels, matrix), False)]
-        for part, is_face in shown:
-            if min(part.shape[:2]) < STRIP:
-                continue
-            face = most_certain(codec, codec.decode(codec.encode(part, quality)))
+        picture = codec.decode(codec.encode(pixels, quality))
+        shown = [(most_certain(codec, picture), FACE)]
+        if scale > TOO_LARGE:
+            shown.append((found(codec, picture, 1.0), LARGE))
+        strip = beside(pixels, matrix)
+        if min(strip.shape[:2]) >= STRIP:
+            shown.append((most_certain(codec, codec.decode(codec.encode(strip, quality))), BESIDE))
+        for face, kind in shown:
             off = np.linalg.norm(face.landmarks - points, axis=1).mean() / scale
-            if is_face and off > NEAR:
-                continue  # the head found another face or none, so this is neither kind
+            if kind == FACE and off > NEAR:
+                continue  # the head found another face or none, so this is no kind
             lengths.append(SPAN * np.log(face.certainty / (1 - face.certainty)))
-            labels.append(is_face)
+            kinds.append(kind)
+    labels = [kind == FACE for kind in kinds]
     fit = LogisticRegression(class_weight="balanced").fit(np.array(lengths)[:, None], labels)
     width = float(1 / fit.coef_[0, 0])
     middle = float(-fit.intercept_[0] * width)
-    for is_face, kind in ((True, "faces"), (False, "strips beside faces")):
-        each = np.sort(
-            [length for length, label in zip(lengths, labels, strict=True) if label is is_face]
-        )
-        print(
-            f"{len(each)} {kind}: lengths {each[0]:.1f}, median {np.median(each):.1f}, {each[-1]:.1f}"
-        )
+    for kind in (FACE, BESIDE, LARGE):
+        each = np.sort([length for length, of in zip(lengths, kinds, strict=True) if of == kind])
+        spread = f"{each[0]:.1f}, median {np.median(each):.1f}, {each[-1]:.1f}"
+        print(f"{len(each)} {kind}: lengths {spread}")
     print(f"as likely as not at {middle:.2f}, width {width:.2f}")
     path = frozen.head_path(codec.card.path)
     with safe_open(path, "numpy") as file:
@@ -133,22 +136,24 @@ def calibrate(codec: Codec, quality: float, limit: int, root: Path) -> None:
     print(f"written into {path}")
 
 
-def most_certain(codec: Codec, picture: Image.Image) -> Face:
-    """The face, in the picture's pixels, of the size of a picture at which a head is most sure."""
+def found(codec: Codec, picture: Image.Image, scale: float) -> Face:
+    """The face, in the picture's pixels, that a head finds in the picture resized by `scale`."""
     family = codec.family
     assert isinstance(family, Unrounded)
+    size = (round(picture.width * scale), round(picture.height * scale))
+    shown = picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3)
+    face = codec.head.run(family.unrounded(np.asarray(shown))).face
+    assert face is not None
+    points = (face.landmarks + 0.5) * np.array(picture.size) / size - 0.5
+    return Face(points, face.certainty)
+
+
+def most_certain(codec: Codec, picture: Image.Image) -> Face:
+    """The face of the size of a picture at which a head is most sure."""
     first = min(LARGEST, LONGEST / max(picture.size))
     count = int(PER_OCTAVE * np.log2(max(first * min(picture.size) / SHORTEST, 1))) + 1
-    best = Face(np.empty((0, 2)), 0.0)
-    for step in range(count):
-        scale = first * 2 ** (-step / PER_OCTAVE)
-        size = (round(picture.width * scale), round(picture.height * scale))
-        shown = picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3)
-        face = codec.head.run(family.unrounded(np.asarray(shown))).face
-        if face is not None and face.certainty > best.certainty:
-            points = (face.landmarks + 0.5) * np.array(picture.size) / size - 0.5
-            best = Face(points, face.certainty)
-    return best
+    scales = [first * 2 ** (-step / PER_OCTAVE) for step in range(count)]
+    return max((found(codec, picture, scale) for scale in scales), key=lambda face: face.certainty)
 
 
 def beside(pixels: np.ndarray, matrix: np.ndarray) -> np.ndarray:

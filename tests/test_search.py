@@ -563,7 +563,7 @@ def _loss(codec, data, pixels, quality):
     apart = np.asarray(codec.decode(data)) / 255.0 - pixels / 255.0
     averages = apart.reshape(apart.shape[0] // 16, 16, -1, 16, 3).mean((1, 3))
     colors = averages - averages.mean(2, keepdims=True)
-    error = np.square(apart).mean() + 3 * (np.square(averages) + 10 * np.square(colors)).mean()
+    error = np.square(apart).mean() + 3 * (np.square(averages) + 4 * np.square(colors)).mean()
     return 8 * len(data) / pixels[..., 0].size * weight + 60 * error
 
 

@@ -30,7 +30,7 @@ from facecodec.search.files import load_faces
 from facecodec.template import Face, scale_of, similarity
 
 KNOWN = (0.8, 1.9)  # pixels per pixel of the template: the head itself embeds these faces well
-QUITE_SURE = 0.99  # the head's certainty from which it embeds the face itself
+QUITE_SURE = 0.95  # the head's certainty from which it embeds the face itself
 
 
 @dataclass(frozen=True)

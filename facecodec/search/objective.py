@@ -11,7 +11,7 @@ from facecodec.search.graphs import Graph
 from facecodec.template import SIZE, scale_of
 
 AREA = 16  # pixels along a side of the areas whose averages count
-COLOR = 10.0  # weight of an average's error of colour, without its brightness, beside the whole
+COLOR = 4.0  # weight of an average's error of colour, without its brightness, beside the whole
 SURROUNDINGS = 4.0  # a face counts for so many areas of its crop in the loss, as on LFW
 
 

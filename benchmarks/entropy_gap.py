@@ -88,9 +88,9 @@ def main() -> None:
     for path in arguments.models:
         codec = Codec(path, threads=1)
         for quality in arguments.quality or (2, 4, 6, 8):
-            fitting, measuring = counted(codec, pictures, quality)
+            (fitting, measuring), files = counted(codec, pictures, quality)
             shape, neighbours = savings(fitting, measuring)
-            used, channels = channels_used(codec, pictures, quality)
+            used, channels = channels_used(codec, files)
             print(
                 f"| `{path.stem}` | {quality:g} | {shape:+.2%} | {neighbours:+.2%} "
                 f"| {used} of {channels} |",
@@ -98,11 +98,14 @@ def main() -> None:
             )
 
 
-def counted(codec: Codec, pictures: list[np.ndarray], quality: float) -> tuple[Counts, Counts]:
-    """Returns the counts of every second picture, and of the others."""
+def counted(
+    codec: Codec, pictures: list[np.ndarray], quality: float
+) -> tuple[tuple[Counts, Counts], list[bytes]]:
+    """Returns the counts of every second picture and of the others, and the files of all."""
     assert isinstance(codec.family, (Hyperprior, Sliced))
     tables = codec.family.tables
     halves = Counts(tables), Counts(tables)
+    files = []
     band = Encoder.band
     for number, pixels in enumerate(pictures):
 
@@ -116,13 +119,12 @@ def counted(codec: Codec, pictures: list[np.ndarray], quality: float) -> tuple[C
             band(self, symbols, indices)
 
         with mock.patch.object(Encoder, "band", counting):
-            codec.encode(pixels, quality)
-    return halves
+            files.append(codec.encode(pixels, quality))
+    return halves, files
 
 
-def channels_used(codec: Codec, pictures: list[np.ndarray], quality: float) -> tuple[int, int]:
+def channels_used(codec: Codec, files: list[bytes]) -> tuple[int, int]:
     """Returns in how many channels nearly all symbols of y but zeros are, and the channels of y."""
-    files = [codec.encode(pixels, quality) for pixels in pictures]
     symbols = (codec.symbols(open_container(file)).y for file in files)
     counts = np.sum([np.count_nonzero(each, axis=(1, 2)) for each in symbols], 0)
     share = np.cumsum(np.sort(counts)[::-1]) / counts.sum()

@@ -232,6 +232,7 @@ def test_wrong_usage_is_status_2_and_writes_nothing(run_cli, face, tmp_path, arg
     done = run_cli("encode", *arguments)
     assert done.returncode == 2
     assert message in done.stderr.decode()
+    assert b"Traceback" not in done.stderr
     assert done.stderr.count(b"\n") == 1
     assert listing(tmp_path) == before
 

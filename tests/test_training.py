@@ -634,7 +634,6 @@ def test_training_on_a_folder_of_ones_own_needs_no_data_folder(root, run_cli, tm
 
 
 def test_committed_configurations_parse():
-
     paths = [
         *(CHECKOUT / "configs").glob("*.toml"),
         *(CHECKOUT / "benchmarks" / "bakeoff").glob("*.toml"),

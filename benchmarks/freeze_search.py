@@ -32,7 +32,7 @@ from facecodec.training.gradients import TEACHERS, write_faces, write_model
 ROOT = Path(__file__).parents[1]
 CONFIGURATIONS = {
     "l2-ipr": "l2-ipr-last-mean",
-    "l2-ip": "l2-ip-every-size",
+    "l2-ip": "l2-ip-mean",
     "l2-rec": "l2-rec-deeper",
 }
 

@@ -17,11 +17,13 @@ from facecodec import container, frozen
 from facecodec.container import (
     DEFAULT_MAX_PIXELS,
     DEFAULT_QUALITY,
+    DOUBLED_STEPS,
     MAX_QUALITY_BYTE,
     check_size,
     quality_byte,
     quality_of,
 )
+from facecodec.doubling import LONGEST, enlarged, halved
 from facecodec.errors import FormatError, ImageError, ModelError, UsageError
 from facecodec.families import Family, family_module
 from facecodec.head import Head, HeadResult
@@ -130,10 +132,9 @@ class Codec:
         """
         parsed = container.unpack(data)
         self._check(parsed)
-        latents = self.family.analyse(as_rgb(image), parsed.quality_byte)
-        if not self.family.matches(
-            parsed.streams, (parsed.height, parsed.width), latents, parsed.quality_byte
-        ):
+        pixels, size, byte = as_rgb(image), parsed.coded_size, parsed.coded_quality_byte
+        latents = self.family.analyse(enlarged(pixels) if parsed.doubled else pixels, byte)
+        if not self.family.matches(parsed.streams, size, latents, byte):
             raise FormatError(MISREAD)
 
     def decode(self, data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
@@ -147,9 +148,8 @@ class Codec:
     def decode_container(self, parsed: container.Container) -> Image.Image:
         """Decodes as `decode`, from a file that `open_container` has parsed."""
         self._check(parsed)
-        image = Image.fromarray(
-            self.family.decode(parsed.streams, (parsed.height, parsed.width), parsed.quality_byte)
-        )
+        pixels = self.family.decode(parsed.streams, parsed.coded_size, parsed.coded_quality_byte)
+        image = Image.fromarray(halved(pixels) if parsed.doubled else pixels)
         image.info.update(info_of(parsed.chunks))
         return image
 
@@ -188,8 +188,8 @@ class Codec:
     def run_head(self, parsed: container.Container) -> HeadResult:
         """Runs the head on a file's latents. Raises ModelError for a model without a head."""
         self._check(parsed)
-        size = (parsed.height, parsed.width)
-        return self.head.run(self.family.decode_latents(parsed.streams, size, parsed.quality_byte))
+        size, byte = parsed.coded_size, parsed.coded_quality_byte
+        return self.head.run(self.family.decode_latents(parsed.streams, size, byte))
 
     def symbols(self, parsed: container.Container) -> Any:
         """Returns the decoded integer symbols of a file, as a type of the model's family.
@@ -198,7 +198,7 @@ class Codec:
         """
         self._check(parsed)
         return self.family.decode_symbols(
-            parsed.streams, (parsed.height, parsed.width), parsed.quality_byte
+            parsed.streams, parsed.coded_size, parsed.coded_quality_byte
         )
 
     def count_escapes(self, parsed: container.Container) -> dict[str, int]:
@@ -208,7 +208,7 @@ class Codec:
         """
         self._check(parsed)
         return self.family.count_escapes(
-            parsed.streams, (parsed.height, parsed.width), parsed.quality_byte
+            parsed.streams, parsed.coded_size, parsed.coded_quality_byte
         )
 
     def _check(self, parsed: container.Container) -> None:
@@ -236,6 +236,19 @@ class Encoded:
         return quality_of(self.quality_byte)
 
 
+@dataclass(frozen=True)
+class Coded:
+    """The picture that a family codes, uint8 (H, W, 3), and its quality byte."""
+
+    pixels: np.ndarray
+    byte: int
+    doubled: bool
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+
 class Analysed:
     """A picture, ready to be coded. `pixels` is uint8 (H, W, 3)."""
 
@@ -246,6 +259,7 @@ class Analysed:
         chunks: Sequence[tuple[str, bytes]],
         effort: int = DEFAULT_EFFORT,
         progress: Progress | None = None,
+        may_double: bool = True,
     ) -> None:
         if effort not in EFFORTS:
             raise UsageError(f"effort {effort} is not a whole number from 1 to {EFFORTS[-1]}")
@@ -256,8 +270,9 @@ class Analysed:
         self._codec, self._chunks = codec, list(chunks)
         self._effort, self._progress = effort, progress
         self._search = codec.search if effort > DEFAULT_EFFORT else None
+        self._doubles = may_double and codec.family.enlarges and max(height, width) <= LONGEST
         # Those of one quality alone: a large picture has large latents.
-        self._latents: tuple[int, Any] | None = None
+        self._latents: tuple[tuple[bool, int], Any] | None = None
         self._encoded: dict[int, Encoded] = {}
 
     def at(self, byte: int) -> Encoded:
@@ -276,15 +291,20 @@ class Analysed:
     def within(self, limit: int) -> Encoded:
         """Returns the file of the highest quality that has at most `limit` bytes.
 
-        Raises ImageError if the file is larger even at q 1.
+        A small picture is doubled only if the limit allows it: in fewer bytes it is better coded as
+        it is. Raises ImageError if the file is larger even at q 1.
         """
+        if self._doubles and len(self.unsearched(DOUBLED_STEPS).data) > limit:
+            return Analysed(
+                self._codec, self.pixels, self._chunks, self._effort, self._progress, False
+            ).within(limit)
         if self._search is not None:
             found = fit(
                 limit,
                 lambda byte: len(self.unsearched(byte).data),
                 self._best,
                 lambda latents, byte: self._file(latents, byte, searched=True).data,
-                self._search.trimmed,
+                self._trimmed,
             )
             if found is not None:
                 return Encoded(*found)
@@ -302,30 +322,46 @@ class Analysed:
         latents = self._analysed(byte)
         if self._search is None:
             return latents
-        return self._search.improve(self.pixels, latents, byte, self._effort, self._progress)
+        coded = self._coded(byte)
+        return self._search.improve(coded.pixels, latents, coded.byte, self._effort, self._progress)
+
+    @cached_property
+    def _enlarged(self) -> np.ndarray:
+        return enlarged(self.pixels)
+
+    def _coded(self, byte: int) -> Coded:
+        """Returns what the family codes for a quality byte of the file."""
+        if self._doubles and byte >= DOUBLED_STEPS:
+            return Coded(self._enlarged, byte - DOUBLED_STEPS, doubled=True)
+        return Coded(self.pixels, byte, doubled=False)
 
     def _analysed(self, byte: int) -> Any:
         """Returns the latents that the model's analysis gives for a quality byte."""
-        family = self._codec.family
-        if self._latents is None or (self._latents[0] != byte and family.sees_quality()):
-            self._latents = byte, family.analyse(self.pixels, byte)
+        family, coded = self._codec.family, self._coded(byte)
+        key = (coded.doubled, coded.byte if family.sees_quality() else 0)
+        if self._latents is None or self._latents[0] != key:
+            self._latents = key, family.analyse(coded.pixels, coded.byte)
         return self._latents[1]
+
+    def _trimmed(self, latents: Any, byte: int, bits: float) -> Any:
+        assert self._search is not None
+        return self._search.trimmed(latents, self._coded(byte).byte, bits)
 
     def _file(self, latents: Any, byte: int, searched: bool) -> Encoded:
         """Returns the file of latents at a quality byte.
 
         If a search has found the latents, the file is read back and compared with them.
         """
-        family = self._codec.family
+        family, coded = self._codec.family, self._coded(byte)
         height, width = self.pixels.shape[:2]
         try:
-            streams = family.encode(latents, byte)
+            streams = family.encode(latents, coded.byte)
         except OverflowError as error:
             raise ImageError(str(error)) from None
-        if searched and not family.matches(streams, (height, width), latents, byte):
+        if searched and not family.matches(streams, coded.size, latents, coded.byte):
             raise FormatError(MISREAD)
         mark = bytes.fromhex(self._codec.card.fingerprint)
-        parts = container.Container(mark, byte, width, height, streams, self._chunks)
+        parts = container.Container(mark, byte, width, height, streams, self._chunks, coded.doubled)
         return Encoded(container.pack(parts), byte)
 
     def accepted(self, accepts: Callable[[Image.Image], bool]) -> Encoded:

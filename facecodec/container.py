@@ -17,6 +17,8 @@ VERSION = 1
 FLAG_CHUNKS = 0x01
 STREAMS_SHIFT = 1
 STREAMS_MASK = 0x0E
+FLAG_DOUBLED = 0x10
+KNOWN_FLAGS = FLAG_CHUNKS | STREAMS_MASK | FLAG_DOUBLED
 FIXED = struct.Struct("<2sB4sBI")  # magic, flags, fingerprint, quality, checksum
 CHECKSUM_AT = slice(8, 12)
 MAX_SIDE = 1 << 24
@@ -24,6 +26,8 @@ MAX_STREAMS = 7
 QUALITY_STEPS = 32  # per whole quality: q = 1 + byte / 32
 MAX_QUALITY_BYTE = 7 * QUALITY_STEPS
 DEFAULT_QUALITY = 4.0
+MAX_DOUBLED_SIDE = 256
+DOUBLED_STEPS = 48  # so much finer is the quality of a picture that is coded at twice its size
 DEFAULT_MAX_PIXELS = 1 << 25
 THINNEST = 64  # pixels; the transforms pad a narrower side to at most this
 
@@ -32,7 +36,8 @@ THINNEST = 64  # pixels; the transforms pad a narrower side to at most this
 class Container:
     """One parsed file. `fingerprint` is 4 bytes, `quality_byte` 0..224; sides are in pixels.
 
-    `chunks` are optional (type, data) pairs; types are four ASCII letters.
+    `chunks` are optional (type, data) pairs; types are four ASCII letters. If `doubled`, the
+    streams hold the picture at twice its size, and decoding halves it.
     """
 
     fingerprint: bytes
@@ -41,10 +46,22 @@ class Container:
     height: int
     streams: list[bytes]
     chunks: list[tuple[str, bytes]] = field(default_factory=list)
+    doubled: bool = False
 
     @property
     def q(self) -> float:
         return quality_of(self.quality_byte)
+
+    @property
+    def coded_size(self) -> tuple[int, int]:
+        """Returns the (height, width) of the picture in the streams."""
+        times = 2 if self.doubled else 1
+        return times * self.height, times * self.width
+
+    @property
+    def coded_quality_byte(self) -> int:
+        """Returns the quality byte of the streams, 0..224."""
+        return self.quality_byte - (DOUBLED_STEPS if self.doubled else 0)
 
 
 def quality_byte(quality: float) -> int:
@@ -78,7 +95,8 @@ def pack(container: Container) -> bytes:
     streams, chunks = container.streams, container.chunks
     if not 1 <= len(streams) <= MAX_STREAMS:
         raise ValueError(f"{len(streams)} streams; a file holds 1 to {MAX_STREAMS}")
-    flags = len(streams) << STREAMS_SHIFT | (FLAG_CHUNKS if chunks else 0)
+    flags = len(streams) << STREAMS_SHIFT
+    flags |= (FLAG_CHUNKS if chunks else 0) | (FLAG_DOUBLED if container.doubled else 0)
     body = bytearray()
     body += _varint(container.width) + _varint(container.height)
     # Without chunks the last stream ends with the file, so its length is not written.
@@ -106,10 +124,8 @@ def unpack(data: bytes) -> Container:
             f"format version {data[1] & 15}; this program reads version {VERSION}: update it"
         )
     _, flags, fingerprint, byte, checksum = FIXED.unpack_from(data)
-    if flags & ~(FLAG_CHUNKS | STREAMS_MASK):
-        raise FormatError(
-            f"unknown flags 0x{flags & ~(FLAG_CHUNKS | STREAMS_MASK):02x}: update this program"
-        )
+    if flags & ~KNOWN_FLAGS:
+        raise FormatError(f"unknown flags 0x{flags & ~KNOWN_FLAGS:02x}: update this program")
     view = memoryview(data)  # not a copy
     if zlib.crc32(view[CHECKSUM_AT.stop :], zlib.crc32(view[: CHECKSUM_AT.start])) != checksum:
         raise FormatError(
@@ -122,6 +138,9 @@ def unpack(data: bytes) -> Container:
     width, height = reader.varint(), reader.varint()
     if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
         raise FormatError(f"impossible size {width}x{height}")
+    doubled = bool(flags & FLAG_DOUBLED)
+    if doubled and (byte < DOUBLED_STEPS or max(width, height) > MAX_DOUBLED_SIDE):
+        raise FormatError(f"{width}x{height} at quality byte {byte} cannot be doubled")
     count = (flags & STREAMS_MASK) >> STREAMS_SHIFT
     if count == 0:
         raise FormatError("the file declares no streams")
@@ -139,7 +158,7 @@ def unpack(data: bytes) -> Container:
             raise FormatError("the file declares chunks and holds none")
     else:
         streams.append(reader.rest())
-    return Container(fingerprint, byte, width, height, streams, chunks)
+    return Container(fingerprint, byte, width, height, streams, chunks, doubled)
 
 
 def _varint(value: int) -> bytes:

@@ -137,8 +137,8 @@ def parse_file(data: bytes) -> dict:
     require(data[0] == 0xF1 and data[1] >> 4 == 0xC, "not a .fic file")
     require(data[1] & 15 == 1, "another version of the format")
     flags, quality = data[2], data[7]
-    chunked, count = flags & 1, flags >> 1 & 7
-    require(flags >> 4 == 0 and count >= 1, "unknown flags")
+    chunked, count, doubled = flags & 1, flags >> 1 & 7, flags >> 4 & 1
+    require(flags >> 5 == 0 and count >= 1, "unknown flags")
     require(quality <= 224, "the quality byte is out of range")
     require(
         zlib.crc32(data[:8] + data[12:]) == int.from_bytes(data[8:12], "little"),
@@ -147,6 +147,8 @@ def parse_file(data: bytes) -> dict:
     width, at = read_varint(data, 12)
     height, at = read_varint(data, at)
     require(1 <= width <= LARGEST and 1 <= height <= LARGEST, "the picture's size is out of range")
+    require(not doubled or quality >= 48, "too low a quality byte for a doubled picture")
+    require(not doubled or max(width, height) <= 256, "too large a picture to be doubled")
     lengths = []
     for _ in range(count if chunked else count - 1):
         length, at = read_varint(data, at)
@@ -167,6 +169,7 @@ def parse_file(data: bytes) -> dict:
         "quality": quality,
         "width": width,
         "height": height,
+        "doubled": doubled,
         "streams": streams,
     }
 
@@ -489,8 +492,11 @@ def read_symbols(data: bytes, model: dict) -> dict:
     streams = {"hyperprior": 2, "sliced": 2, "lfic": 3, "spic": 1, "compact-png": 1}
     require(model["family"] in streams, "an unknown family")
     require(len(file["streams"]) == streams[model["family"]], "another number of streams")
+    output = {"width": file["width"], "height": file["height"], "quality": file["quality"]}
+    if file["doubled"]:
+        file["width"], file["height"] = 2 * file["width"], 2 * file["height"]
+        file["quality"] -= 48
     tensors, b = model["tensors"], file["quality"]
-    output = {"width": file["width"], "height": file["height"], "quality": b}
     if model["family"] == "compact-png":
         return output | {"image": read_compact(file)}
     tables = read_tables(tensors)

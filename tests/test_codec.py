@@ -11,6 +11,7 @@ from PIL import Image
 import facecodec
 from conftest import CHECKOUT, DATA
 from facecodec import container, frozen, sessions
+from facecodec.bench.metrics import psnr
 from facecodec.codec import Codec, codec_of, highest_within, open_container
 from facecodec.container import quality_byte
 from facecodec.errors import FormatError, ImageError, ModelError, UsageError
@@ -172,6 +173,45 @@ def test_a_better_quality_takes_more_bytes_and_loses_less(shipped):
         )
     assert sizes == sorted(set(sizes))
     assert errors == sorted(set(errors), reverse=True)
+
+
+@pytest.fixture
+def thumbnail() -> np.ndarray:
+    """A picture with a face of about 40 pixels."""
+    return np.asarray(Image.fromarray(draw_face(1)).resize((100, 96), Image.Resampling.LANCZOS))
+
+
+def test_a_small_picture_is_coded_at_twice_its_size(shipped, thumbnail):
+    for quality, doubled in ((1, False), (2.4375, False), (2.5, True), (8, True)):
+        data = shipped.encode(thumbnail, quality)
+        parsed = open_container(data)
+        assert (parsed.doubled, parsed.q) == (doubled, quality)
+        assert shipped.decode(data).size == (100, 96)
+        shipped.check(data, thumbnail)
+        with pytest.raises(FormatError):
+            shipped.check(data, thumbnail[::-1])
+    assert not open_container(shipped.encode(draw_face(1), 8)).doubled
+    assert not open_container(shipped.encode(np.zeros((129, 20, 3), np.uint8), 8)).doubled
+
+
+def test_doubling_is_better_in_as_many_bytes(shipped, thumbnail, monkeypatch):
+    doubled = shipped.encode(thumbnail, 5)
+    monkeypatch.setattr("facecodec.codec.LONGEST", 0)
+    plain = shipped.encode_within(thumbnail, round(1.02 * len(doubled)))
+    assert len(plain) > len(doubled)
+    better, worse = (psnr(thumbnail, np.asarray(shipped.decode(each))) for each in (doubled, plain))
+    assert better > worse + 1
+
+
+@pytest.mark.parametrize("effort", [1, 2])
+def test_limits_hold_on_both_sides_of_doubling(shipped, thumbnail, effort):
+    kinds = set()
+    for limit in (200, 350, 1000):
+        data = shipped.encode_within(thumbnail, limit, effort=effort)
+        assert 0.95 * limit < len(data) <= limit
+        kinds.add(open_container(data).doubled)
+        assert shipped.decode(data).size == (100, 96)
+    assert kinds == {True, False}
 
 
 def test_quality_is_rounded_to_a_thirty_second():

@@ -10,6 +10,7 @@ from facecodec.container import MAX_SIDE, Container, pack, unpack
 from facecodec.errors import FormatError
 
 PLAIN = Container(b"\x01\x02\x03\x04", 96, 250, 250, [b"hyper", b"latent" * 100])
+DOUBLED = replace(PLAIN, doubled=True)
 CHUNKED = replace(PLAIN, chunks=[("ICCP", b"profile"), ("EXIF", b"")])
 
 containers = st.builds(
@@ -30,6 +31,15 @@ def sealed(data: bytes) -> bytes:
     return data[:8] + struct.pack("<I", zlib.crc32(data[12:], zlib.crc32(data[:8]))) + data[12:]
 
 
+@pytest.mark.parametrize("wrong", [{"quality_byte": 47}, {"width": 257}, {"height": 257}], ids=str)
+def test_a_picture_that_cannot_be_doubled_is_refused(wrong):
+    fits = replace(DOUBLED, quality_byte=48, width=256, height=256)
+    assert unpack(pack(fits)).coded_size == (512, 512)
+    assert unpack(pack(fits)).coded_quality_byte == 0
+    with pytest.raises(FormatError, match="cannot be doubled"):
+        unpack(pack(replace(fits, **wrong)))
+
+
 @given(containers)
 def test_what_is_packed_is_unpacked(container):
     assert unpack(pack(container)) == container
@@ -42,7 +52,7 @@ def test_header_sizes_are_what_the_format_promises():
     assert len(pack(large)) - (1 << 20) - (1 << 24) <= 22
 
 
-@pytest.mark.parametrize("container", [PLAIN, CHUNKED])
+@pytest.mark.parametrize("container", [PLAIN, CHUNKED, DOUBLED])
 def test_a_file_cut_anywhere_is_refused(container):
     data = pack(container)
     for length in range(len(data)):
@@ -50,7 +60,7 @@ def test_a_file_cut_anywhere_is_refused(container):
             unpack(data[:length])
 
 
-@pytest.mark.parametrize("container", [PLAIN, CHUNKED])
+@pytest.mark.parametrize("container", [PLAIN, CHUNKED, DOUBLED])
 def test_any_flipped_bit_is_refused(container):
     data = pack(container)
     for bit in range(8 * len(data)):
@@ -71,7 +81,7 @@ def test_added_bytes_are_refused():
         (0, 0x89, "not a .fic file"),
         (1, 0x11, "not a .fic file"),
         (1, 0xC2, "format version 2"),
-        (2, 0x14, "unknown flags 0x10"),
+        (2, 0x24, "unknown flags 0x20"),
         (2, 0x84, "unknown flags 0x80"),
         (2, 0x00, "no streams"),
         (7, 225, "quality byte 225"),

@@ -114,6 +114,7 @@ def describe(data: bytes, escapes: bool = False) -> dict[str, Any]:
         "bytes": len(data),
         "bpp": round(8 * len(data) / (parsed.width * parsed.height), 5),
         "quality": parsed.q,
+        "doubled": parsed.doubled,
         "fingerprint": parsed.fingerprint.hex(),
         "model": model,
         "model_error": wrong,
@@ -182,7 +183,8 @@ def _show(facts: dict[str, Any]) -> None:
         f"{facts['input']}: {facts['width']}x{facts['height']}, {facts['bytes']} bytes, "
         f"{facts['bpp']:.3f} bpp"
     )
-    tell(f"  quality  {facts['quality']:g}")
+    doubled = ", coded at twice the size" if facts["doubled"] else ""
+    tell(f"  quality  {facts['quality']:g}{doubled}")
     if facts["model"] is None:
         tell(f"  model    {facts['fingerprint']}, cannot be used here: {facts['model_error']}")
     else:

@@ -35,8 +35,11 @@ class Family(Protocol):
     """The methods that codec.py calls.
 
     `size` is the picture's (height, width); `quality_byte` is the file's, 0..224. Methods that read
-    streams raise FormatError for streams that no encoder writes.
+    streams raise FormatError for streams that no encoder writes. `enlarges` says whether small
+    pictures may be coded at twice their size.
     """
+
+    enlarges: bool
 
     def analyse(self, pixels: np.ndarray, quality_byte: int) -> Any:
         """Returns the latents of uint8 (H, W, 3) for a quality byte."""

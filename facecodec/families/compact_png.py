@@ -45,6 +45,8 @@ def expected(tensors: dict[str, np.ndarray]) -> dict[str, Tensor]:
 class CompactPng:
     """Codes with one model, whose tensors are its graphs."""
 
+    enlarges = False
+
     def __init__(self, tensors: dict[str, np.ndarray], transforms: Transforms) -> None:
         self._transforms = transforms
 

@@ -186,6 +186,8 @@ class Hyperprior:
     overrides `choose_sampling` and `decode_sampling`.
     """
 
+    enlarges = False
+
     streams: tuple[str, ...] = STREAMS
 
     def __init__(self, tensors: dict[str, np.ndarray], transforms: Transforms) -> None:

@@ -99,6 +99,8 @@ class Sliced:
     Raises ValueError for tensors that do not fit together.
     """
 
+    enlarges = True
+
     def __init__(self, tensors: dict[str, np.ndarray], transforms: Transforms) -> None:
         self._transforms = transforms
         self.tables = Tables(tensors["table_counts"], tensors["table_starts"])

@@ -48,6 +48,8 @@ class Spic:
     Raises ValueError for tensors that do not fit together.
     """
 
+    enlarges = False
+
     def __init__(self, tensors: dict[str, np.ndarray], transforms: Transforms) -> None:
         self._transforms = transforms
         self.tables = Tables(tensors["table_counts"], tensors["table_starts"])

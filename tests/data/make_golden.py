@@ -178,6 +178,13 @@ def add_sliced_limits() -> dict[str, dict[str, object]]:
     }
 
 
+def add_small() -> dict[str, dict[str, object]]:
+    """Makes a file of tiny-sliced that holds its picture at twice its size."""
+    codec = Codec(HERE / "tiny-sliced.safetensors")
+    data = codec.encode(pictures()["smooth-q4"][0], 5)
+    return {"sliced-small-q5": write(codec, "sliced-small-q5", data)}
+
+
 def add_heads() -> None:
     """Makes heads/tiny-spic.safetensors, a small graph, and embeddings by it and shipped heads.
 

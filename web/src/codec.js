@@ -1,7 +1,8 @@
 // The whole way from the bytes of a .fic file to its picture.
 
 import { load } from "./frozen.js";
-import { checkSize, DEFAULT_MAX_PIXELS, unpack } from "./container.js";
+import { checkSize, coded, DEFAULT_MAX_PIXELS, unpack } from "./container.js";
+import { halved } from "./doubling.js";
 import { FormatError, ModelError } from "./errors.js";
 import { familyModule } from "./families/index.js";
 
@@ -31,7 +32,8 @@ export class Codec {
    */
   async decode(file) {
     this.check(file);
-    return this.family.decode(file);
+    const image = await this.family.decode(coded(file));
+    return file.doubled ? halved(image) : image;
   }
 
   /**
@@ -40,7 +42,7 @@ export class Codec {
    */
   async symbols(file) {
     this.check(file);
-    return this.family.symbols(file);
+    return this.family.symbols(coded(file));
   }
 
   /** @param {Container} file */

@@ -7,17 +7,21 @@ export const QUALITY_STEPS = 32; // per whole quality: q = 1 + byte / 32
 export const MAX_QUALITY_BYTE = 7 * QUALITY_STEPS;
 export const DEFAULT_MAX_PIXELS = 2 ** 25;
 const VERSION = 1;
+const DOUBLED_STEPS = 48; // so much finer is the quality of a picture that is coded at twice its size
+const MAX_DOUBLED_SIDE = 256;
 const FIXED = 12; // bytes of the header before its varints
 const MAX_SIDE = 2 ** 24;
 const THINNEST = 64; // what a narrow side is padded to, at most, on its way through the transforms
 
 /**
- * One parsed file. `quality` is the stored byte, 0..224; sides are in pixels.
+ * One parsed file. `quality` is the stored byte, 0..224; sides are in pixels. If `doubled`, the streams hold the
+ * picture at twice its size.
  * @typedef {object} Container
  * @property {string} fingerprint eight hexadecimal digits
  * @property {number} quality
  * @property {number} width
  * @property {number} height
+ * @property {boolean} doubled
  * @property {Uint8Array[]} streams
  * @property {{type: string, data: Uint8Array}[]} chunks
  */
@@ -43,9 +47,9 @@ export function unpack(data) {
   }
   const flags = data[2];
   const quality = data[7];
-  if (flags & 0xf0) {
+  if (flags & 0xe0) {
     throw new FormatError(
-      `unknown flags 0x${(flags & 0xf0).toString(16).padStart(2, "0")}: update this program`,
+      `unknown flags 0x${(flags & 0xe0).toString(16).padStart(2, "0")}: update this program`,
     );
   }
   const stored = new DataView(data.buffer, data.byteOffset).getUint32(8, true);
@@ -62,6 +66,10 @@ export function unpack(data) {
   const [width, height] = [reader.varint(), reader.varint()];
   if (!(width > 0 && width <= MAX_SIDE && height > 0 && height <= MAX_SIDE)) {
     throw new FormatError(`impossible size ${width}x${height}`);
+  }
+  const doubled = (flags & 0x10) !== 0;
+  if (doubled && (quality < DOUBLED_STEPS || Math.max(width, height) > MAX_DOUBLED_SIDE)) {
+    throw new FormatError(`${width}x${height} at quality byte ${quality} cannot be doubled`);
   }
   const count = (flags >> 1) & 7;
   if (count === 0) throw new FormatError("the file declares no streams");
@@ -80,7 +88,18 @@ export function unpack(data) {
     streams.push(reader.rest());
   }
   const fingerprint = [...data.subarray(3, 7)].map((b) => b.toString(16).padStart(2, "0")).join("");
-  return { fingerprint, quality, width, height, streams, chunks };
+  return { fingerprint, quality, width, height, doubled, streams, chunks };
+}
+
+/**
+ * What a family decodes for a file: the picture in the streams, and its quality.
+ * @param {Container} file
+ * @returns {Container}
+ */
+export function coded(file) {
+  if (!file.doubled) return file;
+  const { width, height, quality } = file;
+  return { ...file, width: 2 * width, height: 2 * height, quality: quality - DOUBLED_STEPS };
 }
 
 /**

@@ -1,0 +1,88 @@
+"""Measures small pictures of held-back people, coded as they are and at twice their size.
+
+    python benchmarks/doubling.py --side 80 --side 125 --side 160 [--model l2-rec] [--crop]
+
+For each longer side and quality of the file, it prints bits per pixel of the streams, PSNR, and
+1 - cosine of the face to the original by insightface-y1, for both ways. With --crop, pictures are
+squares around the face instead of smaller ones. `LONGEST` in
+facecodec/doubling.py was chosen by it.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+import torch
+from PIL import Image
+
+from facecodec import open_model
+from facecodec.bench.metrics import psnr
+from facecodec.container import DOUBLED_STEPS, quality_byte
+from facecodec.doubling import enlarged, halved
+from facecodec.faces.recognisers import find_recogniser, load_recogniser
+from facecodec.families import Family
+from facecodec.folders import data_root
+from held_back import Judge, embedding, held_back
+
+QUALITIES = (2.5, 3, 4, 5, 6, 8)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="l2-ipr")
+    parser.add_argument("--side", type=int, action="append", required=True)
+    parser.add_argument("--crop", action="store_true")
+    parser.add_argument("--limit", type=int, default=16, help="photographs")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    root = data_root(None)
+    judge = load_recogniser(find_recogniser("insightface-y1", root))
+    family = open_model(arguments.model).family
+    faces = held_back("lfw", arguments.limit, root)
+    print("| side | q | as it is: bpp, PSNR, 1 - cosine | at twice the size |\n|" + " --- |" * 4)
+    for side in arguments.side:
+        smaller = [(cropped if arguments.crop else reduced)(*face, side) for face in faces]
+        for quality in QUALITIES:
+            byte = quality_byte(quality)
+            plain, doubled = (
+                np.mean([measured(family, byte, *face, judge, way) for face in smaller], axis=0)
+                for way in (False, True)
+            )
+            cells = ["{:.3f}, {:.2f}, {:.4f}".format(*point) for point in (plain, doubled)]
+            print(f"| {side} | {quality:g} | {cells[0]} | {cells[1]} |", flush=True)
+
+
+def reduced(pixels: np.ndarray, points: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a picture whose longer side has `side` pixels, and its landmarks."""
+    height, width = pixels.shape[:2]
+    scale = side / max(height, width)
+    size = (round(scale * width), round(scale * height))
+    smaller = Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
+    return np.asarray(smaller), (points + 0.5) * scale - 0.5
+
+
+def cropped(pixels: np.ndarray, points: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a square around the face, and its landmarks."""
+    height, width = pixels.shape[:2]
+    left, top = np.clip(points.mean(0).astype(int) - side // 2, 0, (width - side, height - side))
+    return pixels[top : top + side, left : left + side], points - (left, top)
+
+
+def measured(
+    family: Family, byte: int, pixels: np.ndarray, points: np.ndarray, judge: Judge, doubled: bool
+) -> tuple[float, float, float]:
+    """Returns bits per pixel, PSNR and 1 - cosine of a picture that is coded in one of two ways."""
+    coded, byte = (enlarged(pixels), byte - DOUBLED_STEPS) if doubled else (pixels, byte)
+    streams = family.encode(family.analyse(coded, byte), byte)
+    decoded = family.decode(streams, (coded.shape[0], coded.shape[1]), byte)
+    decoded = halved(decoded) if doubled else decoded
+    bpp = 8 * sum(map(len, streams)) / (pixels.shape[0] * pixels.shape[1])
+    cosine = embedding(judge, pixels, points) @ embedding(judge, decoded, points)
+    return bpp, psnr(pixels, decoded), 1 - cosine
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,7 @@
 """Measures small pictures of held-back people, coded as they are and at twice their size.
 
     python benchmarks/doubling.py --side 80 --side 125 --side 160 [--model l2-rec] [--crop]
+    python benchmarks/doubling.py --set celeba-wild-mini --limit 8      # whole pictures
 
 For each longer side and quality of the file, it prints bits per pixel of the streams, PSNR, and
 1 - cosine of the face to the original by insightface-y1, for both ways. With --crop, pictures are
@@ -33,7 +34,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default="l2-ipr")
-    parser.add_argument("--side", type=int, action="append", required=True)
+    parser.add_argument("--set", default="lfw")
+    parser.add_argument("--side", type=int, action="append")
     parser.add_argument("--crop", action="store_true")
     parser.add_argument("--limit", type=int, default=16, help="photographs")
     arguments = parser.parse_args()
@@ -41,10 +43,11 @@ def main() -> None:
     root = data_root(None)
     judge = load_recogniser(find_recogniser("insightface-y1", root))
     family = open_model(arguments.model).family
-    faces = held_back("lfw", arguments.limit, root)
+    faces = held_back(arguments.set, arguments.limit, root)
     print("| side | q | as it is: bpp, PSNR, 1 - cosine | at twice the size |\n|" + " --- |" * 4)
-    for side in arguments.side:
-        smaller = [(cropped if arguments.crop else reduced)(*face, side) for face in faces]
+    change = cropped if arguments.crop else reduced
+    for side in arguments.side or ("as it is",):
+        smaller = faces if isinstance(side, str) else [change(*face, side) for face in faces]
         for quality in QUALITIES:
             byte = quality_byte(quality)
             plain, doubled = (

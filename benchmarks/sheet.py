@@ -6,8 +6,8 @@
     python benchmarks/sheet.py --codec avif --model l2-ipr -o SHEET.webp wall.png:0,90,384,256
 
 A picture may be a crop of a file: FILE:X,Y,WIDTH,HEIGHT. For each picture, every codec takes the
-setting whose file is nearest to the rate. Without pictures, it takes faces of the LFW test people,
-evenly spread over the list.
+setting whose file is nearest to the rate. With --side, pictures are made so small first. Without
+pictures, it takes faces of the LFW test people, evenly spread over the list.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from facecodec.datasets import lfw
 from facecodec.folders import data_root
 
 LABEL = 16  # pixels above a picture
+DRAWN = 200  # pixels that small pictures are drawn with
 
 
 def main() -> None:
@@ -36,6 +37,9 @@ def main() -> None:
     parser.add_argument("--codec", action="append", help="jpeg and hevc by default")
     parser.add_argument("--model", action="append", required=True)
     parser.add_argument("--faces", type=int, default=4)
+    parser.add_argument(
+        "--side", type=int, help="make pictures so small first, and draw them larger"
+    )
     parser.add_argument(
         "--columns", type=int, help="pictures side by side; all of a face by default"
     )
@@ -51,6 +55,8 @@ def main() -> None:
     rows = []
     for path in chosen:
         pixels = opened(path)
+        if arguments.side:
+            pixels = resized(pixels, arguments.side / max(pixels.shape[:2]))
         height, width, _ = pixels.shape
         budget = arguments.bpp * height * width / 8
         row = [("original", pixels)]
@@ -58,6 +64,8 @@ def main() -> None:
             _, file = nearest(codec, pixels, budget)
             decoded = codec.decode(file, (height, width))
             row.append((f"{codec.name}: {len(file)} bytes", decoded))
+        if arguments.side:
+            row = [(label, resized(drawn, DRAWN / arguments.side)) for label, drawn in row]
         columns = arguments.columns or len(row)
         rows += [row[start : start + columns] for start in range(0, len(row), columns)]
     width = max(pixels.shape[1] for row in rows for _, pixels in row)
@@ -69,6 +77,11 @@ def main() -> None:
             draw.text((width * left + 2, height * top + 2), label, "black")
             sheet.paste(Image.fromarray(pixels), (width * left, height * top + LABEL))
     sheet.save(arguments.output, quality=92)
+
+
+def resized(pixels: np.ndarray, scale: float) -> np.ndarray:
+    size = (round(scale * pixels.shape[1]), round(scale * pixels.shape[0]))
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
 
 
 def opened(name: str) -> np.ndarray:

@@ -920,7 +920,7 @@ def test_info_needs_no_model(run_cli, tmp_path):
     (tmp_path / "x.fic").write_bytes((DATA / "smooth-q4.fic").read_bytes())
     (known,) = objects(run_cli("info", "x.fic", "--json").stdout)
     assert list(known) == [
-        "input", "version", "width", "height", "bytes", "bpp", "quality",
+        "input", "version", "width", "height", "bytes", "bpp", "quality", "doubled",
         "fingerprint", "model", "model_error", "header_bytes", "streams", "chunks",
     ]  # fmt: skip
     assert (known["width"], known["height"], known["quality"], known["model"]) == (

@@ -33,6 +33,7 @@ from facecodec.training.data import CropSampler, Picture, resized_crop, validati
 from facecodec.training.freeze import freeze  # noqa: E402
 from facecodec.training.gradients import TEACHERS  # noqa: E402
 from facecodec.training.starts import begin, load_start  # noqa: E402
+from facecodec.training.thaw import thawed  # noqa: E402
 from facecodec.training.validation import to_tensor, validation_loss  # noqa: E402
 from fresh import model_of  # noqa: E402
 
@@ -487,6 +488,15 @@ def test_a_model_without_a_quality_map_is_a_start(tmp_path):
     row, column = np.mgrid[0:96, 0:128]
     picture = np.stack([row + column, 2 * row, 255 - column], 2).astype(np.uint8)
     assert_files_match_network(codec, network, picture, [1, 4, 8])
+
+
+def test_equal_parameters_are_all_restored():
+    """An untrained network has many biases of zero, and the exporter stores one of each shape."""
+    small = {"latents": 6, "hyper": 4, "hyper_width": 6, "fine": 8, "coarse": 8, "blocks": [1, 1]}
+    network = import_module("facecodec.networks.hyperprior").build(**small).eval()
+    state = network.adopted(thawed("hyperprior", network.frozen()))
+    for name, parameter in network.named_parameters():
+        assert (state[name] - parameter).abs().max() <= 1 / 16, name  # z_log_scale: half a step
 
 
 def test_a_family_without_parameters_to_read_is_no_start(root, tmp_path):

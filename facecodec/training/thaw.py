@@ -99,11 +99,20 @@ def thawed_head(head: HeadFile) -> dict[str, Tensor]:
 
 
 def _stored(graph: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns the constants of a graph, float64, by their names before they were halved."""
-    return {
+    """Returns the constants of a graph, float64, by their names before they were halved.
+
+    Of equal constants, such as two biases of zero, the exporter stores one. The others are its
+    copies.
+    """
+    model = onnx.load_model_from_string(graph.tobytes()).graph
+    stored = {
         each.name.removesuffix(HALF): numpy_helper.to_array(each).astype(np.float64)
-        for each in onnx.load_model_from_string(graph.tobytes()).graph.initializer
+        for each in model.initializer
     }
+    for node in model.node:
+        if node.op_type == "Identity" and node.input[0] in stored:
+            stored[node.output[0]] = stored[node.input[0]].copy()
+    return stored
 
 
 def _weights(prefix: str, stored: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -5,8 +5,7 @@
 
 For each longer side and quality of the file, it prints bits per pixel of the streams, PSNR, and
 1 - cosine of the face to the original by insightface-y1, for both ways. With --crop, pictures are
-squares around the face instead of smaller ones. `LONGEST` in
-facecodec/doubling.py was chosen by it.
+squares around the face instead of smaller ones. It chose `LONGEST` in facecodec/doubling.py.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ import argparse
 
 import numpy as np
 import torch
-from PIL import Image
 
 from facecodec import open_model
+from facecodec.bench.codecs.fit import resized, shrunk
 from facecodec.bench.metrics import psnr
 from facecodec.container import DOUBLED_STEPS, quality_byte
 from facecodec.doubling import enlarged, halved
@@ -46,25 +45,25 @@ def main() -> None:
     faces = held_back(arguments.set, arguments.limit, root)
     print("| side | q | as it is: bpp, PSNR, 1 - cosine | at twice the size |\n|" + " --- |" * 4)
     change = cropped if arguments.crop else reduced
-    for side in arguments.side or ("as it is",):
-        smaller = faces if isinstance(side, str) else [change(*face, side) for face in faces]
+    sets = {side: [change(*face, side) for face in faces] for side in arguments.side or ()}
+    for side, shown in (sets or {"as it is": faces}).items():
+        originals = [embedding(judge, *face) for face in shown]
         for quality in QUALITIES:
-            byte = quality_byte(quality)
-            plain, doubled = (
-                np.mean([measured(family, byte, *face, judge, way) for face in smaller], axis=0)
-                for way in (False, True)
-            )
-            cells = ["{:.3f}, {:.2f}, {:.4f}".format(*point) for point in (plain, doubled)]
+            cells = []
+            for doubled in (False, True):
+                points = [
+                    measured(family, quality_byte(quality), *face, judge, original, doubled)
+                    for face, original in zip(shown, originals, strict=True)
+                ]
+                cells.append("{:.3f}, {:.2f}, {:.4f}".format(*np.mean(points, axis=0)))
             print(f"| {side} | {quality:g} | {cells[0]} | {cells[1]} |", flush=True)
 
 
 def reduced(pixels: np.ndarray, points: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns a picture whose longer side has `side` pixels, and its landmarks."""
-    height, width = pixels.shape[:2]
-    scale = side / max(height, width)
-    size = (round(scale * width), round(scale * height))
-    smaller = Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
-    return np.asarray(smaller), (points + 0.5) * scale - 0.5
+    shape = pixels.shape[0], pixels.shape[1]
+    scale = side / max(shape)
+    return resized(pixels, shrunk(shape, scale)), (points + 0.5) * scale - 0.5
 
 
 def cropped(pixels: np.ndarray, points: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
@@ -75,15 +74,24 @@ def cropped(pixels: np.ndarray, points: np.ndarray, side: int) -> tuple[np.ndarr
 
 
 def measured(
-    family: Family, byte: int, pixels: np.ndarray, points: np.ndarray, judge: Judge, doubled: bool
+    family: Family,
+    byte: int,
+    pixels: np.ndarray,
+    points: np.ndarray,
+    judge: Judge,
+    original: np.ndarray,
+    doubled: bool,
 ) -> tuple[float, float, float]:
-    """Returns bits per pixel, PSNR and 1 - cosine of a picture that is coded in one of two ways."""
+    """Returns bits per pixel, PSNR and 1 - cosine of a picture that is coded in one of two ways.
+
+    `original` is the embedding of its face.
+    """
     coded, byte = (enlarged(pixels), byte - DOUBLED_STEPS) if doubled else (pixels, byte)
     streams = family.encode(family.analyse(coded, byte), byte)
     decoded = family.decode(streams, (coded.shape[0], coded.shape[1]), byte)
     decoded = halved(decoded) if doubled else decoded
     bpp = 8 * sum(map(len, streams)) / (pixels.shape[0] * pixels.shape[1])
-    cosine = embedding(judge, pixels, points) @ embedding(judge, decoded, points)
+    cosine = original @ embedding(judge, decoded, points)
     return bpp, psnr(pixels, decoded), 1 - cosine
 
 

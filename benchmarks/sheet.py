@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 
 from facecodec import images
 from facecodec.bench.codecs import find_codec
-from facecodec.bench.codecs.fit import nearest
+from facecodec.bench.codecs.fit import nearest, resized, shrunk
 from facecodec.datasets import lfw
 from facecodec.folders import data_root
 
@@ -56,7 +56,8 @@ def main() -> None:
     for path in chosen:
         pixels = opened(path)
         if arguments.side:
-            pixels = resized(pixels, arguments.side / max(pixels.shape[:2]))
+            shape = pixels.shape[0], pixels.shape[1]
+            pixels = resized(pixels, shrunk(shape, arguments.side / max(shape)))
         height, width, _ = pixels.shape
         budget = arguments.bpp * height * width / 8
         row = [("original", pixels)]
@@ -65,7 +66,8 @@ def main() -> None:
             decoded = codec.decode(file, (height, width))
             row.append((f"{codec.name}: {len(file)} bytes", decoded))
         if arguments.side:
-            row = [(label, resized(drawn, DRAWN / arguments.side)) for label, drawn in row]
+            shape = shrunk((height, width), DRAWN / arguments.side)
+            row = [(label, resized(drawn, shape)) for label, drawn in row]
         columns = arguments.columns or len(row)
         rows += [row[start : start + columns] for start in range(0, len(row), columns)]
     width = max(pixels.shape[1] for row in rows for _, pixels in row)
@@ -77,11 +79,6 @@ def main() -> None:
             draw.text((width * left + 2, height * top + 2), label, "black")
             sheet.paste(Image.fromarray(pixels), (width * left, height * top + LABEL))
     sheet.save(arguments.output, quality=92)
-
-
-def resized(pixels: np.ndarray, scale: float) -> np.ndarray:
-    size = (round(scale * pixels.shape[1]), round(scale * pixels.shape[0]))
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
 
 
 def opened(name: str) -> np.ndarray:

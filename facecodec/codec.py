@@ -286,6 +286,8 @@ class Analysed:
 
     def unsearched(self, byte: int) -> Encoded:
         """Returns the file at a quality byte, without a search, as effort 1 gives it."""
+        if self._search is None:
+            return self.at(byte)
         return self._file(self._analysed(byte), byte, searched=False)
 
     def within(self, limit: int) -> Encoded:

@@ -605,14 +605,19 @@ def test_outputs_are_written_where_there_are_unnamed_files_and_where_not(
 
 
 @pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="only Linux has files without a name")
-def test_a_process_that_is_killed_while_it_writes_leaves_nothing(tmp_path):
+@pytest.mark.parametrize("moment", ["link", "replace"])
+@pytest.mark.parametrize("force", [False, True])
+def test_a_process_that_is_killed_while_it_writes_leaves_nothing(tmp_path, force, moment):
+    """A new output is never given another name first, so no such name is left."""
     code = (
-        "import os, signal, sys; from pathlib import Path; from facecodec.cli import files, outputs\n"
-        "os.link = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)\n"
-        f"outputs.write_output(files.Job(None, Path({str(tmp_path)!r}, 'out.fic')), b'whole', False)\n"
+        "import os, signal; from pathlib import Path; from facecodec.cli import files, outputs\n"
+        f"os.{moment} = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"job = files.Job(None, Path({str(tmp_path)!r}, 'out.fic'))\n"
+        f"outputs.write_output(job, b'whole', {force})\n"
     )
-    assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
-    assert list(tmp_path.iterdir()) == []
+    killed = subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
+    assert killed == (moment == "link")  # os.replace is not called
+    assert [path.name for path in tmp_path.iterdir()] == ([] if killed else ["out.fic"])
 
 
 @pytest.fixture

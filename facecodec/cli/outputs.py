@@ -167,17 +167,19 @@ def _whole(target: Path, force: bool, mode: int | None) -> Iterator[IO[bytes]]:
             _limit(file, mode)
             yield file
             file.flush()
-            named = unnamed is not None and _link(file, partial if force else target)
-            if unnamed is not None and not named:
+            name = _link(file, target, partial if force else None) if unnamed else None
+            if unnamed and name is None:
                 import shutil
 
                 file.seek(0)
                 with open(partial, "xb") as copy:
                     _limit(copy, mode)
                     shutil.copyfileobj(file, copy)
+        if name == target:
+            return
         if force:
             os.replace(partial, target)
-        elif not named:
+        else:
             _name(partial, target)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -208,18 +210,21 @@ def _unnamed(folder: Path) -> IO[bytes] | None:
         return None
 
 
-def _link(file: IO[bytes], path: Path) -> bool:
-    """Gives an unnamed file its name; returns False if the system cannot.
+def _link(file: IO[bytes], target: Path, otherwise: Path | None) -> Path | None:
+    """Gives an unnamed file the name `target`, or `otherwise` if that exists already.
 
-    Raises FileExistsError.
+    `target` comes first, because a process that is killed after it has linked `otherwise` leaves
+    that name behind. Returns the name, or None if the system cannot. Raises FileExistsError.
     """
     try:  # src_dir_fd makes Python follow the link, although the path is absolute
-        os.link(f"/proc/self/fd/{file.fileno()}", path, src_dir_fd=file.fileno())
+        os.link(f"/proc/self/fd/{file.fileno()}", target, src_dir_fd=file.fileno())
     except FileExistsError:
-        raise
+        if otherwise is None:
+            raise
+        return _link(file, otherwise, None)
     except OSError:
-        return False
-    return True
+        return None
+    return target
 
 
 def _name(partial: Path, target: Path) -> None:

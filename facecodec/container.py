@@ -53,15 +53,15 @@ class Container:
         return quality_of(self.quality_byte)
 
     @property
-    def coded_size(self) -> tuple[int, int]:
-        """Returns the (height, width) of the picture in the streams."""
-        times = 2 if self.doubled else 1
-        return times * self.height, times * self.width
+    def coded(self) -> tuple[list[bytes], tuple[int, int], int]:
+        """Returns what a family decodes.
 
-    @property
-    def coded_quality_byte(self) -> int:
-        """Returns the quality byte of the streams, 0..224."""
-        return self.quality_byte - (DOUBLED_STEPS if self.doubled else 0)
+        These are the streams, the (height, width) of the picture in them, and its quality byte,
+        0..224.
+        """
+        if not self.doubled:
+            return self.streams, (self.height, self.width), self.quality_byte
+        return self.streams, (2 * self.height, 2 * self.width), self.quality_byte - DOUBLED_STEPS
 
 
 def quality_byte(quality: float) -> int:

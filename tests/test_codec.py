@@ -12,8 +12,9 @@ import facecodec
 from conftest import CHECKOUT, DATA
 from facecodec import container, frozen, sessions
 from facecodec.bench.metrics import psnr
-from facecodec.codec import Codec, codec_of, highest_within, open_container
+from facecodec.codec import Codec, codec_of, open_container
 from facecodec.container import quality_byte
+from facecodec.encoding import highest_within
 from facecodec.errors import FormatError, ImageError, ModelError, UsageError
 from faces import draw_face
 
@@ -196,7 +197,7 @@ def test_a_small_picture_is_coded_at_twice_its_size(shipped, thumbnail):
 
 def test_doubling_is_better_in_as_many_bytes(shipped, thumbnail, monkeypatch):
     doubled = shipped.encode(thumbnail, 5)
-    monkeypatch.setattr("facecodec.codec.LONGEST", 0)
+    monkeypatch.setattr("facecodec.encoding.LONGEST", 0)
     plain = shipped.encode_within(thumbnail, round(1.02 * len(doubled)))
     assert len(plain) > len(doubled)
     better, worse = (psnr(thumbnail, np.asarray(shipped.decode(each))) for each in (doubled, plain))

@@ -18,7 +18,7 @@ from facecodec.errors import ImageError, UsageError
 if TYPE_CHECKING:
     from PIL import Image
 
-    from facecodec.codec import Analysed, Encoded
+    from facecodec.encoding import Analysed, Encoded
     from facecodec.faces.similarity import FaceSimilarity
 
 

@@ -20,12 +20,12 @@ from facecodec import open_model
 from facecodec.datasets import photographs
 from facecodec.faces.recognisers import recogniser_file
 from facecodec.images import load
-from facecodec.networks.gradients import taught
+from facecodec.networks.gradients import split
 from facecodec.search.crops import Crop
 from facecodec.search.files import FACES, search_file
-from facecodec.search.graphs import Graph
+from facecodec.search.graphs import Graph, Transform
 from facecodec.search.objective import GradientRecogniser
-from facecodec.template import similarity
+from facecodec.template import SIZE, similarity
 from facecodec.training.config import load_config
 from facecodec.training.gradients import TEACHERS, write_faces, write_model
 
@@ -60,10 +60,9 @@ def compare(people: int) -> None:
     kept = dict(zip(TEACHERS, search._recognisers, strict=True))
     whole = {}
     for name in TEACHERS:
-        bare = taught(onnx.load(recogniser_file(name, None)))
-        whole[name] = GradientRecogniser(
-            Graph(bare.content, bare.weights), search._faces.sizes[name]
-        )
+        graphs = split(onnx.load(recogniser_file(name, None)), (1, 3, SIZE, SIZE), static=True)
+        forward, backward = (Graph(each.content, each.weights) for each in graphs)
+        whole[name] = GradientRecogniser(Transform(forward, backward))
     cosines: dict[str, list[float]] = {name: [] for name in TEACHERS}
     photos = photographs("lfw", "train", None)
     for photo in photos[:: len(photos) // people][:people]:

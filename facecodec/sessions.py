@@ -266,23 +266,15 @@ def open_session(graph: bytes, what: str, provider: str = CPU) -> onnxruntime.In
 
 
 def run_session(
-    session: onnxruntime.InferenceSession, what: str, *values: np.ndarray, only: str | None = None
+    session: onnxruntime.InferenceSession, what: str, *values: np.ndarray
 ) -> list[np.ndarray]:
     """Returns all outputs of a graph. `values` are its inputs, in order.
 
-    With `only` it computes and returns only the output of that name. Raises ModelError and
-    MemoryError.
+    Raises ModelError and MemoryError.
     """
-    import onnxruntime
-
     try:
         names = [each.name for each in session.get_inputs()]
-        given = dict(zip(names, values, strict=True))
-        if only is None:
-            return session.run(None, given)
-        options = onnxruntime.RunOptions()
-        options.only_execute_path_to_fetches = True
-        return session.run([only], given, options)
+        return session.run(None, dict(zip(names, values, strict=True)))
     except Exception as error:
         if "alloc" in str(error).lower():
             raise MemoryError from None

@@ -39,7 +39,7 @@ from facecodec.search.files import (
 )
 from facecodec.search.fitting import fit
 from facecodec.search.graphs import Graph, Transform
-from facecodec.search.objective import Objective, Weights, averaged
+from facecodec.search.objective import GradientRecogniser, Objective, Weights, averaged
 from facecodec.search.windows import windows
 from facecodec.template import similarity
 
@@ -113,27 +113,28 @@ def test_gradient_of_a_synthesis_is_torchs():
     _check_split(Uncentred(depthwise_transforms(16, 16, 16, (1, 2))[1]), 16)
 
 
-def _check_taught(module):
+def _check_recogniser(module):
     import torch
 
-    from facecodec.networks.gradients import taught
+    from facecodec.networks.gradients import split
 
     model = _onnx(_halved(module), torch.zeros(2, 3, 112, 112))
-    bare = taught(model)
-    graph = Graph(bare.content, bare.weights)
-    faces = 128 + 60 * _noise(2, 3, 112, 112)
-    leaf = torch.from_numpy(faces).requires_grad_(True)
-    unit = torch.nn.functional.normalize(module(leaf))
+    graphs = split(model, (1, 3, 112, 112), static=True)
+    recogniser = GradientRecogniser(
+        Transform(*(Graph(each.content, each.weights) for each in graphs))
+    )
+    face = 0.5 + 0.2 * _noise(3, 112, 112)
+    leaf = torch.from_numpy(face).requires_grad_(True)
+    unit = torch.nn.functional.normalize(module(255 * leaf[None]))[0]
     wanted = _noise(*unit.shape, seed=2)
-    wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
-    distance = 1 - (unit * torch.from_numpy(wanted)).sum(1)
-    distance.sum().backward()
-    found = graph(faces, wanted)
-    np.testing.assert_allclose(found[0], unit.detach(), atol=1e-3)
-    np.testing.assert_allclose(found[1], distance.detach(), atol=1e-3)
+    wanted /= np.linalg.norm(wanted)
+    distance = 1 - (unit * torch.from_numpy(wanted)).sum()
+    distance.backward()
+    np.testing.assert_allclose(recogniser.embedding(face), unit.detach(), atol=1e-3)
+    assert recogniser.distance(face, wanted) == pytest.approx(distance.item(), abs=1e-3)
     scale = leaf.grad.abs().max().item()
     # A few values, within rounding of a kink, may have the slope of its other side.
-    off = np.abs(found[2] - leaf.grad.numpy()) > 2e-3 * scale
+    off = np.abs(recogniser.gradient(face, wanted) - leaf.grad.numpy()) > 2e-3 * scale
     assert off.mean() < 1e-3
 
 
@@ -152,7 +153,7 @@ def test_gradient_of_mobilefacenet_is_torchs():
             return self.body(image / 255)
 
     torch.manual_seed(0)
-    _check_taught(Scaled())
+    _check_recogniser(Scaled())
 
 
 def test_gradient_of_other_operators_is_torchs():
@@ -176,7 +177,7 @@ def test_gradient_of_other_operators_is_torchs():
             return self.last(x.flatten(1))
 
     torch.manual_seed(0)
-    _check_taught(Squeezing())
+    _check_recogniser(Squeezing())
 
 
 def test_a_constant_of_any_name_keeps_its_value():
@@ -195,7 +196,7 @@ def test_a_constant_of_any_name_keeps_its_value():
             return self.last((self.prelu((image - 127.5) / 128 * self.zero) + self.one).flatten(1))
 
     torch.manual_seed(0)
-    _check_taught(Named())
+    _check_recogniser(Named())
 
 
 def test_an_operator_without_a_rule_is_refused():
@@ -541,7 +542,7 @@ def test_the_file_for_faces_names_no_file_elsewhere(shipped, tmp_path):
     card = frozen.read_card(tmp_path / shipped.card.path.name)
     beside = tmp_path / FOLDER / FACES
     for name in ("../x", "/etc/passwd", "a\nb"):
-        facts = {"sizes": {}, "files": {name: ""}, "weights": {}}
+        facts = {"recognisers": [], "files": {name: ""}, "weights": {}}
         frozen.save_beside(beside, FORMAT, KIND, "", facts, {"p": np.zeros(1, np.uint8)})
         with pytest.raises(ModelError, match=r"malformed: .* is no file beside a model"):
             load_faces(card)

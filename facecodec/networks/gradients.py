@@ -6,8 +6,7 @@ the one input. Each operator has a rule in `_RULES`; an operator without a rule 
 becomes other operators first.
 
 If a rule needs a value of the forward pass, `split` makes it an output of the forward graph and an
-input of the backward graph. So nothing is computed twice. `taught` puts both passes into one graph,
-with the distance of two embeddings between them.
+input of the backward graph. So nothing is computed twice.
 
 Large weights are not in the graphs, but are returned beside them, each once. If a rule needs a
 weight transposed or mirrored, the graph computes that when ONNX Runtime loads it.
@@ -73,63 +72,37 @@ class _Tape:
         return self.constant(np.array(value, np.float32))
 
 
-def split(model: onnx.ModelProto, example: tuple[int, ...]) -> tuple[Bare, Bare]:
+def split(
+    model: onnx.ModelProto, example: tuple[int, ...], static: bool = False
+) -> tuple[Bare, Bare]:
     """Returns the forward and the backward graph of a network with one input and one output.
 
     The forward graph returns the output, followed by intermediate values. The backward graph takes
     `cotangent`, of the output's shape, and these values, and returns `gradient`, of the input's
-    shape. `example` is a shape of the input; its height and width may change later. Raises
-    UsageError for an operator without a rule.
+    shape. `example` is a shape of the input; its height and width may change later, unless
+    `static`. Raises UsageError for an operator without a rule.
     """
-    tape, entrance, output = _read(model, example, static=False)
+    tape, entrance, output = _read(model, example, static)
     result = _differentiate(tape, entrance, output, COTANGENT)
     made = {name for node in tape.nodes for name in node.output} | {entrance}
     kept = sorted(tape.used & made)
     forward = _model(
-        tape.nodes, tape.constants, [_free(entrance)], dict.fromkeys([output, *kept], 4)
+        tape.nodes,
+        tape.constants,
+        [_free(entrance, len(example))],
+        [_free(name, len(tape.shapes[name])) for name in (output, *kept)],
     )
-    weights = {name: tape.constants[name] for name in tape.used & set(tape.constants)}
+    weights = {name: tape.constants[name] for name in sorted(tape.used & set(tape.constants))}
     backward = _model(
         [*tape.backward, helper.make_node("Identity", [result], [GRADIENT])],
         tape.weights | weights,
-        [_free(COTANGENT), *(_free(name) for name in kept)],
-        {GRADIENT: 4},
+        [
+            _free(COTANGENT, len(tape.shapes[output])),
+            *(_free(name, len(tape.shapes[name])) for name in kept),
+        ],
+        [_free(GRADIENT, len(example))],
     )
     return forward, backward
-
-
-def taught(model: onnx.ModelProto, side: int = 112) -> Bare:
-    """Turns a recogniser into a graph of the distance between a face and a target embedding.
-
-    The recogniser takes `image` (B, 3, side, side) and returns embeddings (B, D). The graph takes
-    `image` and `wanted` (B, D), of length 1. It returns `embedding` (B, D), of length 1, `distance`
-    (B,), 1 - cosine, and `gradient`, that of the distances with respect to `image`.
-    """
-    tape, entrance, output = _read(model, (1, 3, side, side), static=True)
-    length = tape.emit("ReduceL2", output, axes=[1], keepdims=1)
-    unit = tape.emit("Div", output, length)
-    cosine = tape.emit("ReduceSum", tape.emit("Mul", unit, "wanted"), tape.constant(_ints(1)))
-    distance = tape.emit("Sub", tape.number(1), cosine)
-    flat = tape.emit("Squeeze", distance, tape.constant(_ints(1)))
-    towards = tape.emit("Sub", tape.emit("Mul", unit, cosine), "wanted")
-    cotangent = tape.emit("Div", towards, length)
-    result = _differentiate(tape, entrance, output, cotangent)
-    names = ((unit, "embedding"), (flat, "distance"), (result, GRADIENT))
-    ends = [helper.make_node("Identity", [made], [name]) for made, name in names]
-    # The recogniser's own output may have the name of one of the new outputs.
-    nodes = [_renamed(node, {"embedding": "raw"}) for node in (*tape.nodes, *tape.backward)]
-    ends = [_renamed(node, {"embedding": "raw"}, outputs=False) for node in ends]
-    return _model(
-        [*nodes, *ends],
-        tape.constants | tape.weights,
-        [
-            helper.make_tensor_value_info(entrance, TensorProto.FLOAT, ["batch", 3, side, side]),
-            helper.make_tensor_value_info(
-                "wanted", TensorProto.FLOAT, ["batch", tape.shapes[output][1]]
-            ),
-        ],
-        {"embedding": 2, "distance": 1, GRADIENT: 4},
-    )
 
 
 def _read(model: onnx.ModelProto, example: tuple[int, ...], static: bool) -> tuple[_Tape, str, str]:
@@ -478,27 +451,17 @@ def _ints(*values: int) -> np.ndarray:
     return np.array(values, np.int64)
 
 
-def _free(name: str) -> onnx.ValueInfoProto:
-    """Describes a value (N, C, H, W) of any size."""
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * 4)
-
-
-def _renamed(node: onnx.NodeProto, names: dict[str, str], outputs: bool = True) -> onnx.NodeProto:
-    copy = onnx.NodeProto()
-    copy.CopyFrom(node)
-    copy.input[:] = [names.get(name, name) for name in node.input]
-    if outputs:
-        copy.output[:] = [names.get(name, name) for name in node.output]
-    return copy
+def _free(name: str, axes: int) -> onnx.ValueInfoProto:
+    """Describes a value with so many axes, of any size."""
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * axes)
 
 
 def _model(
     nodes: list[onnx.NodeProto],
     constants: dict[str, np.ndarray],
     inputs: list[onnx.ValueInfoProto],
-    outputs: dict[str, int],
+    outputs: list[onnx.ValueInfoProto],
 ) -> Bare:
-    """Returns a graph. `outputs` gives the number of axes of each output."""
     asked = {name for node in nodes for name in node.input}
     plain = []
     for node in nodes:
@@ -506,16 +469,12 @@ def _model(
         copy.CopyFrom(node)
         copy.doc_string = copy.name = ""
         plain.append(copy)
-    ends = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * axes)
-        for name, axes in outputs.items()
-    ]
     initializers = [
         numpy_helper.from_array(np.ascontiguousarray(value), name)
         for name, value in sorted(constants.items())
         if name in asked
     ]
-    graph = helper.make_graph(plain, "gradient", inputs, ends, initializers)
+    graph = helper.make_graph(plain, "gradient", inputs, outputs, initializers)
     return bare(
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
     )

@@ -199,10 +199,7 @@ class Search:
     @cached_property
     def _recognisers(self) -> list[GradientRecogniser]:
         faces = self._faces
-        return [
-            GradientRecogniser(faces.graphs.open(f"{name}.onnx"), size)
-            for name, size in faces.sizes.items()
-        ]
+        return [GradientRecogniser(faces.graphs.transform(name)) for name in faces.recognisers]
 
     @cached_property
     def _detector(self) -> Detector:

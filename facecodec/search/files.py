@@ -128,9 +128,9 @@ class SearchFile:
 
 @dataclass(frozen=True)
 class FacesFile:
-    """The file for faces: graphs that find and compare them, and the sizes of embeddings."""
+    """The file for faces: graphs that find and compare them, and the names of recognisers."""
 
-    sizes: dict[str, int]
+    recognisers: list[str]
     graphs: Graphs
 
 
@@ -188,12 +188,12 @@ def load_faces(card: ModelCard) -> FacesFile:
     folders, path = _folders(card.path), faces_file(card.path)
     facts, tensors = _load(path, "")
     try:
-        sizes = {str(name): int(size) for name, size in facts["sizes"].items()}
+        recognisers = [str(name) for name in facts["recognisers"]]
         sources = {
             str(name): _other_file(folders, str(name), digest)
             for name, digest in facts["files"].items()
         }
-        return FacesFile(sizes, Graphs(path, facts, tensors, sources))
+        return FacesFile(recognisers, Graphs(path, facts, tensors, sources))
     except MALFORMED as error:
         raise _malformed(path, error) from None
 

@@ -26,10 +26,6 @@ class Graph:
         """Returns the outputs. `values` are the inputs, in the graph's order."""
         return run_session(self._session, WHAT, *values)
 
-    def only(self, output: str, *values: np.ndarray) -> np.ndarray:
-        """Computes and returns one output only."""
-        return run_session(self._session, WHAT, *values, only=output)[0]
-
 
 def _initializers(weights: Mapping[str, np.ndarray]) -> bytes:
     """Returns bytes that add float32 weights as initializers when appended to an ONNX model.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from facecodec.search.crops import Crop, jitter
-from facecodec.search.graphs import Graph
+from facecodec.search.graphs import Transform
 from facecodec.template import SIZE, scale_of
 
 AREA = 16  # pixels along a side of the areas whose averages count
@@ -16,31 +16,26 @@ SURROUNDINGS = 4.0  # a face counts for so many areas of its crop in the loss, a
 
 
 class GradientRecogniser:
-    """A recogniser with the gradient of its cosine, as graphs of ONNX Runtime."""
+    """A recogniser with the gradient of its cosine. Crops are (3, 112, 112), 0..1."""
 
-    def __init__(self, graph: Graph, size: int) -> None:
-        """Takes the graph, and the length D of its embeddings as `size`."""
-        self._graph = graph
-        self._nothing = np.zeros((1, size), np.float32)
+    def __init__(self, network: Transform) -> None:
+        self._network = network
 
     def embedding(self, crop: np.ndarray) -> np.ndarray:
-        """Returns the embedding (D,), of length 1, of a crop plus its mirror image.
-
-        The crop is (3, 112, 112), 0..1.
-        """
-        both = [
-            self._graph.only("embedding", 255 * each[None], self._nothing)[0]
-            for each in (crop, crop[:, :, ::-1])
-        ]
-        return sum(both) / np.linalg.norm(sum(both))
+        """Returns the embedding (D,), of length 1, of a crop."""
+        raw = self._network(255 * crop).result
+        return raw / np.linalg.norm(raw)
 
     def distance(self, crop: np.ndarray, wanted: np.ndarray) -> float:
-        """Returns 1 - cosine of the crop's embedding and the wanted one."""
-        return float(self._graph.only("distance", 255 * crop[None], wanted[None])[0])
+        """Returns 1 - cosine of the crop's embedding and the wanted one, of length 1."""
+        return 1 - float(self.embedding(crop) @ wanted)
 
     def gradient(self, crop: np.ndarray, wanted: np.ndarray) -> np.ndarray:
         """Returns the gradient of `distance` with respect to the crop."""
-        return 255 * self._graph(255 * crop[None], wanted[None])[2][0]
+        applied = self._network(255 * crop)
+        length = np.linalg.norm(applied.result)
+        unit = applied.result / length
+        return 255 * applied.gradient((unit * (unit @ wanted) - wanted) / length)
 
 
 @dataclass(frozen=True)
@@ -72,14 +67,14 @@ class Objective:
     ) -> None:
         self._original = pixels.transpose(2, 0, 1).astype(np.float32) / 255
         self._weights = weights
-        self._wanted: list[tuple[GradientRecogniser, np.ndarray]] = []
+        self._recognisers: list[GradientRecogniser] = []
         if matrix is not None:
-            self._matrix = matrix
+            self._matrix, self._recognisers = matrix, recognisers or []
             size = (pixels.shape[0], pixels.shape[1])
             area = SURROUNDINGS * (SIZE * scale_of(matrix)) ** 2
             self._face = weights.identity * min(size[0] * size[1], area)
             crop = Crop(matrix, size)(self._original)
-            self._wanted = [(each, each.embedding(crop)) for each in recognisers or []]
+            self._wanted = [each.embedding(crop) for each in self._recognisers]
         self._turn = 0
 
     def gradient(self, decoded: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -97,8 +92,9 @@ class Objective:
         if averages is not None:
             averages += np.float32(COLOR) * colors(averages)
             inner += np.float32(2 / 3 * self._weights.averages) * averages
-        if self._wanted:
-            recogniser, wanted = self._wanted[self._turn % len(self._wanted)]
+        if self._recognisers:
+            turn = self._turn % len(self._recognisers)
+            recogniser, wanted = self._recognisers[turn], self._wanted[turn]
             self._turn += 1
             crop = Crop(jitter(self._matrix, rng), (height, width))
             towards = recogniser.gradient(crop(np.clip(seen, 0, 1)), wanted)
@@ -115,9 +111,10 @@ class Objective:
             averages = averaged(apart)
             unlike = _squares(averages) + COLOR * _squares(colors(averages))
             total += self._weights.averages * unlike
-        if self._wanted:
+        if self._recognisers:
             crop = Crop(self._matrix, (height, width))(np.clip(seen, 0, 1))
-            far = [recogniser.distance(crop, wanted) for recogniser, wanted in self._wanted]
+            pairs = zip(self._recognisers, self._wanted, strict=True)
+            far = [recogniser.distance(crop, wanted) for recogniser, wanted in pairs]
             total += self._face * sum(far) / len(far)
         return total
 

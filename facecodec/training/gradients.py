@@ -19,10 +19,11 @@ from facecodec.errors import UsageError
 from facecodec.exact import FRACTION
 from facecodec.faces import INSTALL
 from facecodec.faces.recognisers import recogniser_file
-from facecodec.networks.gradients import bare, split, taught
+from facecodec.networks.gradients import bare, split
 from facecodec.search.detector import NETWORKS
 from facecodec.search.efforts import RELAXED
 from facecodec.search.files import Place, save, search_file
+from facecodec.template import SIZE
 from facecodec.training.config import Config
 from facecodec.training.losses import DISTORTION_WEIGHT
 from facecodec.training.packing import Packing
@@ -69,14 +70,15 @@ def write_faces(path: Path, shared: Path) -> None:
     """
     name = f"{shared.parent.name}/{shared.name}"
     content = shared.read_bytes()
-    packing, sizes = Packing({name: np.frombuffer(content, np.uint8)}), {}
+    packing = Packing({name: np.frombuffer(content, np.uint8)})
     for network, model in _detector().items():
         packing.add(network, bare(model))
     for teacher in TEACHERS:
         model = onnx.load(shared if teacher == shared.stem else recogniser_file(teacher, None))
-        sizes[teacher] = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
-        packing.add(f"{teacher}.onnx", taught(model), eight_bits=teacher in EIGHT_BITS)
-    facts = {"sizes": sizes, "files": {name: hashlib.sha256(content).hexdigest()}}
+        graphs = split(model, (1, 3, SIZE, SIZE), static=True)
+        for direction, graph in zip(("forward", "backward"), graphs, strict=True):
+            packing.add(f"{teacher}.{direction}.onnx", graph, eight_bits=teacher in EIGHT_BITS)
+    facts = {"recognisers": TEACHERS, "files": {name: hashlib.sha256(content).hexdigest()}}
     save(path, "", facts, packing.tensors(), packing.places)
 
 

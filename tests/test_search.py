@@ -621,6 +621,25 @@ def test_loss_and_its_gradient_agree(scene, monkeypatch):
     assert (ends[0] - ends[1]) / 2e-2 == pytest.approx(float((way * gradient).sum()), rel=0.01)
 
 
+def test_a_perfect_picture_has_no_gradient_in_any_view(scene):
+    """A view of the decoded face is compared with the same view of the original."""
+
+    class Close:
+        def embedding(self, crop):
+            return crop
+
+        def gradient(self, crop, wanted):
+            return crop - wanted
+
+    matrix = np.array([[0.9, 0.1, 20], [-0.1, 0.9, 25]])
+    objective = Objective(scene, Weights(50.0, 100.0, 3.0), matrix, [Close()])
+    perfect = scene.transpose(2, 0, 1).astype(np.float32) / 255
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        assert not objective.gradient(perfect, rng).any()
+    assert objective.gradient(perfect[..., ::-1], rng).any()
+
+
 def test_areas_at_the_edges_may_be_smaller():
     values = np.arange(3 * 17 * 33, dtype=np.float32).reshape(3, 17, 33)
     found = averaged(values)

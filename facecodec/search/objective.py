@@ -80,7 +80,9 @@ class Objective:
     def gradient(self, decoded: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Returns the gradient of the loss, in bits, with respect to `decoded`.
 
-        `decoded` is float32 (3, 16h, 16w), 0..1. Each call takes another recogniser.
+        `decoded` is float32 (3, 16h, 16w), 0..1. Each call takes another recogniser and another
+        view of the face. It compares with the original in the same view: a crop that is shifted by
+        a pixel is further from the original than a well coded face is.
         """
         height, width = self._original.shape[1:]
         seen = decoded[:, :height, :width]
@@ -93,10 +95,10 @@ class Objective:
             averages += np.float32(COLOR) * colors(averages)
             inner += np.float32(2 / 3 * self._weights.averages) * averages
         if self._recognisers:
-            turn = self._turn % len(self._recognisers)
-            recogniser, wanted = self._recognisers[turn], self._wanted[turn]
+            recogniser = self._recognisers[self._turn % len(self._recognisers)]
             self._turn += 1
             crop = Crop(jitter(self._matrix, rng), (height, width))
+            wanted = recogniser.embedding(crop(self._original))
             towards = recogniser.gradient(crop(np.clip(seen, 0, 1)), wanted)
             inner += crop.gradient(towards * np.float32(self._face))
         return gradient

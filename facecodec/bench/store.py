@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-SCHEMA = "CREATE TABLE IF NOT EXISTS measured (key BLOB PRIMARY KEY, value BLOB) WITHOUT ROWID"
+TABLE = "CREATE TABLE IF NOT EXISTS measured (key BLOB PRIMARY KEY, value BLOB) WITHOUT ROWID"
 BATCH = 500  # keys of one query; SQLite takes no more than a thousand
 
 
@@ -23,9 +23,7 @@ class Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._database = sqlite3.connect(path, timeout=60)
         with self._database:
-            self._database.execute(
-                "CREATE TABLE IF NOT EXISTS measured (key BLOB PRIMARY KEY, value BLOB) WITHOUT ROWID"
-            )
+            self._database.execute(TABLE)
 
     def get(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
         """Returns the values of those keys that exist."""

@@ -413,5 +413,18 @@ def _write(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str])
 
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    partial.write_bytes(safetensors.numpy.save(tensors, metadata))
+    partial.write_bytes(_ordered(safetensors.numpy.save(tensors, metadata)))
     os.replace(partial, path)
+
+
+def _ordered(content: bytes) -> bytes:
+    """Returns a safetensors file with its metadata in order, so that equal files are the same.
+
+    The library writes them in a random order.
+    """
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # the tensors begin at a multiple of eight
+    return len(text).to_bytes(8, "little") + text + content[start:]

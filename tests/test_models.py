@@ -31,6 +31,16 @@ def forged(path, model, change) -> None:
     frozen.save(path, card.stored(), tensors)
 
 
+def test_a_model_is_written_as_the_same_bytes_each_time(tmp_path):
+    card, tensors = frozen.load(DATA / "tiny.safetensors")
+    written = set()
+    for number in range(8):  # the library's own order is random
+        frozen.save(tmp_path / f"{number}.safetensors", card.stored(), tensors)
+        written.add((tmp_path / f"{number}.safetensors").read_bytes())
+    assert len(written) == 1
+    assert frozen.read_card(tmp_path / "0.safetensors").fingerprint == card.fingerprint
+
+
 def raw(path, model, **header: object) -> None:
     """Writes a model with other entries in its header; `metadata` changes its metadata."""
     data = model.read_bytes()

@@ -409,19 +409,20 @@ def save_beside(
 
 
 def _write(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
-    import safetensors.numpy
-
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    partial.write_bytes(_ordered(safetensors.numpy.save(tensors, metadata)))
+    partial.write_bytes(serialised(tensors, metadata))
     os.replace(partial, path)
 
 
-def _ordered(content: bytes) -> bytes:
-    """Returns a safetensors file with its metadata in order, so that equal files are the same.
+def serialised(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> bytes:
+    """Returns a safetensors file. Equal tensors and metadata give the same bytes.
 
-    The library writes them in a random order.
+    The library writes the metadata in a random order, so they are put in order here.
     """
+    import safetensors.numpy
+
+    content = safetensors.numpy.save(tensors, metadata)
     start = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:start])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))

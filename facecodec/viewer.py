@@ -94,8 +94,6 @@ def decoding_half(path: Path) -> tuple[str, str, bytes]:
 
     About half of the bytes remain. Raises ModelError.
     """
-    from safetensors.numpy import save
-
     card, tensors = frozen.load(path)
     needed = {
         name: tensor for name, tensor in tensors.items() if not name.startswith(frozen.ENCODER_ONLY)
@@ -105,7 +103,7 @@ def decoding_half(path: Path) -> tuple[str, str, bytes]:
         "fingerprint": card.fingerprint,
         "card": json.dumps({"family": card.family}),
     }
-    return card.name, card.fingerprint, save(packed(needed), metadata)
+    return card.name, card.fingerprint, frozen.serialised(packed(needed), metadata)
 
 
 def _digest(text: str) -> str:

@@ -43,9 +43,9 @@ if TYPE_CHECKING:
     default=DEFAULT_EFFORT,
     show_default=True,
     metavar="E",
-    help="1 does not search. 2 to 9 search for a better file: for a face of 250x250, 2 takes 1 s "
-    "and saves 4 to 11% of the bits at equal cosine, 4 takes 1.9 s and saves 7 to 17%, 7 takes "
-    "8 s and saves 1 to 21%; see docs/effort.md.",
+    help="1 does not search. 2 to 9 search for a better file: for a face of 250x250, 2 takes 0.7 s "
+    "and saves 6 to 17% of the bits at equal cosine, 4 takes 1.8 s and saves 11 to 24%, 7 takes "
+    "8 s and saves 19 to 37%; see docs/effort.md.",
 )
 @batch.max_side_option
 @click.option("--keep-suffix", is_flag=True, help="Name the output of a.jpg a.jpg.fic, not a.fic.")

@@ -14,7 +14,7 @@ from facecodec import container, frozen
 from facecodec.container import DEFAULT_MAX_PIXELS, DEFAULT_QUALITY, check_size, quality_byte
 from facecodec.doubling import enlarged, halved
 from facecodec.encoding import MISREAD, Analysed
-from facecodec.errors import FormatError, ModelError
+from facecodec.errors import FormatError, ModelError, UsageError
 from facecodec.families import Family, family_module
 from facecodec.head import Head, HeadResult
 from facecodec.images import as_rgb, info_of
@@ -78,7 +78,7 @@ class Codec:
     ) -> bytes:
         """Encodes as `encode`, at the highest quality whose file has at most `limit` bytes.
 
-        Raises ImageError if the file is larger even at q 1.
+        Raises ImageError if the file is larger even at q 1, UsageError for a limit below 1.
         """
         return self.analyse(image, chunks, effort).within(limit).data
 
@@ -112,11 +112,18 @@ class Codec:
     def check(self, data: bytes, image: Image.Image | np.ndarray) -> None:
         """Raises FormatError unless a file decodes to the symbols that `image` is coded as.
 
-        Raises ModelError if the file was made with another model.
+        Raises ModelError if the file was made with another model, UsageError if the image has
+        another size.
         """
         parsed = container.unpack(data)
         self._check(parsed)
-        pixels = enlarged(as_rgb(image)) if parsed.doubled else as_rgb(image)
+        pixels = as_rgb(image)
+        if pixels.shape[:2] != (parsed.height, parsed.width):
+            raise UsageError(
+                f"the file's picture has {parsed.width}x{parsed.height} pixels, "
+                f"not {pixels.shape[1]}x{pixels.shape[0]}: give the picture that was encoded"
+            )
+        pixels = enlarged(pixels) if parsed.doubled else pixels
         streams, size, byte = parsed.coded
         if not self.family.matches(streams, size, self.family.analyse(pixels, byte), byte):
             raise FormatError(MISREAD)

@@ -101,8 +101,10 @@ class Analysed:
         """Returns the file of the highest quality that has at most `limit` bytes.
 
         A small picture is doubled only if the limit allows it: in fewer bytes it is better coded as
-        it is. Raises ImageError if the file is larger even at q 1.
+        it is. Raises ImageError if the file is larger even at q 1, UsageError for a limit below 1.
         """
+        if not limit >= 1:
+            raise UsageError(f"no file has only {limit} bytes: give a higher limit")
         if self._doubles and len(self.unsearched(DOUBLED_STEPS).data) > limit:
             return Analysed(
                 self._codec, self.pixels, self._chunks, self._effort, self._progress, False

@@ -115,6 +115,16 @@ def test_the_best_quality_within_a_limit_is_found(tiny, picture):
         )
     with pytest.raises(ImageError, match=f"{at[0]} bytes at q 1 do not fit into 20"):
         tiny.encode_within(picture, 20)
+    for limit in (0, -1, float("nan")):
+        with pytest.raises(UsageError, match=f"no file has only {limit} bytes"):
+            tiny.encode_within(picture, limit)
+
+
+def test_another_picture_than_the_encoded_one_is_no_misread_file(tiny, picture):
+    data = tiny.encode(picture)
+    tiny.check(data, picture)
+    with pytest.raises(UsageError, match="give the picture that was encoded"):
+        tiny.check(data, picture[:10, :10])
 
 
 def test_the_lowest_quality_that_is_accepted_is_found(tiny, picture, monkeypatch):

@@ -38,7 +38,7 @@ class Bytes(click.ParamType):
         )
         if number < 1:
             self.fail(
-                f"'{value}' is not a number of bytes: write it like 1024, 10k or 1.5M", param, ctx
+                f"'{value}' is not a number of bytes: write it like 1024, 10k or 1.5M.", param, ctx
             )
         return number
 

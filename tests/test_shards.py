@@ -97,6 +97,15 @@ def test_a_bad_picture_in_a_shard_costs_only_itself(run_cli, tmp_path):
     assert list(read_shard(tmp_path / "y.tar")) == ["a.fic", "c.fic"]
 
 
+def test_a_shard_whose_pictures_all_fail_leaves_the_one_before_it(run_cli, tmp_path):
+    write_shard(tmp_path / "x.tar", [("a.png", b"no picture"), ("a.json", b"{}")])
+    (tmp_path / "y.tar").write_bytes(b"mine")
+    done = run_cli("encode", "x.tar", "-o", "y.tar", "-f")
+    assert done.returncode == 1
+    assert b"x.tar: none of its pictures succeeded, so no tar file was written" in done.stderr
+    assert (tmp_path / "y.tar").read_bytes() == b"mine"
+
+
 @pytest.mark.parametrize("damage", ["cut in a picture", "cut between", "header"])
 def test_a_damaged_shard_is_an_error_and_writes_nothing(run_cli, shard, tmp_path, damage):
     data = bytearray(shard.read_bytes())

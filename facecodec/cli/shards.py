@@ -37,14 +37,19 @@ class Recode:
     def __call__(self, shard: Job, run: Runner) -> Iterator[tuple[Job, Result]]:
         """Yields every picture in the shard with its result, and then the shard's failure, if any.
 
-        A picture that fails is left out of the output.
+        A picture that fails is left out of the output. If all fail, there is no output.
         """
+        done = failed = 0
         try:
             refuse_existing(shard, self.task.force)
             assert shard.source is not None, "standard input is no shard"
             with open_shard(shard.source) as contents, writing(shard, self.task.force) as output:
                 hashed = _Hashed(output)
-                yield from self._copy(shard, contents, hashed, run)
+                for job, result in self._copy(shard, contents, hashed, run):
+                    done, failed = done + (not result.failure), failed + bool(result.failure)
+                    yield job, result
+                if failed and not done:
+                    raise FormatError("none of its pictures succeeded, so no tar file was written")
             if self.task.verify:
                 compare_output(shard, hashed.digest.digest())
         except Exception as error:

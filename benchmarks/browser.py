@@ -83,7 +83,7 @@ def photos(limit: int) -> list[Image.Image]:
 def compare(browser: Any, folder: Path, model: str, limit: int) -> None:
     """Prints how many symbols and pixels differ between the browser's decoder and Python's."""
     codec = Codec(frozen.model_path(model), threads=1)
-    viewer.write_script(folder, [frozen.model_path(model)])
+    browsing.write_script(folder, [frozen.model_path(model)])
     page = browser.new_page()
     browsing.serve(page, folder)
     for q in QUALITIES:
@@ -115,7 +115,7 @@ def damaged(browser: Any, folder: Path, count: int, seed: int) -> None:
     """
     data = ROOT / "tests" / "data"
     os.environ["FACECODEC_MODELS"] = str(data)
-    viewer.write_script(folder, sorted(data.glob("*.safetensors")))
+    browsing.write_script(folder, sorted(data.glob("*.safetensors")))
     page = browser.new_page()
     page.set_default_timeout(PATIENCE)
     browsing.serve(page, folder)
@@ -189,7 +189,7 @@ def times(browser: Any, folder: Path, limit: int) -> None:
             f"  of it {read:.0%} reads the page, {unpacked:.0%} unpacks model and wasm and "
             f"reads symbols, {wasm:.0%} compiles, {run:.0%} makes the session and runs it once"
         )
-    viewer.write_script(folder, [model])
+    browsing.write_script(folder, [model])
     page = browser.new_page()
     browsing.serve(page, folder)
     data = [content for _, content in files]

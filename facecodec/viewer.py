@@ -10,7 +10,6 @@ import base64
 import hashlib
 import html
 import json
-import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from string import Template
@@ -56,20 +55,18 @@ def page(
     return text.encode("utf-8", "surrogateescape")  # a file's name need not be text
 
 
-def write_script(folder: Path, models: Iterable[Path]) -> None:
-    """Writes facecodec.js, and the files that it fetches, into a folder, which it makes if needed.
+def script(models: Iterable[Path]) -> dict[str, bytes]:
+    """Returns facecodec.js and the files that it fetches, by name.
 
-    Raises ModelError for a model that cannot be read, and OSError.
+    Raises ModelError for a model that cannot be read.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in (SCRIPT, WASM):
-        shutil.copyfile(BUILT / name, folder / name)
+    files = {name: (BUILT / name).read_bytes() for name in (SCRIPT, WASM)}
     names = {}
     for path in models:
         name, fingerprint, content = decoding_half(path)
-        (folder / f"{name}.safetensors").write_bytes(content)
+        files[f"{name}.safetensors"] = content
         names[fingerprint] = name
-    (folder / LISTING).write_text(json.dumps(names, indent=1) + "\n")
+    return files | {LISTING: (json.dumps(names, indent=1) + "\n").encode()}
 
 
 def models_of(files: Iterable[bytes]) -> list[Path]:

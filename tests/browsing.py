@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -20,7 +20,7 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from facecodec import container
+from facecodec import container, viewer
 
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -95,6 +95,13 @@ def serve(page: Any, folder: Path) -> None:
     (folder / "empty.html").write_text("<!doctype html><title>empty</title>")
     page.route(ORIGIN + "/**", answer)
     page.goto(ORIGIN + "/empty.html")
+
+
+def write_script(folder: Path, models: Iterable[Path]) -> None:
+    """Writes the script for pages, with the models that it can decode, as `view --script` does."""
+    folder.mkdir(exist_ok=True)
+    for name, content in viewer.script(models).items():
+        (folder / name).write_bytes(content)
 
 
 def decode(

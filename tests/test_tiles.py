@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import browsing
-from facecodec import frozen, sessions, viewer
+from facecodec import frozen, sessions
 from facecodec.codec import Codec
 from facecodec.errors import ModelError
 from facecodec.families import module_name
@@ -132,7 +132,7 @@ def test_tiles_change_nothing_in_a_browser_either(browser, tmp_path):
     expected = np.asarray(Codec(newer).decode(data)).astype(int)
     older = without_reach(newer, tmp_path)
     earlier = Codec(older).encode(picture, 5)
-    viewer.write_script(tmp_path, [newer, older])
+    browsing.write_script(tmp_path, [newer, older])
     page = browser.new_page()
     browsing.serve(page, tmp_path)
     for shown in browsing.decode(page, [data, earlier]):

@@ -123,3 +123,14 @@ def test_a_page_is_written_whole_and_not_over_another(run_cli, tmp_path):
     assert run_cli("view", DATA / "smooth-q4.fic", "-o", "page.html").returncode == 0
     assert b"Content-Security-Policy" in (tmp_path / "page.html").read_bytes()
     assert b"exists" in run_cli("view", DATA / "flat-q1.fic", "-o", "page.html").stderr
+
+
+def test_a_script_is_not_written_over_another(run_cli, tmp_path):
+    command = ("view", DATA / "smooth-q4.fic", "--script", "site")
+    assert run_cli(*command).returncode == 0
+    (tmp_path / "site/models.json").write_text("mine")
+    done = run_cli(*command)
+    assert (done.returncode, b"exists: -f overwrites it" in done.stderr) == (1, True)
+    assert (tmp_path / "site/models.json").read_text() == "mine"
+    assert run_cli(*command, "-f").returncode == 0
+    assert (tmp_path / "site/models.json").read_text() != "mine"

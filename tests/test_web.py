@@ -11,7 +11,15 @@ import pytest
 from PIL import Image
 
 import facecodec
-from browsing import FIREFOX, ORIGIN, decode, decode_in_firefox, mutations, serve
+from browsing import (
+    FIREFOX,
+    ORIGIN,
+    decode,
+    decode_in_firefox,
+    mutations,
+    serve,
+    write_script,
+)
 from facecodec import container, frozen, viewer
 from facecodec.codec import Codec, codec_of, open_container
 from facecodec.errors import FacecodecError
@@ -29,7 +37,7 @@ HANG = 60  # seconds; a small file takes a fraction of a second
 def page(browser, tmp_path_factory):
     """A page that can decode files of the tiny models."""
     folder = tmp_path_factory.mktemp("site")
-    viewer.write_script(folder, sorted(DATA.glob("*.safetensors")))
+    write_script(folder, sorted(DATA.glob("*.safetensors")))
     page = browser.new_page()
     serve(page, folder)
     yield page
@@ -55,7 +63,7 @@ def test_golden_files_have_the_same_symbols_and_pixels_within_one_level(page, na
 def test_golden_files_are_the_same_in_firefox(tmp_path):
     if FIREFOX is None:
         pytest.skip("no Firefox is installed")
-    viewer.write_script(tmp_path, sorted(DATA.glob("*.safetensors")))
+    write_script(tmp_path, sorted(DATA.glob("*.safetensors")))
     for name, result in zip(sorted(GOLDEN), decode_in_firefox(tmp_path, SEEDS), strict=True):
         assert_golden(name, result)
 
@@ -71,7 +79,7 @@ def assert_golden(name, result):
 def test_trained_models_have_the_same_symbols_and_pixels_within_one_level(browser, tmp_path, name):
     model = frozen.model_path(name)
     codec = Codec(model)
-    viewer.write_script(tmp_path, [model])
+    write_script(tmp_path, [model])
     page = browser.new_page()
     serve(page, tmp_path)
     faces = [Image.fromarray(draw_face(person)) for person in (1, 2)]
@@ -135,7 +143,7 @@ def alike(ours: str, theirs: str) -> bool:
 
 
 def test_the_element_shows_a_file_and_says_why_it_cannot(browser, tmp_path):
-    viewer.write_script(tmp_path, [DATA / "tiny.safetensors"])
+    write_script(tmp_path, [DATA / "tiny.safetensors"])
     (tmp_path / "face.fic").write_bytes((DATA / "smooth-q4.fic").read_bytes())
     (tmp_path / "bad.fic").write_bytes(b"nothing")
     (tmp_path / "index.html").write_text(
@@ -155,7 +163,7 @@ def test_the_element_shows_a_file_and_says_why_it_cannot(browser, tmp_path):
 
 
 def test_an_answer_that_never_comes_costs_its_own_picture_alone(browser, tmp_path):
-    viewer.write_script(tmp_path, [DATA / "tiny.safetensors"])
+    write_script(tmp_path, [DATA / "tiny.safetensors"])
     (tmp_path / "face.fic").write_bytes((DATA / "smooth-q4.fic").read_bytes())
     (tmp_path / "index.html").write_text(
         '<!doctype html><script type="module" src="facecodec.js"></script>'
@@ -174,7 +182,7 @@ def test_a_model_is_fetched_by_its_name_whatever_that_is(browser, tmp_path):
     """The name must not act as another part of an address: a fragment, a query or a host."""
     model = tmp_path / "https:a#b?c%20.safetensors"
     model.write_bytes((DATA / "tiny.safetensors").read_bytes())
-    viewer.write_script(tmp_path / "site", [model])
+    write_script(tmp_path / "site", [model])
     page = browser.new_page()
     serve(page, tmp_path / "site")
     assert "error" not in decode(page, [(DATA / "smooth-q4.fic").read_bytes()])[0]

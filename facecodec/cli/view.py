@@ -12,14 +12,14 @@ import click
 from facecodec.cli import files
 from facecodec.cli.console import complain
 from facecodec.cli.files import Job
-from facecodec.cli.outputs import read_input, write_output
+from facecodec.cli.outputs import read_input, refuse_existing, write_output
 from facecodec.cli.paths import LocalPath, to_path
 from facecodec.cli.tasks import reason
 from facecodec.errors import UsageError
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="FILE...", type=click.Path(readable=False))
+@click.argument("names", nargs=-1, metavar="[FILE]...", type=click.Path(readable=False))
 @click.option(
     "-o",
     "--output",
@@ -36,7 +36,7 @@ from facecodec.errors import UsageError
     help="Write into DIR the files with which your own page can show <fic-image src=...>, and the "
     "models of FILEs.",
 )
-@click.option("-f", "--force", is_flag=True, help="Overwrite a page that exists.")
+@click.option("-f", "--force", is_flag=True, help="Overwrite files that exist.")
 def view(names: tuple[str, ...], out: Path | None, folder: Path | None, force: bool) -> None:
     """Show .fic files in your browser, until its page is closed or Ctrl-C is pressed.
 
@@ -52,7 +52,14 @@ def view(names: tuple[str, ...], out: Path | None, folder: Path | None, force: b
     found, failed = read(names)
     models = viewer.models_of(content for _, content in found)
     if folder is not None:
-        viewer.write_script(folder, models)
+        outputs = {
+            Job(None, folder / name, makes_folders=True): content
+            for name, content in viewer.script(models).items()
+        }
+        for output in outputs:
+            refuse_existing(output, force)
+        for output, content in outputs.items():
+            write_output(output, content, force)
     elif found or not failed:
         if out is not None:
             write_output(Job(None, out), viewer.page(found, models), force)

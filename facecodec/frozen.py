@@ -80,7 +80,7 @@ def model_path(name: str | os.PathLike[str] | None) -> Path:
 
     Raises UsageError, which lists the installed models, for one that is not there.
     """
-    name = os.fspath(name or DEFAULT_MODEL)
+    name = os.fspath(DEFAULT_MODEL if name is None else name)
     if name.endswith(".safetensors") or os.sep in name:
         if not os.path.isfile(name):
             raise UsageError(f"no model file {name}")
@@ -183,7 +183,9 @@ def read_card(path: Path) -> ModelCard:
 
 def _card(path: Path, metadata: dict[str, str] | None) -> ModelCard:
     if not metadata or metadata.get("format") != FORMAT:
-        raise ModelError(f"{path}: not a frozen facecodec model of format {FORMAT}")
+        raise ModelError(
+            f"{path}: not a frozen facecodec model of format {FORMAT}: give one that freeze has made"
+        )
     try:
         values: dict[str, Any] = json.loads(metadata["card"])
         card = ModelCard(name=path.stem, path=path, fingerprint=metadata["fingerprint"], **values)

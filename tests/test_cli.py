@@ -764,6 +764,28 @@ def test_a_picture_that_does_not_fit_costs_only_itself(run_cli, face, tmp_path):
     assert b"do not fit into 250: make the picture smaller" in done.stderr
 
 
+def test_a_rate_that_leaves_no_byte_is_an_error_in_one_line(run_cli, face):
+    done = run_cli("encode", "face.png", "-m", TINY, "--target-bpp", 1e-6)
+    assert done.returncode == 1
+    assert done.stderr.decode().splitlines() == [
+        "facecodec: face.png: no file has only 0 bytes: give a higher limit"
+    ]
+
+
+def test_an_empty_name_is_no_model(run_cli, face):
+    done = run_cli("encode", "face.png", "-m", "")
+    assert (done.returncode, done.stderr.startswith(b"facecodec: no model ''")) == (2, True)
+
+
+@pytest.mark.parametrize("command", ["info", "embed", "verify"])
+def test_the_readers_say_at_the_end_how_many_files_failed(run_cli, tmp_path, command):
+    for name in "ab":
+        (tmp_path / f"{name}.fic").write_bytes(b"no file")
+    done = run_cli(command, "a.fic", "b.fic")
+    assert done.returncode == 1
+    assert done.stderr.decode().splitlines()[2:] == ["facecodec: 2 of 2 files failed"]
+
+
 def test_verify_is_silent_about_good_files_and_names_the_bad(run_cli, face, tmp_path):
     run_cli("encode", "face.png", "-o", "good.fic", "-m", "tiny")
     data = (tmp_path / "good.fic").read_bytes()
@@ -1094,7 +1116,10 @@ def test_closed_and_full_standard_streams_are_errors_in_one_line(run_cli, face, 
             stdout=full,
             stderr=subprocess.PIPE,
         )
-    assert (done.returncode, done.stderr) == (1, b"facecodec: No space left on device\n")
+    assert (done.returncode, done.stderr) == (
+        1,
+        b"facecodec: no space left: free some and run this again\n",
+    )
     done = subprocess.run(
         [*command, "encode", "-"], cwd=tmp_path, capture_output=True, preexec_fn=lambda: os.close(0)
     )

@@ -87,6 +87,8 @@ def test_a_folder_that_is_read_only_is_an_error_in_one_line(run_cli, noise, moun
     assert done.stderr.decode().splitlines() == [
         f"facecodec: in/0.png: cannot write {mounted}/0.fic: the file system is read-only: choose another place"
     ]
+    done = run_cli("encode", "in/0.png", "-o", f"{mounted}/new/")
+    assert b"new/0.fic: the file system is read-only" in done.stderr
 
 
 def test_an_input_that_vanishes_costs_only_itself(noise):

@@ -105,9 +105,11 @@ def main() -> None:
         status = 2 if isinstance(error, UsageError) else 1
     except OSError as error:
         # Tasks handle the errors of inputs and outputs, so this one is about writing to stdout.
+        from facecodec.cli.paths import explain
+
         named = (
             f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
         )
-        complain(named + (error.strerror or str(error)))
+        complain(named + explain(error))
         status = 1
     sys.exit(status or 0)

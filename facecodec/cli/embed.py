@@ -69,11 +69,11 @@ def embed(
             raise UsageError(f"{out}: embeddings are written as a .npy file")
         refuse_existing(target, force)
     places: list[Job | None] = []  # a row each, in order
-    failed = False
+    failed = 0
 
     def fail(name: str, wrong: str) -> None:
         nonlocal failed
-        failed = True
+        failed += 1
         if as_json:
             tell_json({"input": name, "error": wrong})
         complain(f"{name}: {wrong}")
@@ -116,6 +116,8 @@ def embed(
         if sys.stderr is not None and sys.stderr.isatty():
             rows = f"{len(places)} row{'s' if len(places) > 1 else ''}"
             warn(f"{out}: {rows}, in the space of {space}")
+    if failed and len(places) > 1:
+        complain(f"{failed} of {len(places)} files failed")
     if failed:
         sys.exit(1)
 

@@ -52,7 +52,7 @@ def info(
     """
     if heatmap is not None and (len(names) > 1 or heatmap.suffix.lower() != ".png"):
         raise UsageError("--heatmap draws one PNG picture of one FILE")
-    failed = False
+    failed = 0
     for name in names:
         try:
             job = Job(None if name == STANDARD else to_path(name), None)
@@ -65,7 +65,7 @@ def info(
         except UsageError:
             raise
         except Exception as error:
-            failed = True
+            failed += 1
             wrong = reason(error)
             if as_json:
                 tell_json({"input": name, "error": wrong})
@@ -75,6 +75,8 @@ def info(
             tell_json(facts)
         else:
             _show(facts)
+    if failed and len(names) > 1:
+        complain(f"{failed} of {len(names)} files failed")
     if failed:
         sys.exit(1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import stat
@@ -112,8 +113,9 @@ def writing(job: Job, force: bool) -> Iterator[IO[bytes]]:
         raise already_there(job) from None
     except OSError as error:
         wrong = explain(error)
-        if job.target is not None and not is_url(job.target) and not job.target.parent.exists():
-            wrong = f"there is no folder {job.target.parent}: make it first"
+        folder = None if job.target is None or is_url(job.target) else job.target.parent
+        if error.errno == errno.ENOENT and folder is not None and not folder.exists():
+            wrong = f"there is no folder {folder}: make it first"
         raise OutputError(f"cannot write {job.output_name}: {wrong}") from None
 
 

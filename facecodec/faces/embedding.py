@@ -83,7 +83,7 @@ class Embedder:
         face = self._detector.face(np.asarray(picture))
         certainty = 0.0 if face is None else face.certainty
         if face is None or certainty < SURE:
-            raise ImageError(f"no face was found (certainty {certainty:.2f})")
+            raise ImageError(f"no face was found (certainty {certainty:.2f}): leave this file out")
         return face
 
 

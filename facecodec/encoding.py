@@ -69,7 +69,7 @@ class Analysed:
         may_double: bool = True,
     ) -> None:
         if effort not in EFFORTS:
-            raise UsageError(f"effort {effort} is not a whole number from 1 to {EFFORTS[-1]}")
+            raise UsageError(f"effort {effort!r} is not a whole number from 1 to {EFFORTS[-1]}")
         self.pixels = as_rgb(image)
         height, width = self.pixels.shape[:2]
         if max(height, width) > container.MAX_SIDE:

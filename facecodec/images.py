@@ -176,11 +176,16 @@ def _to_rgb(image: Image.Image, keep_metadata: bool) -> RgbImage:
 
 
 def exif_chunk(data: Image.Exif | bytes) -> list[tuple[str, bytes]]:
-    """Returns the EXIF chunk without the orientation, which is applied; none if nothing is left."""
+    """Returns the EXIF chunk without the orientation, which is applied; none if nothing is left.
+
+    Raises ImageError for bytes that are no EXIF.
+    """
     exif = Image.Exif()
-    exif.load(
-        data if isinstance(data, bytes) else data.tobytes()
-    )  # a copy, so that the caller's EXIF keeps its orientation
+    content = data if isinstance(data, bytes) else data.tobytes()
+    try:
+        exif.load(content)  # a copy, so that the caller's EXIF keeps its orientation
+    except SyntaxError as error:
+        raise ImageError(f"malformed EXIF ({error}): leave it out") from None
     exif.pop(ORIENTATION, None)
     return [(EXIF, exif.tobytes().removeprefix(EXIF_PREFIX))] if exif else []
 

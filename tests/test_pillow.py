@@ -106,6 +106,11 @@ def test_pillow_keeps_what_it_is_given(picture, tmp_path):
         assert "exif" not in image.info
 
 
+def test_bytes_that_are_no_exif_are_refused_in_words(picture, tmp_path):
+    with pytest.raises(facecodec.ImageError, match=r"malformed EXIF \(.*\): leave it out"):
+        Image.fromarray(picture).save(tmp_path / "x.fic", model=str(TINY), exif=b"x")
+
+
 def test_pillow_stores_exif_without_its_orientation(picture, tmp_path):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6

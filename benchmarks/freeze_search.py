@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[1]
 CONFIGURATIONS = {
     "l2-ipr": "l2-ipr-last-mean",
     "l2-ip": "l2-ip-mean",
-    "l2-rec": "l2-rec-deeper",
+    "l2-rec": "l2-rec-longest",
 }
 
 

@@ -21,7 +21,7 @@ def draw(results: dict[str, Any], out: Path) -> None:
     A recogniser's panel shows false rejections, or 1 - cosine if there are too few queries.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import PercentFormatter
+    from matplotlib.ticker import LogLocator
 
     codecs = {name: entry for name, entry in results["codecs"].items() if name != "original"}
     baseline = results.get("baseline")
@@ -52,8 +52,9 @@ def draw(results: dict[str, Any], out: Path) -> None:
         if goal:
             axes.axhline(goal, color="black", linewidth=0.8, linestyle=":")
         axes.set_yscale("log")
-        for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-            axis(PercentFormatter(1, decimals=0))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
+        axes.minorticks_off()
         axes.set(
             title=marked(results, recogniser).replace(" (", "\n("),
             ylabel="false rejections at FAR 1%" if has_frr else "1 - cosine to the original",

@@ -42,6 +42,14 @@ def complain(text: str) -> None:
     warn(f"facecodec: {text}")
 
 
+def end(failed: int, count: int) -> None:
+    """Exits with 1 if any of `count` files failed, and says how many if there were several."""
+    if failed and count > 1:
+        complain(f"{failed} of {count} files failed")
+    if failed:
+        sys.exit(1)
+
+
 def tell_json(value: Any, file: IO[str] | None = None) -> None:
     """Prints a line of JSON, in which all but ASCII is escaped, on stdout or `file`."""
     print(json.dumps(value), file=file or sys.stdout, flush=True)

@@ -11,7 +11,7 @@ import click
 import numpy as np
 
 from facecodec.cli import batch, files
-from facecodec.cli.console import complain, tell, tell_json, warn
+from facecodec.cli.console import complain, end, tell, tell_json, warn
 from facecodec.cli.files import Job
 from facecodec.cli.models import reader_option
 from facecodec.cli.outputs import read_input, refuse_existing, write_output
@@ -116,10 +116,7 @@ def embed(
         if sys.stderr is not None and sys.stderr.isatty():
             rows = f"{len(places)} row{'s' if len(places) > 1 else ''}"
             warn(f"{out}: {rows}, in the space of {space}")
-    if failed and len(places) > 1:
-        complain(f"{failed} of {len(places)} files failed")
-    if failed:
-        sys.exit(1)
+    end(failed, len(places))
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from facecodec.cli.console import complain, tell, tell_json
+from facecodec.cli.console import complain, end, tell, tell_json
 from facecodec.cli.files import STANDARD, Job
 from facecodec.cli.outputs import read_input, write_output
 from facecodec.cli.paths import LocalPath, to_path
@@ -75,10 +74,7 @@ def info(
             tell_json(facts)
         else:
             _show(facts)
-    if failed and len(names) > 1:
-        complain(f"{failed} of {len(names)} files failed")
-    if failed:
-        sys.exit(1)
+    end(failed, len(names))
 
 
 def describe(data: bytes, escapes: bool = False) -> dict[str, Any]:

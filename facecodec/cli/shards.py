@@ -39,16 +39,16 @@ class Recode:
 
         A picture that fails is left out of the output. If all fail, there is no output.
         """
-        done = failed = 0
+        succeeded: set[bool] = set()
         try:
             refuse_existing(shard, self.task.force)
             assert shard.source is not None, "standard input is no shard"
             with open_shard(shard.source) as contents, writing(shard, self.task.force) as output:
                 hashed = _Hashed(output)
                 for job, result in self._copy(shard, contents, hashed, run):
-                    done, failed = done + (not result.failure), failed + bool(result.failure)
+                    succeeded.add(result.failure is None)
                     yield job, result
-                if failed and not done:
+                if succeeded == {False}:
                     raise FormatError("none of its pictures succeeded, so no tar file was written")
             if self.task.verify:
                 compare_output(shard, hashed.digest.digest())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -10,7 +9,7 @@ from pathlib import Path, PurePosixPath
 import click
 
 from facecodec.cli import batch, files
-from facecodec.cli.console import complain, tell_json
+from facecodec.cli.console import complain, end, tell_json
 from facecodec.cli.files import Job
 from facecodec.cli.models import reader_option
 from facecodec.cli.outputs import read_input
@@ -50,10 +49,7 @@ def verify(
             if wrong:
                 failed += 1
                 complain(f"{each}: {wrong}")
-    if failed and count > 1:
-        complain(f"{failed} of {count} files failed")
-    if failed:
-        sys.exit(1)
+    end(failed, count)
 
 
 def _checked(name: str, max_pixels: int, model: Path | None) -> Iterator[tuple[str, str | None]]:

@@ -45,7 +45,7 @@ from facecodec.bench.run import (
     results,
 )
 from facecodec.bench.store import Store, key
-from facecodec.bench.subjects import Dataset, Subject, load_dataset
+from facecodec.bench.subjects import Dataset, Subject, in_pairs, load_dataset
 from facecodec.bench.tables import marked
 from facecodec.cli.bench import Progress
 from facecodec.datasets import lfw
@@ -432,6 +432,14 @@ def test_lfw_comes_with_its_pairs_in_ten_folds(needs_faces, faces_root, monkeypa
         assert (lfw.subjects[pair.first].person == lfw.subjects[pair.second].person) is pair.same
     assert [sum(pair.fold == fold for pair in lfw.pairs) for fold in range(10)] == [100] * 10
     assert [pair.fold for pair in lfw.pairs[:51]] == [0] * 50 + [1]
+
+    paired = in_pairs(lfw)
+    assert len(paired.subjects) == 1549
+    for pair, before in zip(paired.pairs, lfw.pairs, strict=True):
+        assert paired.subjects[pair.first] == lfw.subjects[before.first]
+        assert paired.subjects[pair.second] == lfw.subjects[before.second]
+    with pytest.raises(UsageError, match="leave out --limit"):
+        in_pairs(load_dataset("lfw", faces_root, limit=20))
 
 
 def test_a_folder_of_people_is_a_dataset(monkeypatch, tmp_path):

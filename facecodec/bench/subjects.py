@@ -16,6 +16,7 @@ from PIL import Image
 from facecodec import images
 from facecodec.bench.codecs.fit import resized
 from facecodec.datasets import LFW_FOLDERS, Photo, photographs
+from facecodec.errors import UsageError
 from facecodec.faces.alignment import CUT, cut_face, scaled_template
 from facecodec.faces.detection import cached_landmarks
 from facecodec.folders import cache_folder, data_folder
@@ -105,6 +106,18 @@ def chosen(dataset: Dataset, indices: Sequence[int]) -> Dataset:
         if pair.first in place and pair.second in place
     ]
     return replace(dataset, subjects=[dataset.subjects[index] for index in indices], pairs=pairs)
+
+
+def in_pairs(dataset: Dataset) -> Dataset:
+    """Returns a dataset of the photographs that are in pairs.
+
+    Raises UsageError if there are no pairs in one of the folds.
+    """
+    if len({pair.fold for pair in dataset.pairs}) < FOLDS:
+        raise UsageError("pairs are measured on the whole of lfw: leave out --limit and --dataset")
+    return chosen(
+        dataset, sorted({index for pair in dataset.pairs for index in (pair.first, pair.second)})
+    )
 
 
 def aligned(dataset: Dataset) -> Dataset:

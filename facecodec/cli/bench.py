@@ -110,7 +110,7 @@ def alone(part: str, text: str) -> None:
 
 
 alone("identify", "FRR at FAR = 1% by identification, and bits at parity with HEVC.")
-alone("verify", "Accuracy of verification on pairs.")
+alone("verify", "Accuracy of verification on LFW's pairs.")
 alone("quality", "Rate, PSNR, SSIM and MS-SSIM alone, without recognition.")
 
 
@@ -237,7 +237,7 @@ def measure_and_report(
     from facecodec.bench.measure import open_bench
     from facecodec.bench.report import write
     from facecodec.bench.run import ORIGINAL, bench_results
-    from facecodec.bench.subjects import load_dataset
+    from facecodec.bench.subjects import in_pairs, load_dataset
     from facecodec.bench.tables import show
 
     asked = chosen(codecs, models, efforts)
@@ -251,6 +251,8 @@ def measure_and_report(
     run = open_bench(recognisers if recognise else (), data, find_again)
     try:
         loaded = load_dataset(dataset, data, limit, faces=recognise)
+        if parts == ("verify",):
+            loaded = in_pairs(loaded)
         results = bench_results(
             run, loaded, settings, parts, Progress(len(loaded.subjects), settings), tell_left_out
         )

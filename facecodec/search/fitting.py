@@ -13,11 +13,11 @@ from typing import Any
 
 from facecodec.container import MAX_QUALITY_BYTE
 
-SAVED = 0.12  # first estimate of the share of bytes that a search saves
+SAVED = 0.035  # first estimate of the share of bytes that a search saves
 ROUNDS = 3  # searches at most
-ABOVE = 1.03  # times the limit: a search that ends between the limit and this is the last one
+CLOSE = 0.99  # times the limit: a file of so many bytes is close enough
+ABOVE = 1.03  # times the limit: a search that ends between CLOSE and this is the last one
 TRIMMED = 1.15  # times the limit: trimming can save the excess of a search that ends below this
-CLOSE = 0.99  # times the limit: a trimmed file of so many bytes is close enough
 
 Trim = Callable[[Any, int, float], Any]
 
@@ -47,7 +47,7 @@ def fit(
         size = len(pack(latents, byte))
         tried[byte] = (size, latents)
         share = size / plain(byte)
-        if limit <= size <= ABOVE * limit or (size <= limit and byte == MAX_QUALITY_BYTE):
+        if CLOSE * limit <= size <= ABOVE * limit or (size <= limit and byte == MAX_QUALITY_BYTE):
             break
     # First those above the limit or just below it, nearest first, then the others.
     nearest = sorted(

@@ -28,6 +28,7 @@ MISREAD = "it does not decode to what was encoded, please report it"
 QUALITY_BYTES = range(MAX_QUALITY_BYTE + 1)
 STEPS_TO_E = 75  # so many steps of the quality byte make files about e times as large
 LIKELY_TRIES = 5
+FIRST_STEP = 8  # of the quality byte, down from where a file without a search is accepted
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class Analysed:
         """Returns the file at a quality byte, without a search, as effort 1 gives it."""
         if self._search is None:
             return self.at(byte)
-        return self._file(self._analysed(byte), byte, searched=False)
+        return self._file(self._analysed(byte), byte, checked=False)
 
     def within(self, limit: int) -> Encoded:
         """Returns the file of the highest quality that has at most `limit` bytes.
@@ -114,7 +115,7 @@ class Analysed:
                 limit,
                 lambda byte: len(self.unsearched(byte).data),
                 self._best,
-                lambda latents, byte: self._file(latents, byte, searched=True).data,
+                lambda latents, byte: self._file(latents, byte, checked=True).data,
                 self._trimmed,
             )
             if found is not None:
@@ -158,10 +159,10 @@ class Analysed:
         assert self._search is not None
         return self._search.trimmed(latents, self._coded(byte).byte, bits)
 
-    def _file(self, latents: Any, byte: int, searched: bool) -> Encoded:
+    def _file(self, latents: Any, byte: int, checked: bool) -> Encoded:
         """Returns the file of latents at a quality byte.
 
-        If a search has found the latents, the file is read back and compared with them.
+        If `checked`, the file is read back and compared with the latents.
         """
         family, coded = self._codec.family, self._coded(byte)
         height, width = self.pixels.shape[:2]
@@ -169,7 +170,7 @@ class Analysed:
             streams = family.encode(latents, coded.byte)
         except OverflowError as error:
             raise ImageError(str(error)) from None
-        if searched and not family.matches(streams, coded.size, latents, coded.byte):
+        if checked and not family.matches(streams, coded.size, latents, coded.byte):
             raise FormatError(MISREAD)
         mark = bytes.fromhex(self._codec.card.fingerprint)
         parts = container.Container(mark, byte, width, height, streams, self._chunks, coded.doubled)
@@ -178,17 +179,45 @@ class Analysed:
     def accepted(self, accepts: Callable[[Image.Image], bool]) -> Encoded:
         """Returns the file of the lowest quality whose decoded picture `accepts` accepts.
 
-        Raises ImageError if it accepts not even that of q 8.
+        With a search it is at most as large as without. Raises ImageError if not even the picture
+        of q 8 is accepted.
         """
         limit = container.MAX_SIDE**2
 
-        def accepted(byte: int) -> bool:
-            return accepts(self._codec.decode(self.at(byte).data, limit))
+        def good(file: Encoded) -> bool:
+            return accepts(self._codec.decode(file.data, limit))
 
-        lowest = bisect_left(QUALITY_BYTES, True, key=accepted)
-        if lowest > MAX_QUALITY_BYTE:
+        files = []
+        lowest = bisect_left(QUALITY_BYTES, True, key=lambda byte: good(self.unsearched(byte)))
+        if lowest <= MAX_QUALITY_BYTE:
+            checked = self._search is not None
+            files.append(self._file(self._analysed(lowest), lowest, checked))
+        if self._search is not None:
+            start = min(lowest, MAX_QUALITY_BYTE)
+            searched = lowest_accepted(start, lambda byte: good(self.at(byte)))
+            if searched is not None:
+                files.append(self.at(searched))
+        if not files:
             raise ImageError("even q 8 is not good enough")
-        return self.at(lowest)
+        return min(files, key=lambda file: len(file.data))
+
+
+def lowest_accepted(start: int, accepted: Callable[[int], bool]) -> int | None:
+    """Returns the lowest quality byte up to `start` that is accepted, or None.
+
+    Each try costs a search, and the result is near `start`. So the tries go down in steps that
+    double, and then halve what is left.
+    """
+    if not accepted(start):
+        return None
+    high, step = start, FIRST_STEP
+    while high > 0:
+        low = max(high - step, 0)
+        if not accepted(low):
+            between = range(low + 1, high)
+            return low + 1 + bisect_left(between, True, key=accepted)
+        high, step = low, 2 * step
+    return 0
 
 
 def highest_within(limit: int, size: Callable[[int], int]) -> int | None:

@@ -14,7 +14,7 @@ from facecodec import container, frozen, sessions
 from facecodec.bench.metrics import psnr
 from facecodec.codec import Codec, codec_of, open_container
 from facecodec.container import quality_byte
-from facecodec.encoding import highest_within
+from facecodec.encoding import highest_within, lowest_accepted
 from facecodec.errors import FormatError, ImageError, ModelError, UsageError
 from faces import draw_face
 
@@ -136,6 +136,37 @@ def test_the_lowest_quality_that_is_accepted_is_found(tiny, picture, monkeypatch
     with pytest.raises(ImageError, match="even q 8"):
         tiny.encode_accepted(picture, lambda q: bool(asked.append(q)))
     assert asked[-1] == 8
+
+
+@pytest.mark.parametrize("start", [0, 5, 100, 224])
+def test_the_lowest_that_is_accepted_is_found_in_few_tries(start):
+    for lowest in range(start + 1):
+        asked = []
+        found = lowest_accepted(
+            start,
+            lambda byte, lowest=lowest, asked=asked: bool(asked.append(byte)) or byte >= lowest,
+        )
+        assert found == lowest
+        assert len(asked) <= 14
+    assert lowest_accepted(start, lambda byte: False) is None
+
+
+@pytest.mark.parametrize(("least", "reached"), [(3, 3), (9, 4)])
+def test_a_search_is_kept_only_if_its_file_is_accepted(tiny, picture, monkeypatch, least, reached):
+    """What the analysis gives is accepted from q 4 on, and what a search gives from `least` on."""
+
+    class Search:
+        def improve(self, pixels, latents, byte, effort, progress):
+            return tuple(np.zeros_like(each) for each in latents)
+
+    def accepts(data):
+        q = open_container(data).q
+        return q >= (4 if data == tiny.encode(picture, q) else least)
+
+    monkeypatch.setitem(vars(tiny), "search", Search())
+    monkeypatch.setattr(tiny, "decode", lambda data, limit: data)
+    assert open_container(tiny.encode_accepted(picture, accepts)).q == 4
+    assert open_container(tiny.encode_accepted(picture, accepts, effort=2)).q == reached
 
 
 def test_a_file_is_checked_against_its_picture(tiny, tiny_map, picture):

@@ -237,7 +237,7 @@ def resized_crop(picture: Picture, crop: int, factor: float, rng: np.random.Gene
     resized = Image.fromarray(picture.pixels).resize(
         (crop, crop), Image.Resampling.BICUBIC, (x, y, x + side, y + side)
     )
-    points = None if picture.points is None else (picture.points - [x, y]) * factor
+    points = None if picture.points is None else (picture.points + 0.5 - [x, y]) * factor - 0.5
     return Picture(np.asarray(resized), points, picture.person)
 
 

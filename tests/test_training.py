@@ -346,11 +346,21 @@ def test_a_run_is_not_begun_over_another(root, finished, tmp_path):
         ({"data": [{"set": "lfw", "crop": 100}]}, "crop must be a multiple of 64"),
         ({"average": 1}, "average must be in 0..1"),
         ({"data": [{"sett": "lfw"}]}, "bad value"),
+        ({"data": ["lfw"]}, "bad value"),
+        ({"data": [{"set": "lfw", "share": "half"}]}, "bad value"),
+        ({"average": "a"}, "bad value"),
+        ({"seed": -1}, "seed must be a whole number"),
     ],
 )
 def test_a_wrong_configuration_names_its_key(change, message):
     with pytest.raises(UsageError, match=message):
         parse_config({**CONFIG.to_dict(), **change})
+
+
+def test_a_configuration_that_is_no_text_is_named(tmp_path):
+    (tmp_path / "config.toml").write_bytes(b"name = \xff")
+    with pytest.raises(UsageError, match=r"config\.toml: not a TOML file"):
+        load_config(tmp_path / "config.toml")
 
 
 def test_a_network_that_does_not_fit_is_named(root, finished, tmp_path):

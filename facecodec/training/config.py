@@ -127,20 +127,30 @@ def parse_config(values: dict[str, Any]) -> Config:
     for key in ("name", "steps", "data"):
         if key not in values:
             raise UsageError(f"the training configuration lacks '{key}'")
-    values = dict(values)
     try:
-        values["data"] = tuple(_source(source) for source in values["data"])
-        if "rate_weights" in values:
-            low, high = values["rate_weights"]
-            values["rate_weights"] = (float(low), float(high))
-        if "qualities" in values:
-            lowest, highest = values["qualities"]
-            values["qualities"] = (float(lowest), float(highest))
-        if "recognisers" in values:
-            values["recognisers"] = tuple(_recogniser(given) for given in values["recognisers"])
-        config = Config(**values)
-    except (TypeError, ValueError) as error:
+        config = _converted(values)
+        _check(config)
+    except (AttributeError, TypeError, ValueError) as error:
         raise UsageError(f"bad value in the training configuration: {error}") from None
+    return config
+
+
+def _converted(values: dict[str, Any]) -> Config:
+    values = dict(values)
+    values["data"] = tuple(_source(source) for source in values["data"])
+    if "rate_weights" in values:
+        low, high = values["rate_weights"]
+        values["rate_weights"] = (float(low), float(high))
+    if "qualities" in values:
+        lowest, highest = values["qualities"]
+        values["qualities"] = (float(lowest), float(highest))
+    if "recognisers" in values:
+        values["recognisers"] = tuple(_recogniser(given) for given in values["recognisers"])
+    return Config(**values)
+
+
+def _check(config: Config) -> None:
+    """Raises UsageError for a value that is not allowed, or TypeError for one of another type."""
     for key, allowed in (
         ("family", FAMILIES),
         ("objective", OBJECTIVES),
@@ -164,6 +174,8 @@ def parse_config(values: dict[str, Any]) -> Config:
             raise UsageError(
                 f"{key} must be a whole number above zero, not {getattr(config, key)!r}"
             )
+    if not isinstance(config.seed, int) or config.seed < 0:
+        raise UsageError(f"seed must be a whole number of at least zero, not {config.seed!r}")
     for key, most in (("learning_rate", 1), ("decay", 1), ("rounded_from", 1)):
         value = getattr(config, key)
         if (
@@ -214,7 +226,6 @@ def parse_config(values: dict[str, Any]) -> Config:
             raise UsageError(f"crop must be a multiple of 64, not {crop}")
         if config.distortion == "msssim" and crop < MSSSIM_CROP:
             raise UsageError(f"crop must be at least {MSSSIM_CROP} for msssim, not {crop}")
-    return config
 
 
 def _source(given: dict[str, Any]) -> Source:
@@ -253,5 +264,5 @@ def load_config(path: Path) -> Config:
             return parse_config(tomllib.load(file))
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # of TOML, or of UTF-8
         raise UsageError(f"{path}: not a TOML file: {error}") from None

@@ -67,7 +67,6 @@ class Analysed:
         chunks: Sequence[tuple[str, bytes]],
         effort: int = DEFAULT_EFFORT,
         progress: Progress | None = None,
-        may_double: bool = True,
     ) -> None:
         if effort not in EFFORTS:
             raise UsageError(f"effort {effort!r} is not a whole number from 1 to {EFFORTS[-1]}")
@@ -78,7 +77,7 @@ class Analysed:
         self._codec, self._chunks = codec, list(chunks)
         self._effort, self._progress = effort, progress
         self._search = codec.search if effort > DEFAULT_EFFORT else None
-        self._doubles = may_double and codec.family.enlarges and max(height, width) <= LONGEST
+        self._doubles = codec.family.enlarges and max(height, width) <= LONGEST
         # Those of one quality alone: a large picture has large latents.
         self._latents: tuple[tuple[bool, int], Any] | None = None
         self._encoded: dict[int, Encoded] = {}
@@ -107,9 +106,7 @@ class Analysed:
         if not limit >= 1:
             raise UsageError(f"no file has only {limit} bytes: give a higher limit")
         if self._doubles and len(self.unsearched(DOUBLED_STEPS).data) > limit:
-            return Analysed(
-                self._codec, self.pixels, self._chunks, self._effort, self._progress, False
-            ).within(limit)
+            self._doubles, self._latents, self._encoded = False, None, {}
         if self._search is not None:
             found = fit(
                 limit,

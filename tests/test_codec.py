@@ -2,7 +2,7 @@ import json
 import math
 import os
 import socket
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
@@ -249,9 +249,12 @@ def test_doubling_is_better_in_as_many_bytes(shipped, thumbnail, monkeypatch):
 def test_limits_hold_on_both_sides_of_doubling(shipped, thumbnail, effort):
     kinds = set()
     for limit in (200, 350, 1000):
-        data = shipped.encode_within(thumbnail, limit, effort=effort)
+        picture = shipped.analyse(thumbnail, effort=effort)
+        data, byte = astuple(picture.within(limit))
         assert 0.95 * limit < len(data) <= limit
         kinds.add(open_container(data).doubled)
+        before = open_container(picture.unsearched(byte).data)
+        assert before.doubled == open_container(data).doubled
         assert shipped.decode(data).size == (100, 96)
     assert kinds == {True, False}
 

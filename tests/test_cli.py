@@ -786,6 +786,30 @@ def test_the_readers_say_at_the_end_how_many_files_failed(run_cli, tmp_path, com
     assert done.stderr.decode().splitlines()[2:] == ["facecodec: 2 of 2 files failed"]
 
 
+@pytest.mark.parametrize("command", ["verify", "embed", "view"])
+def test_an_input_that_cannot_be_reached_costs_only_itself(run_cli, face, tmp_path, command):
+    pytest.importorskip("fsspec", reason="the remote extra is not installed")
+    run_cli("encode", "face.png")
+    (tmp_path / "bad.fic").write_bytes(b"bad")
+    options = ("-o", "page.html") if command == "view" else ()
+    done = run_cli(command, "http://localhost:1/none.fic", "bad.fic", "face.fic", *options)
+    assert done.returncode == 1
+    assert b"http://localhost:1/none.fic: " in done.stderr
+    assert b"bad.fic: " in done.stderr
+    assert b"Traceback" not in done.stderr
+    assert command != "view" or (tmp_path / "page.html").exists()
+    assert command != "embed" or b"face.fic: no face was found" in done.stderr
+
+
+def test_standard_input_comes_alone_to_embed_and_may_be_bad_in_view(run_cli, face, tmp_path):
+    run_cli("encode", "face.png")
+    done = run_cli("embed", "-", "face.fic")
+    assert (done.returncode, b"'-' cannot be combined" in done.stderr) == (2, True)
+    done = run_cli("view", "-", "face.fic", "-o", "page.html", stdin=b"bad")
+    assert (done.returncode, b"facecodec: -: " in done.stderr) == (1, True)
+    assert (tmp_path / "page.html").exists()
+
+
 def test_verify_is_silent_about_good_files_and_names_the_bad(run_cli, face, tmp_path):
     run_cli("encode", "face.png", "-o", "good.fic", "-m", "tiny")
     data = (tmp_path / "good.fic").read_bytes()

@@ -97,6 +97,18 @@ def test_a_bad_picture_in_a_shard_costs_only_itself(run_cli, tmp_path):
     assert list(read_shard(tmp_path / "y.tar")) == ["a.fic", "c.fic"]
 
 
+def test_no_two_members_of_a_shard_get_one_name(run_cli, tmp_path):
+    write_shard(tmp_path / "x.tar", [("a.fic", b"1"), ("a.png", picture("red")), ("b.json", b"{}")])
+    done = run_cli("encode", "x.tar", "-o", "y.tar")
+    assert done.returncode == 1
+    assert b"x.tar/a.png: a.fic is in the tar file already" in done.stderr
+    write_shard(tmp_path / "x.tar", [("a.png", picture("red")), ("a.fic", b"1")])
+    done = run_cli("encode", "x.tar", "-o", "z.tar")
+    assert done.returncode == 1
+    assert b"x.tar: a.fic is in it already, and a picture becomes it too" in done.stderr
+    assert not (tmp_path / "z.tar").exists()
+
+
 def test_a_shard_whose_pictures_all_fail_leaves_the_one_before_it(run_cli, tmp_path):
     write_shard(tmp_path / "x.tar", [("a.png", b"no picture"), ("a.json", b"{}")])
     (tmp_path / "y.tar").write_bytes(b"mine")

@@ -61,6 +61,8 @@ def embed(
         raise UsageError(
             "no input given: name files or folders, '-' for standard input, or --files0-from"
         )
+    if files.STANDARD in names and len(names) > 1:
+        raise UsageError("'-' cannot be combined with other inputs")
     if as_json and out is not None:
         raise UsageError("--json and -o exclude each other: give one")
     target = None if out is None else Job(None, to_path(out))
@@ -154,7 +156,7 @@ def _tell_row(name: str, space: str, numbers: list[float]) -> None:
 def _jobs(name: str) -> tuple[list[Job], list[tuple[str, str]]]:
     if name == files.STANDARD:
         return [Job(None, None)], []
-    found, failures = files.find(to_path(name), files.FIC, ".fic files")
+    found, failures = files.find_named(name, files.FIC, ".fic files")
     shards = [(str(path), "extract its .fic files first") for path in found if files.is_shard(path)]
     return [Job(path, None) for path in found if not files.is_shard(path)], [*failures, *shards]
 

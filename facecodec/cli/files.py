@@ -223,6 +223,19 @@ def find(
     return files, failures
 
 
+def find_named(
+    name: str, wanted: frozenset[str], kind: str
+) -> tuple[list[Path], list[tuple[str, str]]]:
+    """Returns what `find` returns for a name. If its store cannot be reached, that is a failure."""
+    failures: list[tuple[str, str]] = []
+    files = []
+    for path in _reached([name], failures):
+        found, wrong = find(path, wanted, kind)
+        files += found
+        failures += wrong
+    return files, failures
+
+
 def read_list(name: str) -> list[str]:
     """Returns the NUL-separated paths in the file of --files0-from; '-' is standard input."""
     try:

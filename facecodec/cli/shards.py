@@ -62,7 +62,14 @@ class Recode:
         with tarfile.open(fileobj=sink, mode="w|", format=tarfile.PAX_FORMAT) as target:
             # Members with their output's name and content; None for a picture being coded.
             waiting = deque[tuple[tarfile.TarInfo, str, bytes | None]]()
-            names: set[str] = set()
+            coded: set[str] = set()
+            copied: set[str] = set()
+
+            def copy(info: tarfile.TarInfo, content: Any) -> None:
+                if info.name in coded:
+                    raise FormatError(f"{info.name} is in it already, and a picture becomes it too")
+                copied.add(info.name)
+                _add(target, info, content)
 
             def members() -> Iterator[Job]:
                 for info, content in contents:
@@ -74,20 +81,22 @@ class Recode:
                     elif waiting:
                         waiting.append((info, info.name, content))
                     else:
-                        _add(target, info, content)
+                        copy(info, content)
 
             def keep() -> None:
                 while waiting and waiting[0][2] is not None:
                     info, _, content = waiting.popleft()
-                    _add(target, info, content or b"")
+                    copy(info, content or b"")
 
             for job, result in run(members()):
                 info, name, _ = waiting.popleft()
-                if result.failure is None and name in names:
+                if result.failure is None and name in coded:
                     wrong = f"another member becomes {name} too: encode with --keep-suffix"
                     result = Result(failure=wrong)
+                if result.failure is None and name in copied:
+                    result = Result(failure=f"{name} is in the tar file already")
                 if result.failure is None:
-                    names.add(name)
+                    coded.add(name)
                     info.name = name
                     _add(target, info, result.data)
                 yield job, replace(result, data=b"")

@@ -13,7 +13,6 @@ from facecodec.cli.console import complain, end, tell_json
 from facecodec.cli.files import Job
 from facecodec.cli.models import reader_option
 from facecodec.cli.outputs import read_input
-from facecodec.cli.paths import to_path
 from facecodec.cli.tasks import reason
 from facecodec.errors import UsageError
 
@@ -57,7 +56,7 @@ def _checked(name: str, max_pixels: int, model: Path | None) -> Iterator[tuple[s
     if name == files.STANDARD:
         yield name, _wrong(partial(read_input, Job(None, None)), max_pixels, model)
         return
-    found, failures = files.find(to_path(name), files.FIC, ".fic files")
+    found, failures = files.find_named(name, files.FIC, ".fic files")
     yield from failures
     for path in found:
         if files.is_shard(path):

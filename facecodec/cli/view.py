@@ -13,7 +13,7 @@ from facecodec.cli import files
 from facecodec.cli.console import complain
 from facecodec.cli.files import Job
 from facecodec.cli.outputs import read_input, refuse_existing, write_output
-from facecodec.cli.paths import LocalPath, to_path
+from facecodec.cli.paths import LocalPath
 from facecodec.cli.tasks import reason
 from facecodec.errors import UsageError
 
@@ -77,16 +77,17 @@ def read(names: tuple[str, ...]) -> tuple[list[tuple[str, bytes]], bool]:
     found: list[tuple[str, bytes]] = []
     failures: list[tuple[str, str]] = []
     for name in names:
-        if name == files.STANDARD:
-            found.append(("stdin.fic", _checked(Job(None, None))))
-            continue
-        paths, missing = files.find(to_path(name), files.FIC, ".fic files")
-        failures += missing
-        for path in paths:
+        jobs = [Job(None, None)]
+        if name != files.STANDARD:
+            paths, missing = files.find_named(name, files.FIC, ".fic files")
+            failures += missing
+            jobs = [Job(path, None) for path in paths]
+        for job in jobs:
             try:
-                found.append((path.name, _checked(Job(path, None))))
+                shown = "stdin.fic" if job.source is None else job.source.name
+                found.append((shown, _checked(job)))
             except Exception as error:
-                failures.append((str(path), reason(error)))
+                failures.append((job.input_name, reason(error)))
     for name, wrong in failures:
         complain(f"{name}: {wrong}")
     return found, bool(failures)

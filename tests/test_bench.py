@@ -47,7 +47,7 @@ from facecodec.bench.run import (
 from facecodec.bench.store import Store, key
 from facecodec.bench.subjects import Dataset, Subject, in_pairs, load_dataset
 from facecodec.bench.tables import marked
-from facecodec.cli.bench import Progress
+from facecodec.cli.bench import Progress, chosen
 from facecodec.datasets import lfw
 from facecodec.faces.alignment import scaled_template
 from facecodec.faces.recognisers import FacenetRecogniser, find_recogniser
@@ -354,7 +354,7 @@ def test_the_queries_reported_as_rejected_were_accepted_before_and_are_rejected_
     ]
     other = np.full(600, 0.5)
     before, after = np.full(600, 0.1), np.full(600, 0.1)
-    after[[3, 4, 5]] = 0.6, 0.8, 0.7
+    after[[3, 4, 5]] = 0.6, np.inf, 0.7  # in the second no face is found any more
     before[6] = after[6] = 0.9
     spec = EmbeddingSpec("seen")
     original, decoded = (Point("x", 0, {}, {spec: (same, other)}) for same in (before, after))
@@ -366,7 +366,7 @@ def test_the_queries_reported_as_rejected_were_accepted_before_and_are_rejected_
         ("x/7.jpg", "x/6.jpg"),
     ]
     assert [(each["distance"], each["threshold"]) for each in rejected] == [
-        (0.8, 0.5),
+        (None, 0.5),
         (0.7, 0.5),
         (0.6, 0.5),
     ]
@@ -481,6 +481,40 @@ def test_aligned_faces_are_cut_out(needs_faces, faces_root):
     assert cut.name == "celeba-hq-mini-align"
     with Image.open(cut.subjects[0].path) as image:
         assert image.size == (448, 448)
+
+
+def test_aligned_faces_of_equal_file_names_stay_apart(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(
+        subjects, "cached_landmarks", lambda files: [scaled_template(112)] * len(files)
+    )
+    for person, grey in (("ann", 40), ("bob", 200)):
+        (tmp_path / "people" / person).mkdir(parents=True)
+        Image.new("L", (112, 112), grey).save(tmp_path / "people" / person / "1.png")
+    cut = load_dataset(f"{tmp_path / 'people'}-align", tmp_path)
+    greys = [int(np.asarray(Image.open(each.path))[224, 224, 0]) for each in cut.subjects]
+    assert greys == [40, 200]
+    (tmp_path / "faces-align" / "eve").mkdir(parents=True)
+    Image.new("L", (20, 20)).save(tmp_path / "faces-align" / "eve" / "1.png")
+    (eve,) = load_dataset(str(tmp_path / "faces-align"), tmp_path).subjects
+    assert eve.person == "eve"
+
+
+def test_settings_of_a_codec_that_is_named_twice_are_joined():
+    assert chosen(("jpeg:10", "jpeg:20,10"), ("l2-rec:3",), ()) == {
+        "jpeg": (10, 20),
+        "l2-rec": (3,),
+    }
+
+
+@pytest.mark.parametrize("part", ["quality", "speed"])
+def test_a_folder_without_a_photograph_that_can_be_read_is_said(run_cli, tmp_path, part):
+    (tmp_path / "faces").mkdir()
+    (tmp_path / "faces" / "one.png").write_bytes(b"no picture")
+    options = ("--dataset", tmp_path / "faces", "--codec", "jpeg:50", "--model", "l2-rec:3")
+    done = run_cli("bench", part, *options, "-o", "out")
+    assert (done.returncode, b"can be read" in done.stderr) == (2, True)
+    assert b"Traceback" not in done.stderr
 
 
 def test_faces_far_away_are_the_photographs_made_small(needs_faces, people_root):

@@ -84,11 +84,17 @@ def test_a_codec_made_to_fit_keeps_to_its_bytes_and_gives_the_picture_back_whole
     name, photo, tmp_path
 ):
     usable(name)
-    for scale in (1, 0.5):
+    for scale in (1, 0.5, 0.3):
         size, decoded = code(f"{name}@{scale}", photo, 1024, tmp_path / "coded")
         assert 700 < size <= 1024
         assert decoded.shape == photo.shape
         assert np.square(decoded.astype(float) - photo).mean() < 1500
+
+
+@pytest.mark.parametrize("scale", ["0", "1.5", "nan", "half"])
+def test_what_is_no_scale_is_refused(scale):
+    with pytest.raises(UsageError, match="write a scale of 0 to 1"):
+        find_codec(f"jpeg@{scale}")
 
 
 def test_what_does_not_fit_is_shrunk_further_and_refused_at_last(photo):
@@ -258,6 +264,20 @@ def test_a_codec_that_fails_either_way_is_unusable(half, monkeypatch):
     unusable.cache_clear()
     assert unusable("jpeg@fit").endswith("ValueError: the library changed")
     unusable.cache_clear()
+
+
+def test_a_zoo_file_has_the_size_of_its_picture(monkeypatch):
+    """Two sizes with the same multiples of 64 would else decode alike."""
+    pytest.importorskip("compressai", reason="the train extra is not installed")
+    from compressai.models import ScaleHyperprior
+
+    from facecodec.bench.codecs import zoo
+
+    network = ScaleHyperprior(8, 8).eval()
+    network.update(force=True)
+    monkeypatch.setattr(zoo, "network", lambda quality: network)
+    data = zoo.encode(np.full((94, 70, 3), 90, np.uint8), 1)
+    assert zoo.decode(data, (125, 93)).shape == (94, 70, 3)
 
 
 def test_a_zoo_without_its_weights_is_said(monkeypatch):

@@ -597,6 +597,10 @@ def test_landmarks_are_found_once_and_kept(tmp_path, monkeypatch):
     np.testing.assert_array_equal(points.round(3), again)
     assert len(json.loads(cache.read_text())) == 2
 
+    detection._save({"of another process": None}, cache)
+    assert len(json.loads(cache.read_text())) == 3
+    assert [path.name for path in cache.parent.iterdir()] == ["landmarks.json"]
+
 
 def test_missing_facenet_pytorch_is_an_error_with_its_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "facenet_pytorch", None)

@@ -108,7 +108,7 @@ def gallery(
             setting, file = nearest(codec, pixels, BPP * height * width / 8)
             decoded = codec.decode(file, (height, width))
             face["decoded"][name] = {
-                "file": keep(decoded, out, f"face-{number}-{Path(name).stem}"),
+                "file": keep(decoded, out, f"face-{number}-{done}"),
                 "setting": setting,
                 "bytes": len(file),
             }

@@ -32,6 +32,7 @@ from facecodec.bench.protocols import (
     verification,
 )
 from facecodec.bench.subjects import FOLDS, Dataset, Subject, chosen
+from facecodec.errors import UsageError
 from facecodec.processes import usable_cores
 
 BASELINE = ("hevc", 23.0)  # the codec and setting to which parity refers
@@ -131,7 +132,10 @@ def stacked(measured: Sequence[Measured], spec: EmbeddingSpec) -> np.ndarray:
 
 
 def readable(bench: Bench, dataset: Dataset) -> tuple[Dataset, list[str]]:
-    """Returns the dataset without the files that cannot be read, and those files."""
+    """Returns the dataset without the files that cannot be read, and those files.
+
+    Raises UsageError if no file can be read.
+    """
     found = bench.attempts("original", 0, dataset.subjects)
     unreadable = [
         str(subject.path)
@@ -139,6 +143,8 @@ def readable(bench: Bench, dataset: Dataset) -> tuple[Dataset, list[str]]:
         if each is None
     ]
     kept = [index for index, each in enumerate(found) if each is not None]
+    if not kept:
+        raise UsageError(f"none of the photographs of {dataset.name} can be read")
     return chosen(dataset, kept), unreadable
 
 
@@ -220,7 +226,7 @@ def rejected_queries(
 ) -> list[dict[str, Any]]:
     """Returns the queries that are accepted as originals but rejected when decoded.
 
-    Those farthest beyond the threshold come first.
+    Those farthest beyond the threshold come first. The distance is None if no face was found.
     """
     was_same, was_other = original.distances[spec]
     same, other = point.distances[spec]
@@ -234,7 +240,7 @@ def rejected_queries(
         {
             "query_name": dataset.subjects[queries[index]].name,
             "enrolled_name": dataset.subjects[enrolled[people[queries[index]]]].name,
-            "distance": float(same[index]),
+            "distance": float(same[index]) if np.isfinite(same[index]) else None,
             "threshold": float(threshold),
         }
         for index in worst

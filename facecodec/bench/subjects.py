@@ -77,7 +77,7 @@ def load_dataset(
     sized = SIDE.fullmatch(name)
     if sized and not Path(name).is_dir():
         return of_side(load_dataset(sized[1], data, limit, faces), int(sized[2]))
-    if name.endswith(ALIGNED):
+    if name.endswith(ALIGNED) and not Path(name).is_dir():
         return aligned(load_dataset(name.removesuffix(ALIGNED), data, limit))
     photos = photographs(name, "test", data)
     photos = sorted(photos, key=lambda photo: photo.path.as_posix())
@@ -126,12 +126,11 @@ def aligned(dataset: Dataset) -> Dataset:
     Photographs without a face are left out.
     """
     place = cache_folder() / "aligned" / Path(dataset.name).name
-    place.mkdir(parents=True, exist_ok=True)
     subjects = []
-    for subject in dataset.subjects:
+    for number, subject in enumerate(dataset.subjects):
         if subject.landmarks is None:
             continue
-        path = place / f"{subject.path.stem}.png"
+        path = _kept(place, number, subject)
         Image.fromarray(cut_face(images.load(subject.path), subject.landmarks)).save(path)
         subjects.append(replace(subject, path=path, landmarks=scaled_template(CUT)))
     return Dataset(dataset.name + ALIGNED, subjects, dataset.gallery)
@@ -148,14 +147,20 @@ def of_side(dataset: Dataset, side: int) -> Dataset:
         pixels = images.load(subject.path)
         height, width = pixels.shape[:2]
         scale = side / max(height, width)
-        path = place / str(number) / subject.path.parent.name / f"{subject.path.stem}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = _kept(place, number, subject)
         shape = (max(1, round(scale * height)), max(1, round(scale * width)))
         Image.fromarray(resized(pixels, shape)).save(path)
         points = subject.landmarks
         points = None if points is None else (points + 0.5) * scale - 0.5
         subjects.append(replace(subject, path=path, landmarks=points))
     return replace(dataset, name=f"{dataset.name}@{side}", subjects=subjects)
+
+
+def _kept(place: Path, number: int, subject: Subject) -> Path:
+    """Returns the file, below `place`, for the picture that is made of a photograph."""
+    path = place / str(number) / subject.path.parent.name / f"{subject.path.stem}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def lfw_pairs(root: Path, subjects: Sequence[Subject]) -> list[Pair]:

@@ -15,7 +15,7 @@ from facecodec.cli.console import complain, tell, warn
 from facecodec.cli.extras import require
 from facecodec.cli.paths import LocalPath
 from facecodec.cli.targets import BYTES
-from facecodec.errors import UsageError
+from facecodec.errors import ImageError, UsageError
 from facecodec.search import DEFAULT_EFFORT, EFFORTS
 
 QUIET = 60  # seconds between lines about progress, without a terminal
@@ -201,7 +201,7 @@ def chosen(
     asked_for = (codecs or DEFAULT_CODECS) + models
     if all(is_reference(parts(given)[0]) for given in asked_for):
         asked_for += (DEFAULT_MODEL,)
-    settings = {}
+    settings: dict[str, tuple[float, ...]] = {}
     for given in asked_for:
         name, colon, numbers = parts(given)
         try:
@@ -211,7 +211,7 @@ def chosen(
         for effort in efforts or (DEFAULT_EFFORT,):
             codec = at_effort(name, effort)
             find_codec(codec)
-            settings[codec] = asked
+            settings[codec] = tuple(dict.fromkeys((*settings.get(codec, ()), *asked)))
     return settings
 
 
@@ -287,9 +287,10 @@ def time_and_report(
     asked = chosen(codecs, models, efforts)
     out = folder_for(dataset, out, resume)
     count = limit or 20
-    pictures = [
-        subject.path for subject in load_dataset(dataset, data, count, faces=False).subjects[:count]
-    ]
+    subjects = load_dataset(dataset, data, count, faces=False).subjects[:count]
+    pictures = [subject.path for subject in subjects if can_be_read(subject.path)]
+    if not pictures:
+        raise UsageError(f"none of the photographs of {dataset} can be read")
 
     speed = speed_results(asked, pictures, repeats, counter("rounds"), tell_left_out)
     results = {
@@ -301,6 +302,18 @@ def time_and_report(
     }
     write(results, out)
     show(results, conclusion(results))
+
+
+def can_be_read(picture: Path) -> bool:
+    """Returns whether a picture can be read, and says so if not."""
+    from facecodec import images
+
+    try:
+        images.load(picture)
+    except (ImageError, OSError) as error:
+        complain(f"{picture} is left out: {error}")
+        return False
+    return True
 
 
 def folder_for(dataset: str, out: Path | None, resume: bool) -> Path:

@@ -139,7 +139,9 @@ def _readable(file: Path) -> Image.Image:
 
 
 def _save(known: dict[str, object], cache: Path) -> None:
+    """Adds `known` to what is in the cache by now, perhaps from another process."""
     cache.parent.mkdir(parents=True, exist_ok=True)
-    partial = cache.with_suffix(".partial")
-    partial.write_text(json.dumps(known))
+    together = (json.loads(cache.read_text()) if cache.exists() else {}) | known
+    partial = cache.with_suffix(f".{os.getpid()}.partial")
+    partial.write_text(json.dumps(together))
     os.replace(partial, cache)

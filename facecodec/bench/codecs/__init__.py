@@ -53,7 +53,7 @@ def find_codec(name: str) -> BenchCodec:
         try:
             return within(find_codec(base), None if scale == "fit" else float(scale))
         except ValueError:
-            raise UsageError(f"{name}: write a scale, or 'fit', after the @") from None
+            raise UsageError(f"{name}: write a scale of 0 to 1, or 'fit', after the @") from None
     if name in references():
         return references()[name]
     from facecodec.bench.codecs.ours import model_codec

@@ -35,21 +35,23 @@ def within(codec: BenchCodec, scale: float | None = None) -> BenchCodec:
     """Returns `codec` with a limit in bytes as its setting.
 
     The picture is scaled by `scale` or, by default, by RULES. If even the coarsest setting takes
-    too many bytes, a smaller scale is used.
+    too many bytes, a smaller scale is used. Raises ValueError for a scale outside 0 to 1.
     """
-    rule: Mapping[float, float] = {0: scale} if scale else RULES.get(codec.name, {0: 1})
+    if scale is not None and not 0 < scale <= 1:
+        raise ValueError(f"{scale:g} is not a scale")
+    rule: Mapping[float, float] = RULES.get(codec.name, {0: 1}) if scale is None else {0: scale}
 
     def encode(pixels: np.ndarray, limit: float) -> bytes:
         height, width = pixels.shape[:2]
         first = scale_at(rule, 8 * limit / (height * width))
-        for each in SCALES[SCALES.index(first) :]:
+        for each in (first, *(smaller for smaller in SCALES if smaller < first)):
             file = _finest(codec, resized(pixels, shrunk((height, width), each)), limit)
             if file is not None:
                 return file
         raise ImageError(f"{codec.name} cannot make {limit:g} bytes of {width}x{height} pixels")
 
     def decode(data: bytes, shape: tuple[int, int]) -> np.ndarray:
-        for each in SCALES:
+        for each in SCALES if scale is None else (scale, *SCALES):
             small = shrunk(shape, each)
             try:
                 decoded = codec.decode(data, small)
@@ -61,7 +63,7 @@ def within(codec: BenchCodec, scale: float | None = None) -> BenchCodec:
 
     return replace(
         codec,
-        name=f"{codec.name}@{scale or 'fit'}",
+        name=f"{codec.name}@{'fit' if scale is None else scale}",
         label=f"{codec.label}, fitted",
         settings=(512, 1024, 2048),
         fine=(),

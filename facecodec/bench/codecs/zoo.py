@@ -17,7 +17,7 @@ import numpy as np
 from facecodec.bench.codecs.codec import BenchCodec
 
 QUALITIES = (1, 2, 3, 4, 5, 6)
-HEADER = struct.Struct("<BHHI")  # quality, rows and columns of z, bytes of y
+HEADER = struct.Struct("<BHHI")  # quality, height and width of the picture, bytes of y
 MULTIPLE = 64
 
 
@@ -38,19 +38,20 @@ def encode(pixels: np.ndarray, quality: float) -> bytes:
             torch.from_numpy(padded).permute(2, 0, 1)[None] / 255
         )
     (y,), (z,) = coded["strings"]
-    return HEADER.pack(int(quality), *coded["shape"], len(y)) + y + z
+    return HEADER.pack(int(quality), *pixels.shape[:2], len(y)) + y + z
 
 
 def decode(data: bytes, shape: tuple[int, int]) -> np.ndarray:
     import torch
 
-    quality, rows, columns, length = HEADER.unpack_from(data)
+    quality, height, width, length = HEADER.unpack_from(data)
+    of_z = (-(-height // MULTIPLE), -(-width // MULTIPLE))
     streams = data[HEADER.size :]
     with torch.no_grad():
         strings = [[streams[:length]], [streams[length:]]]
-        x_hat = network(quality).decompress(strings, (rows, columns))["x_hat"][0]
+        x_hat = network(quality).decompress(strings, of_z)["x_hat"][0]
     pixels = (x_hat.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-    return pixels[: shape[0], : shape[1]]
+    return pixels[:height, :width]
 
 
 def missing() -> str | None:

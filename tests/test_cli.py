@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import resource
+import shlex
 import shutil
 import signal
 import stat
@@ -336,11 +337,31 @@ def test_bytes_may_be_given_in_thousands(run_cli, face, tmp_path, given, limit):
     assert filecmp.cmp(tmp_path / "face.fic", tmp_path / "same.fic", shallow=False)
 
 
-@pytest.mark.parametrize("given", ["0", "-1", "k", "1G", "1 k", "0.1", "1e3"])
+@pytest.mark.parametrize("given", ["0", "-1", "k", "1G", "1 k", "0.1", "1e3", "9" * 400])
 def test_what_is_no_number_of_bytes_is_refused(run_cli, face, given):
     done = run_cli("encode", "face.png", "--max-bytes", given)
     assert done.returncode == 2
     assert b"is not a number of bytes: write it like 1024, 10k or 1.5M" in done.stderr
+
+
+def test_a_file_where_a_folder_belongs_is_said_with_and_without_force(run_cli, face, tmp_path):
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    shutil.copy(face, tmp_path / "in" / "sub" / "a.png")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "sub").write_text("mine")
+    for force in ((), ("-f",)):
+        done = run_cli("encode", "in", "-o", "out", *force)
+        assert done.returncode == 1
+        assert b"a part of the path is not a folder" in done.stderr
+    assert (tmp_path / "out" / "sub").read_text() == "mine"
+
+
+def test_json_is_written_without_a_standard_error(run_cli, face, tmp_path):
+    command = [sys.executable, "-m", "facecodec", "encode", "face.png", "--json"]
+    shell = " ".join(map(shlex.quote, command)) + " 2>&-"
+    done = subprocess.run(["sh", "-c", shell], cwd=tmp_path, capture_output=True)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["output"] == "face.fic"
 
 
 def test_a_dry_run_tells_what_would_be_written_and_writes_nothing(run_cli, face, tmp_path):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from conftest import DATA, PATIENCE
+from facecodec.cli.files import Job
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
 
@@ -137,6 +138,17 @@ def test_what_fails_is_in_the_table_and_what_is_done_is_not_done_again(
     assert [each["input"] for each in results if "bytes" in each] == ["in/05.png"]
     assert sum("skipped" in each for each in results) == 19
     assert (tmp_path / "out/00.fic").read_bytes() == b"mine"
+
+
+def test_a_shard_is_worth_a_worker(tmp_path):
+    from facecodec.cli.cluster import shared_out
+
+    shards = [Job(tmp_path / f"{number}.tar", None) for number in range(20)]
+    assert shared_out(shards, 64) == (20, 1)
+    assert shared_out(shards, 4) == (4, 1)
+    pictures = [Job(tmp_path / f"{number}.png", None) for number in range(20)]
+    assert shared_out(pictures, 64) == (2, 16)
+    assert shared_out([], 64)[0] == 1
 
 
 def test_shards_are_done_by_a_worker_each(cluster, run_cli, tmp_path):

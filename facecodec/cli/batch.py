@@ -133,7 +133,7 @@ class Reporter:
         )
         self.text = self.json_to is not sys.stderr
         self.chatty = self.text and not quiet
-        self.interactive = self.chatty and sys.stderr.isatty()
+        self.interactive = self.chatty and sys.stderr is not None and sys.stderr.isatty()
         self.noted: set[str | None] = set()
         self.progress: Any = None
 
@@ -248,7 +248,7 @@ def run(
     elif total > 1 and reporter.interactive and not reporter.json_to:
         bpp = (
             f": {done['bytes']} bytes in .fic files, {8 * done['bytes'] / done['pixels']:.3f} bpp"
-            if jobs
+            if done["pixels"]
             else ""
         )
         reporter.line(f"{done['inputs']} done{kept}{bpp}")

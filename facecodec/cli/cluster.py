@@ -46,7 +46,7 @@ def run_on_cluster(
 def _results(jobs: Sequence[Job], recode: Recode) -> Iterator[tuple[Job, Result]]:
     DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    workers = max(1, min(int(ray.cluster_resources().get("CPU", 1)), -(-len(jobs) // BATCH)))
+    workers, batch = shared_out(jobs, int(ray.cluster_resources().get("CPU", 1)))
     table = ray.data.from_items(
         [
             {"number": number, "job": pickle.dumps(_absolute(job))}
@@ -58,12 +58,21 @@ def _results(jobs: Sequence[Job], recode: Recode) -> Iterator[tuple[Job, Result]
     done = table.map_batches(
         _Worker,
         fn_constructor_args=(replace(recode, task=replace(recode.task, force=True)), settings),
-        batch_size=BATCH,
+        batch_size=batch,
         compute=ActorPoolStrategy(size=workers),
     )
     for row in done.iter_rows():
         for member, result in pickle.loads(row["results"]):
             yield replace(jobs[row["number"]], member=member), result
+
+
+def shared_out(jobs: Sequence[Job], cores: int) -> tuple[int, int]:
+    """Returns the number of workers, and of jobs that a worker takes at a time.
+
+    A shard is worth a worker: it has thousands of pictures.
+    """
+    batch = 1 if any(job.is_shard for job in jobs) else BATCH
+    return max(1, min(cores, -(-len(jobs) // batch))), batch
 
 
 def _connect(address: str) -> None:

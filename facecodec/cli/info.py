@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from facecodec.cli.batch import max_pixels_option
 from facecodec.cli.console import complain, end, tell, tell_json
 from facecodec.cli.files import STANDARD, Job
 from facecodec.cli.outputs import read_input, write_output
@@ -37,12 +38,16 @@ KEPT, LEFT_OUT = (255.0, 220.0, 0.0), (20.0, 40.0, 160.0)  # RGB colours of the 
     type=LocalPath(),
     help="Draw where the one FILE keeps samples.",
 )
+@max_pixels_option
+@click.option("-f", "--force", is_flag=True, help="Overwrite files that exist.")
 def info(
     names: tuple[str, ...],
     as_json: bool,
     escapes: bool,
     folder: Path | None,
     heatmap: Path | None,
+    max_pixels: int,
+    force: bool,
 ) -> None:
     """Show what .fic files contain: size, quality, model, streams and their bytes.
 
@@ -56,11 +61,12 @@ def info(
         try:
             job = Job(None if name == STANDARD else to_path(name), None)
             data = read_input(job)
-            facts = {"input": name} | describe(data, escapes)
+            facts = {"input": name} | describe(data, escapes, max_pixels)
             if folder is not None:
-                extract(data, job, folder)
+                extract(data, job, folder, max_pixels, force)
             if heatmap is not None:
-                write_output(Job(job.source, heatmap), draw_allocation(data), force=False)
+                drawn = draw_allocation(data, max_pixels)
+                write_output(Job(job.source, heatmap), drawn, force)
         except UsageError:
             raise
         except Exception as error:
@@ -77,7 +83,9 @@ def info(
     end(failed, len(names))
 
 
-def describe(data: bytes, escapes: bool = False) -> dict[str, Any]:
+def describe(
+    data: bytes, escapes: bool = False, max_pixels: int = DEFAULT_MAX_PIXELS
+) -> dict[str, Any]:
     """Returns the facts that `info --json` prints (docs/cli.md), without the input's name.
 
     With `escapes` it also counts escapes if the model is installed, which reads all symbols. Raises
@@ -101,7 +109,7 @@ def describe(data: bytes, escapes: bool = False) -> dict[str, Any]:
         for stream, name in zip(streams, codec.stream_names, strict=False):
             stream["name"] = name
         if escapes:
-            check_size(parsed.width, parsed.height, DEFAULT_MAX_PIXELS)
+            check_size(parsed.width, parsed.height, max_pixels)
             counts = codec.count_escapes(parsed)
             for stream in streams:
                 stream["escapes"] = counts[stream["name"]]
@@ -122,7 +130,7 @@ def describe(data: bytes, escapes: bool = False) -> dict[str, Any]:
     }
 
 
-def extract(data: bytes, source: Job, folder: Path) -> None:
+def extract(data: bytes, source: Job, folder: Path, max_pixels: int, force: bool) -> None:
     """Writes the images inside a file to DIR/NAME-IMAGE. Raises OutputError.
 
     Raises FormatError if files of this family contain no images.
@@ -130,7 +138,7 @@ def extract(data: bytes, source: Job, folder: Path) -> None:
     from facecodec.codec import codec_of, open_container
     from facecodec.families import Illustrated
 
-    parsed = open_container(data)
+    parsed = open_container(data, max_pixels)
     codec = codec_of(parsed)
     codec.count_escapes(parsed)  # checks that the file decodes before anything is written
     if not isinstance(codec.family, Illustrated):
@@ -138,11 +146,11 @@ def extract(data: bytes, source: Job, folder: Path) -> None:
     stem = "stdin" if source.source is None else source.source.stem
     for name, content in codec.family.images(parsed.streams).items():
         write_output(
-            Job(source.source, folder / f"{stem}-{name}", makes_folders=True), content, force=False
+            Job(source.source, folder / f"{stem}-{name}", makes_folders=True), content, force
         )
 
 
-def draw_allocation(data: bytes) -> bytes:
+def draw_allocation(data: bytes, max_pixels: int) -> bytes:
     """Returns a PNG file of the grey picture under its allocation.
 
     Yellow regions keep all samples, blue ones none. Raises FormatError if the family keeps all
@@ -156,7 +164,7 @@ def draw_allocation(data: bytes) -> bytes:
     from facecodec.families.hyperlatent import bands
     from facecodec.images import write
 
-    parsed = open_container(data)
+    parsed = open_container(data, max_pixels)
     codec = codec_of(parsed)
     size = (parsed.height, parsed.width)
     if not isinstance(codec.family, Allocating):

@@ -62,6 +62,13 @@ def outputs_there(jobs: Iterable[Job]) -> set[Job]:
     return found
 
 
+def _make_folders(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:  # which here is not about the output
+        raise NotADirectoryError(errno.ENOTDIR, error.strerror, error.filename) from None
+
+
 def already_there(job: Job) -> OutputError:
     return OutputError(f"{job.target} exists: -f overwrites it")
 
@@ -102,7 +109,7 @@ def writing(job: Job, force: bool) -> Iterator[IO[bytes]]:
                 yield file
         else:
             if job.makes_folders:
-                job.target.parent.mkdir(parents=True, exist_ok=True)
+                _make_folders(job.target.parent)
             with _whole(
                 Path(os.path.realpath(job.target)), force, _permissions(job.source)
             ) as file:

@@ -32,7 +32,9 @@ class Bytes(click.ParamType):
     ) -> int:
         if isinstance(value, int):
             return value
-        found = re.fullmatch(r"([0-9]+|[0-9]*\.[0-9]+)([kM]?)B?", value, re.IGNORECASE | re.ASCII)
+        found = re.fullmatch(
+            r"([0-9]{1,15}|[0-9]{0,15}\.[0-9]+)([kM]?)B?", value, re.IGNORECASE | re.ASCII
+        )
         number = (
             int(float(found[1]) * {"": 1, "k": 10**3, "m": 10**6}[found[2].lower()]) if found else 0
         )

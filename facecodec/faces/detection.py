@@ -18,7 +18,7 @@ from facecodec.errors import ImageError, UsageError
 from facecodec.faces import INSTALL
 from facecodec.folders import cache_folder
 from facecodec.processes import usable_cores
-from facecodec.search.detector import MIN_FACE, SURE, enlarged, reduction
+from facecodec.search.detector import MIN_FACE, SURE, enlarged, main_face, reduction
 
 SAVE_EVERY = 200
 CACHE = "landmarks-2.json"  # the number grows when reading photographs changes; 2: upright
@@ -31,7 +31,7 @@ def find_landmarks(pictures: Iterable[Image.Image]) -> Iterable[np.ndarray | Non
     The main face is large and central. Raises UsageError without facenet-pytorch.
     """
     for boxes, _, points, size in _detections(pictures):
-        yield points[_main(boxes, size)] if len(boxes) else None
+        yield points[main_face(boxes, size)] if len(boxes) else None
 
 
 def find_faces(pictures: Iterable[Image.Image]) -> Iterable[np.ndarray]:
@@ -43,7 +43,7 @@ def find_faces(pictures: Iterable[Image.Image]) -> Iterable[np.ndarray]:
     for boxes, certainties, points, size in _detections(pictures):
         found = certainties >= SURE
         if len(boxes):
-            found[_main(boxes, size)] = True
+            found[main_face(boxes, size)] = True
         yield points[found]
 
 
@@ -73,16 +73,6 @@ def _detections(
                 enlarged(points.astype(np.float64), factor),
                 image.size,
             )
-
-
-def _main(boxes: np.ndarray, size: tuple[int, int]) -> int:
-    """Returns the index of the main face, by InsightFace's rule.
-
-    A face's score is its area minus twice the squared distance of its box from the centre.
-    """
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    offset = (boxes[:, :2] + boxes[:, 2:]) / 2 - np.array(size) / 2
-    return int(np.argmax(area - 2 * np.square(offset).sum(axis=1)))
 
 
 def cached_landmarks(

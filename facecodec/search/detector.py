@@ -71,13 +71,13 @@ class Detector:
         places = points.reshape(-1, 2, 5) * sides[:, :, None] + boxes[:, :2, None] - 1
         boxes = _moved(boxes, moves)
         picked = _suppressed(boxes, scores, 0.7, by_smaller=True)
-        main = picked[_main(boxes[picked], (size[1], size[0]))]
+        main = picked[main_face(boxes[picked], (size[1], size[0]))]
         return Face(places[main].T, float(scores[main]))
 
     def _proposed(self, sums: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """Returns the boxes (N, 4), x, y, x, y, that the first network takes for faces."""
         scale = 12 / MIN_FACE
-        found, scores = [np.empty((0, 4))], [np.empty(0)]
+        found, scores = [np.empty((0, 8))], [np.empty(0)]
         while min(size) * scale >= 12:
             to = (int(size[0] * scale + 1), int(size[1] * scale + 1))
             level = _averaged(sums, (0, 0, size[1], size[0]), to)
@@ -95,7 +95,6 @@ class Detector:
             found.append(np.concatenate([box, moved], 1)[picked])
             scores.append(score[picked])
             scale *= FACTOR
-        found[0] = np.empty((0, 8))
         boxes = np.concatenate(found)
         picked = _suppressed(boxes[:, :4], np.concatenate(scores), 0.7)
         return boxes[picked, 4:]
@@ -188,7 +187,7 @@ def _suppressed(
     return np.array(kept, np.int64)
 
 
-def _main(boxes: np.ndarray, size: tuple[int, int]) -> int:
+def main_face(boxes: np.ndarray, size: tuple[int, int]) -> int:
     """Returns the index of the main face, by InsightFace's rule.
 
     A face's score is its area minus twice the squared distance of its box from the centre.

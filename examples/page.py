@@ -26,8 +26,9 @@ PAGE = """<!doctype html>
 
 def main(photos: str, site: Path) -> None:
     faces = site / "faces"
-    subprocess.run(["facecodec", "encode", photos, "-o", f"{faces}/", "-q", "3"], check=True)
-    subprocess.run(["facecodec", "view", faces, "--script", site / "facecodec"], check=True)
+    # Where a photo fails, its line says why, and the others are on the page.
+    subprocess.run(["facecodec", "encode", photos, "-o", f"{faces}/", "-q", "3", "-f"])
+    subprocess.run(["facecodec", "view", faces, "--script", site / "facecodec", "-f"], check=True)
     pictures = [
         f'<fic-image src="{quote(path.relative_to(site).as_posix())}" alt="{html.escape(path.stem)}">'
         "</fic-image>"

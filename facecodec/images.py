@@ -281,6 +281,8 @@ def write(image: Image.Image, format: str) -> bytes:
     if format == "jpg" and len(exif) > MAX_JPEG_EXIF:
         raise ImageError(f"{len(exif)} bytes of EXIF do not fit into a JPEG file: decode to png")
     metadata = {"exif": exif, "icc_profile": image.info.get("icc_profile", b"")}
+    if format == "tiff" and exif:
+        options = {}  # libtiff, which compresses, cannot write EXIF's inner tables
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

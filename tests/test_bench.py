@@ -537,7 +537,9 @@ def test_a_folder_whose_name_ends_like_a_size_is_a_folder(tmp_path):
     assert load_dataset(str(tmp_path / "party@80"), None, faces=False).subjects[0].path.parent == (
         tmp_path / "party@80"
     )
+    (tmp_path / "party@80" / "2.png").write_bytes(b"damaged")
     sized = load_dataset(str(tmp_path / "party@80@10"), None, faces=False)
+    assert sized.subjects[1].path == tmp_path / "party@80" / "2.png"
     with Image.open(sized.subjects[0].path) as image:
         assert image.size == (10, 5)
 

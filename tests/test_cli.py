@@ -1292,6 +1292,9 @@ def test_coding_imports_nothing_heavy(run_cli, face, tmp_path, arguments):
         (["encode", "face.png", "-m", "L2-IPR"], 2, "did you mean l2-ipr"),
         (["encode", "http://127.0.0.1:1/f.png"], 1, "HTTP is read-only: give -o"),
         (["encode", "http://127.0.0.1:1/f.png", "-o", "f.fic"], 1, "cannot reach its server"),
+        (["encode", "face.png", "-o", "http://127.0.0.1:1/"], 2, "HTTP is read-only: give another"),
+        (["encode", "face.png", "--target-bpp", "0.01"], 1, "bits per pixel, more than 0.01"),
+        (["view", "some.tar", "-o", "page.html"], 1, "extract its .fic files first"),
         (["view", "face.png", "-o", "page.html"], 1, "not a .fic file"),
     ],
 )

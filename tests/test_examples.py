@@ -155,7 +155,9 @@ def test_a_web_page_shows_thirty_faces(shell, face, browser, tmp_path):
     for number in range(30):
         side = 48 + 4 * number
         face.resize((side, side)).save(tmp_path / "photos" / f'{number} & "more".png')
-    run(sys.executable, EXAMPLES / "page.py", "photos", "site")
+    (tmp_path / "photos" / "bad.jpg").write_bytes(b"")
+    for _ in range(2):
+        run(sys.executable, EXAMPLES / "page.py", "photos", "site")
     page = browser.new_page()
     browsing.serve(page, tmp_path / "site")
     page.goto(f"{browsing.ORIGIN}/index.html")

@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import ExifTags, Image, ImageCms
 
 from facecodec import images, plugins
 from facecodec.errors import ImageError
@@ -206,6 +206,18 @@ def test_the_size_of_jpeg_xl_is_read_from_its_header(size, contained):
     data = written_as("JXL", picture, effort=1, use_container=contained)
     assert data.startswith(plugins.JXL_CONTAINER if contained else plugins.JXL_CODESTREAM)
     assert plugins.jpegxl_size(data) == size
+
+
+@pytest.mark.parametrize("format", [each for each in images.WRITTEN if each != "ppm"])
+def test_the_inner_tables_of_exif_are_written(format, picture):
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = "2026:01:02 03:04:05"
+    exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "N"
+    image = Image.fromarray(picture)
+    image.info["exif"] = exif.tobytes()
+    read = Image.open(io.BytesIO(write(image, format))).getexif()
+    assert read.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal].startswith("2026")
+    assert read.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] == "N"
 
 
 @pytest.mark.parametrize("format", images.WRITTEN)

@@ -229,11 +229,13 @@ def test_results_of_one_codec_at_other_settings_and_for_faces_found_again_become
         point["recognition"] = {
             again: {"cosine": 0.9, "undetected": 1, "frr": 0.2, "frr_interval": None, "roc": []}
         }
+    more["codecs"]["webp"] = entry("WebP", True, [0.4])  # of bench quality
+    del more["codecs"]["webp"]["points"][0]["recognition"]
     more["skipped"] = {"avif": "no libavif"}
     redraw([results, more], [tmp_path / "stored"] * 2, tmp_path / "both")
     assert set(read(tmp_path / "both" / "results.json")["skipped"]) == {"avif", "jpegxl"}
     output = json.loads((tmp_path / "both" / "results.json").read_text())["codecs"]
-    assert set(output) == {"hevc", "ours", "jpeg"}
+    assert set(output) == {"hevc", "ours", "jpeg", "webp"}
     assert [sorted(point["recognition"]) for point in output["ours"]["points"]] == [
         [SEEN],
         [SEEN],

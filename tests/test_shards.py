@@ -109,6 +109,27 @@ def test_no_two_members_of_a_shard_get_one_name(run_cli, tmp_path):
     assert not (tmp_path / "z.tar").exists()
 
 
+def test_a_link_to_a_picture_is_an_error_of_its_own(run_cli, tmp_path):
+    write_shard(tmp_path / "x.tar", [("a.png", picture("red"))])
+    with tarfile.open(tmp_path / "x.tar", "a") as shard:
+        for name, kind in (("b.png", tarfile.LNKTYPE), ("c.png", tarfile.SYMTYPE)):
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = kind, "a.png"
+            shard.addfile(link)
+    done = run_cli("encode", "x.tar", "-o", "y.tar")
+    assert done.returncode == 1
+    for name in ("b.png", "c.png"):
+        said = f"x.tar/{name}: a link to a.png: pack it again with tar -h --hard-dereference"
+        assert said.encode() in done.stderr
+    assert list(read_shard(tmp_path / "y.tar")) == ["a.fic"]
+
+
+def test_a_member_that_is_there_twice_gets_no_advice_that_is_followed_already(run_cli, tmp_path):
+    write_shard(tmp_path / "x.tar", [("a.png", picture("red")), ("a.png", picture("blue"))])
+    done = run_cli("encode", "x.tar", "-o", "y.tar", "--keep-suffix")
+    assert b"x.tar/a.png: another member becomes a.png.fic too\n" in done.stderr
+
+
 def test_a_shard_whose_pictures_all_fail_leaves_the_one_before_it(run_cli, tmp_path):
     write_shard(tmp_path / "x.tar", [("a.png", b"no picture"), ("a.json", b"{}")])
     (tmp_path / "y.tar").write_bytes(b"mine")

@@ -95,10 +95,10 @@ def _curves(
 
 
 def _frr(recogniser: str, point: dict[str, Any]) -> float | None:
-    return point["recognition"].get(recogniser, {}).get("frr")
+    return point.get("recognition", {}).get(recogniser, {}).get("frr")
 
 
 def _lost(recogniser: str, point: dict[str, Any]) -> float | None:
     """Returns 1 - cosine, for a logarithmic axis; None if it is zero."""
-    cosine = point["recognition"].get(recogniser, {}).get("cosine")
+    cosine = point.get("recognition", {}).get(recogniser, {}).get("cosine")
     return None if cosine is None or cosine >= 1 else 1 - cosine

@@ -16,7 +16,7 @@ from PIL import Image
 from facecodec import images
 from facecodec.bench.codecs.fit import resized
 from facecodec.datasets import LFW_FOLDERS, Photo, photographs
-from facecodec.errors import UsageError
+from facecodec.errors import ImageError, UsageError
 from facecodec.faces.alignment import CUT, cut_face, scaled_template
 from facecodec.faces.detection import cached_landmarks
 from facecodec.folders import cache_folder, data_folder
@@ -144,7 +144,11 @@ def of_side(dataset: Dataset, side: int) -> Dataset:
     place = cache_folder() / "sized" / f"{Path(dataset.name).name}@{side}"
     subjects = []
     for number, subject in enumerate(dataset.subjects):
-        pixels = images.load(subject.path)
+        try:
+            pixels = images.load(subject.path)
+        except ImageError:  # the bench names it, and leaves it out
+            subjects.append(subject)
+            continue
         height, width = pixels.shape[:2]
         scale = side / max(height, width)
         path = _kept(place, number, subject)

@@ -117,6 +117,8 @@ def plan(
     """
     if out == "":
         raise UsageError("-o is empty: is a shell variable unset?")
+    if out not in (None, STANDARD) and is_read_only(to_path(out)):
+        raise UsageError(f"{out}: HTTP is read-only: give another -o")
     names = list(inputs) + (listed or [])
     if listed is None and not inputs:
         raise UsageError(

@@ -74,7 +74,8 @@ class Recode:
             def members() -> Iterator[Job]:
                 for info, content in contents:
                     path = PurePosixPath(info.name)
-                    if info.isreg() and path.suffix.lower() in self.wanted:
+                    linked = info.islnk() or info.issym()
+                    if (info.isreg() or linked) and path.suffix.lower() in self.wanted:
                         becomes = str(self.naming.of(path))
                         waiting.append((info, becomes, None))
                         yield replace(shard, member=Member(info.name, becomes, content))
@@ -90,9 +91,15 @@ class Recode:
 
             for job, result in run(members()):
                 info, name, _ = waiting.popleft()
-                if result.failure is None and name in coded:
-                    wrong = f"another member becomes {name} too: encode with --keep-suffix"
+                if info.islnk() or info.issym():
+                    wrong = (
+                        f"a link to {info.linkname}: pack it again with tar -h --hard-dereference"
+                    )
                     result = Result(failure=wrong)
+                if result.failure is None and name in coded:
+                    wrong = f"another member becomes {name} too"
+                    remedy = "" if self.naming.keeps else ": encode with --keep-suffix"
+                    result = Result(failure=wrong + remedy)
                 if result.failure is None and name in copied:
                     result = Result(failure=f"{name} is in the tar file already")
                 if result.failure is None:

@@ -90,7 +90,13 @@ class MaxRate:
 
     def encode(self, picture: Analysed) -> Encoded:
         height, width = picture.pixels.shape[:2]
-        return picture.within(int(self.bpp * width * height / 8))
+        try:
+            return picture.within(int(self.bpp * width * height / 8))
+        except ImageError:
+            least = 8 * len(picture.at(0).data) / (width * height)
+            raise ImageError(
+                f"q 1 takes {least:.3f} bits per pixel, more than {self.bpp:g}: try another model"
+            ) from None
 
 
 @dataclass(frozen=True)

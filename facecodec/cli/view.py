@@ -15,7 +15,7 @@ from facecodec.cli.files import Job
 from facecodec.cli.outputs import read_input, refuse_existing, write_output
 from facecodec.cli.paths import LocalPath
 from facecodec.cli.tasks import reason
-from facecodec.errors import UsageError
+from facecodec.errors import FormatError, UsageError
 
 
 @click.command()
@@ -97,6 +97,8 @@ def _checked(job: Job) -> bytes:
     """Returns the content of a .fic file. Raises FormatError for anything else."""
     from facecodec.container import unpack
 
+    if job.is_shard:
+        raise FormatError("extract its .fic files first")
     content = read_input(job)
     unpack(content)
     return content

@@ -186,10 +186,12 @@ class Analysed:
 
         files = []
         lowest = bisect_left(QUALITY_BYTES, True, key=lambda byte: good(self.unsearched(byte)))
-        if lowest <= MAX_QUALITY_BYTE:
-            checked = self._search is not None
-            files.append(self._file(self._analysed(lowest), lowest, checked))
-        if self._search is not None:
+        if self._search is None:
+            if lowest <= MAX_QUALITY_BYTE:
+                files.append(self.at(lowest))
+        else:
+            if lowest <= MAX_QUALITY_BYTE:
+                files.append(self._file(self._analysed(lowest), lowest, checked=True))
             start = min(lowest, MAX_QUALITY_BYTE)
             searched = lowest_accepted(start, lambda byte: good(self.at(byte)))
             if searched is not None:

@@ -31,7 +31,7 @@ from facecodec.bench.protocols import (
     threshold_at_far,
     verification,
 )
-from facecodec.bench.subjects import FOLDS, Dataset, Subject, chosen
+from facecodec.bench.subjects import Dataset, Subject, chosen
 from facecodec.errors import UsageError
 from facecodec.processes import usable_cores
 
@@ -199,7 +199,7 @@ def bench_results(
         ]
     if "budget" in parts and any(point.distances for point in points):
         found["differences"] = differences(points, people, dataset.gallery)
-    if "verify" in parts and len({pair.fold for pair in dataset.pairs}) == FOLDS:
+    if "verify" in parts and dataset.has_all_folds:
         for codec, entry in found["codecs"].items():
             for numbers in entry["points"]:
                 for spec, accuracy in verify(bench, dataset, codec, numbers["setting"]).items():

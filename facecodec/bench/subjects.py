@@ -62,6 +62,11 @@ class Dataset:
     gallery: int = 1
     pairs: list[Pair] = field(default_factory=list)
 
+    @property
+    def has_all_folds(self) -> bool:
+        """Returns whether there are pairs in each of the folds, as verification needs."""
+        return len({pair.fold for pair in self.pairs}) == FOLDS
+
 
 def load_dataset(
     name: str, data: Path | None, limit: int | None = None, faces: bool = True
@@ -113,7 +118,7 @@ def in_pairs(dataset: Dataset) -> Dataset:
 
     Raises UsageError if there are no pairs in one of the folds.
     """
-    if len({pair.fold for pair in dataset.pairs}) < FOLDS:
+    if not dataset.has_all_folds:
         raise UsageError("pairs are measured on the whole of lfw: leave out --limit and --dataset")
     return chosen(
         dataset, sorted({index for pair in dataset.pairs for index in (pair.first, pair.second)})

@@ -65,10 +65,11 @@ class Recode:
             coded: set[str] = set()
             copied: set[str] = set()
 
-            def copy(info: tarfile.TarInfo, content: Any) -> None:
+            def pass_on(info: tarfile.TarInfo, content: Any) -> None:
                 if info.name in coded:
                     raise FormatError(f"{info.name} is in it already, and a picture becomes it too")
-                copied.add(info.name)
+                if info.name.endswith(self.naming.suffix):  # only these can be an output's name
+                    copied.add(info.name)
                 _add(target, info, content)
 
             def members() -> Iterator[Job]:
@@ -82,12 +83,12 @@ class Recode:
                     elif waiting:
                         waiting.append((info, info.name, content))
                     else:
-                        copy(info, content)
+                        pass_on(info, content)
 
             def keep() -> None:
                 while waiting and waiting[0][2] is not None:
                     info, _, content = waiting.popleft()
-                    copy(info, content or b"")
+                    pass_on(info, content or b"")
 
             for job, result in run(members()):
                 info, name, _ = waiting.popleft()

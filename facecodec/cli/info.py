@@ -150,7 +150,7 @@ def extract(data: bytes, source: Job, folder: Path, max_pixels: int, force: bool
         )
 
 
-def draw_allocation(data: bytes, max_pixels: int) -> bytes:
+def draw_allocation(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> bytes:
     """Returns a PNG file of the grey picture under its allocation.
 
     Yellow regions keep all samples, blue ones none. Raises FormatError if the family keeps all

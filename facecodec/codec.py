@@ -215,8 +215,9 @@ def open_container(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> contain
     Raises FormatError for anything but a .fic file. Raises ImageError for more than `max_pixels`,
     before any memory is allocated for them.
     """
-    if isinstance(data, str):
-        raise TypeError("decoding takes the bytes of a file, not its name: open(name, 'rb').read()")
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        given = type(data).__name__
+        raise TypeError(f"decoding takes the bytes of a file, not {given}: open(name, 'rb').read()")
     parsed = container.unpack(bytes(data))
     check_size(parsed.width, parsed.height, max_pixels)
     return parsed

@@ -41,6 +41,7 @@ from facecodec.bench.run import (
     bd_rates,
     differences,
     measure,
+    readable,
     rejected_queries,
     results,
 )
@@ -697,6 +698,18 @@ def test_a_folder_with_a_corrupt_image_is_measured_without_it(
         "torn.png",
     ]
     assert b"torn.png could not be read" in done.stdout
+
+
+def test_a_photograph_that_cannot_be_opened_is_left_out(tmp_path, picture):
+    Image.fromarray(picture).save(tmp_path / "whole.png")
+    files = [Subject(tmp_path / name, "someone", None) for name in ("gone.png", "whole.png")]
+    bench = Bench({}, Store(tmp_path / "bench.sqlite"))
+    try:
+        left, unreadable = readable(bench, Dataset("faces", files))
+    finally:
+        bench.close()
+    assert [subject.path.name for subject in left.subjects] == ["whole.png"]
+    assert unreadable == [str(tmp_path / "gone.png")]
 
 
 def test_photographs_are_measured_and_shown_upright(tmp_path):

@@ -1,3 +1,4 @@
+import io
 import json
 import math
 import os
@@ -99,8 +100,9 @@ def test_escapes_are_counted_without_keeping_symbols(monkeypatch, path):
 def test_a_name_in_place_of_content_is_told_what_to_do(tiny):
     with pytest.raises(ImageError, match=r"not str: open a file with PIL.Image.open"):
         tiny.encode("face.png")
-    with pytest.raises(TypeError, match=r"the bytes of a file, not its name"):
-        tiny.decode("face.fic")
+    for wrong in ("face.fic", io.BytesIO(b"file"), 3, None):
+        with pytest.raises(TypeError, match=f"the bytes of a file, not {type(wrong).__name__}"):
+            tiny.decode(wrong)
 
 
 def test_the_best_quality_within_a_limit_is_found(tiny, picture):

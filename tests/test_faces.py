@@ -601,6 +601,10 @@ def test_landmarks_are_found_once_and_kept(tmp_path, monkeypatch):
     assert len(json.loads(cache.read_text())) == 3
     assert [path.name for path in cache.parent.iterdir()] == ["landmarks.json"]
 
+    gone, again = detection.cached_landmarks([tmp_path / "gone.png", face], cache)
+    assert gone is None
+    np.testing.assert_array_equal(points.round(3), again)
+
 
 def test_missing_facenet_pytorch_is_an_error_with_its_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "facenet_pytorch", None)

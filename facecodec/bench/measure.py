@@ -158,14 +158,20 @@ class Bench:
             known |= fresh
         return [
             _measured({part: known[each] for part, each in parts.items()})
-            if parts[PICTURE] in known
+            if parts.get(PICTURE) in known
             else None
             for parts in keys
         ]
 
     def _keys(self, coded: tuple[str, ...], subject: Subject) -> dict[Part, bytes]:
-        """Returns the key of each part of a measurement. `coded` identifies codec and setting."""
-        read = (*coded, READING, _digest(subject.path))
+        """Returns the key of each part of a measurement. `coded` identifies codec and setting.
+
+        There are none if the photograph's file cannot be read.
+        """
+        try:
+            read = (*coded, READING, _digest(subject.path))
+        except OSError:
+            return {}
         keys: dict[Part, bytes] = {PICTURE: key(*read, PICTURE)}
         for spec in self.specs:
             known = _identity(self.recognisers[spec.recogniser])

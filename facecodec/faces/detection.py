@@ -82,20 +82,34 @@ def cached_landmarks(
 ) -> list[np.ndarray | None]:
     """Returns the landmarks (5, 2) of each file's main face, in the upright picture, or None.
 
+    A file that cannot be read has none.
+
     `cache` is a JSON file, by the content of photographs; it is read first and then extended. By
     default it lies in the user's cache folder.
     """
     cache = cache_folder() / CACHE if cache is None else cache
     known = json.loads(cache.read_text()) if cache.exists() else {}
-    keys = [hashlib.sha256(file.read_bytes()).hexdigest()[:32] for file in files]
-    missing = [(key, file) for key, file in zip(keys, files, strict=True) if key not in known]
+    keys = [_key(file) for file in files]
+    missing = [
+        (key, file)
+        for key, file in zip(keys, files, strict=True)
+        if key is not None and key not in known
+    ]
     found = _in_files([file for _, file in missing])
     for done, ((key, _), points) in enumerate(zip(missing, found, strict=True), 1):
         known[key] = None if points is None else points.round(3).tolist()
         if done % SAVE_EVERY == 0 or done == len(missing):
             _save(known, cache)
             report(done, len(missing))
-    return [None if known[key] is None else np.array(known[key]) for key in keys]
+    places = (None if key is None else known[key] for key in keys)
+    return [None if place is None else np.array(place) for place in places]
+
+
+def _key(file: Path) -> str | None:
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()[:32]
+    except OSError:
+        return None
 
 
 def _in_files(files: list[Path]) -> Iterator[np.ndarray | None]:

@@ -26,7 +26,7 @@ from facecodec.search.files import FACES, search_file
 from facecodec.search.graphs import Graph, Transform
 from facecodec.search.objective import GradientRecogniser
 from facecodec.template import SIZE, similarity
-from facecodec.training.config import load_config
+from facecodec.training.config import Config, load_config
 from facecodec.training.gradients import TEACHERS, write_faces, write_model
 
 ROOT = Path(__file__).parents[1]
@@ -44,13 +44,18 @@ def main(people: int | None) -> None:
     if people is not None:
         compare(people)
         return
-    for name, trained in CONFIGURATIONS.items():
+    for name in CONFIGURATIONS:
         model = ROOT / "weights" / f"{name}.safetensors"
-        path = write_model(model, load_config(ROOT / "configs" / f"{trained}.toml"))
+        path = write_model(model, configuration(name))
         print(f"{path.relative_to(ROOT)}: {path.stat().st_size} bytes")
     path = search_file(model).with_name(FACES)
     write_faces(path, ROOT / "weights" / "recognisers" / "mobilefacenet-ms1m.onnx")
     print(f"{path.relative_to(ROOT)}: {path.stat().st_size} bytes")
+
+
+def configuration(name: str) -> Config:
+    """Returns the configuration of the last run that trained a shipped model."""
+    return load_config(ROOT / "configs" / f"{CONFIGURATIONS.get(name, name)}.toml")
 
 
 def compare(people: int) -> None:

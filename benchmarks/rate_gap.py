@@ -12,7 +12,6 @@ which shows how well the entropy model fits these pictures (Xiao et al. 2022, se
 from __future__ import annotations
 
 import argparse
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +27,9 @@ from facecodec.families.hyperprior import Hyperprior
 from facecodec.families.sliced import Sliced
 from facecodec.folders import data_root
 from facecodec.sessions import pad
-from facecodec.training.starts import begin, load_start
+from facecodec.training.starts import begin, build_network, load_start
 from facecodec.training.validation import to_tensor
+from freeze_search import configuration
 
 
 def ideal_bits(tables: Tables, symbols: np.ndarray, indices: np.ndarray) -> np.ndarray:
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     arguments = parser.parse_args()
     codec = facecodec.open_model(arguments.model)
-    network = import_module(f"facecodec.networks.{codec.card.family}").build().eval()
+    network = build_network(configuration(codec.card.name)).eval()
     begin(network, load_start(codec.card.path)[0], codec.card.path)
     photos = lfw(data_root(arguments.data), "test")
     files = [photo.path for photo in photos[:: len(photos) // arguments.images]]

@@ -94,7 +94,7 @@ def test_every_promise_of_the_security_page_names_a_test_that_is_there():
             assert f"def {test}(" in (CHECKOUT / file).read_text() or not test, (file, test)
 
 
-@pytest.mark.parametrize("page", ["training.md", "bakeoff.md"])
+@pytest.mark.parametrize("page", ["training.md", "trained.md", "bakeoff.md"])
 def test_commands_of_training_name_files_that_are_there_or_that_one_before_wrote(page):
     text = (CHECKOUT / "docs" / page).read_text()
     commands = re.findall(r"^    .*facecodec (train|freeze|encode) (.*?)(?: &|  #.*)?$", text, re.M)

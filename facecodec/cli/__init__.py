@@ -70,7 +70,7 @@ def cli() -> None:
       facecodec decode face.fic             writes face.png
       find . -name '*.jpg' -print0 | facecodec encode --files0-from - -o out/
 
-    Exit status: 0 all good, 1 some input failed, 2 wrong usage, 130 interrupted.
+    Exit status: 0 all good, 1 some input failed, 2 wrong usage, 130 or 143 interrupted.
     """
 
 

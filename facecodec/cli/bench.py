@@ -43,7 +43,7 @@ def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 default="lfw",
                 show_default=True,
                 metavar="NAME|FOLDER",
-                help="docs/data.md.",
+                help="lfw, celeba-hq or another set of docs/data.md, or a folder of photographs.",
             ),
             click.option("--data", "data", type=folder, metavar="DIR", help="Folder of datasets."),
             click.option(
@@ -57,7 +57,7 @@ def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--model",
                 "models",
                 multiple=True,
-                metavar="NAME",
+                metavar="NAME[:Q,...]",
                 help="Model; the default model if none is given.",
             ),
             click.option(

@@ -52,9 +52,9 @@ def embed(
     If the face has another size than the model's head knows, the recogniser that taught the head
     embeds it from the decoded picture. A file without a face is an error.
 
-    INPUT is a .fic file, a folder of .fic files, or '-'. Embeddings have length 1. Their space is
-    that of the recogniser in the output: compare them by cosine, with each other or with that
-    recogniser's.
+    INPUT is a .fic file, a folder of .fic files, a URL, or '-'. Embeddings have length 1. Their
+    space is that of the recogniser in the output: compare them by cosine, with each other or with
+    that recogniser's.
     """
     names = [*inputs, *(files.read_list(files0_from) if files0_from else [])]
     if not names:

@@ -77,6 +77,25 @@ def test_a_shard_becomes_one_with_its_other_files_and_its_order_kept(
     assert Image.open(io.BytesIO(back["a/001.ppm"])).size == (40, 30)
 
 
+@pytest.mark.parametrize("kept", [16, 1 << 20])
+def test_members_behind_pictures_keep_their_order_and_content(run_cli, tmp_path, monkeypatch, kept):
+    members = [("a.png", picture("red"))]
+    members += [(f"{number}.bin", bytes([number]) * (50 + number)) for number in range(9)]
+    members += [("b.png", picture("blue")), ("b.bin", b"b" * 70), ("c.png", b"no picture")]
+    members += [("c.bin", b""), ("d.bin", b"d" * 99)]
+    write_shard(tmp_path / "x.tar", members)
+    monkeypatch.setattr("facecodec.cli.shards.KEPT", kept)
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(cli, ["encode", "x.tar", "-o", "y.tar", "-j", "2"])
+    assert done.exit_code == 1
+    written = read_shard(tmp_path / "y.tar")
+    assert {name: content for name, content in written.items() if name.endswith(".bin")} == {
+        name: content for name, content in members if name.endswith(".bin")
+    }
+    assert [name for name in written if name.endswith(".fic")] == ["a.fic", "b.fic"]
+    assert list(written)[:2] == ["a.fic", "0.bin"]
+
+
 def test_a_bad_picture_in_a_shard_costs_only_itself(run_cli, tmp_path):
     members = [
         ("a.png", picture("red")),
@@ -105,20 +124,25 @@ def test_no_two_members_of_a_shard_get_one_name(run_cli, tmp_path):
     write_shard(tmp_path / "x.tar", [("a.png", picture("red")), ("a.fic", b"1")])
     done = run_cli("encode", "x.tar", "-o", "z.tar")
     assert done.returncode == 1
-    assert b"x.tar: a.fic is in it already, and a picture becomes it too" in done.stderr
-    assert not (tmp_path / "z.tar").exists()
+    taken = (
+        "x.tar/a.fic: a picture before it in the tar file becomes it too: encode with --keep-suffix"
+    )
+    assert taken.encode() in done.stderr
+    assert b"1 of 2 inputs failed, 1 done" in done.stderr
+    assert read_shard(tmp_path / "z.tar")["a.fic"] != b"1"
 
 
 def test_a_link_to_a_picture_is_an_error_of_its_own(run_cli, tmp_path):
     write_shard(tmp_path / "x.tar", [("a.png", picture("red"))])
     with tarfile.open(tmp_path / "x.tar", "a") as shard:
-        for name, kind in (("b.png", tarfile.LNKTYPE), ("c.png", tarfile.SYMTYPE)):
+        kinds = {"b.png": tarfile.LNKTYPE, "c.png": tarfile.SYMTYPE, "d.dat": tarfile.SYMTYPE}
+        for name, kind in kinds.items():
             link = tarfile.TarInfo(name)
             link.type, link.linkname = kind, "a.png"
             shard.addfile(link)
     done = run_cli("encode", "x.tar", "-o", "y.tar")
     assert done.returncode == 1
-    for name in ("b.png", "c.png"):
+    for name in kinds:
         said = f"x.tar/{name}: a link to a.png: pack it again with tar -h --hard-dereference"
         assert said.encode() in done.stderr
     assert list(read_shard(tmp_path / "y.tar")) == ["a.fic"]

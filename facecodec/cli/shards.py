@@ -12,6 +12,7 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryFile
 from typing import IO, Any
 
 from facecodec.cli.files import Job, Member, Naming
@@ -24,6 +25,7 @@ _tarfile: Any = tarfile  # type checkers do not know its EOFHeaderError
 # tarfile raises the last two for malformed numbers and for very long chains of headers.
 UNREADABLE = (tarfile.TarError, OSError, ValueError, RecursionError)
 Contents = Iterator[tuple[tarfile.TarInfo, bytes]]
+KEPT = 1 << 26  # bytes of one temporary file with members that wait for pictures before them
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class Recode:
     def __call__(self, shard: Job, run: Runner) -> Iterator[tuple[Job, Result]]:
         """Yields every picture in the shard with its result, and then the shard's failure, if any.
 
-        A picture that fails is left out of the output. If all fail, there is no output.
+        A picture that fails is left out of the output. So is a member whose name a picture's output
+        took. If all pictures fail, there is no output.
         """
         succeeded: set[bool] = set()
         try:
@@ -60,47 +63,50 @@ class Recode:
     ) -> Iterator[tuple[Job, Result]]:
         sink: Any = output  # tarfile only calls its `write`
         with tarfile.open(fileobj=sink, mode="w|", format=tarfile.PAX_FORMAT) as target:
-            # Members with their output's name and content; None for a picture being coded.
-            waiting = deque[tuple[tarfile.TarInfo, str, bytes | None]]()
+            # Members, and the name of a picture's output or where another's content is kept.
+            waiting = deque[tuple[tarfile.TarInfo, str | _Kept]]()
+            kept = _Kept()
             coded: set[str] = set()
             copied: set[str] = set()
+            left_out: list[tuple[Job, Result]] = []
+            remedy = "" if self.naming.keeps else ": encode with --keep-suffix"
 
-            def pass_on(info: tarfile.TarInfo, content: Any) -> None:
+            def pass_on(info: tarfile.TarInfo, content: bytes) -> None:
                 if info.name in coded:
-                    raise FormatError(f"{info.name} is in it already, and a picture becomes it too")
+                    wrong = "a picture before it in the tar file becomes it too" + remedy
+                    job = replace(shard, member=Member(info.name, info.name, b""))
+                    left_out.append((job, Result(failure=wrong)))
+                    return
                 if info.name.endswith(self.naming.suffix):  # only these can be an output's name
                     copied.add(info.name)
                 _add(target, info, content)
 
             def members() -> Iterator[Job]:
+                nonlocal kept
                 for info, content in contents:
                     path = PurePosixPath(info.name)
-                    linked = info.islnk() or info.issym()
-                    if (info.isreg() or linked) and path.suffix.lower() in self.wanted:
+                    if self._is_picture(info):
                         becomes = str(self.naming.of(path))
-                        waiting.append((info, becomes, None))
+                        waiting.append((info, becomes))
                         yield replace(shard, member=Member(info.name, becomes, content))
                     elif waiting:
-                        waiting.append((info, info.name, content))
+                        if kept.size > KEPT:
+                            kept = _Kept()
+                        kept.add(content)
+                        waiting.append((info, kept))
                     else:
                         pass_on(info, content)
 
-            def keep() -> None:
-                while waiting and waiting[0][2] is not None:
-                    info, _, content = waiting.popleft()
-                    pass_on(info, content or b"")
-
             for job, result in run(members()):
-                info, name, _ = waiting.popleft()
+                info, name = waiting.popleft()
+                assert isinstance(name, str), "only pictures are run"
                 if info.islnk() or info.issym():
                     wrong = (
                         f"a link to {info.linkname}: pack it again with tar -h --hard-dereference"
                     )
                     result = Result(failure=wrong)
                 if result.failure is None and name in coded:
-                    wrong = f"another member becomes {name} too"
-                    remedy = "" if self.naming.keeps else ": encode with --keep-suffix"
-                    result = Result(failure=wrong + remedy)
+                    result = Result(failure=f"another member becomes {name} too{remedy}")
                 if result.failure is None and name in copied:
                     result = Result(failure=f"{name} is in the tar file already")
                 if result.failure is None:
@@ -108,7 +114,16 @@ class Recode:
                     info.name = name
                     _add(target, info, result.data)
                 yield job, replace(result, data=b"")
-                keep()
+                while waiting and isinstance(place := waiting[0][1], _Kept):
+                    pass_on(waiting.popleft()[0], place.next())
+            yield from left_out
+
+    def _is_picture(self, info: tarfile.TarInfo) -> bool:
+        """Returns whether a member is to be coded, or is a link to one that is."""
+        names = [info.name] if info.isreg() else []
+        if info.islnk() or info.issym():
+            names = [info.name, info.linkname]
+        return any(PurePosixPath(name).suffix.lower() in self.wanted for name in names)
 
 
 class _Info(tarfile.TarInfo):
@@ -166,6 +181,31 @@ def _add(target: tarfile.TarFile, info: tarfile.TarInfo, content: bytes) -> None
 def _forget_members(archive: Any) -> None:
     """Empties tarfile's list of members, which would grow with the archive."""
     archive.members.clear()
+
+
+class _Kept:
+    """A temporary file with contents, which are read in the order in which they were added.
+
+    In memory they would take more than the pictures: a tar file may have anything between two.
+    """
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._file = TemporaryFile()  # noqa: SIM115 - it ends with the last member that waits
+        self._sizes = deque[int]()
+        self._read = 0
+
+    def add(self, content: bytes) -> None:
+        self._file.seek(self.size)
+        self._file.write(content)
+        self.size += len(content)
+        self._sizes.append(len(content))
+
+    def next(self) -> bytes:
+        self._file.seek(self._read)
+        content = self._file.read(self._sizes.popleft())
+        self._read += len(content)
+        return content
 
 
 @dataclass

@@ -107,11 +107,13 @@ def _checked(job: Job) -> bytes:
 def show(make_page: Callable[[str], bytes]) -> None:
     """Serves a page and opens it in the user's browser, until it is closed or Ctrl-C is pressed."""
     import webbrowser
+    from threading import Thread
 
     from facecodec.cli.serve import PageServer
 
     with PageServer(make_page) as server:
         complain(f"showing {server.address} until it is closed; Ctrl-C ends it")
-        webbrowser.open(server.address)
+        # Some browsers return only when they are closed, and would wait for a page until then.
+        Thread(target=webbrowser.open, args=(server.address,), daemon=True).start()
         with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever(poll_interval=0.1)

@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def photos(limit: int) -> list[Image.Image]:
-    """Returns `count` photographs of LFW test people, spread over all of them."""
+    """Returns `limit` photographs of LFW test people, spread over all of them."""
     found = photographs("lfw", "test", None)
     return [Image.open(photo.path) for photo in found[:: max(1, len(found) // limit)][:limit]]
 

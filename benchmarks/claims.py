@@ -3,6 +3,7 @@
     python benchmarks/claims.py [--limit N] [--data DIR] [--lfic NAME] [--compact NAME]
         [--joint MODEL RECOGNISER.onnx]
 
+It needs `weights/l2-baseline.safetensors`, which docs/trained.md says how to make.
 Photographs are of the LFW test people. FRR at FAR 1% is by the bench's protocol, with one
 recogniser against which the models were trained and one against which they were not. A saving is
 1 - rate / the rate at which the other codec's FRR is as low, at each of lfic's qualities. If the
@@ -21,16 +22,15 @@ from pathlib import Path
 
 import numpy as np
 
-from facecodec.bench import SEEN
+from facecodec.bench import SEEN, UNSEEN
 from facecodec.bench.intervals import draws, frr_draws, interval
 from facecodec.bench.measure import Bench, EmbeddingSpec, open_bench
 from facecodec.bench.metrics import rate_at, rates_at
 from facecodec.bench.protocols import MIN_QUERIES, galleries
 from facecodec.bench.run import Point, measure, verify
-from facecodec.bench.subjects import Dataset, chosen, load_dataset
+from facecodec.bench.subjects import Dataset, in_pairs, load_dataset
 from facecodec.folders import data_root
 
-UNSEEN = "mobileface-v2"
 REFERENCES = {"jpeg2000": (160, 80, 40, 28), "webp": (1, 10, 30, 50), "jpeg": (8, 15, 22, 30)}
 BASELINE = ("l2-baseline", (1, 2, 3, 4, 6))
 LFIC = (1, 2, 3, 4, 5)
@@ -73,10 +73,7 @@ def main() -> None:
     bench = open_bench([SEEN, UNSEEN], root)
     try:
         points = measure(bench, subjects, settings)
-        whole = load_dataset("lfw", root)
-        paired = chosen(
-            whole, sorted({index for pair in whole.pairs for index in (pair.first, pair.second)})
-        )
+        paired = in_pairs(load_dataset("lfw", root))
         verified = {
             name: accuracies(bench, paired, name, settings[name])
             for name in (arguments.compact, "jpeg2000", "jpeg")

@@ -81,7 +81,7 @@ def main() -> None:
         panels.append((f"facecodec q {q}: {count} bytes", decoded))
     # A JPEG of the same size as the second of them, to look at beside it.
     budget = (OUT / f"face-q{QUALITIES[1]}.fic").stat().st_size
-    panels.append(smallest_fitting_jpeg(face, budget))
+    panels.append(largest_fitting_jpeg(face, budget))
 
     Console().print(table)
     for name, reason in reasons.items():
@@ -103,7 +103,7 @@ def fitted(face: Image.Image, name: str, limit: int) -> Image.Image:
     return Image.fromarray(decoded)
 
 
-def smallest_fitting_jpeg(face: Image.Image, budget: int) -> tuple[str, Image.Image]:
+def largest_fitting_jpeg(face: Image.Image, budget: int) -> tuple[str, Image.Image]:
     """Returns the best JPEG of at most `budget` bytes, or quality 1 if none is that small."""
     best = b""
     for quality in range(1, 101):

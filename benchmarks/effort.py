@@ -30,11 +30,11 @@ from facecodec.faces.recognisers import Recogniser, recogniser_file
 from facecodec.images import load
 from facecodec.search.crops import Crop
 from facecodec.template import similarity
+from facecodec.training.gradients import TEACHERS
 
-TAUGHT = ("mobilefacenet-ms1m", "espressif-mbf", "retail-0095")
 CHOOSES = ("insightface-y1",)
 UNSEEN = ("mobileface-v2", "edgeface-xs")
-RECOGNISERS = TAUGHT + CHOOSES + UNSEEN
+RECOGNISERS = TEACHERS + CHOOSES + UNSEEN
 CURVE = np.arange(1, 7.25, 0.5)  # qualities of effort 1, with which other efforts are compared
 
 

@@ -26,6 +26,8 @@ from facecodec.codec import Codec, open_container
 from facecodec.exact import LIMIT, IntegerNetwork, Layer, read_layers
 from facecodec.families.sliced import Sliced
 
+KERNELS = ("Prescott", "Nehalem", "Sandybridge", "Haswell", "Zen")  # of OpenBLAS
+
 
 def digest(codec: Codec, path: Path) -> str:
     symbols = codec.symbols(open_container(path.read_bytes()))
@@ -141,7 +143,7 @@ def main() -> None:
 
         compare("2 threads", in_a_process(files, 2, OPENBLAS_NUM_THREADS="2"))
         compare("1 BLAS thread", in_a_process(files, 1, OPENBLAS_NUM_THREADS="1"))
-        for kernel in ("Prescott", "Nehalem", "Sandybridge", "Haswell", "Zen"):
+        for kernel in KERNELS:
             compare(f"BLAS kernel {kernel}", in_a_process(files, 2, OPENBLAS_CORETYPE=kernel))
         compare("one process a file", [in_a_process([file], 0)[0] for file in files])
         codec = Codec(frozen.model_path(None))

@@ -32,15 +32,13 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from exactness import replace_networks
+from exactness import KERNELS, replace_networks
 from facecodec import frozen, sessions
 from facecodec.codec import Codec, open_container
 from facecodec.container import Container
 from facecodec.exact import IntegerNetwork, _depthwise, _patches, _pixel_shuffle
 from facecodec.families.hyperprior import Symbols
 from facecodec.families.sliced import Block, Sliced, places
-
-KERNELS = ("Prescott", "Nehalem", "Sandybridge", "Haswell", "Zen")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -82,7 +83,7 @@ def main() -> None:
                 print(f"  {mark}: measured over too few queries for an FRR")
                 continue
             rate = rate_at(rates, frr, target[key])
-            sign = "<" if rate == rates[0] else ""
+            sign = "<" if rate is not None and math.isclose(rate, rates[0]) else ""
             text = (
                 "not reached"
                 if rate is None

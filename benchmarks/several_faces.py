@@ -1,7 +1,7 @@
 """Measures photographs with several faces: does a codec keep all of them?
 
-    python benchmarks/several_faces.py [--set NAME]... [-q Q] [--codec NAME]... [--bpp BPP]
-        [--limit N]
+    python benchmarks/several_faces.py [--set NAME]... [-q Q]... [--codec NAME]...
+        [--limit N] [--data DIR]
 
 The photographs are those of test people in which the detector finds two faces or more whose eyes
 are at least 12 pixels apart. `l2-ipr` codes each at q; every other codec takes the setting whose

@@ -35,7 +35,7 @@ from facecodec.folders import data_root
 from facecodec.frozen import model_path
 from facecodec.training.data import closed_set
 
-HEADER = 18  # bytes of a 250x250 picture's
+HEADER = 16  # bytes of a 250x250 picture's
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from facecodec.tensors import Tensor
 
 FRACTION = 10  # bits after the point of activations, means, and scale indices
 GAIN_FRACTION = 16  # bits after the point of the gains
+SCALE_STEPS = 8  # tables per octave of the standard deviation
 LIMIT = 1 << 20  # integer activations are within 0..LIMIT, inputs within -LIMIT..LIMIT
 
 

@@ -391,7 +391,7 @@ def save(path: Path, card: dict[str, Any], tensors: dict[str, np.ndarray]) -> st
 def save_head(path: Path, model: str, card: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
     """Writes the head of the model whose fingerprint is `model`, whole or not at all.
 
-    `card` has `space`, `classes` and `runs`.
+    `card` has `space`, `classes` and `runs`, and `certain` once it is known when the head is sure.
     """
     save_beside(path, HEAD_FORMAT, "head", model, card, tensors)
 

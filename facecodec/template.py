@@ -48,6 +48,15 @@ def similarity(landmarks: np.ndarray, template: np.ndarray = TEMPLATE) -> np.nda
     return np.linalg.inv(forward)[:2]
 
 
+def oversampling(matrix: np.ndarray) -> int:
+    """Returns the number of sampling points along each side of a pixel of the crop.
+
+    It is the largest power of two that does not exceed the image's own pixels there.
+    """
+    step = scale_of(matrix)
+    return min(MAX_OVERSAMPLING, 2 ** max(0, math.floor(math.log2(step) + 1e-6)))
+
+
 def scale_of(matrix: np.ndarray) -> float:
     """Returns the pixels of the image per pixel of the crop, from the crop's matrix."""
     return math.hypot(matrix[0, 0], matrix[1, 0])

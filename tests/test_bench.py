@@ -679,7 +679,6 @@ def test_a_folder_with_a_corrupt_image_is_measured_without_it(
     (tmp_path / "faces" / "torn.png").write_bytes((tmp_path / "a.png").read_bytes()[:200])
     (tmp_path / "faces" / "text.jpg").write_text("no picture")
     options = (
-        *SHIPPED,
         "--dataset",
         "faces",
         "--data",
@@ -875,17 +874,22 @@ def test_within_a_budget_every_codec_keeps_to_it(finds_faces, run_cli, people_ro
         "-o",
         "out",
     )
-    done = run_cli("bench", "budget", "--bytes", "900", *options)
+    done = run_cli("bench", "budget", "--bytes", "900", "--bytes", "250", *options)
     assert done.returncode == 0, done.stderr
-    codecs = json.loads((tmp_path / "out" / "results.json").read_text())["codecs"]
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    codecs = results["codecs"]
     assert list(codecs) == ["original", "jpeg@fit", "l2-rec@fit"]
     for name in ("jpeg@fit", "l2-rec@fit"):
-        (point,) = codecs[name]["points"]
+        point = next(each for each in codecs[name]["points"] if each["setting"] == 900)
         assert 0.5 < 250**2 / 8 * point["bpp"] / 900 <= 1
+    assert "jpeg cannot make 250 bytes" in results["skipped"]["jpeg@fit 250"]
+    assert b"jpeg@fit 250 is left out: jpeg cannot make 250 bytes" in done.stderr
+    refused = run_cli("bench", "budget", "--codec", "jpeg:20")
+    assert (refused.returncode, b"leave out settings" in refused.stderr) == (2, True)
 
 
 def test_models_are_measured_at_each_effort(finds_faces, run_cli, people_root, tmp_path):
-    options = (*SHIPPED, "--limit", "2", "--data", people_root, "-o", "out")
+    options = ("--limit", "2", "--data", people_root, "-o", "out")
     codecs = ("--codec", "jpeg:50", "--codec", "l2-ipr:3", "--effort", "1", "--effort", "2")
     done = run_cli("bench", "quality", *options, *codecs)
     assert done.returncode == 0, done.stderr

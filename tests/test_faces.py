@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch", reason="the 'train' extra is not installed"
 from facecodec.datasets import Photo, celeba_hq, is_held_back, lfw, photographs  # noqa: E402
 from facecodec.errors import UsageError  # noqa: E402
 from facecodec.faces import detection  # noqa: E402
-from facecodec.faces.alignment import align, crop, jitter, oversampling  # noqa: E402
+from facecodec.faces.alignment import align, crop, jitter  # noqa: E402
 from facecodec.faces.recognisers import (  # noqa: E402
     Contract,
     Recogniser,
@@ -23,7 +23,7 @@ from facecodec.faces.recognisers import (  # noqa: E402
     recogniser_file,
 )
 from facecodec.faces.teachers import FrozenPReLU, load_head_teacher, load_teacher  # noqa: E402
-from facecodec.template import SIZE, TEMPLATE, similarity  # noqa: E402
+from facecodec.template import SIZE, TEMPLATE, oversampling, similarity  # noqa: E402
 from facecodec.training import config as configuration  # noqa: E402
 from facecodec.training.config import Source, parse_config, stored_config  # noqa: E402
 from facecodec.training.data import CropSampler  # noqa: E402

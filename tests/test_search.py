@@ -250,12 +250,15 @@ def test_cold_rounding_is_rounding():
     np.testing.assert_allclose(low + share, np.rint(values), atol=1e-3)
 
 
-@pytest.mark.parametrize(("size", "matrix"), [((70, 65), None), ((63, 90), 3.0), ((20, 40), 2.0)])
+@pytest.mark.parametrize(
+    ("size", "matrix"), [((70, 65), None), ((63, 90), 3.0), ((63, 90), 6.0), ((20, 40), 2.0)]
+)
 def test_windows_cover_everything(size, matrix):
     face = None if matrix is None else np.array([[matrix, 0, 100], [0, matrix, 150]])
     seen = np.zeros(size, int)
     for window in windows(*size, face):
         assert window.own[0].start % 4 == window.own[1].start % 4 == 0
+        assert seen[window.own].min() == 0, "nothing would be left to search"
         seen[window.own] += 1
     assert seen.min() >= 1
 

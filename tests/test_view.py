@@ -18,8 +18,9 @@ from facecodec.cli import serve
 
 @pytest.fixture
 def viewing(tmp_path):
-    """A running `facecodec view`, whose browser is /bin/true, and the address that it prints."""
-    environment = {**os.environ, "FACECODEC_MODELS": str(DATA), "BROWSER": "true"}
+    """A running `facecodec view`, whose browser stays open, and the address that it prints."""
+    browser = 'sh -c "sleep 30" %s'
+    environment = {**os.environ, "FACECODEC_MODELS": str(DATA), "BROWSER": browser}
     running = subprocess.Popen(
         [sys.executable, "-m", "facecodec", "view", str(DATA / "smooth-q4.fic")],
         stderr=subprocess.PIPE,

@@ -20,14 +20,14 @@ Distances = tuple[
 ]  # for each query: to its own gallery, and to the nearest other person's
 
 
-def draws(people: Sequence[str], count: int = DRAWS, seed: int = 0) -> np.ndarray:
+def draws(people: Sequence[str], count: int = DRAWS) -> np.ndarray:
     """Draws people with replacement; returns the count of each face in each sample.
 
     `people` (N,) are the names of the faces' people; the result is float (count, N).
     """
     _, number = np.unique(np.asarray(people), return_inverse=True)
     total = int(number.max()) + 1
-    taken = np.random.default_rng(seed).multinomial(total, np.full(total, 1 / total), count)
+    taken = np.random.default_rng(0).multinomial(total, np.full(total, 1 / total), count)
     return taken[:, number].astype(float)
 
 
@@ -57,9 +57,9 @@ def mean_draws(values: np.ndarray, samples: np.ndarray) -> np.ndarray:
     return np.where(total > 0, samples @ np.where(known, values, 0) / np.maximum(total, 1), np.nan)
 
 
-def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float] | None:
-    """Returns the ends of the middle `level` of the values, or None if too many are NaN."""
-    tail = (1 - level) / 2
+def interval(values: np.ndarray) -> tuple[float, float] | None:
+    """Returns the ends of the middle LEVEL of the values, or None if too many are NaN."""
+    tail = (1 - LEVEL) / 2
     if np.isnan(values).mean() > tail:
         return None
     low, high = np.nanquantile(values, [tail, 1 - tail])

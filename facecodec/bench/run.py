@@ -32,7 +32,7 @@ from facecodec.bench.protocols import (
     verification,
 )
 from facecodec.bench.subjects import Dataset, Subject, chosen
-from facecodec.errors import UsageError
+from facecodec.errors import ImageError, UsageError
 from facecodec.processes import usable_cores
 
 BASELINE = ("hevc", 23.0)  # the codec and setting to which parity refers
@@ -93,11 +93,13 @@ def measure(
     codecs: Mapping[str, Sequence[float]],
     gallery: int = 1,
     report: Report = lambda codec, setting, done: None,
+    skipped: dict[str, str] | None = None,
 ) -> list[Point]:
     """Measures every codec at each of its settings.
 
-    Points have an FRR if there are enough queries. Raises ImageError for an unreadable file, so use
-    `readable` first.
+    Points have an FRR if there are enough queries. If a codec cannot code a photograph at a
+    setting, `skipped` gets the reason, and there is no such point. Without `skipped`, raises
+    ImageError then; also for an unreadable file, so use `readable` first.
     """
     originals = bench.photographs("original", 0, subjects)
     people = [subject.person for subject in subjects]
@@ -109,7 +111,13 @@ def measure(
             def tell(done: int, codec: str = codec, setting: float = setting) -> None:
                 report(codec, setting, done)
 
-            measured = bench.photographs(codec, setting, subjects, tell)
+            try:
+                measured = bench.photographs(codec, setting, subjects, tell)
+            except ImageError as error:
+                if skipped is None:
+                    raise
+                skipped[f"{codec} {setting:g}"] = str(error)
+                continue
             cosines = {
                 spec: (stacked(measured, spec) * stacked(originals, spec)).sum(1)
                 for spec in bench.specs
@@ -179,14 +187,17 @@ def bench_results(
 ) -> dict[str, Any]:
     """Measures everything, or the named `parts`: quality, identify, verify, budget.
 
-    Each codec is tried first; one that fails is not measured, and `leave_out` takes the reason.
+    Each codec is tried first; one that fails is not measured, and `leave_out` takes the reason. So
+    it does if a codec fails at one setting, perhaps because a limit is too small.
     `budget` is for codecs that fit a limit in bytes.
     """
     skipped = {codec: reason for codec in settings if (reason := unusable(codec))}
     leave_out(skipped)
     settings = {codec: each for codec, each in settings.items() if codec not in skipped}
     dataset, unreadable = readable(bench, dataset)
-    points = measure(bench, dataset.subjects, settings, dataset.gallery, report)
+    unfit: dict[str, str] = {}
+    points = measure(bench, dataset.subjects, settings, dataset.gallery, report, unfit)
+    leave_out(unfit)
     people = [subject.person for subject in dataset.subjects]
     found = results(points, people, dataset.gallery) if "identify" in parts else results(points, ())
     original = next((point for point in points if point.codec == ORIGINAL), None)
@@ -216,7 +227,7 @@ def bench_results(
         "pairs": len(dataset.pairs),
         "unreadable": unreadable,
     }
-    found["skipped"] = skipped
+    found["skipped"] = skipped | unfit
     found["environment"] = environment()
     return found
 

@@ -16,6 +16,7 @@ import numpy as np
 from facecodec import images
 from facecodec.bench.codecs import find_codec, is_reference, unusable
 from facecodec.bench.codecs.fit import nearest
+from facecodec.errors import FacecodecError
 from facecodec.processes import usable_cores
 
 BPP = 0.25  # the rate at which codecs are timed unless a setting is given
@@ -128,5 +129,9 @@ def _all(commands: Sequence[list[str]]) -> None:
 
 def _timed(command: list[str]) -> float:
     began = time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True)
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except subprocess.CalledProcessError as error:
+        said = error.stderr.decode(errors="replace").strip().splitlines() or ["nothing"]
+        raise FacecodecError(f"{Path(command[0]).name} failed, and said: {said[-1]}") from None
     return time.perf_counter() - began

@@ -151,7 +151,7 @@ def of_side(dataset: Dataset, side: int) -> Dataset:
     for number, subject in enumerate(dataset.subjects):
         try:
             pixels = images.load(subject.path)
-        except ImageError:  # the bench names it, and leaves it out
+        except (ImageError, OSError):  # the bench names it, and leaves it out
             subjects.append(subject)
             continue
         height, width = pixels.shape[:2]

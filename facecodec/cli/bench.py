@@ -33,6 +33,14 @@ recogniser_option = click.option(
 )
 
 
+def recognising(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options of what recognises faces to a command."""
+    again = click.option(
+        "--find-again", is_flag=True, help="Find faces again, in the decoded pictures."
+    )
+    return shared_options(recogniser_option(again(command)))
+
+
 def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the options that the whole bench and its subcommands share to a command."""
     folder = LocalPath()
@@ -68,10 +76,6 @@ def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 metavar="1..9",
                 help="Effort of models; with several, each model is measured at each.  [default: 1]",
             ),
-            recogniser_option,
-            click.option(
-                "--find-again", is_flag=True, help="Find faces again, in the decoded pictures."
-            ),
             click.option(
                 "--limit",
                 type=click.IntRange(min=1),
@@ -94,7 +98,7 @@ def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.group(invoke_without_command=True)
-@shared_options
+@recognising
 @click.pass_context
 def bench(context: click.Context, **options: Any) -> None:
     """Measure codecs on faces: rate, quality and recognition; all of it without a subcommand."""
@@ -102,16 +106,25 @@ def bench(context: click.Context, **options: Any) -> None:
         measure_and_report(("quality", "identify", "verify"), **options)
 
 
-def alone(part: str, text: str) -> None:
-    @bench.command(part, help=text)
-    @shared_options
-    def command(**options: Any) -> None:
-        measure_and_report((part,), **options)
+@bench.command()
+@recognising
+def identify(**options: Any) -> None:
+    """FRR at FAR = 1% by identification, and bits at parity with HEVC."""
+    measure_and_report(("identify",), **options)
 
 
-alone("identify", "FRR at FAR = 1% by identification, and bits at parity with HEVC.")
-alone("verify", "Accuracy of verification on LFW's pairs.")
-alone("quality", "Rate, PSNR, SSIM and MS-SSIM alone, without recognition.")
+@bench.command()
+@recognising
+def verify(**options: Any) -> None:
+    """Accuracy of verification on LFW's pairs."""
+    measure_and_report(("verify",), **options)
+
+
+@bench.command()
+@shared_options
+def quality(**options: Any) -> None:
+    """Rate, PSNR, SSIM and MS-SSIM alone, without recognition."""
+    measure_and_report(("quality",), **options)
 
 
 @bench.command()
@@ -123,7 +136,7 @@ alone("quality", "Rate, PSNR, SSIM and MS-SSIM alone, without recognition.")
     metavar="N",
     help="1024 if none.",
 )
-@shared_options
+@recognising
 def budget(limits: tuple[int, ...], **options: Any) -> None:
     """Measure recognition within N bytes per picture.
 
@@ -222,11 +235,11 @@ def measure_and_report(
     codecs: tuple[str, ...],
     models: tuple[str, ...],
     efforts: tuple[int, ...],
-    recognisers: tuple[str, ...],
-    find_again: bool,
     limit: int | None,
     out: Path | None,
     resume: bool,
+    recognisers: tuple[str, ...] = (),
+    find_again: bool = False,
     limits: tuple[int, ...] = (),
 ) -> None:
     """Measures `parts` and writes the report; `limits`, in bytes, make every codec fit them."""
@@ -243,14 +256,18 @@ def measure_and_report(
     asked = chosen(codecs, models, efforts)
     settings: dict[str, tuple[float, ...]] = {ORIGINAL: (0,)}
     if limits:
+        for name, given in asked.items():
+            if given:
+                raise UsageError(
+                    f"{name}: every codec takes the finest setting that fits: leave out settings"
+                )
         settings |= {f"{name}@fit": limits for name in asked}
     else:
         settings |= {name: given or find_codec(name).settings for name, given in asked.items()}
     out = folder_for(dataset, out, resume)
-    recognise = parts != ("quality",)
-    run = open_bench(recognisers if recognise else (), data, find_again)
+    run = open_bench(recognisers, data, find_again)
     try:
-        loaded = load_dataset(dataset, data, limit, faces=recognise)
+        loaded = load_dataset(dataset, data, limit, faces=bool(recognisers))
         if parts == ("verify",):
             loaded = in_pairs(loaded)
         results = bench_results(
@@ -274,8 +291,8 @@ def time_and_report(
     limit: int | None,
     out: Path | None,
     resume: bool,
-    **others: Any,
 ) -> None:
+    """Times the codecs and writes the report."""
     require_bench()
     from facecodec.bench.conclusion import conclusion
     from facecodec.bench.report import write

@@ -156,7 +156,7 @@ def _tell_row(name: str, space: str, numbers: list[float]) -> None:
 def _jobs(name: str) -> tuple[list[Job], list[tuple[str, str]]]:
     if name == files.STANDARD:
         return [Job(None, None)], []
-    found, failures = files.find_named(name, files.FIC, ".fic files")
+    found, failures = files.find_fic(name)
     shards = [(str(path), "extract its .fic files first") for path in found if files.is_shard(path)]
     return [Job(path, None) for path in found if not files.is_shard(path)], [*failures, *shards]
 

@@ -225,14 +225,15 @@ def find(
     return files, failures
 
 
-def find_named(
-    name: str, wanted: frozenset[str], kind: str
-) -> tuple[list[Path], list[tuple[str, str]]]:
-    """Returns what `find` returns for a name. If its store cannot be reached, that is a failure."""
+def find_fic(name: str) -> tuple[list[Path], list[tuple[str, str]]]:
+    """Returns what `find` returns for the name of .fic files.
+
+    If its store cannot be reached, that is a failure.
+    """
     failures: list[tuple[str, str]] = []
     files = []
     for path in _reached([name], failures):
-        found, wrong = find(path, wanted, kind)
+        found, wrong = find(path, FIC, ".fic files")
         files += found
         failures += wrong
     return files, failures

@@ -22,7 +22,7 @@ LINGER = 3.0  # seconds to wait after the last page was closed, so that it can b
 
 
 class PageServer(ThreadingHTTPServer):
-    """Serves the page that `make_page` returns, and answers 403 to everything else.
+    """Serves the page that `make_page` returns, and answers every other address with 403.
 
     `make_page` takes the address to which an open page must keep a connection.
     """

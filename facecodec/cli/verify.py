@@ -56,7 +56,7 @@ def _checked(name: str, max_pixels: int, model: Path | None) -> Iterator[tuple[s
     if name == files.STANDARD:
         yield name, _wrong(partial(read_input, Job(None, None)), max_pixels, model)
         return
-    found, failures = files.find_named(name, files.FIC, ".fic files")
+    found, failures = files.find_fic(name)
     yield from failures
     for path in found:
         if files.is_shard(path):

@@ -79,7 +79,7 @@ def read(names: tuple[str, ...]) -> tuple[list[tuple[str, bytes]], bool]:
     for name in names:
         jobs = [Job(None, None)]
         if name != files.STANDARD:
-            paths, missing = files.find_named(name, files.FIC, ".fic files")
+            paths, missing = files.find_fic(name)
             failures += missing
             jobs = [Job(path, None) for path in paths]
         for job in jobs:

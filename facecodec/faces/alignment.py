@@ -8,26 +8,15 @@ plainly, as recognisers are commonly tested.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from facecodec.faces.recognisers import Contract
-from facecodec.template import MAX_OVERSAMPLING, SIZE, TEMPLATE, scale_of, similarity
+from facecodec.template import SIZE, TEMPLATE, oversampling, similarity
 
 CUT = 448  # pixels along a side of the picture that `cut_face` returns
-
-
-def oversampling(matrix: np.ndarray) -> int:
-    """Returns the number of sampling points along each side of a pixel of the crop.
-
-    It is the largest power of two that does not exceed the image's own pixels there.
-    """
-    step = scale_of(matrix)
-    return min(MAX_OVERSAMPLING, 2 ** max(0, math.floor(math.log2(step) + 1e-6)))
 
 
 def scaled_template(side: int) -> np.ndarray:

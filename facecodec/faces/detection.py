@@ -6,7 +6,7 @@ import hashlib
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -78,7 +78,6 @@ def _detections(
 def cached_landmarks(
     files: list[Path],
     cache: Path | None = None,
-    report: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[np.ndarray | None]:
     """Returns the landmarks (5, 2) of each file's main face, in the upright picture, or None.
 
@@ -100,7 +99,6 @@ def cached_landmarks(
         known[key] = None if points is None else points.round(3).tolist()
         if done % SAVE_EVERY == 0 or done == len(missing):
             _save(known, cache)
-            report(done, len(missing))
     places = (None if key is None else known[key] for key in keys)
     return [None if place is None else np.array(place) for place in places]
 

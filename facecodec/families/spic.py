@@ -13,7 +13,7 @@ import numpy as np
 from facecodec.entropy import Decoder, Encoder, Tables
 from facecodec.errors import ModelError
 from facecodec.families.hyperlatent import QUALITIES, TABLES, bands
-from facecodec.families.hyperprior import BAND, DOWNSAMPLING
+from facecodec.families.hyperprior import BAND, DOWNSAMPLING, positions
 from facecodec.sessions import Transforms
 from facecodec.tensors import Tensor, graphs
 
@@ -88,7 +88,7 @@ class Spic:
     def decode_symbols(
         self, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> Symbols:
-        height, width = (-(-side // DOWNSAMPLING) for side in size)
+        height, width = positions(size)
         decoder = Decoder(self.tables, streams[0])
         y = np.empty((self._y_table.shape[1], height, width), np.int32)
         for rows in bands(height, BAND):
@@ -100,7 +100,7 @@ class Spic:
         self, streams: list[bytes], size: tuple[int, int], quality_byte: int
     ) -> dict[str, int]:
         """Returns the number of escapes by stream. Reads every symbol and keeps none."""
-        height, width = (-(-side // DOWNSAMPLING) for side in size)
+        height, width = positions(size)
         decoder = Decoder(self.tables, streams[0])
         for rows in bands(height, BAND):
             shape = (self._y_table.shape[1], rows.stop - rows.start, width)

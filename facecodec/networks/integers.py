@@ -14,10 +14,9 @@ from torch import Tensor, nn
 
 from facecodec.container import MAX_QUALITY_BYTE, QUALITY_STEPS
 from facecodec.entropy import PRECISION
-from facecodec.exact import FRACTION, GAIN_FRACTION
+from facecodec.exact import FRACTION, GAIN_FRACTION, SCALE_STEPS
 
 SCALE_MIN = 0.11  # smallest standard deviation of a coded symbol
-SCALE_STEPS = 8  # tables per octave of the standard deviation
 SCALE_OCTAVES = 10
 TAIL = 5.0  # a Gaussian's table reaches this many standard deviations
 LAPLACE_TAIL = 10.0  # a Laplace distribution's table reaches this many mean magnitudes

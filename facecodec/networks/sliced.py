@@ -21,6 +21,7 @@ import torch
 from compressai.ops import quantize_ste
 from torch import Tensor, nn
 
+from facecodec.exact import SCALE_STEPS
 from facecodec.networks.coded import Coded
 from facecodec.networks.export import of_latents, of_pixels, to_pixels
 from facecodec.networks.hyperprior import (
@@ -31,7 +32,6 @@ from facecodec.networks.hyperprior import (
 )
 from facecodec.networks.integers import (
     SCALE_MIN,
-    SCALE_STEPS,
     frozen_gains,
     frozen_network,
     gaussian_tables,

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from facecodec.template import MAX_OVERSAMPLING, SIZE, scale_of
+from facecodec.template import SIZE, oversampling
 
 
 def jitter(matrix: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -32,8 +32,7 @@ class Crop:
 
     def __init__(self, matrix: np.ndarray, size: tuple[int, int]) -> None:
         self._size = size
-        step = scale_of(matrix)
-        self._over = min(MAX_OVERSAMPLING, 2 ** max(0, math.floor(math.log2(step) + 1e-6)))
+        self._over = oversampling(matrix)
         count = SIZE * self._over
         points = ((np.arange(count) + 0.5) / self._over - 0.5).astype(np.float32)
         m = matrix.astype(np.float32)

@@ -12,6 +12,8 @@ import numpy as np
 from facecodec.container import MAX_QUALITY_BYTE
 from facecodec.errors import ModelError
 from facecodec.families import Family
+from facecodec.families.hyperlatent import HYPER
+from facecodec.families.hyperprior import DOWNSAMPLING
 from facecodec.frozen import ModelCard
 from facecodec.search.annealing import Rounding, Schedule, anneal
 from facecodec.search.detector import Detector
@@ -19,7 +21,7 @@ from facecodec.search.files import FacesFile, load_faces, load_search, search_fi
 from facecodec.search.objective import GradientRecogniser, Objective, Weights
 from facecodec.search.relaxed import rounded
 from facecodec.search.trimming import trimmed
-from facecodec.search.windows import BLOCK, STEP, Window, hyper, windows
+from facecodec.search.windows import Window, hyper, windows
 from facecodec.template import similarity
 from facecodec.text import printable
 
@@ -54,7 +56,7 @@ class Search:
 
     def __init__(self, card: ModelCard, tensors: Mapping[str, np.ndarray], family: Family) -> None:
         if card.family not in RELAXED:
-            raise ModelError(f"family {card.family} has no search: use --effort 1")
+            raise ModelError(f"family {card.family} has no search: use effort 1")
         self._relaxed = import_module(RELAXED[card.family])
         self._file = load_search(card, tensors)
         self._transforms = self._relaxed.transforms(self._file.graphs)
@@ -131,10 +133,11 @@ class Search:
         """Searches one window and writes the result to the `free` positions of `latents`."""
         rows, columns = window.seen
         seen = pixels[
-            STEP * rows.start : STEP * rows.stop, STEP * columns.start : STEP * columns.stop
+            DOWNSAMPLING * rows.start : DOWNSAMPLING * rows.stop,
+            DOWNSAMPLING * columns.start : DOWNSAMPLING * columns.stop,
         ]
         if matrix is not None and window.for_face:
-            corner = [[0, 0, STEP * columns.start], [0, 0, STEP * rows.start]]
+            corner = [[0, 0, DOWNSAMPLING * columns.start], [0, 0, DOWNSAMPLING * rows.start]]
             objective = Objective(
                 seen, self._weights(quality_byte), matrix - corner, self._recognisers
             )
@@ -148,7 +151,7 @@ class Search:
         own = np.zeros_like(free)
         own[window.own] = free[window.own]
         free[window.own] = 0
-        masks = [own[window.seen], own[::BLOCK, ::BLOCK][boxes[1]]]
+        masks = [own[window.seen], own[::HYPER, ::HYPER][boxes[1]]]
 
         first = relaxed.at(relaxed.start, rounded)
         unsearched = first.bits + objective.loss(first.picture)

@@ -20,7 +20,6 @@ class Graph:
 
     def __init__(self, content: np.ndarray, weights: Mapping[str, np.ndarray]) -> None:
         self._session = open_session(content.tobytes() + _initializers(weights), WHAT)
-        self.inputs = [each.name for each in self._session.get_inputs()]
 
     def __call__(self, *values: np.ndarray) -> list[np.ndarray]:
         """Returns the outputs. `values` are the inputs, in the graph's order."""

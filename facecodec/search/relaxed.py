@@ -14,16 +14,16 @@ from typing import Protocol
 import numpy as np
 
 from facecodec.container import MAX_QUALITY_BYTE
-from facecodec.entropy import Tables
-from facecodec.exact import FRACTION, GAIN_FRACTION
+from facecodec.entropy import MAX_EXPONENT, Tables
+from facecodec.exact import FRACTION, GAIN_FRACTION, SCALE_STEPS
 from facecodec.families.hyperlatent import HyperLatent
 from facecodec.families.hyperprior import Latents
+from facecodec.search.annealing import Softened
 from facecodec.search.graphs import Applied, Transform
 
 LARGEST = 1023  # larger symbols count as costing as many bits as this one
 LN2 = np.float32(np.log(2))
 
-Softened = tuple[np.ndarray, np.ndarray, np.ndarray]
 Soften = Callable[[np.ndarray], Softened]  # annealing.Rounding, or `rounded`
 
 
@@ -80,7 +80,7 @@ def _costs(tables: Tables) -> np.ndarray:
         costs[table] = tables.bits(magnitudes, np.full(LARGEST + 1, table))
         excess = magnitudes[reach + 1 :] - reach
         # After an escape (docs/format.md): the bit length, one of 20, the lower bits and the sign.
-        costs[table, reach + 1 :] += np.log2(20) + np.floor(np.log2(excess)) + 1
+        costs[table, reach + 1 :] += np.log2(MAX_EXPONENT) + np.floor(np.log2(excess)) + 1
     return costs
 
 
@@ -100,7 +100,7 @@ class Part:
         soften: Soften,
     ) -> None:
         scales, means = parameters
-        self._gain = 2 ** (log_gain / 8)
+        self._gain = 2 ** (log_gain / SCALE_STEPS)
         self._away = (y - means) * self._gain
         low, share, self._slope = soften(self._away)
         self.bits, self._by_share, self._by_index = rates(low, share, scales + log_gain)
@@ -116,7 +116,9 @@ class Part:
         """
         by_away = (by_y_hat / self._gain + self._by_share) * self._slope
         by_y = by_away * self._gain
-        by_log_gain = (by_away * self._away - by_y_hat * self._apart) * (LN2 / 8) + self._by_index
+        by_log_gain = (by_away * self._away - by_y_hat * self._apart) * (
+            LN2 / SCALE_STEPS
+        ) + self._by_index
         return by_y, self._by_index, by_y_hat - by_y, by_log_gain
 
 
@@ -163,7 +165,7 @@ class Relaxed:
         self._log_slope = np.gradient(self._log_gain, axis=1).astype(np.float32)
         self._rates = Rates(family.tables)
         out = self._hyper(np.rint(z / self._z_step) * self._z_step)[1]
-        self._y_step = 2 ** (-self._log_gain[:, self._qualities(out)] / 8)
+        self._y_step = 2 ** (-self._log_gain[:, self._qualities(out)] / SCALE_STEPS)
         self.start = [y / self._y_step, z / self._z_step]
 
     def latents(self, values: list[np.ndarray]) -> Latents:

@@ -29,7 +29,7 @@ def trimmed(tables: Tables, chosen: Chosen, bits: float) -> np.ndarray:
         return near
 
     chosen(count)
-    last = int(np.searchsorted(np.cumsum(saved), bits))
+    last = min(int(np.searchsorted(np.cumsum(saved), bits)), len(LEVELS) - 1)
 
     def move(exact: np.ndarray, index: np.ndarray) -> np.ndarray:
         near, low, _, level = _moves(tables, exact, index)

@@ -175,7 +175,9 @@ class Trainer:
             self._averaged = AveragedModel(
                 self._network, multi_avg_fn=get_ema_multi_avg_fn(config.average)
             )
-        self._bfloat16 = not resume and uses_bfloat16(self._network, config, self._device)
+        self._bfloat16 = not resume and self._processes.agree(
+            uses_bfloat16(self._network, config, self._device)
+        )
         if resume:
             self._load()
         self._forward = self._processes.distribute(one_pass)

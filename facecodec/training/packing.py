@@ -26,7 +26,7 @@ class Packing:
         self._sources = {name: array.tobytes() for name, array in sources.items()}
         self._graphs: dict[str, np.ndarray] = {}
         self._own = bytearray()
-        self._packed: dict[bytes, Place] = {}
+        self._packed: dict[tuple[tuple[int, ...], bool, bytes], Place] = {}
         self.places: Places = {}
 
     def add(
@@ -52,7 +52,7 @@ class Packing:
         return self._graphs | own
 
     def _place(self, value: np.ndarray, eight_bits: bool) -> Place:
-        key = value.tobytes()
+        key = (value.shape, eight_bits, value.tobytes())
         if key not in self._packed:
             self._packed[key] = self._found(value) or self._stored(value, eight_bits)
         return self._packed[key]

@@ -13,11 +13,11 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from facecodec.container import QUALITY_STEPS
-from facecodec.exact import FRACTION, GAIN_FRACTION
+from facecodec.exact import FRACTION, GAIN_FRACTION, SCALE_STEPS
 from facecodec.frozen import HeadFile
 from facecodec.networks.head import HeadNetwork
 from facecodec.networks.hyperprior import hyper_synthesis
-from facecodec.networks.integers import SCALE_MIN, SCALE_STEPS, convolutions
+from facecodec.networks.integers import SCALE_MIN, convolutions
 from facecodec.networks.sliced import correction
 
 HALF = ".half"  # the end of names of weights that networks/export.py stored in half precision

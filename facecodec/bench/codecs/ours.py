@@ -12,8 +12,10 @@ import numpy as np
 from facecodec.bench.card import teachers
 from facecodec.bench.codecs.codec import EFFORT, BenchCodec, Commands
 from facecodec.container import MAX_QUALITY_BYTE, QUALITY_STEPS
+from facecodec.images import TRUSTED_MAX_PIXELS
 from facecodec.search import DEFAULT_EFFORT
 
+LARGE = ("--max-pixels", str(TRUSTED_MAX_PIXELS))  # photographs may be as large as the bench reads
 PROGRAM = (sys.executable, "-m", "facecodec")
 QUALITIES = tuple(1 + byte / QUALITY_STEPS for byte in range(MAX_QUALITY_BYTE + 1))
 
@@ -31,7 +33,7 @@ def model_codec(name: str, effort: int = DEFAULT_EFFORT) -> BenchCodec:
     model = facecodec.Codec(path, threads=1)
 
     def decode(data: bytes, shape: tuple[int, int]) -> np.ndarray:
-        return np.asarray(model.decode(data))
+        return np.asarray(model.decode(data, TRUSTED_MAX_PIXELS))
 
     name = model.card.name
     # The fingerprint does not cover the encoder, but rate and quality depend on it.
@@ -43,10 +45,10 @@ def model_codec(name: str, effort: int = DEFAULT_EFFORT) -> BenchCodec:
 
     def encode_command(q: float, source: Path, target: Path) -> list[str]:
         chosen = ("-q", f"{q:g}", "--model", str(path), "--effort", str(effort))
-        return [*PROGRAM, "encode", str(source), *chosen, "-f", "-o", str(target)]
+        return [*PROGRAM, "encode", str(source), *chosen, *LARGE, "-f", "-o", str(target)]
 
     def decode_command(source: Path, target: Path) -> list[str]:
-        return [*PROGRAM, "decode", str(source), "-f", "-o", str(target)]
+        return [*PROGRAM, "decode", str(source), *LARGE, "-f", "-o", str(target)]
 
     # The commands take a file or a folder.
     commands = Commands(encode_command, decode_command, encode_command, decode_command)

@@ -795,7 +795,7 @@ def test_a_bench_that_ends_takes_its_workers_along(finds_faces, people_root, tmp
         str(people_root),
     ]
     settings = ",".join(map(str, range(1, 96)))
-    command += [*SHIPPED, "--codec", f"jpeg:{settings}", "-o", str(tmp_path / "out")]
+    command += ["--codec", f"jpeg:{settings}", "-o", str(tmp_path / "out")]
     running = subprocess.Popen(
         command,
         stderr=subprocess.PIPE,
@@ -811,6 +811,7 @@ def test_a_bench_that_ends_takes_its_workers_along(finds_faces, people_root, tmp
         time.sleep(0.1)
     time.sleep(3)
     children = children_of(running.pid)
+    assert running.poll() is None, "it ended before it could be ended"
     if killed:
         running.kill()
         running.communicate(timeout=PATIENCE)

@@ -168,6 +168,14 @@ def test_a_picture_given_to_decode_is_not_called_another_input(run_cli, face):
     )
 
 
+@pytest.mark.parametrize("command", ["encode", "decode", "verify", "embed"])
+def test_a_list_of_no_files_is_done_at_once_but_no_list_is_an_error(run_cli, command):
+    done = run_cli(command, "--files0-from", "-", stdin=b"")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    refused = run_cli(command)
+    assert (refused.returncode, b"no input given" in refused.stderr) == (2, True)
+
+
 def test_files0_from_keeps_paths_relative_to_the_working_directory(run_cli, face, tmp_path):
     (tmp_path / "deep/er").mkdir(parents=True)
     odd = tmp_path / "deep/er/new\nline.png"

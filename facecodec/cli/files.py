@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path, PurePath
@@ -26,6 +26,7 @@ from facecodec.cli.paths import (
 from facecodec.errors import UsageError
 
 STANDARD = "-"
+NO_INPUT = "no input given: name files or folders, '-' for standard input, or --files0-from"
 SHARD = ".tar"  # shards.py codes the pictures in such a file
 FIC = frozenset({".fic"})  # decode, verify and embed look for these in folders
 FILE_SUFFIXES = frozenset(
@@ -121,9 +122,7 @@ def plan(
         raise UsageError(f"{out}: HTTP is read-only: give another -o")
     names = list(inputs) + (listed or [])
     if listed is None and not inputs:
-        raise UsageError(
-            "no input given: name files or folders, '-' for standard input, or --files0-from"
-        )
+        raise UsageError(NO_INPUT)
     if "" in names:
         raise UsageError("an input's name is empty: is a shell variable unset?")
     if out is None and len(inputs) == 2 and _is_output(inputs[1], wanted):
@@ -223,6 +222,16 @@ def find(
     if not files and not failures:
         failures.append((str(path), f"the folder contains no {kind}: check the path"))
     return files, failures
+
+
+def read_names(inputs: Sequence[str], files0_from: str | None) -> list[str]:
+    """Returns the names given and those of --files0-from, which may list none.
+
+    Raises UsageError without names and without --files0-from.
+    """
+    if not inputs and files0_from is None:
+        raise UsageError(NO_INPUT)
+    return [*inputs, *(read_list(files0_from) if files0_from is not None else [])]
 
 
 def find_fic(name: str) -> tuple[list[Path], list[tuple[str, str]]]:

@@ -14,7 +14,6 @@ from facecodec.cli.files import Job
 from facecodec.cli.models import reader_option
 from facecodec.cli.outputs import read_input
 from facecodec.cli.tasks import reason
-from facecodec.errors import UsageError
 
 
 @click.command()
@@ -34,11 +33,7 @@ def verify(
 
     INPUT is a .fic file, a folder or tar file of .fic files, a URL, or '-'.
     """
-    names = [*inputs, *(files.read_list(files0_from) if files0_from else [])]
-    if not names:
-        raise UsageError(
-            "no input given: name files or folders, '-' for standard input, or --files0-from"
-        )
+    names = files.read_names(inputs, files0_from)
     count = failed = 0
     for name in names:
         for each, wrong in _checked(name, max_pixels, model):

@@ -77,6 +77,13 @@ def test_links_of_the_pages_outside_lead_somewhere(name):
         assert target.startswith("http") or (CHECKOUT / target).exists(), target
 
 
+def test_no_line_within_a_sentence_begins_a_list():
+    for page in [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]:
+        for before, line in pairwise(page.read_text().splitlines()):
+            within = re.match(r"[A-Za-z`(*]", before) and not re.match(r"[-*] |\d+\. ", before)
+            assert not (within and re.match(r"[-*] |\d+\. ", line)), f"{page.name}: {line}"
+
+
 def test_every_promise_of_the_security_page_names_a_test_that_is_there():
     page = (CHECKOUT / "docs" / "security.md").read_text()
     promised = page[page.index("## What is promised") : page.index("## What is not promised")]

@@ -35,6 +35,7 @@ CONFIGURATIONS = {
     "l2-ip": "l2-ip-mean",
     "l2-rec": "l2-rec-longest",
 }
+OTHERS = {"msssim-ip": "msssim-ip-slices"}  # models without a search
 
 
 @click.command()
@@ -55,7 +56,8 @@ def main(people: int | None) -> None:
 
 def configuration(name: str) -> Config:
     """Returns the configuration of the last run that trained a shipped model."""
-    return load_config(ROOT / "configs" / f"{CONFIGURATIONS.get(name, name)}.toml")
+    trained = (CONFIGURATIONS | OTHERS).get(name, name)
+    return load_config(ROOT / "configs" / f"{trained}.toml")
 
 
 def compare(people: int) -> None:

@@ -52,12 +52,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     arguments = parser.parse_args()
     codec = facecodec.open_model(arguments.model)
+    if not isinstance(codec.family, Hyperprior | Sliced):
+        parser.error(f"{codec.card.name} is of the family {codec.card.family}, without z and y")
     network = build_network(configuration(codec.card.name)).eval()
     begin(network, load_start(codec.card.path)[0], codec.card.path)
     photos = lfw(data_root(arguments.data), "test")
     files = [photo.path for photo in photos[:: len(photos) // arguments.images]]
-    if not isinstance(codec.family, Hyperprior | Sliced):
-        parser.error(f"{codec.card.name} is of the family {codec.card.family}, without z and y")
     family, tables = codec.family, codec.family.tables
     print(f"{len(files)} images; bytes a file")
     print(

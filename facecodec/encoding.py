@@ -91,11 +91,14 @@ class Analysed:
             self._encoded[byte] = self._file(self._best(byte), byte, self._search is not None)
         return self._encoded[byte]
 
-    def unsearched(self, byte: int) -> Encoded:
-        """Returns the file at a quality byte, without a search, as effort 1 gives it."""
+    def unsearched(self, byte: int, checked: bool = False) -> Encoded:
+        """Returns the file at a quality byte, without a search, as effort 1 gives it.
+
+        If `checked`, an encoder that searches compares it with its latents, as all that it returns.
+        """
         if self._search is None:
             return self.at(byte)
-        return self._file(self._analysed(byte), byte, checked=False)
+        return self._file(self._analysed(byte), byte, checked)
 
     def within(self, limit: int) -> Encoded:
         """Returns the file of the highest quality that has at most `limit` bytes.
@@ -184,14 +187,9 @@ class Analysed:
         def good(file: Encoded) -> bool:
             return accepts(self._codec.decode(file.data, limit))
 
-        files = []
         lowest = bisect_left(QUALITY_BYTES, True, key=lambda byte: good(self.unsearched(byte)))
-        if self._search is None:
-            if lowest <= MAX_QUALITY_BYTE:
-                files.append(self.at(lowest))
-        else:
-            if lowest <= MAX_QUALITY_BYTE:
-                files.append(self._file(self._analysed(lowest), lowest, checked=True))
+        files = [self.unsearched(lowest, checked=True)] if lowest <= MAX_QUALITY_BYTE else []
+        if self._search is not None:
             start = min(lowest, MAX_QUALITY_BYTE)
             searched = lowest_accepted(start, lambda byte: good(self.at(byte)))
             if searched is not None:

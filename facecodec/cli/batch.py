@@ -71,7 +71,7 @@ class Options:
 
     def listed(self) -> list[str] | None:
         """Returns the inputs listed in the file of --files0-from, or None without that option."""
-        return None if self.files0_from is None else read_list(self.files0_from)
+        return read_list(self.files0_from)
 
 
 def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -56,7 +56,7 @@ def embed(
     space is that of the recogniser in the output: compare them by cosine, with each other or with
     that recogniser's.
     """
-    names = files.read_names(inputs, files0_from)
+    names = files.all_names(inputs, files.read_list(files0_from))
     if files.STANDARD in names and len(names) > 1:
         raise UsageError("'-' cannot be combined with other inputs")
     if as_json and out is not None:

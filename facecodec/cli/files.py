@@ -26,7 +26,6 @@ from facecodec.cli.paths import (
 from facecodec.errors import UsageError
 
 STANDARD = "-"
-NO_INPUT = "no input given: name files or folders, '-' for standard input, or --files0-from"
 SHARD = ".tar"  # shards.py codes the pictures in such a file
 FIC = frozenset({".fic"})  # decode, verify and embed look for these in folders
 FILE_SUFFIXES = frozenset(
@@ -120,9 +119,7 @@ def plan(
         raise UsageError("-o is empty: is a shell variable unset?")
     if out not in (None, STANDARD) and is_read_only(to_path(out)):
         raise UsageError(f"{out}: HTTP is read-only: give another -o")
-    names = list(inputs) + (listed or [])
-    if listed is None and not inputs:
-        raise UsageError(NO_INPUT)
+    names = all_names(inputs, listed)
     if "" in names:
         raise UsageError("an input's name is empty: is a shell variable unset?")
     if out is None and len(inputs) == 2 and _is_output(inputs[1], wanted):
@@ -224,14 +221,16 @@ def find(
     return files, failures
 
 
-def read_names(inputs: Sequence[str], files0_from: str | None) -> list[str]:
-    """Returns the names given and those of --files0-from, which may list none.
+def all_names(inputs: Sequence[str], listed: list[str] | None) -> list[str]:
+    """Returns the names given and those `listed`, of which there may be none.
 
-    Raises UsageError without names and without --files0-from.
+    Raises UsageError without names and without a list.
     """
-    if not inputs and files0_from is None:
-        raise UsageError(NO_INPUT)
-    return [*inputs, *(read_list(files0_from) if files0_from is not None else [])]
+    if not inputs and listed is None:
+        raise UsageError(
+            "no input given: name files or folders, '-' for standard input, or --files0-from"
+        )
+    return [*inputs, *(listed or [])]
 
 
 def find_fic(name: str) -> tuple[list[Path], list[tuple[str, str]]]:
@@ -248,8 +247,13 @@ def find_fic(name: str) -> tuple[list[Path], list[tuple[str, str]]]:
     return files, failures
 
 
-def read_list(name: str) -> list[str]:
-    """Returns the NUL-separated paths in the file of --files0-from; '-' is standard input."""
+def read_list(name: str | None) -> list[str] | None:
+    """Returns the NUL-separated paths in the file of --files0-from; '-' is standard input.
+
+    Returns None without that option.
+    """
+    if name is None:
+        return None
     try:
         if name == STANDARD:
             data = sys.stdin.buffer.read()

@@ -65,7 +65,7 @@ class Recode:
         with tarfile.open(fileobj=sink, mode="w|", format=tarfile.PAX_FORMAT) as target:
             # Members, and the name of a picture's output or where another's content is kept.
             waiting = deque[tuple[tarfile.TarInfo, str | _Kept]]()
-            kept = _Kept()
+            kept: _Kept | None = None
             coded: set[str] = set()
             copied: set[str] = set()
             left_out: list[tuple[Job, Result]] = []
@@ -84,13 +84,12 @@ class Recode:
             def members() -> Iterator[Job]:
                 nonlocal kept
                 for info, content in contents:
-                    path = PurePosixPath(info.name)
                     if self._is_picture(info):
-                        becomes = str(self.naming.of(path))
+                        becomes = str(self.naming.of(PurePosixPath(info.name)))
                         waiting.append((info, becomes))
                         yield replace(shard, member=Member(info.name, becomes, content))
                     elif waiting:
-                        if kept.size > KEPT:
+                        if kept is None or kept.size > KEPT:
                             kept = _Kept()
                         kept.add(content)
                         waiting.append((info, kept))

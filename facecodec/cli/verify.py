@@ -33,7 +33,7 @@ def verify(
 
     INPUT is a .fic file, a folder or tar file of .fic files, a URL, or '-'.
     """
-    names = files.read_names(inputs, files0_from)
+    names = files.all_names(inputs, files.read_list(files0_from))
     count = failed = 0
     for name in names:
         for each, wrong in _checked(name, max_pixels, model):
